@@ -1,0 +1,65 @@
+# Two commands do everything: `make demo` and `make test`. Everything else is a part of these or for those who work on Outrider.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := orchestrator signing agent_sim tests hatch_build.py
+
+.PHONY: demo test check lint types imports proto format lock clean setup setup-dev
+
+demo: setup
+	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
+
+test: check
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+check: lint types imports proto
+
+setup: $(VENV)/.run
+
+setup-dev: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Outrider needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+
+# The protobuf compiler and the build backend stay out of the environment that runs; a .pth-like editable install links the checkout in.
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml hatch_build.py $(wildcard proto/outrider/v1/*.proto) | $(VENV)/bin/python
+	@echo "Installing the run-time packages (pinned by hash) ..."
+	@$(PIP) install --require-hashes --only-binary :all: --no-compile -r requirements/run.txt
+	@test build/tools/.done -nt requirements/build.txt || { $(PIP) install --require-hashes --only-binary :all: --no-compile --upgrade --target build/tools -r requirements/build.txt && touch build/tools/.done; }
+	@PATH="$(CURDIR)/build/tools/bin:$$PATH" PYTHONPATH=build/tools $(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "Installing the developers' tools (pinned by hash) ..."
+	@$(PIP) install --require-hashes --only-binary :all: --no-compile -r requirements/dev.txt
+	@touch $@
+
+lint: setup-dev
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+types: setup-dev
+	@$(BIN)/mypy
+
+imports: setup-dev
+	@$(BIN)/lint-imports --no-cache
+
+proto: setup-dev
+	@$(BIN)/buf lint proto
+
+format: setup-dev
+	@$(BIN)/ruff check --fix --quiet $(SOURCES) || true
+	@$(BIN)/ruff format $(SOURCES)
+
+# Needs uv on the path. Writes no registry address.
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+lock:
+	$(UV_COMPILE) requirements/run.in -o requirements/run.txt
+	$(UV_COMPILE) requirements/build.in -c requirements/run.txt -o requirements/build.txt
+	$(UV_COMPILE) requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) gen build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-data

@@ -1,0 +1,1 @@
+"""Frozen values and ids. Knows nothing else of Outrider."""

@@ -1,0 +1,69 @@
+"""Answers to "may this vehicle begin, or install, now?": values, never exceptions, with the numbers that decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.model.fleet import Cell
+from orchestrator.model.ids import ReleaseVersion, RolloutId
+
+
+class RefusalReason(StrEnum):
+    """Why not. One word for one reaction of whoever asks."""
+
+    NOT_TARGETED = "not_targeted"
+    ALREADY_INSTALLED = "already_installed"
+    NO_IMAGE_FOR_HARDWARE = "no_image_for_hardware"
+    REGION_NOT_IN_PLAN = "region_not_in_plan"
+    WAVE_NOT_REACHED = "wave_not_reached"
+    NOT_YET_DRAWN = "not_yet_drawn"
+    HOLDOUT = "holdout"
+    ATTEMPT_LIVE = "attempt_live"
+    OTHER_ROLLOUT_FIRST = "other_rollout_first"
+    ATTEMPTS_SPENT = "attempts_spent"
+    RETRY_LATER = "retry_later"
+    ATTEMPT_SETTLED = "attempt_settled"
+    ROLLOUT_PAUSED = "rollout_paused"
+    ROLLOUT_HELD = "rollout_held"
+    ROLLOUT_HALTED = "rollout_halted"
+    ROLLOUT_OVER = "rollout_over"
+    IN_FLIGHT_SPENT = "in_flight_spent"
+    STARTS_SPENT = "starts_spent"
+    BLAST_BUDGET_SPENT = "blast_budget_spent"
+    EVALUATOR_SILENT = "evaluator_silent"
+    STALE_EPOCH = "stale_epoch"
+    FENCED = "fenced"
+    TOMBSTONED = "tombstoned"
+    UNKNOWN_ATTEMPT = "unknown_attempt"
+    ATTEMPT_OVER = "attempt_over"
+    WRONG_STATE = "wrong_state"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No, and why."""
+
+    reason: RefusalReason
+    message: str
+    """For people, with both numbers."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """The values that decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Yes: this vehicle may begin an attempt, if the store can reserve a slot."""
+
+    rollout_id: RolloutId
+    release: ReleaseVersion
+    cell: Cell
+    number: int
+    """Which try it would be."""
+    epoch: int
+    """Of the rollout it was considered under."""
+    message: str
+    """For people."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """The values that decided."""

@@ -1,0 +1,102 @@
+"""The plan of a rollout, after its file was read and checked: every field is set, every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.model.attempt import AttemptState
+from orchestrator.model.ids import ReleaseVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Field matches over inventory. An empty tuple matches anything; all fields must match."""
+
+    model: tuple[str, ...] = ()
+    hardware: tuple[str, ...] = ()
+    region: tuple[str, ...] = ()
+    cohort: tuple[str, ...] = ()
+    tags_all: tuple[str, ...] = ()
+    """Every one must be present."""
+    tags_none: tuple[str, ...] = ()
+    """None may be present."""
+    installed: str = ""
+    """Comma-separated comparisons of semantic versions, for example `>=1.0.0,<1.1.0`; empty matches anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """One step of a rollout."""
+
+    name: str
+    cohorts: tuple[str, ...]
+    """Cohorts it admits; empty means every cohort."""
+    share: float
+    """Part of these, 0 < share <= 1, chosen by hash. Later waves add to earlier ones."""
+    soak_ms: int
+    """Least time in this wave, fleet time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRules:
+    """What one region may do."""
+
+    in_flight_max: int
+    """Attempts that hold a slot at once; counted exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """When to hold and when to halt. Source: reference rule PROCEED / HOLD / HALT in docs/decisions."""
+
+    failure_ratio_max: float
+    """The limit L; 0 < L < 1."""
+    sample_min: int
+    """Exposures below which a wave is not promoted and no posterior holds."""
+    checkpoints_ms: tuple[int, ...]
+    """Ages at which silence is judged, ascending; default 24 h and 72 h."""
+    silence_reference: tuple[float, ...]
+    """Expected share silent at each checkpoint; default 5 % and 4.3 %."""
+    alpha: float
+    """Chance accepted of halting a good release; default 0.05."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits over all regions."""
+
+    in_flight_max: int
+    """Attempts that hold a slot at once."""
+    starts_per_minute_max: int
+    """Permits a minute of fleet time."""
+    blast_budget: int
+    """B: vehicles that may be hurt at worst by exposures not yet aged."""
+    attempts_max: int
+    """Tries a vehicle has at this rollout."""
+    retry_backoff_ms: int
+    """Wait before the second try; doubles with each further one."""
+    permit_valid_ms: int
+    """How long a permit is good for."""
+    patience_ms: int
+    """How long the last wave waits for targeted vehicles that do not call; default 14 d."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One release on its way to one target set."""
+
+    release: ReleaseVersion
+    target: Target
+    waves: tuple[Wave, ...]
+    """At least one."""
+    regions: Mapping[str, RegionRules]
+    """By region, every region of the plan."""
+    gate: GateLimits
+    limits: Limits
+    deadlines_ms: Mapping[AttemptState, int]
+    """How long each live state may last."""
+    holdout_share: float
+    """Part of the target that stays out until the last wave has aged; default 0.01."""
+    name: str = ""
+    """Optional, becomes the rollout's id."""

@@ -1,0 +1,346 @@
+"""What the orchestrator asks of a store: Protocols and the values that cross them.
+
+Two implementations pass one contract suite (tests/contracts): `memory.Store`, the reference model, and `redis.Store`.
+Every operation is one atomic
+step on one rollout's keys or on one vehicle's shard, never both; every one is idempotent by id; each may raise
+`StoreUnavailableError`, after which the
+outcome is unknown and the caller repeats or gives up. Fleet time comes in as an argument; machine time is the store's
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.model.attempt import Attempt, AttemptEvent, Case, VehicleEvent
+from orchestrator.model.decision import Refusal
+from orchestrator.model.fleet import Profile, Vehicle
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
+from orchestrator.model.release import Release
+from orchestrator.model.rollout import Rollout
+from orchestrator.model.tally import CellTallies
+from orchestrator.model.vehicle import DirectorState, VehicleRecord
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+DEAD_MAN_LIFE_MS = 10_000
+"""Machine time that grants and permits go on without a finished evaluator tick."""
+
+
+class StoreError(Exception):
+    """Base of what a store can raise."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer, or not in time: the outcome is unknown, every operation may be repeated."""
+
+
+class StoreRefusedError(StoreError):
+    """The store cannot be used as it is (too old, not durable, other data, other version): the message says the
+    remedy.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """Fleet time = origin + scale x (machine time - started)."""
+
+    origin: FleetTime
+    started_ms: int
+    """Machine time (store TIME) at the start, milliseconds since the epoch."""
+    scale: float
+    machine_ms: int
+    """Store TIME now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A slot is held for the attempt (anew or already)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """The attempt may install."""
+
+    permitted_at: FleetTime
+    """Fleet time of the permit; a repetition within its validity returns the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a step on a vehicle's shard left behind."""
+
+    record: VehicleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """A manifest that was verified, about to be recorded."""
+
+    sha256: str
+    counter: int
+    content: bytes
+    """Rides the journal in the same step."""
+    installed: ReleaseVersion
+    """Release it proves; empty when it matches none."""
+    attempt_id: AttemptId | None
+    """The latest attempt as read before; None when there was none."""
+    event: AttemptEvent | None
+    """ATTESTED_RELEASE when every ECU that the attempt's release has an image for reports that image, else
+    ATTESTED_OTHER.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep of one shard did."""
+
+    handled: int
+    """Due items handled; when it equals the batch, more may be due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """Reservations and permits of a rollout that the shards have not yet been seen to know."""
+
+    reservations: Sequence[AttemptId]
+    permits: Mapping[AttemptId, FleetTime]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One record on its way to the ledger."""
+
+    stream: str
+    """Where it stood: `shard/<n>`, `rollout/<id>` or `fleet`."""
+    entry_id: str
+    """Position in the stream, `<ms>-<n>`; rises. Empty before it is written."""
+    kind: str
+    """Past tense, for example `attempt_granted`, `attempt_changed`, `attempt_corrected`, `exposure_aged`,
+    `case_opened`, `case_settled`,
+    `manifest_accepted`, `manifest_refused`, `events_gap`, `rollout_created`, `rollout_changed`, `vehicles_imported`,
+    `release_created`."""
+    at: FleetTime
+    data: Mapping[str, Json]
+    """What happened; includes `rollout_id`, `vehicle_id`, `attempt_id` where they apply."""
+    blob: bytes = b""
+    """Manifest bytes, where it carries a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOutcome:
+    """What writing vehicles did."""
+
+    added: int
+    changed: int
+    unchanged: int
+
+
+class RolloutStore(Protocol):
+    """Rollouts: each on keys of its own."""
+
+    async def rollouts(self) -> Sequence[Rollout]:
+        """Every rollout, newest first."""
+
+    async def create_rollout(self, rollout: Rollout, decision: JournalEntry) -> Rollout:
+        """Write a new rollout with its journal entry, or return the one that stands there already (its request_id
+        tells whose).
+        """
+
+    async def transition(self, rollout: Rollout, *, expected_epoch: int, decision: JournalEntry) -> bool:
+        """Replace the rollout if its epoch is `expected_epoch` (compare-and-set); the journal entry in the same step.
+        False: someone was faster.
+        """
+
+    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int) -> None:
+        """The evaluator's sign of life, last act of a finished tick: DEAD_MAN_LIFE_MS more of grants, and permits up
+        to `permit_ceiling` in all.
+        """
+
+    async def reserve(
+        self, rollout_id: RolloutId, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int
+    ) -> Reserved | Refusal:
+        """Take an in-flight slot, keyed by attempt.
+
+        Refuses: ROLLOUT_PAUSED/HELD/HALTED/OVER by status, STALE_EPOCH (not `epoch`), EVALUATOR_SILENT (dead-man),
+        IN_FLIGHT_SPENT (region or total).
+        """
+
+    async def authorize(
+        self,
+        rollout_id: RolloutId,
+        attempt_id: AttemptId,
+        *,
+        attempt_epoch: int,
+        starts_per_minute_max: int,
+        valid_ms: int,
+        now: FleetTime,
+    ) -> Permitted | Refusal:
+        """Permit an attempt, keyed by attempt: repeated within `valid_ms` it returns the first permit whatever
+        happened since; later it asks anew but is
+        not counted a second time.
+
+        Refuses: status as `reserve`; FENCED (`attempt_epoch` < fence); EVALUATOR_SILENT; STARTS_SPENT;
+        BLAST_BUDGET_SPENT (permit ceiling).
+        """
+
+    async def confirm(
+        self, rollout_id: RolloutId, *, reservations: Sequence[AttemptId], permits: Sequence[AttemptId]
+    ) -> None:
+        """The shards know these: they are no longer unsettled."""
+
+    async def release(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
+        """Return the slots of these; once each, whatever the repetition."""
+
+    async def unsettled(self, rollout_id: RolloutId, *, older_than_ms: int) -> Unsettled:
+        """Reservations and permits unconfirmed for more than `older_than_ms` of machine time."""
+
+
+class VehicleStore(Protocol):
+    """Vehicles, attempts, counters and journal: each vehicle's on one shard."""
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are, fixed at creation."""
+
+    async def import_vehicles(self, vehicles: Sequence[Vehicle], *, now: FleetTime) -> ImportOutcome:
+        """Add or replace inventory; keeps what is known of a vehicle that stands already. Profile counts follow in
+        the same step.
+        """
+
+    async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord | None:
+        """All that is hot about one vehicle; None when it is not in the inventory. Concurrent calls are coalesced."""
+
+    async def vehicles(self, *, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
+        """About `page_size` records and the next token; an empty token starts and ends."""
+
+    async def attempts(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
+        """Every attempt of a vehicle, newest first."""
+
+    async def put_token(self, vehicle_id: VehicleId, *, token_sha256: str, life_ms: int) -> None:
+        """Keep an enrolment token's hash for `life_ms` of machine time; replaces an earlier one."""
+
+    async def take_token(self, vehicle_id: VehicleId, *, token_sha256: str, request_sha256: str) -> bool:
+        """Spend a token for one certificate request and mark the vehicle enrolled. True again only for the same
+        request; False for anything else.
+        """
+
+    async def assign(self, attempt: Attempt, director: DirectorState) -> Applied | Refusal:
+        """Make `attempt` (OFFERED) the vehicle's latest, with its Director state.
+
+        Idempotent by attempt id. Refuses: ATTEMPT_LIVE (another one is live), TOMBSTONED (resolved as lost),
+        UNKNOWN_ATTEMPT (no such vehicle).
+        """
+
+    async def resolve(self, attempt_id: AttemptId) -> bool:
+        """True: the shard knows the attempt. False: it never will, a tombstone makes a late `assign` refuse."""
+
+    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime) -> Applied | Refusal:
+        """Record the permit: PERMITTED, exposed, checkpoints due. Idempotent. Refuses: UNKNOWN_ATTEMPT, ATTEMPT_OVER,
+        WRONG_STATE (not DOWNLOADED).
+        """
+
+    async def apply(
+        self,
+        vehicle_id: VehicleId,
+        *,
+        outbox_id: str,
+        oldest_number: int,
+        events: Sequence[VehicleEvent],
+        now: FleetTime,
+    ) -> Applied:
+        """Acknowledge events: each once by (outbox id, number), in order; state, counters and journal in one step.
+
+        A fresh outbox id restarts the numbering. A gap is recorded and skipped. An event that is not legal in its
+        attempt's state is acknowledged, journalled
+        as `event_ignored`, and changes nothing; one that is a correction (terminal to terminal) is journalled as
+        `attempt_corrected`.
+
+        Raises:
+            KeyError: the vehicle is not in the inventory.
+        """
+
+    async def change(
+        self, attempt_id: AttemptId, event: AttemptEvent, *, now: FleetTime, failure_code: str = ""
+    ) -> Applied | None:
+        """One orchestrator's own event (WITHDRAWN) on one attempt; None when there is no such attempt. Illegal ones
+        change nothing.
+        """
+
+    async def attest(self, vehicle_id: VehicleId, attestation: Attestation, *, now: FleetTime) -> Applied | Refusal:
+        """Record a verified manifest: digest, counter, installed release, profile counts; tells the attempt its event.
+
+        Idempotent by digest. Refuses STALE_EPOCH when the counter is not higher than the held one (replay).
+        """
+
+    async def direct(self, vehicle_id: VehicleId, director: DirectorState, *, expected_timestamp_version: int) -> bool:
+        """Replace the vehicle's Director state if the held timestamp version is the expected one. False: someone was
+        faster.
+        """
+
+    async def touch(self, seen: Mapping[VehicleId, FleetTime]) -> None:
+        """Write last-seen behind."""
+
+    async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
+        """Handle what is due on one shard: deadlines become TIMED_OUT (WITHDRAWN when the attempt is fenced and has
+        no permit), checkpoints are counted
+        and silent vehicles get a case.
+        """
+
+    async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
+        """Counters summed over the shards."""
+
+    async def recount(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
+        """The same from the attempts' records, by scan: must equal `tallies`."""
+
+    async def profiles(self) -> Mapping[Profile, int]:
+        """How many vehicles have each profile."""
+
+    async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
+        """Cases, newest first; without the settled ones unless asked."""
+
+    async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
+        """Entries of one stream after a position (empty: from the start), in order."""
+
+    async def journal_streams(self) -> Sequence[str]:
+        """Names of all streams."""
+
+    async def journal_mark(self, stream: str) -> str:
+        """The last position ever written to a stream, also when trimmed; empty when none."""
+
+    async def trim_journal(self, stream: str, *, upto: str) -> None:
+        """Forget entries up to and with a position: the ledger has them."""
+
+
+class FleetStore(Protocol):
+    """What concerns the whole fleet."""
+
+    async def dataset_id(self) -> str:
+        """Random id of this data set, made at its creation."""
+
+    async def clock(self, *, origin: FleetTime, scale: float) -> ClockState:
+        """The fleet clock; made from the arguments when there is none yet, otherwise as it stands."""
+
+    async def releases(self) -> Sequence[Release]:
+        """Every release, newest first."""
+
+    async def create_release(self, release: Release, decision: JournalEntry) -> Release:
+        """Write a release, or return the one of that version that stands already."""
+
+    async def revoked(self) -> frozenset[VehicleId]:
+        """Vehicles whose certificates are refused."""
+
+    async def revoke(self, vehicle_id: VehicleId, decision: JournalEntry) -> None:
+        """Refuse a vehicle's certificates from now on."""
+
+    async def record(self, entry: JournalEntry) -> None:
+        """Journal something that has no state of its own in the store, on stream `fleet`."""
+
+
+class Store(RolloutStore, VehicleStore, FleetStore, Protocol):
+    """All of it."""
+
+    async def close(self) -> None:
+        """Let go of connections; what was acknowledged stays."""
