@@ -1,0 +1,1 @@
+"""The pure engine, without a store, a clock or a network."""
