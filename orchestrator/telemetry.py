@@ -1,0 +1,309 @@
+"""What an operator of the service sees: structured logs and every Prometheus metric.
+
+Owns log set-up, the names, labels and units of all metrics, and the one exposition of several processes. Leaves to each
+part when to count, and to the evaluator which rollouts to show. Two promises hold here and nowhere else: no metric has
+a vehicle for a label, and no log line carries a VIN.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, Literal, TextIO, TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+PREFIX = "outrider"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OTHER = "other"
+SERIES_MAX = 2000
+"""Label combinations of one metric; what comes after is counted under `other`."""
+LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,79}")
+_VIN = re.compile(r"\b(?=[A-HJ-NPR-Z]*[0-9])(?=[0-9]*[A-HJ-NPR-Z])[A-HJ-NPR-Z0-9]{17}\b")
+
+M = TypeVar("M", bound=MetricWrapperBase)
+
+
+def configure_logging(*, level: str, log_format: Literal["auto", "json", "console"], stream: TextIO) -> None:
+    """Send every log line of this process, those of libraries too, to `stream` in one form.
+
+    Args:
+        level: Least severity: `debug`, `info`, `warning` or `error`.
+        log_format: `json` is one object a line, `console` is for people, `auto` asks whether `stream` is a terminal.
+        stream: Usually standard error.
+    """
+    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _without_vin,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if console else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+@contextmanager
+def log_context(*, rollout_id: str = "", attempt_id: str = "") -> Iterator[None]:
+    """Put these ids on every log line inside; an empty one leaves what stood before."""
+    ids = {"rollout_id": rollout_id, "attempt_id": attempt_id}
+    with structlog.contextvars.bound_contextvars(**{key: value for key, value in ids.items() if value}):
+        yield
+
+
+def _without_vin(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A VIN is personal data: drop fields of that name and blot out whatever looks like one."""
+    return {key: _blotted(value) for key, value in event.items() if key.lower() != "vin"}
+
+
+def _blotted(value: Any) -> Any:
+    match value:
+        case str():
+            return _VIN.sub("[vin]", value)
+        case dict():
+            return {key: _blotted(item) for key, item in value.items() if str(key).lower() != "vin"}
+        case list() | tuple():
+            return [_blotted(item) for item in value]
+        case _:
+            return value
+
+
+class Family(Generic[M]):
+    """One metric with labels, kept to few and short label values.
+
+    A value that is not `[A-Za-z0-9_./:-]`, is longer than 80 characters, or would be one combination too many is
+    counted under `other`: a hostile client must not be able to fill Prometheus.
+
+    Args:
+        metric: The parent metric.
+        label_names: Its labels, in order; at least one.
+        series_max: Combinations that are told apart.
+    """
+
+    def __init__(self, metric: M, label_names: Sequence[str], *, series_max: int = SERIES_MAX) -> None:
+        self._metric = metric
+        self._names = tuple(label_names)
+        self._series_max = series_max
+        self._children: dict[tuple[str, ...], M] = {}
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels, in order."""
+        return self._names
+
+    def labels(self, **labels: str) -> M:
+        """The series with these label values, made when it is new.
+
+        Raises:
+            ValueError: the names are not those of the metric; a mistake of ours.
+        """
+        if labels.keys() != set(self._names):
+            raise ValueError(f"labels {sorted(labels)} given, {sorted(self._names)} expected")
+        key = tuple(labels[name] if _LABEL_VALUE.fullmatch(labels[name]) else OTHER for name in self._names)
+        if key not in self._children:
+            if len(self._children) >= self._series_max:
+                key = (OTHER,) * len(self._names)
+            self._children[key] = self._metric.labels(*key)
+        return self._children[key]
+
+    def drop(self, **labels: str) -> None:
+        """Forget every series with these label values; other labels may have any.
+
+        Only for metrics that one process writes alone: files shared by several processes keep what they have.
+        """
+        wanted = {self._names.index(name): value for name, value in labels.items()}
+        for key in [key for key in self._children if all(key[index] == value for index, value in wanted.items())]:
+            del self._children[key]
+            self._metric.remove(*key)
+
+
+class Metrics:
+    """Every metric of the orchestrator. One instance a process.
+
+    Counters and histograms of calls are written by each worker; gauges of rollouts, journal and ledger by the
+    evaluator's process alone. Where `PROMETHEUS_MULTIPROC_DIR` was set before this module was imported, samples go to
+    files there, for `Exposition` to add up.
+
+    Args:
+        registry: Where the metrics are registered; fresh for each instance.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.families: dict[str, Family[Any]] = {}
+        self._calls()
+        self._rollouts()
+        self._house()
+
+    def _calls(self) -> None:
+        """What vehicles and operators ask, counted where it is answered."""
+        rpc = ("service", "method")
+        self.grpc_handled = self._counter("grpc_server_handled", "gRPC calls answered.", *rpc, "code")
+        self.grpc_handling = self._histogram("grpc_server_handling_seconds", "Time to answer a gRPC call.", *rpc)
+        self.checkins = self._counter("checkins", "Polls answered, by directive or failure.", "outcome")
+        self.refusals = self._counter("refusals", "Vehicles that may not begin an attempt now.", "reason")
+        self.permits = self._counter("permits", "Answers to AuthorizeInstall: permitted, or why not.", "outcome")
+        self.events = self._counter("events", "Numbered vehicle events, by what became of them.", "outcome")
+        self.manifests = self._counter("manifests", "Vehicle version manifests, by what became of them.", "outcome")
+        self.refused_requests = self._counter("refused_requests", "Requests refused at the edge.", "reason")
+
+    def _rollouts(self) -> None:
+        """What the evaluator saw in its last tick."""
+        where = ("rollout", "region", "hardware")
+        self.attempts = self._gauge("attempts", "Attempts by state.", *where, "state")
+        self.exposures = self._gauge("exposures", "Attempts with a permit: the denominator of a gate.", *where)
+        self.aged = self._gauge("aged", "Exposures that reached a checkpoint.", *where, "checkpoint")
+        self.silent = self._gauge("silent", "Of the aged, those without word by then.", *where, "checkpoint")
+        self.rollout_status = self._gauge("rollout_status", "1 for the status a rollout has.", "rollout", "status")
+        self.rollout_epoch = self._gauge(
+            "rollout_epoch", "Version of a rollout; every transition raises it.", "rollout"
+        )
+        self.gate_verdict = self._gauge("gate_verdict", "1 for what the gate says now.", "rollout", "verdict")
+        self.permit_allowance = self._gauge("permit_allowance", "Permits that may still be given now.", "rollout")
+        self.cases_open = self._gauge("cases_open", "Vehicles that a rollout hurt, or may have.", "rollout")
+
+    def _house(self) -> None:
+        """How the service itself is."""
+        own: dict[str, Any] = {"namespace": PREFIX, "registry": self.registry}
+        single: dict[str, Any] = {**own, "multiprocess_mode": "mostrecent"}
+        self.evaluator_tick = Histogram(
+            "evaluator_tick_seconds", "Time of an evaluator tick.", buckets=LATENCY_S, **own
+        )
+        self.evaluator_last_tick = Gauge(
+            "evaluator_last_tick_timestamp_seconds", "Machine time of the last finished tick.", **single
+        )
+        self.fleet_time = Gauge("fleet_time_timestamp_seconds", "Fleet time at the last finished tick.", **single)
+        self.journal_lag = Gauge("journal_lag_entries", "Journal entries that the ledger has not yet.", **single)
+        self.vehicles_registered = Gauge("vehicles_registered", "Vehicles in the inventory.", **single)
+        self.ledger_entries = self._counter("ledger_entries", "Entries written to the ledger.", "kind")
+        self.store_up = self._gauge("store_up", "Whether a process reaches the store.", "process", mode="livemin")
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds", "When a certificate of ours ends.", "certificate", mode="livemin"
+        )
+        self.metadata_expiry = self._gauge(
+            "metadata_expiry_timestamp_seconds", "When metadata ends, fleet time.", "repository", "role"
+        )
+        self.build_info = self._gauge("build_info", "1, with what runs here.", "version", mode="livemax")
+
+    def show_status(
+        self, rollout: str, *, status: str, statuses: Sequence[str], verdict: str, verdicts: Sequence[str]
+    ) -> None:
+        """Set the 0/1 series of a rollout's status and verdict: exactly one of each is 1, none when it is empty."""
+        for each in statuses:
+            self.rollout_status.labels(rollout=rollout, status=each).set(each == status)
+        for each in verdicts:
+            self.gate_verdict.labels(rollout=rollout, verdict=each).set(each == verdict)
+
+    def drop_rollout(self, rollout: str) -> None:
+        """Forget every series of a rollout that has been over for long."""
+        for family in self.families.values():
+            if "rollout" in family.label_names:
+                family.drop(rollout=rollout)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Family[Counter]:
+        metric = Counter(name, about, labels, namespace=PREFIX, registry=self.registry)
+        return self._family(f"{PREFIX}_{name}_total", Family(metric, labels))
+
+    def _gauge(
+        self, name: str, about: str, *labels: str, mode: Literal["mostrecent", "livemin", "livemax"] = "mostrecent"
+    ) -> Family[Gauge]:
+        metric = Gauge(name, about, labels, namespace=PREFIX, registry=self.registry, multiprocess_mode=mode)
+        return self._family(f"{PREFIX}_{name}", Family(metric, labels))
+
+    def _histogram(self, name: str, about: str, *labels: str) -> Family[Histogram]:
+        metric = Histogram(name, about, labels, namespace=PREFIX, registry=self.registry, buckets=LATENCY_S)
+        return self._family(f"{PREFIX}_{name}", Family(metric, labels))
+
+    def _family(self, name: str, family: Family[M]) -> Family[M]:
+        self.families[name] = family
+        return family
+
+
+class Exposition(Collector):
+    """The text that Prometheus scrapes: this process's registry, with the workers' files added.
+
+    Args:
+        own: Registry of this process.
+        workers_folder: What workers have for `PROMETHEUS_MULTIPROC_DIR`; None when there are none. This process must
+            not have it set itself.
+    """
+
+    def __init__(self, own: CollectorRegistry, workers_folder: Path | None) -> None:
+        self._own = own
+        self._folder = workers_folder
+
+    def __call__(self) -> bytes:
+        """Everything, as `CONTENT_TYPE`."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """One family a metric. Counts of processes are added up; of a gauge that stands here, the workers' is ignored:
+        a metric without labels is 0 in every process that never set it.
+        """
+        families: dict[str, Metric] = {}
+        for family in (*self._own.collect(), *self._workers()):
+            merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            _merge(merged, family)
+        yield from families.values()
+
+    def _workers(self) -> Iterator[Metric]:
+        if self._folder is None:
+            return
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
+        yield from registry.collect()
+
+
+def _merge(merged: Metric, family: Metric) -> None:
+    """Add a family's samples; without the times of creation, which cannot be added up."""
+    known = {(sample.name, *sorted(sample.labels.items())): index for index, sample in enumerate(merged.samples)}
+    for sample in family.samples:
+        if sample.name.endswith("_created"):
+            continue
+        index = known.get((sample.name, *sorted(sample.labels.items())))
+        if index is None:
+            merged.samples.append(sample)
+        elif family.type != "gauge":
+            first = merged.samples[index]
+            merged.samples[index] = first._replace(value=first.value + sample.value)
+
+
+def prepare_workers_folder(folder: Path) -> None:
+    """Make the folder that workers share, empty: counts of an earlier run would be added to this one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink()
+
+
+def forget_worker(folder: Path, pid: int) -> None:
+    """Drop the gauges of a worker that has ended; what it counted stays."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
