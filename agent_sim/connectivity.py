@@ -1,0 +1,58 @@
+"""When a vehicle has a link: models with a period, a time online in it, and a phase of each vehicle's own. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent_sim.messages import Conditions, Link
+
+_HOUR_MS = 3_600_000
+
+
+class LinkModel(StrEnum):
+    """How a vehicle lives."""
+
+    ALWAYS = "always"
+    """Cellular, always on."""
+    TUNNEL = "tunnel"
+    """Cellular with a gap every hour."""
+    GARAGE = "garage"
+    """Out of reach overnight."""
+    WEEKLY = "weekly"
+    """Driven once a week."""
+
+
+DEFAULT_PERIOD_MS = {LinkModel.TUNNEL: _HOUR_MS, LinkModel.GARAGE: 24 * _HOUR_MS, LinkModel.WEEKLY: 168 * _HOUR_MS}
+DEFAULT_ONLINE_MS = {
+    LinkModel.TUNNEL: 50 * 60_000,
+    LinkModel.GARAGE: 14 * _HOUR_MS,
+    LinkModel.WEEKLY: 12 * _HOUR_MS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connectivity:
+    """One vehicle's link; times are fleet time."""
+
+    model: LinkModel = LinkModel.ALWAYS
+    period_ms: int = 0
+    """Length of one round of online and offline; 0: always online."""
+    online_ms: int = 0
+    """Online at the start of each round."""
+    phase_ms: int = 0
+    """How far into a round this vehicle is at fleet time 0."""
+
+    def online_from(self, now: int) -> int:
+        """The first moment from `now` on with a link; `now` itself when there is one."""
+        if self.period_ms == 0:
+            return now
+        into = (now + self.phase_ms) % self.period_ms
+        return now if into < self.online_ms else now + self.period_ms - into
+
+    @property
+    def conditions(self) -> Conditions:
+        """What such a vehicle says of itself when it polls."""
+        if self.model in (LinkModel.GARAGE, LinkModel.WEEKLY):
+            return Conditions(link=Link.WIFI, signal_percent=85)
+        return Conditions(link=Link.CELLULAR, signal_percent=60, metered=self.model is LinkModel.TUNNEL)

@@ -1,0 +1,146 @@
+"""What survives a loss of power: the agent's state as one value, and its JSON form.
+
+Owns the format on disk. Everything else that an agent knows is gone after a reboot, on purpose.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from agent_sim.ecu import Ecu, InstalledImage, WantedImage
+from agent_sim.errors import StateError
+from agent_sim.messages import Event, EventKind, MetadataVersions
+from agent_sim.outbox import Outbox
+
+FORMAT = 1
+FINISHED_KEPT = 8
+"""How many ended attempts an agent remembers: a directive for one of these is old news."""
+
+
+class Phase(StrEnum):
+    """How far an attempt has come on this vehicle."""
+
+    CHECKING = "checking"
+    """Metadata is being verified; nothing was told yet."""
+    DOWNLOADING = "downloading"
+    DOWNLOADED = "downloaded"
+    """Waiting for a permit."""
+    INSTALLING = "installing"
+    """A permit was used; inactive slots are being written."""
+    REBOOTING = "rebooting"
+    """The next boot is from the new slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The attempt at hand."""
+
+    attempt_id: str
+    rollout_id: str
+    release: str
+    phase: Phase
+    image_base_urls: tuple[str, ...]
+    images: tuple[WantedImage, ...] = ()
+    """Verified; empty while CHECKING."""
+    fetched: int = 0
+    """How many of `images`, in order, are complete on this vehicle."""
+    received: int = 0
+    """Bytes of the next one that are here."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedManifest:
+    """The last vehicle version manifest."""
+
+    content: bytes
+    sha256: str
+    counter: int
+    submitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PersistedState:
+    """All that an agent finds again after a reboot."""
+
+    outbox: Outbox
+    ecus: tuple[Ecu, ...]
+    director: MetadataVersions
+    """Versions that the verifier holds."""
+    image: MetadataVersions
+    progress: Progress | None = None
+    finished: tuple[str, ...] = ()
+    """Ids of ended attempts, newest last."""
+    manifest: SignedManifest | None = None
+    manifest_counter: int = 0
+    """The highest counter ever signed with."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        data = asdict(self)
+        data["format"] = FORMAT
+        if self.manifest is not None:
+            data["manifest"]["content"] = base64.b64encode(self.manifest.content).decode()
+        return data
+
+
+def fresh_state(
+    *, outbox_id: str, ecus: tuple[Ecu, ...], director: MetadataVersions, image: MetadataVersions
+) -> PersistedState:
+    """The state of an agent that remembers nothing; `outbox_id` must never have been used before."""
+    return PersistedState(outbox=Outbox(outbox_id), ecus=ecus, director=director, image=image)
+
+
+def state_from_json(data: Any) -> PersistedState:
+    """Read back what `to_json` wrote.
+
+    Raises:
+        StateError: it is something else.
+    """
+    try:
+        if data["format"] != FORMAT:
+            raise StateError(f"persisted state has format {data['format']}, this simulator reads {FORMAT}")
+        return PersistedState(
+            outbox=_outbox(data["outbox"]),
+            ecus=tuple(_ecu(ecu) for ecu in data["ecus"]),
+            director=MetadataVersions(**data["director"]),
+            image=MetadataVersions(**data["image"]),
+            progress=_progress(data["progress"]),
+            finished=tuple(data["finished"]),
+            manifest=_manifest(data["manifest"]),
+            manifest_counter=data["manifest_counter"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(f"persisted state cannot be read: {error!r}") from error
+
+
+def _outbox(data: Any) -> Outbox:
+    events = tuple(Event(**{**event, "kind": EventKind(event["kind"])}) for event in data["events"])
+    return Outbox(outbox_id=data["outbox_id"], next_number=data["next_number"], events=events)
+
+
+def _ecu(data: Any) -> Ecu:
+    first, second = (None if slot is None else InstalledImage(**slot) for slot in data["slots"])
+    return Ecu(**{**data, "slots": (first, second)})
+
+
+def _progress(data: Any) -> Progress | None:
+    if data is None:
+        return None
+    images = tuple(WantedImage(**{**image, "ecu_serials": tuple(image["ecu_serials"])}) for image in data["images"])
+    return Progress(
+        **{
+            **data,
+            "phase": Phase(data["phase"]),
+            "image_base_urls": tuple(data["image_base_urls"]),
+            "images": images,
+        }
+    )
+
+
+def _manifest(data: Any) -> SignedManifest | None:
+    if data is None:
+        return None
+    return SignedManifest(**{**data, "content": base64.b64decode(data["content"])})
