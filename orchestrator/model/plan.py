@@ -53,7 +53,7 @@ class GateLimits:
     failure_ratio_max: float
     """The limit L; 0 < L < 1."""
     sample_min: int
-    """Exposures below which a wave is not promoted and no posterior holds."""
+    """Exposures below which a wave is not promoted, where it has that many vehicles."""
     checkpoints_ms: tuple[int, ...]
     """Ages at which silence is judged, ascending; default 24 h and 72 h."""
     silence_reference: tuple[float, ...]
