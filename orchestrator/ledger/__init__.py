@@ -1,1 +1,17 @@
-"""."""
+"""The append-only, hash-chained record of decisions and outcomes. Knows nothing of stores or rollouts."""
+
+from orchestrator.ledger.entry import LedgerEntry, Recorded
+from orchestrator.ledger.errors import LedgerBrokenError, LedgerEntryError, LedgerError, LedgerUnavailableError
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.verify import VerifyReport
+
+__all__ = [
+    "Ledger",
+    "LedgerBrokenError",
+    "LedgerEntry",
+    "LedgerEntryError",
+    "LedgerError",
+    "LedgerUnavailableError",
+    "Recorded",
+    "VerifyReport",
+]
