@@ -1,0 +1,229 @@
+"""The Director's three online files for one vehicle: a pure function of assignment, versions and keys.
+
+Ed25519 is deterministic and so is every byte here: who keeps the inputs can make the files again, in any process.
+What a vehicle is assigned, and when versions rise, is the caller's decision. All three files carry the vehicle's id
+inside the signed part: without it in snapshot and timestamp one vehicle's fresh timestamp silently freezes another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner
+
+from signing import canonical
+from signing.errors import KeyFileError, SigningError
+from signing.keys import load_signer
+from signing.names import NAME_PATTERN, SHA256_PATTERN, VEHICLE_ID_PATTERN, VERSION_MAX, target_path_fault
+from signing.versions import format_time, next_version
+
+__all__ = [
+    "DIRECTOR_FILE_MAX_BYTES",
+    "SERIALISER_VERSION",
+    "SNAPSHOT_LIFE",
+    "TARGETS_LIFE",
+    "TIMESTAMP_LIFE",
+    "AssignedImage",
+    "Assignment",
+    "DirectorSigners",
+    "DirectorVersions",
+    "director_files",
+    "next_version",
+]
+
+TARGETS_LIFE = timedelta(days=7)
+SNAPSHOT_LIFE = timedelta(days=7)
+TIMESTAMP_LIFE = timedelta(hours=24)
+DIRECTOR_FILE_MAX_BYTES = 64 * 1024
+SERIALISER_VERSION = 1
+"""Raised when the same inputs would give other bytes; whoever regenerates files must then raise their version."""
+
+_SPEC_VERSION = "1.0.31"
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedImage:
+    """One image and the control units it is for."""
+
+    path: str
+    """Target path, the same as in the Image repository."""
+    length: int
+    """Bytes."""
+    sha256: str
+    """Hex digest."""
+    hardware_id: str
+    """What it is built for."""
+    release_counter: int
+    """As in the Image repository."""
+    ecu_serials: tuple[str, ...]
+    """Serials, at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one vehicle shall run. No images means: nothing to change."""
+
+    vehicle_id: str
+    images: tuple[AssignedImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorVersions:
+    """Versions and issue times of the three files; expiries follow from them."""
+
+    version: int
+    """Of targets and snapshot."""
+    issued_at: datetime
+    """Of targets and snapshot; fleet time, UTC, whole seconds."""
+    timestamp_version: int
+    timestamp_issued_at: datetime
+    """Fleet time, UTC, whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorSigners:
+    """The Director's online keys, Ed25519, one a role."""
+
+    targets: CryptoSigner
+    snapshot: CryptoSigner
+    timestamp: CryptoSigner
+
+    def __post_init__(self) -> None:
+        signers = (self.targets, self.snapshot, self.timestamp)
+        for signer in signers:
+            if signer.public_key.scheme != "ed25519":
+                raise KeyFileError(
+                    f"an online Director key is {signer.public_key.scheme}; only ed25519 repeats its bytes"
+                )
+        if len({signer.public_key.keyid for signer in signers}) != len(signers):
+            raise KeyFileError("the Director's online roles share a key; every role needs its own")
+
+    @classmethod
+    def load(cls, keys_folder: Path) -> DirectorSigners:
+        """Load exactly the three online keys.
+
+        Raises:
+            KeyFileError: One is missing or of another kind.
+        """
+        return cls(*(load_signer(keys_folder, role) for role in ("targets", "snapshot", "timestamp")))
+
+
+def director_files(signers: DirectorSigners, assignment: Assignment, versions: DirectorVersions) -> dict[str, bytes]:
+    """Sign a vehicle's targets, snapshot and timestamp.
+
+    Args:
+        signers: The online keys.
+        assignment: What the vehicle shall run.
+        versions: Versions and issue times; the same inputs give the same bytes, in every process.
+
+    Returns:
+        `<version>.targets.json`, `<version>.snapshot.json` and `timestamp.json` with their bytes.
+
+    Raises:
+        SigningError: The assignment or the versions are malformed; the message says where.
+    """
+    _check_assignment(assignment)
+    _check_versions(versions)
+    version = versions.version
+    targets = _signed_file(
+        signers.targets,
+        _head("targets", version, versions.issued_at + TARGETS_LIFE, assignment)
+        | {"targets": {image.path: _target(image) for image in assignment.images}},
+    )
+    snapshot = _signed_file(
+        signers.snapshot,
+        _head("snapshot", version, versions.issued_at + SNAPSHOT_LIFE, assignment)
+        | {"meta": {"targets.json": _meta(targets, version)}},
+    )
+    timestamp = _signed_file(
+        signers.timestamp,
+        _head("timestamp", versions.timestamp_version, versions.timestamp_issued_at + TIMESTAMP_LIFE, assignment)
+        | {"meta": {"snapshot.json": _meta(snapshot, version)}},
+    )
+    return {
+        f"{version}.targets.json": targets,
+        f"{version}.snapshot.json": snapshot,
+        "timestamp.json": timestamp,
+    }
+
+
+def _head(role: str, version: int, expires: datetime, assignment: Assignment) -> dict[str, Any]:
+    return {
+        "_type": role,
+        "spec_version": _SPEC_VERSION,
+        "version": version,
+        "expires": format_time(expires),
+        "vehicleId": assignment.vehicle_id,
+    }
+
+
+def _target(image: AssignedImage) -> dict[str, Any]:
+    return {
+        "length": image.length,
+        "hashes": {"sha256": image.sha256},
+        "custom": {
+            "ecuIdentifiers": {serial: {"hardwareId": image.hardware_id} for serial in image.ecu_serials},
+            "shallMatch": {"hardwareIds": [image.hardware_id], "releaseCounter": image.release_counter},
+        },
+    }
+
+
+def _meta(content: bytes, version: int) -> dict[str, Any]:
+    return {"version": version, "length": len(content), "hashes": {"sha256": hashlib.sha256(content).hexdigest()}}
+
+
+def _signed_file(signer: CryptoSigner, payload: dict[str, Any]) -> bytes:
+    signed = canonical.encode(payload)
+    signature = signer.sign(signed)
+    data = b'{"signatures":' + canonical.encode([signature.to_dict()]) + b',"signed":' + signed + b"}"
+    if len(data) > DIRECTOR_FILE_MAX_BYTES:
+        raise SigningError(f"{payload['_type']} would be {len(data)} bytes, above {DIRECTOR_FILE_MAX_BYTES}")
+    return data
+
+
+def _check_versions(versions: DirectorVersions) -> None:
+    for name, value in (("version", versions.version), ("timestamp version", versions.timestamp_version)):
+        if not 0 < value <= VERSION_MAX:
+            raise SigningError(f"the {name} {value} is not between 1 and {VERSION_MAX}")
+    for name, time in (("issued_at", versions.issued_at), ("timestamp_issued_at", versions.timestamp_issued_at)):
+        if time.utcoffset() != timedelta(0) or time.microsecond:
+            raise SigningError(f"{name} {time.isoformat()} is not a whole second in UTC")
+
+
+def _check_assignment(assignment: Assignment) -> None:
+    if not VEHICLE_ID_PATTERN.fullmatch(assignment.vehicle_id):
+        raise SigningError(f"{assignment.vehicle_id[:80]!r} is not a vehicle id")
+    paths: set[str] = set()
+    serials: set[str] = set()
+    for image in assignment.images:
+        fault = _image_fault(image)
+        if fault:
+            raise SigningError(f"image {image.path[:80]!r}: {fault}")
+        if image.path in paths:
+            raise SigningError(f"image {image.path!r} is assigned twice; name all its control units in one entry")
+        paths.add(image.path)
+        for serial in image.ecu_serials:
+            if serial in serials:
+                raise SigningError(f"control unit {serial!r} is assigned two images")
+            serials.add(serial)
+
+
+def _image_fault(image: AssignedImage) -> str | None:
+    if fault := target_path_fault(image.path):
+        return fault
+    if image.length < 0:
+        return f"length {image.length} is negative"
+    if not SHA256_PATTERN.fullmatch(image.sha256):
+        return f"{image.sha256[:80]!r} is not a SHA-256 in lower-case hex"
+    if not NAME_PATTERN.fullmatch(image.hardware_id):
+        return f"{image.hardware_id[:80]!r} is not a hardware id"
+    if not 0 <= image.release_counter <= VERSION_MAX:
+        return f"release counter {image.release_counter} is not between 0 and {VERSION_MAX}"
+    if not image.ecu_serials:
+        return "no control unit is named"
+    odd = next((serial for serial in image.ecu_serials if not NAME_PATTERN.fullmatch(serial)), None)
+    return f"{odd[:80]!r} is not an ECU serial" if odd is not None else None

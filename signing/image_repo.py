@@ -1,0 +1,360 @@
+"""The Image repository as a folder of static files: which images exist, and who released them.
+
+Owns `<path>/metadata/*.json` and `<path>/targets/<sha256>.<name>`. Readers need no lock: every file appears whole,
+and whatever a file refers to is there before it. Writers take the folder's lock. Only the keys that a step needs are
+loaded; the orchestrator reads this folder and reaches none of the keys. Serving the files is the web edge's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization.json import JSONSerializer
+
+from signing.errors import ImageRefusedError, KeyFileError, SigningError
+from signing.files import copy_atomically, exclusive, write_atomically
+from signing.keys import load_signer
+from signing.match import read_shall_match
+from signing.names import METADATA_NAME_PATTERN, NAME_PATTERN, VERSION_MAX, image_file_name, target_path_fault
+from signing.roots import first_root
+from signing.tuf_client import IMAGE_CAPS, HeldFiles, RefreshError, refresh
+from signing.versions import MetadataVersions, next_version, require_utc
+
+TARGETS_LIFE = timedelta(days=90)
+SNAPSHOT_LIFE = timedelta(days=7)
+TIMESTAMP_LIFE = timedelta(hours=24)
+
+_LIVES: Mapping[str, timedelta] = {"targets": TARGETS_LIFE, "snapshot": SNAPSHOT_LIFE, "timestamp": TIMESTAMP_LIFE}
+_S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to publish."""
+
+    path: str
+    """Target path, for example `acme/gw-2-1.1.0.img`."""
+    file: Path
+    """Where its bytes are now."""
+    hardware_id: str
+    """What it is built for."""
+    release_counter: int
+    """Never lower than that of an earlier image for this hardware id."""
+    version: str
+    """For people."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    """An image as the Image repository's targets list it."""
+
+    path: str
+    length: int
+    """Bytes."""
+    sha256: str
+    """Hex digest."""
+    hardware_id: str
+    release_counter: int
+    targets_version: int
+    """Version of the targets metadata that lists it."""
+
+
+class ImageRepository:
+    """One Image repository.
+
+    Args:
+        path: Its folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._metadata = path / "metadata"
+        self._targets = path / "targets"
+
+    @classmethod
+    def create(cls, path: Path, keys_folder: Path, now: datetime) -> ImageRepository:
+        """Make an empty repository with root version 1.
+
+        Args:
+            path: Its folder; created if need be.
+            keys_folder: Holds all six keys.
+            now: Fleet time, UTC.
+
+        Raises:
+            SigningError: There is one already.
+            KeyFileError: A key is missing.
+        """
+        repository = cls(path)
+        if repository._metadata.exists():
+            raise SigningError(f"{path} holds an Image repository already; nothing was changed")
+        root = first_root(keys_folder, now)
+        repository._metadata.mkdir(parents=True)
+        repository._targets.mkdir(exist_ok=True)
+        write_atomically(repository._metadata / "1.root.json", root)
+        with exclusive(path):
+            repository._release(Targets(), Snapshot(version=1), Timestamp(version=1), keys_folder, require_utc(now))
+        return repository
+
+    def publish(self, images: Sequence[NewImage], keys_folder: Path, now: datetime) -> list[TargetInfo]:
+        """Take in images and sign them; images first, then targets, snapshot, timestamp.
+
+        Publishing the same again changes nothing, so a publication that was cut short is simply repeated.
+
+        Args:
+            images: What to publish; all of it or nothing is listed.
+            keys_folder: Holds the keys of targets, snapshot and timestamp.
+            now: Fleet time, UTC.
+
+        Returns:
+            What the repository lists now, one for each of `images`.
+
+        Raises:
+            ImageRefusedError: An odd name, other bytes under a path that is taken, a lower release counter.
+            KeyFileError: A key is missing.
+        """
+        now = require_utc(now)
+        with exclusive(self._path):
+            current = self._load("targets", Targets)
+            entries = [self._entry(image) for image in images]
+            _check_publication(images, entries, current)
+            fresh = {image.path: entry for image, entry in zip(images, entries, strict=True)}
+            for image, entry in zip(images, entries, strict=True):
+                stored = self._targets / image_file_name(image.path, entry.hashes["sha256"])
+                if not stored.exists():
+                    copy_atomically(image.file, stored)
+                    _check_stored(stored, entry)
+            if any(path not in current.targets for path in fresh):
+                current.targets |= fresh
+                snapshot, timestamp = self._load("snapshot", Snapshot), self._load("timestamp", Timestamp)
+                self._release(current, snapshot, timestamp, keys_folder, now)
+            return [_info(image.path, current.targets[image.path], current.version) for image in images]
+
+    def renew(self, keys_folder: Path, now: datetime) -> tuple[str, ...]:
+        """Sign timestamp and snapshot again where half of their life is over. Targets and root need offline keys.
+
+        Args:
+            keys_folder: Holds the keys of timestamp and snapshot; the latter is read only when due.
+            now: Fleet time, UTC.
+
+        Returns:
+            The roles that were signed again, each under a higher version.
+
+        Raises:
+            KeyFileError: A key that is needed is missing.
+        """
+        now = require_utc(now)
+        with exclusive(self._path):
+            snapshot, timestamp = self._load("snapshot", Snapshot), self._load("timestamp", Timestamp)
+            renewed = []
+            if _past_half_life(snapshot, now):
+                timestamp.snapshot_meta = self._sign(snapshot, keys_folder, now)
+                renewed.append("snapshot")
+            if renewed or _past_half_life(timestamp, now):
+                self._sign(timestamp, keys_folder, now)
+                renewed.append("timestamp")
+            return tuple(renewed)
+
+    def metadata_file(self, name: str) -> bytes | None:
+        """The exact bytes of a metadata file, or None when there is no such file."""
+        if not METADATA_NAME_PATTERN.fullmatch(name):
+            return None
+        try:
+            return (self._metadata / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def image_file(self, path: str, sha256: str) -> Path:
+        """Where the bytes of a published image are."""
+        return self._targets / image_file_name(path, sha256)
+
+    def versions(self) -> MetadataVersions:
+        """The versions that a reader finds now.
+
+        Raises:
+            SigningError: The repository is missing or damaged.
+        """
+        timestamp = self._load("timestamp", Timestamp)
+        snapshot = self._load_version("snapshot", Snapshot, timestamp.snapshot_meta.version)
+        return MetadataVersions(
+            root=self._root_version(),
+            timestamp=timestamp.version,
+            snapshot=snapshot.version,
+            targets=snapshot.meta["targets.json"].version,
+        )
+
+    def expiries(self) -> dict[str, datetime]:
+        """When each of the four files expires, fleet time.
+
+        Raises:
+            SigningError: The repository is missing or damaged.
+        """
+        root = self._load_version("root", Root, self._root_version())
+        files: tuple[Signed, ...] = (root, self._load("targets", Targets), self._load("snapshot", Snapshot))
+        return {file.type: file.expires for file in (*files, self._load("timestamp", Timestamp))}
+
+    def verified_target(self, path: str, now: datetime) -> TargetInfo | None:
+        """What the repository lists under `path`, after verifying it as a vehicle would, from root version 1 on.
+
+        Args:
+            path: Target path.
+            now: Fleet time, UTC.
+
+        Returns:
+            The entry, or None when none is listed.
+
+        Raises:
+            VerificationError: The repository would be refused by vehicles.
+            SigningError: It is missing.
+        """
+        bootstrap = self.metadata_file("1.root.json")
+        if bootstrap is None:
+            raise SigningError(f"{self._path} holds no Image repository")
+        try:
+            trusted = refresh(
+                bootstrap=bootstrap,
+                held=HeldFiles(),
+                offered=self.metadata_file,
+                caps=IMAGE_CAPS,
+                now=require_utc(now),
+                find=(path,),
+            )
+        except RefreshError as exc:
+            raise exc.reason from exc
+        found = trusted.found[path]
+        return _info(path, found, trusted.targets.version) if found else None
+
+    def _entry(self, image: NewImage) -> TargetFile:
+        if fault := _image_fault(image):
+            raise ImageRefusedError(f"image {image.path[:80]!r}: {fault}")
+        try:
+            entry = TargetFile.from_file(image.path, str(image.file), ["sha256"])
+        except OSError as exc:
+            raise ImageRefusedError(f"image {image.path!r}: cannot read {image.file}: {exc.strerror}") from exc
+        entry.unrecognized_fields["custom"] = {
+            "shallMatch": {"hardwareIds": [image.hardware_id], "releaseCounter": image.release_counter},
+            "version": image.version,
+        }
+        return entry
+
+    def _release(
+        self, targets: Targets, snapshot: Snapshot, timestamp: Timestamp, keys_folder: Path, now: datetime
+    ) -> None:
+        snapshot.meta["targets.json"] = self._sign(targets, keys_folder, now)
+        timestamp.snapshot_meta = self._sign(snapshot, keys_folder, now)
+        self._sign(timestamp, keys_folder, now)
+
+    def _sign(self, signed: Targets | Snapshot | Timestamp, keys_folder: Path, now: datetime) -> MetaFile:
+        """Sign and write one file under its next version; what it refers to is written already."""
+        role = signed.type
+        signer = load_signer(keys_folder, role)
+        root = self._load_version("root", Root, self._root_version())
+        if signer.public_key.keyid not in root.roles[role].keyids:
+            raise KeyFileError(f"the key in {keys_folder / role}.pem is not the {role} key of this repository's root")
+        signed.version = next_version(self._highest(role), now)
+        signed.expires = now + _LIVES[role]
+        metadata: Metadata[Any] = Metadata(signed)
+        metadata.sign(signer)
+        data = metadata.to_bytes(JSONSerializer(compact=True))
+        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
+        write_atomically(self._metadata / name, data)
+        return MetaFile(signed.version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
+
+    def _highest(self, role: str) -> int:
+        """The highest version of `role` in the folder, listed or not: a publication may have been cut short."""
+        if role == "timestamp":
+            return self._load("timestamp", Timestamp).version if (self._metadata / "timestamp.json").exists() else 0
+        names = (path.name for path in self._metadata.glob(f"*.{role}.json"))
+        return max((int(n.partition(".")[0]) for n in names if METADATA_NAME_PATTERN.fullmatch(n)), default=0)
+
+    def _root_version(self) -> int:
+        return self._highest("root")
+
+    def _load(self, role: str, kind: type[_S]) -> _S:
+        """The file of `role` that readers see now."""
+        if role == "timestamp":
+            return self._parse("timestamp.json", kind)
+        timestamp = self._parse("timestamp.json", Timestamp)
+        if role == "snapshot":
+            return self._load_version("snapshot", kind, timestamp.snapshot_meta.version)
+        snapshot = self._load_version("snapshot", Snapshot, timestamp.snapshot_meta.version)
+        return self._load_version("targets", kind, snapshot.meta["targets.json"].version)
+
+    def _load_version(self, role: str, kind: type[_S], version: int) -> _S:
+        return self._parse(f"{version}.{role}.json", kind)
+
+    def _parse(self, name: str, kind: type[_S]) -> _S:
+        data = self.metadata_file(name)
+        if data is None:
+            raise SigningError(f"{self._metadata / name} is missing; `outrider keys init` makes a repository")
+        try:
+            signed = Metadata[_S].from_bytes(data).signed
+        except RepositoryError as exc:
+            raise SigningError(f"{self._metadata / name} is damaged: {exc}") from exc
+        if not isinstance(signed, kind):
+            raise SigningError(f"{self._metadata / name} is {signed.type} metadata")
+        return signed
+
+
+def _past_half_life(signed: Signed, now: datetime) -> bool:
+    return now >= signed.expires - _LIVES[signed.type] / 2
+
+
+def _image_fault(image: NewImage) -> str | None:
+    if fault := target_path_fault(image.path):
+        return fault
+    if not NAME_PATTERN.fullmatch(image.hardware_id):
+        return f"{image.hardware_id[:80]!r} is not a hardware id"
+    if type(image.release_counter) is not int or not 0 <= image.release_counter <= VERSION_MAX:
+        return f"release counter {image.release_counter!r} is not between 0 and {VERSION_MAX}"
+    if not image.version.isascii() or not image.version.isprintable() or not 0 < len(image.version) <= 64:
+        return f"{image.version[:80]!r} is not a version"
+    return None
+
+
+def _check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile], current: Targets) -> None:
+    if len({image.path for image in images}) != len(images):
+        raise ImageRefusedError("one path stands twice in this publication")
+    highest: dict[str, int] = {}
+    for path, target in current.targets.items():
+        match = read_shall_match(path, target)
+        for hardware_id in match.hardware_ids:
+            highest[hardware_id] = max(highest.get(hardware_id, 0), match.release_counter)
+    for image, entry in zip(images, entries, strict=True):
+        listed = current.targets.get(image.path)
+        if listed == entry:
+            continue
+        if listed is not None:
+            raise ImageRefusedError(f"{image.path!r} was published with other bytes or fields; choose another path")
+        if image.release_counter < highest.get(image.hardware_id, 0):
+            raise ImageRefusedError(
+                f"{image.path!r}: release counter {image.release_counter} is lower than "
+                f"{highest[image.hardware_id]}, which {image.hardware_id} has already"
+            )
+
+
+def _check_stored(stored: Path, entry: TargetFile) -> None:
+    """The source may have changed between hashing and copying."""
+    with stored.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != entry.hashes["sha256"]:
+        stored.unlink()
+        raise ImageRefusedError(f"{entry.path!r} changed while it was published; nothing was listed")
+
+
+def _info(path: str, target: TargetFile, targets_version: int) -> TargetInfo:
+    match = read_shall_match(path, target)
+    return TargetInfo(
+        path=path,
+        length=target.length,
+        sha256=target.hashes["sha256"],
+        hardware_id=match.hardware_ids[0],
+        release_counter=match.release_counter,
+        targets_version=targets_version,
+    )

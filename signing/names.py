@@ -1,0 +1,42 @@
+"""Names that reach file systems, URLs and certificates: what they may look like, and which file they become.
+
+Everything here is pure. Callers decide which error a refused name becomes.
+"""
+
+from __future__ import annotations
+
+import re
+
+VEHICLE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Safe in a SPIFFE path, in a file name and in canonical JSON."""
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""ECU serials, hardware ids, operators."""
+TRUST_DOMAIN_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9])?")
+"""Source: SPIFFE-ID, Trust Domain."""
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+METADATA_NAME_PATTERN = re.compile(r"(?:[1-9][0-9]{0,9}\.)?[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.json")
+"""What a TUF repository with consistent snapshots serves."""
+
+_SEGMENT_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_TARGET_PATH_MAX = 255
+VERSION_MAX = 2**31 - 1
+"""Metadata versions and release counters stay below: some clients read a 32-bit integer."""
+
+
+def target_path_fault(path: str) -> str | None:
+    """Why `path` is no target path, or None when it is one.
+
+    A target path is relative, has plain segments joined by `/`, and is at most 255 characters long, so that it names
+    one file below a folder on every file system.
+    """
+    if not path or len(path) > _TARGET_PATH_MAX:
+        return f"its length {len(path)} is not between 1 and {_TARGET_PATH_MAX}"
+    for segment in path.split("/"):
+        if not _SEGMENT_PATTERN.fullmatch(segment):
+            return f"its part {segment!r} is not [A-Za-z0-9][A-Za-z0-9._+-]*"
+    return None
+
+
+def image_file_name(path: str, sha256: str) -> str:
+    """The name under which an image is stored and fetched: `<sha256>.<last part of path>`."""
+    return f"{sha256}.{path.rpartition('/')[2]}"

@@ -1,0 +1,107 @@
+"""Root metadata: the one place where keys are bound to roles, made by two of three root keys.
+
+A root editor that lets one public key stand under two ids voids a threshold, so every root made here is checked by
+the same rule that vehicles apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Delegations, Metadata, Root, Targets
+from tuf.api.serialization.json import JSONSerializer
+
+from signing.errors import AttackCode, SigningError, VerificationError
+from signing.keys import ROOT_ROLES, duplicate_key, load_signer
+from signing.versions import require_utc
+
+ROOT_LIFE = timedelta(days=365)
+ROOT_THRESHOLD = 2
+ONLINE_ROLES = ("targets", "snapshot", "timestamp")
+
+
+def first_root(keys_folder: Path, now: datetime) -> bytes:
+    """Version 1 of a repository's root, from the six keys in `keys_folder`.
+
+    Args:
+        keys_folder: Holds `root-1.pem` to `root-3.pem`, `targets.pem`, `snapshot.pem` and `timestamp.pem`.
+        now: Fleet time, UTC; it expires a year later.
+
+    Raises:
+        KeyFileError: A key is missing.
+        SigningError: A key stands in two places.
+    """
+    root_signers = [load_signer(keys_folder, name) for name in ROOT_ROLES]
+    root = Root(version=1, expires=require_utc(now) + ROOT_LIFE, consistent_snapshot=True)
+    for signer in root_signers:
+        root.add_key(signer.public_key, "root")
+    root.roles["root"].threshold = ROOT_THRESHOLD
+    for role in ONLINE_ROLES:
+        root.add_key(load_signer(keys_folder, role).public_key, role)
+    return sign_root(root, root_signers)
+
+
+def sign_root(root: Root, signers: Sequence[CryptoSigner]) -> bytes:
+    """The signed bytes of `root`, signed by all `signers`.
+
+    Args:
+        root: The new root; for version N+1 the signers must meet the thresholds of N and of N+1.
+        signers: Whoever signs.
+
+    Raises:
+        SigningError: A key stands in two places, or its own threshold is not met.
+    """
+    try:
+        check_root_keys(root)
+    except VerificationError as exc:
+        raise SigningError(f"this root would be refused by every vehicle: {exc}") from exc
+    metadata = Metadata(root)
+    for signer in signers:
+        metadata.sign(signer, append=True)
+    result = root.get_verification_result("root", metadata.signed_bytes, metadata.signatures)
+    if not result.verified:
+        raise SigningError(f"root needs {result.threshold} signatures of its root keys, got {len(result.signed)}")
+    return metadata.to_bytes(JSONSerializer(compact=True))
+
+
+def check_root_keys(root: Root) -> None:
+    """Refuse a root in which a public key could count twice or serve two roles.
+
+    Source: Uptane 2.1.0, How to check Root metadata ("unique keys"); Deployment Best Practices, key uniqueness.
+
+    Raises:
+        VerificationError: DUPLICATE_KEY, or MALFORMED for a key that cannot be read.
+    """
+    used: dict[str, str] = {}
+    for name, role in root.roles.items():
+        for keyid in role.keyids:
+            if keyid in used:
+                raise VerificationError(
+                    AttackCode.DUPLICATE_KEY, f"key {keyid[:16]} serves the roles {used[keyid]} and {name}"
+                )
+            used[keyid] = name
+    _check_unique(root, "root metadata")
+
+
+def check_delegation_keys(targets: Targets) -> None:
+    """Refuse targets that delegate to a public key that stands under two ids.
+
+    Raises:
+        VerificationError: DUPLICATE_KEY, or MALFORMED for a key that cannot be read.
+    """
+    if targets.delegations is not None:
+        _check_unique(targets.delegations, "delegations")
+
+
+def _check_unique(holder: Root | Delegations, where: str) -> None:
+    try:
+        pair = duplicate_key(holder.keys.values())
+    except SigningError as exc:
+        raise VerificationError(AttackCode.MALFORMED, f"{where}: {exc}") from exc
+    if pair:
+        raise VerificationError(
+            AttackCode.DUPLICATE_KEY, f"{where}: one public key stands under the ids {pair[0][:16]} and {pair[1][:16]}"
+        )

@@ -1,0 +1,165 @@
+"""The Director's signer, a process of its own: the only one that holds the Director's online keys.
+
+`python -m signing.signer SOCKET KEYS_FOLDER` serves a unix socket that only its owner may open, and logs JSON lines
+on standard error. It keeps nothing: the same request gives the same bytes, so it may be killed and started at will.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from signing.director import DirectorSigners, director_files
+from signing.errors import SignerRefusedError, SignerUnavailableError, SigningError
+from signing.signer_client import SignerClient
+from signing.signer_wire import REQUEST_MAX_BYTES, FrameError, frame, read_frame, read_request
+
+__all__ = ["SignerClient", "SignerRefusedError", "SignerUnavailableError", "main", "serve"]
+
+CONNECTIONS_MAX = 64
+REQUEST_TIMEOUT_S = 5.0
+"""From a request's first byte to its last; a connection without a request may stay open."""
+
+
+def serve(socket_path: Path, keys_folder: Path) -> None:
+    """Sign until SIGTERM or SIGINT.
+
+    Args:
+        socket_path: Where to listen; a socket that a dead signer left behind is replaced.
+        keys_folder: Holds `targets.pem`, `snapshot.pem` and `timestamp.pem`; no other key is read.
+
+    Raises:
+        KeyFileError: A key is missing or unusable.
+        SigningError: Another signer listens there.
+    """
+    signers = DirectorSigners.load(keys_folder)
+    listener = _listen(socket_path)
+    try:
+        asyncio.run(_Server(signers).run(listener))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            socket_path.unlink()
+    _log("signer_stopped")
+
+
+class _Server:
+    """Answers requests, one at a time on each connection."""
+
+    def __init__(self, signers: DirectorSigners) -> None:
+        self._signers = signers
+        self._open = 0
+
+    async def run(self, listener: socket.socket) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        server = await asyncio.start_unix_server(self._connection, sock=listener, limit=REQUEST_MAX_BYTES + 64)
+        _log("signer_started", socket=listener.getsockname(), pid=os.getpid())
+        await stop.wait()
+        server.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= CONNECTIONS_MAX:
+            _log("connection_refused", open=self._open)
+            writer.close()
+            return
+        self._open += 1
+        try:
+            await self._answer_all(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has left
+        except TimeoutError:
+            _log("connection_dropped", cause="the peer neither sends nor reads in time")
+        finally:
+            self._open -= 1
+            writer.close()
+
+    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            first = await reader.readexactly(1)
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    data = await read_frame(reader, REQUEST_MAX_BYTES, first=first)
+            except FrameError as exc:
+                _log("request_refused", cause=str(exc))
+                writer.write(_error("malformed", exc))
+                await asyncio.wait_for(writer.drain(), REQUEST_TIMEOUT_S)
+                return
+            writer.write(self._answer(data))
+            await asyncio.wait_for(writer.drain(), REQUEST_TIMEOUT_S)
+
+    def _answer(self, data: bytes) -> bytes:
+        try:
+            assignment, versions = read_request(data)
+            files = director_files(self._signers, assignment, versions)
+        except FrameError as exc:
+            _log("request_refused", cause=str(exc))
+            return _error("malformed", exc)
+        except SigningError as exc:
+            _log("request_refused", cause=str(exc))
+            return _error("refused", exc)
+        return frame({"files": {name: content.decode() for name, content in files.items()}})
+
+
+def _error(code: str, exc: Exception) -> bytes:
+    message = "".join(char for char in str(exc)[:500] if char.isprintable())
+    return frame({"error": {"code": code, "message": message.encode("ascii", "replace").decode()}})
+
+
+def _listen(path: Path) -> socket.socket:
+    if path.exists():
+        _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)  # the socket is born with mode 0600
+    try:
+        listener.bind(str(path))
+    except OSError as exc:
+        listener.close()
+        raise SigningError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
+    finally:
+        os.umask(umask)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as exc:
+            raise SigningError(f"{path} exists and is no socket of a signer: {exc.strerror}") from exc
+    raise SigningError(f"another signer listens on {path}; stop it first")
+
+
+def _log(event: str, **facts: Any) -> None:
+    sys.stderr.write(json.dumps({"event": event, "process": "signer", **facts}) + "\n")
+    sys.stderr.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the signer from the command line; the exit status is 0 after SIGTERM, 1 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m signing.signer", description="Signs Director files on request.")
+    parser.add_argument("socket", type=Path, metavar="SOCKET", help="unix socket to serve")
+    parser.add_argument("keys_folder", type=Path, metavar="KEYS_FOLDER", help="folder with the online Director keys")
+    options = parser.parse_args(arguments)
+    try:
+        serve(options.socket, options.keys_folder)
+    except SigningError as exc:
+        _log("signer_failed", cause=str(exc))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""Full verification as a vehicle's Primary does it: both repositories, their match, and time that never goes back.
+
+TUF's own rules are python-tuf's (`tuf_client`), Uptane's additions are `match`, persistence is `held`; this module
+puts them in order. All or nothing: a bundle that fails any check leaves what is held as it was, except for new roots,
+which rest on offline keys alone. Downloading files and images, and deciding when to install, is the agent's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from signing.errors import AttackCode, VerificationError
+from signing.held import Held, load_held, save_held
+from signing.match import (
+    InstalledImage,
+    VerifiedImage,
+    bound_to,
+    check_bound,
+    check_counters,
+    check_director_targets,
+    check_match,
+)
+from signing.roots import check_delegation_keys, check_root_keys
+from signing.tuf_client import (
+    DIRECTOR_CAPS,
+    IMAGE_CAPS,
+    Caps,
+    HeldFiles,
+    RefreshError,
+    TrustedFiles,
+    parse_offered,
+    refresh,
+)
+from signing.versions import MetadataVersions, require_utc
+
+__all__ = ["InstalledImage", "PrimaryVerifier", "VerifiedBundle", "VerifiedImage", "check_image"]
+
+Repository = Literal["director", "image"]
+Files = Mapping[tuple[str, str], bytes]
+
+MAX_FILES = 128
+"""Most files that one verification takes."""
+CLOCK_SLACK = timedelta(minutes=5)
+"""How far fleet time may lag behind the floor without being called an attack; the floor is used instead."""
+
+_CAPS: Mapping[str, Caps] = {"director": DIRECTOR_CAPS, "image": IMAGE_CAPS}
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBundle:
+    """What the vehicle may install; no images means nothing to do."""
+
+    images: tuple[VerifiedImage, ...]
+    """By path."""
+
+
+class PrimaryVerifier:
+    """Verifies for one vehicle, and holds what it verified across restarts.
+
+    Args:
+        folder: Where to hold metadata; created if need be. No other verifier may use it.
+        vehicle_id: This vehicle.
+        ecus: Its control units: hardware id by serial.
+        director_root: The provisioned Director root.
+        image_root: The provisioned Image root.
+        durable: False saves the wait for the disk; what is held then survives the process, not the machine.
+
+    Raises:
+        HeldMetadataError: What is held cannot be read.
+        VerificationError: A provisioned root would let one key count twice.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vehicle_id: str,
+        ecus: Mapping[str, str],
+        director_root: bytes,
+        image_root: bytes,
+        durable: bool = True,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._vehicle_id = vehicle_id
+        self._ecus = dict(ecus)
+        self._bootstrap = {"director": director_root, "image": image_root}
+        self._durable = durable
+        self._held = load_held(folder)
+        self._saved_floor = self._held.time_floor
+        self._trusted: dict[str, TrustedFiles] = {}
+        self._provisioned = {name: _provisioned_root(root).version for name, root in self._bootstrap.items()}
+
+    def versions(self) -> tuple[MetadataVersions, MetadataVersions]:
+        """The versions held: Director, Image. The root is at least the provisioned one."""
+        return self._versions("director"), self._versions("image")
+
+    def verify(self, files: Files, *, now: datetime, installed: Mapping[str, InstalledImage]) -> VerifiedBundle:
+        """Verify what the Director assigns to this vehicle against what the Image repository released.
+
+        Args:
+            files: New metadata by (repository, name); absent ones are taken from what is held.
+            now: Fleet time, UTC.
+            installed: What each control unit runs, by serial.
+
+        Returns:
+            The images to install on which control units. What was verified is held from now on.
+
+        Raises:
+            VerificationError: Something was refused; the code says what it looks like.
+            HeldMetadataError: The disk failed.
+        """
+        now = self._fleet_time(now)
+        self._check_offered(files)
+        director = self._refresh("director", files, now, ())
+        assignment = self._check_director(director)
+        image = self._image_repository(files, now, assignment)
+        for entry in assignment:
+            check_match(entry, director.targets.targets[entry.path], image.found.get(entry.path) if image else None)
+            check_counters(entry, installed)
+        self._keep(director, image, now)
+        return VerifiedBundle(images=assignment)
+
+    def _fleet_time(self, now: datetime) -> datetime:
+        now = require_utc(now)
+        floor = self._held.time_floor
+        if now < floor - CLOCK_SLACK:
+            raise VerificationError(
+                AttackCode.CLOCK, f"fleet time {now.isoformat()} lies before {floor.isoformat()}, which was proven"
+            )
+        return max(now, floor)
+
+    def _check_offered(self, files: Files) -> None:
+        if len(files) > MAX_FILES:
+            raise VerificationError(AttackCode.ENDLESS_DATA, f"{len(files)} files in one answer, at most {MAX_FILES}")
+        for (repository, name), content in files.items():
+            if repository not in _CAPS:
+                raise VerificationError(AttackCode.MALFORMED, f"{repository[:80]!r} is no repository")
+            signed = parse_offered(name, content, _CAPS[repository])
+            if repository == "director" and not name.endswith("root.json"):
+                check_bound(name, signed.get("vehicleId"), self._vehicle_id)
+
+    def _check_director(self, director: TrustedFiles) -> tuple[VerifiedImage, ...]:
+        for signed in (director.timestamp, director.snapshot, director.targets):
+            check_bound(signed.type, bound_to(signed), self._vehicle_id)
+        return check_director_targets(director.targets, self._ecus)
+
+    def _image_repository(
+        self, files: Files, now: datetime, assignment: tuple[VerifiedImage, ...]
+    ) -> TrustedFiles | None:
+        """Refresh the Image repository where it matters: images are assigned, or it sent something."""
+        if not assignment and not any(repository == "image" for repository, _ in files):
+            return None
+        return self._refresh("image", files, now, tuple(entry.path for entry in assignment))
+
+    def _refresh(self, repository: Repository, files: Files, now: datetime, find: tuple[str, ...]) -> TrustedFiles:
+        """Verify one repository; skipped when the very same bytes were verified before and nothing has expired."""
+        held = self._held_files(repository)
+        known = self._trusted.get(repository)
+        if known and now < known.expires and set(find) <= set(known.found) and not self._news(repository, files):
+            return known
+        try:
+            trusted = refresh(
+                bootstrap=self._bootstrap[repository],
+                held=held,
+                offered=lambda name: files.get((repository, name)) or held.named(name),
+                caps=_CAPS[repository],
+                now=now,
+                find=find,
+            )
+        except RefreshError as exc:
+            self._check_roots(exc.roots)
+            self._keep_roots(repository, exc.roots)
+            raise exc.reason from exc
+        self._check_roots(trusted.held.roots)
+        for targets in trusted.delegators:
+            check_delegation_keys(targets)
+        return trusted
+
+    def _news(self, repository: Repository, files: Files) -> bool:
+        """Whether `files` could change anything: a next root, or another timestamp."""
+        held = self._held_files(repository)
+        next_root = f"{self._versions(repository).root + 1}.root.json"
+        timestamp = files.get((repository, "timestamp.json"))
+        return (repository, next_root) in files or (timestamp is not None and timestamp != held.named("timestamp.json"))
+
+    def _check_roots(self, roots: Mapping[int, bytes]) -> None:
+        checked = {**self._held.director.roots, **self._held.image.roots}
+        for version, content in roots.items():
+            if checked.get(version) != content:
+                check_root_keys(Metadata[Root].from_bytes(content).signed)
+
+    def _versions(self, repository: Repository) -> MetadataVersions:
+        versions = self._held_files(repository).versions()
+        return replace(versions, root=max(versions.root, self._provisioned[repository]))
+
+    def _held_files(self, repository: Repository) -> HeldFiles:
+        return self._held.director if repository == "director" else self._held.image
+
+    def _keep(self, director: TrustedFiles, image: TrustedFiles | None, now: datetime) -> None:
+        held = Held(director=director.held, image=image.held if image else self._held.image, time_floor=now)
+        changed = held.director != self._held.director or held.image != self._held.image
+        if changed or now - self._saved_floor >= CLOCK_SLACK:
+            save_held(self._folder, held, durable=self._durable)
+            self._saved_floor = now
+        self._held = held
+        self._trusted["director"] = director
+        if image:
+            self._trusted["image"] = image
+
+    def _keep_roots(self, repository: Repository, roots: Mapping[int, bytes]) -> None:
+        """Keep new roots of a refresh that failed later: so a long chain of rotations is walked in steps."""
+        if max(roots) <= self._versions(repository).root:
+            return
+        self._trusted.pop(repository, None)  # it was verified with keys that may be revoked now
+        files = replace(self._held_files(repository), roots=roots)
+        held = replace(self._held, director=files) if repository == "director" else replace(self._held, image=files)
+        save_held(self._folder, held, durable=self._durable)
+        self._held = held
+
+
+def _provisioned_root(content: bytes) -> Root:
+    try:
+        root = Metadata[Root].from_bytes(content).signed
+    except RepositoryError as exc:
+        raise VerificationError(AttackCode.MALFORMED, f"the provisioned root is not root metadata: {exc}") from exc
+    check_root_keys(root)
+    return root
+
+
+def check_image(image: VerifiedImage, content: bytes) -> None:
+    """Compare downloaded bytes with what was verified.
+
+    Raises:
+        VerificationError: ENDLESS_DATA when longer, ARBITRARY when shorter or different.
+    """
+    if len(content) > image.length:
+        raise VerificationError(
+            AttackCode.ENDLESS_DATA, f"{image.path!r}: {len(content)} bytes, {image.length} were signed"
+        )
+    if len(content) < image.length:
+        raise VerificationError(
+            AttackCode.ARBITRARY, f"{image.path!r}: {len(content)} bytes, {image.length} were signed"
+        )
+    if hashlib.sha256(content).hexdigest() != image.sha256:
+        raise VerificationError(AttackCode.ARBITRARY, f"{image.path!r}: the bytes are not those that were signed")

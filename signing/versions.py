@@ -1,0 +1,65 @@
+"""Versions of metadata: which are held, which comes next, and times as metadata writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from signing.errors import SigningError
+from signing.names import VERSION_MAX
+
+_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataVersions:
+    """Versions of one repository's metadata; 0 means none."""
+
+    root: int = 0
+    timestamp: int = 0
+    snapshot: int = 0
+    targets: int = 0
+
+
+def next_version(previous: int, now: datetime) -> int:
+    """The version after `previous`, at least the minutes since 2020-01-01.
+
+    Following the clock lets versions jump forward after a restored backup, so that vehicles do not refuse them.
+
+    Args:
+        previous: The highest version that is known to be used; 0 when none.
+        now: Fleet time, UTC.
+
+    Raises:
+        SigningError: No version below 2^31 is left.
+    """
+    version = max(previous + 1, (now - _EPOCH) // timedelta(minutes=1))
+    if version > VERSION_MAX:
+        raise SigningError(f"version {version} is above {VERSION_MAX}; rotate the keys of this role to start again")
+    return version
+
+
+def require_utc(now: datetime) -> datetime:
+    """`now` without fractions of a second.
+
+    Raises:
+        ValueError: `now` is not in UTC. That is a mistake of the caller.
+    """
+    if now.utcoffset() != timedelta(0):
+        raise ValueError(f"{now!r} is not in UTC")
+    return now.astimezone(UTC).replace(microsecond=0)
+
+
+def format_time(value: datetime) -> str:
+    """`value` as metadata writes it, whole seconds in UTC."""
+    return require_utc(value).strftime(_TIME_FORMAT)
+
+
+def parse_time(text: str) -> datetime:
+    """The time that `format_time` wrote.
+
+    Raises:
+        ValueError: `text` is not such a time.
+    """
+    return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
