@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ REQUEST_TIMEOUT_S = 5.0
 """From a request's first byte to its last; a connection without a request may stay open."""
 
 
-def serve(socket_path: Path, keys_folder: Path) -> None:
+def serve(socket_path: Path, keys_folder: Path, *, ready: Callable[[], None] = lambda: None) -> None:
     """Sign until SIGTERM or SIGINT.
 
     Args:
         socket_path: Where to listen; a socket that a dead signer left behind is replaced.
         keys_folder: Holds `targets.pem`, `snapshot.pem` and `timestamp.pem`; no other key is read.
+        ready: Called once requests are taken.
 
     Raises:
         KeyFileError: A key is missing or unusable.
@@ -42,6 +44,7 @@ def serve(socket_path: Path, keys_folder: Path) -> None:
     """
     signers = DirectorSigners.load(keys_folder)
     listener = _listen(socket_path)
+    ready()
     try:
         asyncio.run(_Server(signers).run(listener))
     finally:

@@ -53,6 +53,11 @@ class Tally:
         return self.after_permit.get(AttemptState.SUCCEEDED, 0)
 
     @property
+    def succeeded_in_all(self) -> int:
+        """Attempts that succeeded, also the few that never asked for a permit (a workshop installed)."""
+        return self.state(AttemptState.SUCCEEDED)
+
+    @property
     def in_flight(self) -> int:
         """Attempts that hold a slot."""
         return sum(

@@ -1,0 +1,126 @@
+"""Child processes of the supervisor: started, awaited until ready, restarted when they die, ended with it.
+
+A child reads its standard input: when the supervisor dies, however it dies, the pipe ends, and so does the child. A
+child says `ready` on its standard output once it serves; its log goes to standard error, as everyone's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from orchestrator.clock import MachineClock
+
+log = structlog.get_logger()
+
+READY = b"ready\n"
+START_TIMEOUT_S = 30.0
+BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Waits before the restarts that follow each other; a child that lived for LIVED_S starts from the first again."""
+LIVED_S = 30.0
+
+
+class ChildError(Exception):
+    """A child did not become ready; its own log says why."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One process and how to start it again."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    ended: Callable[[int], None]
+    """Told the process id of each that ended."""
+    process: asyncio.subprocess.Process | None = field(default=None)
+
+    async def start(self) -> None:
+        """Start and wait until it is ready.
+
+        Raises:
+            ChildError: it ended, or was not ready in time.
+        """
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *self.arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **self.environment},
+            # A Ctrl-C in the terminal reaches the supervisor alone; it drains its children in order.
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = await self.process.stdout.readline()
+        except TimeoutError:
+            line = b""
+        if line != READY:
+            await self.stop(grace_s=0.0)
+            raise ChildError(f"{self.name} did not start; its log above says why")
+        log.info("child_ready", child=self.name, pid=self.process.pid)
+
+    async def supervise(self, machine: MachineClock) -> None:
+        """Restart for ever."""
+        failures = 0
+        while True:
+            assert self.process is not None
+            began_ms = machine.monotonic_ms()
+            code = await self.process.wait()
+            self.ended(self.process.pid)
+            if machine.monotonic_ms() - began_ms > LIVED_S * 1000:
+                failures = 0
+            log.error("child_ended", child=self.name, pid=self.process.pid, code=code)
+            await machine.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            failures += 1
+            try:
+                await self.start()
+            except ChildError as error:
+                log.error("child_failed", child=self.name, error=str(error))
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Ask to end, wait `grace_s` machine seconds, then kill."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        try:
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(grace_s):
+                await process.wait()
+        except ProcessLookupError:
+            return
+        except TimeoutError:
+            log.warning("child_killed", child=self.name, pid=process.pid)
+            process.kill()
+            await process.wait()
+
+
+def end_with_parent() -> None:
+    """In a child: end at once when the parent is gone, so that a new supervisor finds the ports free."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            continue
+        os._exit(3)
+
+    threading.Thread(target=wait, daemon=True, name="parent-watch").start()
+
+
+def say_ready() -> None:
+    """In a child: tell the supervisor that it serves."""
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+
+
+def python_module(module: str, *arguments: str | Path) -> list[str]:
+    """Arguments that run a module with this interpreter."""
+    return ["-m", module, *map(str, arguments)]

@@ -1,0 +1,193 @@
+"""Where things lie in a data folder, and what a supervisor tells its children."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PORT_NAMES = ("enrollment", "vehicles", "operators", "web", "images")
+
+
+class InstallationError(Exception):
+    """The data folder cannot be served; the message says the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A data folder made by `outrider keys init`."""
+
+    data: Path
+
+    @property
+    def authorities(self) -> Path:
+        """X.509 authorities: server, vehicle, operator."""
+        return self.data / "authorities"
+
+    @property
+    def director_keys(self) -> Path:
+        """The Director's online keys: read by the signer process only."""
+        return self.data / "keys" / "director"
+
+    @property
+    def director_metadata(self) -> Path:
+        """The Director's root files."""
+        return self.data / "director" / "metadata"
+
+    @property
+    def image_repository(self) -> Path:
+        """The Image repository's folder; its keys are not needed here."""
+        return self.data / "image-repo"
+
+    @property
+    def store(self) -> Path:
+        """The embedded store's folder."""
+        return self.data / "store"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.data / "ledger.sqlite3"
+
+    @property
+    def run(self) -> Path:
+        """What lives only as long as a run."""
+        return self.data / "run"
+
+    @property
+    def metrics(self) -> Path:
+        """Samples of the workers."""
+        return self.run / "metrics"
+
+    @property
+    def endpoints(self) -> Path:
+        """Where the ports are told."""
+        return self.data / "endpoints.json"
+
+    def check(self) -> None:
+        """See that the folder was made.
+
+        Raises:
+            InstallationError: it was not.
+        """
+        for path in (self.authorities, self.director_metadata, self.image_repository):
+            if not path.is_dir():
+                raise InstallationError(f"{path} is missing: make the data folder with `outrider keys init --data DIR`")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One port a server."""
+
+    enrollment: int
+    vehicles: int
+    operators: int
+    web: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a supervisor tells a worker, by a file in the run folder."""
+
+    settings: Mapping[str, Any]
+    """Every setting as resolved by the supervisor."""
+    ports: Ports
+    store_url: str
+    signer_socket: str
+
+    def save(self, path: Path) -> None:
+        """Write for the children."""
+        write_atomically(path, json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(path: Path) -> Orders:
+        """Read in a child."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Orders(
+            settings=document["settings"],
+            ports=Ports(**document["ports"]),
+            store_url=document["store_url"],
+            signer_socket=document["signer_socket"],
+        )
+
+
+def choose_ports(host: str, wanted: Ports, endpoints: Path) -> Ports:
+    """Real ports for those wanted: 0 takes the one of the last run if it is free, so that vehicles find us again,
+    else any free one.
+
+    Raises:
+        InstallationError: a port that was asked for is taken.
+    """
+    last = last_ports(endpoints)
+    chosen: dict[str, int] = {}
+    for name in PORT_NAMES:
+        asked = getattr(wanted, name)
+        if asked and not is_free(host, asked):
+            raise InstallationError(
+                f"port {asked} ({name}) on {host} is taken: stop what listens there, or set port_{name}"
+            )
+        remembered = last.get(name, 0)
+        if asked:
+            chosen[name] = asked
+        elif remembered and remembered not in chosen.values() and is_free(host, remembered):
+            chosen[name] = remembered
+        else:
+            chosen[name] = free_port(host)
+    return Ports(**chosen)
+
+
+def last_ports(endpoints: Path) -> dict[str, int]:
+    """Ports that the last run told, by name; empty when there was none."""
+    try:
+        document = json.loads(endpoints.read_text(encoding="utf-8"))
+        return {name: int(str(document[name]).rpartition(":")[2]) for name in PORT_NAMES}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nothing listens on a port."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port(host: str) -> int:
+    """A port that nothing listens on."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def write_endpoints(installation: Installation, host: str, ports: Ports, trust_domain: str) -> None:
+    """Tell where the servers listen."""
+    document = {
+        "pid": os.getpid(),
+        "enrollment": f"{host}:{ports.enrollment}",
+        "vehicles": f"{host}:{ports.vehicles}",
+        "operators": f"{host}:{ports.operators}",
+        "web": f"http://{host}:{ports.web}",
+        "images": f"https://{host}:{ports.images}",
+        "trust_domain": trust_domain,
+    }
+    write_atomically(installation.endpoints, json.dumps(document, indent=2) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file at once, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,233 @@
+"""`outrider serve`: owns the embedded store, the evaluator, the one /metrics, and the child processes that answer
+gRPC and sign.
+
+Whatever dies is started again: a worker, the signer, the store. When the supervisor itself is killed, its children
+end, the store lives on, and the next start adopts it; rollouts go on only with proof that nothing is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from orchestrator.app.children import Child, python_module
+from orchestrator.app.fleet_time import machine_origin, open_clock
+from orchestrator.app.installation import Installation, Orders, Ports, choose_ports, write_endpoints
+from orchestrator.clock import MachineClock
+from orchestrator.evaluator import Evaluator
+from orchestrator.ledger import Ledger
+from orchestrator.service.ledger_feed import LedgerFeed
+from orchestrator.settings import Settings, load
+from orchestrator.store.base import StoreError
+from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.telemetry import (
+    Exposition,
+    Metrics,
+    configure_logging,
+    forget_worker,
+    prepare_workers_folder,
+)
+from orchestrator.web import build_app, build_images_app, start
+from signing.pki import Authority
+
+log = structlog.get_logger()
+
+STORE_WATCH_S = 0.2
+SIGNER_GRACE_S = 2.0
+
+
+class Supervisor:
+    """One running installation.
+
+    Args:
+        installation: the data folder.
+        settings: as resolved from file, environment and command line.
+    """
+
+    def __init__(self, installation: Installation, settings: Settings) -> None:
+        self._installation = installation
+        self._settings = settings
+        self._machine = MachineClock()
+        self._metrics = Metrics(CollectorRegistry())
+        self._embedded = None if settings.store_url else EmbeddedServer(installation.store)
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Raises:
+            InstallationError: the data folder or a port cannot be used.
+            StoreError: the store cannot be used.
+            ChildError: a child did not start.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopped.set)
+        async with AsyncExitStack() as house:
+            await self._open(house)
+
+    async def _open(self, house: AsyncExitStack) -> None:
+        url = await self._start_store(house)
+        store = await RedisStore.connect(url, durability=self._settings.store_durability)
+        house.push_async_callback(store.close)
+        ledger = Ledger(self._installation.ledger)
+        house.push_async_callback(ledger.close)
+        evaluator = await self._evaluator(store, ledger)
+        await evaluator.recover()
+        orders = self._give_orders(url)
+        children = await self._start_children(house)
+        await self._start_web(house, store, orders.ports)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(child.supervise(self._machine)) for child in children]
+            running.append(tasks.create_task(evaluator.run(self._settings.evaluator_tick_s)))
+            running.append(tasks.create_task(self._watch_store(store)))
+            write_endpoints(self._installation, self._settings.host, orders.ports, self._settings.trust_domain)
+            log.info("serving", **{name: getattr(orders.ports, name) for name in Ports.__slots__})
+            await self._stopped.wait()
+            log.info("stopping")
+            for task in running:
+                task.cancel()
+
+    async def _start_store(self, house: AsyncExitStack) -> str:
+        if self._embedded is None:
+            return self._settings.store_url
+        await asyncio.to_thread(self._embedded.start)
+        house.push_async_callback(asyncio.to_thread, self._embedded.stop)
+        return self._embedded.url
+
+    async def _evaluator(self, store: RedisStore, ledger: Ledger) -> Evaluator:
+        return Evaluator(
+            store=store,
+            feed=LedgerFeed(store, ledger),
+            clock=await open_clock(store, self._settings, self._machine),
+            machine=self._machine,
+            metrics=self._metrics,
+            origin=machine_origin(self._settings, self._machine),
+            scale=self._settings.scale,
+        )
+
+    def _give_orders(self, store_url: str) -> Orders:
+        settings = self._settings
+        wanted = Ports(
+            enrollment=settings.port_enrollment,
+            vehicles=settings.port_vehicles,
+            operators=settings.port_operators,
+            web=settings.port_web,
+            images=settings.port_images,
+        )
+        # Unix socket paths are short, data folders need not be.
+        sockets = Path(tempfile.mkdtemp(prefix="outrider-"))
+        orders = Orders(
+            settings=settings.model_dump(mode="json"),
+            ports=choose_ports(settings.host, wanted, self._installation.endpoints),
+            store_url=store_url,
+            signer_socket=str(sockets / "signer"),
+        )
+        orders.save(self._installation.run / "orders.json")
+        prepare_workers_folder(self._installation.metrics)
+        return orders
+
+    async def _start_children(self, house: AsyncExitStack) -> list[Child]:
+        signer = self._child("signer", "signer", {})
+        workers = [
+            self._child(f"worker-{number}", "worker", {"PROMETHEUS_MULTIPROC_DIR": str(self._installation.metrics)})
+            for number in range(1, self._settings.workers + 1)
+        ]
+        await signer.start()
+        house.push_async_callback(signer.stop, grace_s=SIGNER_GRACE_S)
+        for worker in workers:
+            house.push_async_callback(worker.stop, grace_s=self._settings.drain_s + SIGNER_GRACE_S)
+        await asyncio.gather(*(worker.start() for worker in workers))
+        return [signer, *workers]
+
+    def _child(self, name: str, entry: str, environment: Mapping[str, str]) -> Child:
+        return Child(
+            name=name,
+            arguments=python_module("orchestrator.app", entry, self._installation.data),
+            environment=environment,
+            ended=lambda pid: forget_worker(self._installation.metrics, pid),
+        )
+
+    async def _start_web(self, house: AsyncExitStack, store: RedisStore, ports: Ports) -> None:
+        async def store_ready() -> None:
+            await store.dataset_id()
+
+        app = build_app(
+            metrics=Exposition(self._metrics.registry, self._installation.metrics), checks={"store": store_ready}
+        )
+        runner, _ = await start(app, self._settings.host, ports.web)
+        house.push_async_callback(runner.cleanup)
+        images = build_images_app(self._installation.image_repository)
+        runner, _ = await start(images, self._settings.host, ports.images, ssl_context=self._images_tls())
+        house.push_async_callback(runner.cleanup)
+
+    def _images_tls(self) -> ssl.SSLContext:
+        chain, key = Authority.load(self._installation.authorities, "server").issue_server(
+            names=sorted({self._settings.host, "localhost", "127.0.0.1"}),
+            now=datetime.fromtimestamp(self._machine.wall_ms() // 1000, tz=UTC),
+            life=timedelta(days=self._settings.certificate_server_days),
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # OpenSSL reads certificates from files only; this one is gone again before the server answers.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "server.pem"
+            path.touch(mode=0o600)
+            path.write_bytes(key + chain)
+            context.load_cert_chain(path)
+        return context
+
+    async def _watch_store(self, store: RedisStore) -> None:
+        """Start the embedded store again when it dies; say whether it answers."""
+        while True:
+            if self._embedded is not None and not self._embedded.alive():
+                log.error("store_ended")
+                try:
+                    await asyncio.to_thread(self._embedded.start)
+                except StoreError as error:
+                    log.error("store_failed", error=str(error))
+            try:
+                await store.dataset_id()
+                up = 1
+            except StoreError:
+                up = 0
+            self._metrics.store_up.labels(process="supervisor").set(up)
+            await self._machine.sleep(STORE_WATCH_S)
+
+
+def serve(data: Path, **overrides: object) -> None:
+    """Serve a data folder until SIGTERM or SIGINT.
+
+    Args:
+        data: made by `outrider keys init`.
+        overrides: settings from the command line, by name; they win over environment and file.
+
+    Raises:
+        InstallationError: the data folder or a port cannot be used.
+        orchestrator.settings.SettingsError: a setting is wrong.
+        StoreError: the store cannot be used; the message says the remedy.
+        orchestrator.app.children.ChildError: a child did not start; its log says why.
+    """
+    installation = Installation(data.resolve())
+    installation.check()
+    settings = load(installation.data, overrides=overrides)
+    configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
+    structlog.contextvars.bind_contextvars(process="supervisor")
+    os.umask(0o077)
+    asyncio.run(supervise(installation, settings))
+
+
+async def supervise(installation: Installation, settings: Settings) -> None:
+    """Run a supervisor in this event loop."""
+    await Supervisor(installation, settings).run()

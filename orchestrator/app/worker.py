@@ -1,0 +1,235 @@
+"""One gRPC worker: builds the three servers, serves until SIGTERM, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry
+
+from orchestrator.app.children import end_with_parent, say_ready
+from orchestrator.app.fleet_time import machine_origin, open_clock
+from orchestrator.app.installation import Installation, Orders
+from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.rpc import servers
+from orchestrator.rpc.identity import IdentityReader
+from orchestrator.rpc.interceptor import EdgeInterceptor
+from orchestrator.rpc.operator_servicers import CaseServicer, FleetServicer, ReleaseServicer, RolloutServicer
+from orchestrator.rpc.servers import Binding, Tls
+from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
+from orchestrator.service.director import DirectorDesk
+from orchestrator.service.enrollment import EnrollmentDesk
+from orchestrator.service.fleet import FleetDesk
+from orchestrator.service.image_files import ImageFiles
+from orchestrator.service.last_seen import LastSeen
+from orchestrator.service.releases import ReleaseDesk
+from orchestrator.service.rollouts import RolloutDesk
+from orchestrator.service.snapshot import SnapshotKeeper
+from orchestrator.service.vehicles import PollPace, VehicleDesk
+from orchestrator.settings import Settings
+from orchestrator.store.redis import RedisStore
+from orchestrator.telemetry import Metrics, configure_logging
+from signing.image_repo import ImageRepository
+from signing.pki import Authority
+from signing.signer import SignerClient
+
+log = structlog.get_logger()
+
+CALLS_MAX = 512
+TOKEN_LIFE_MS = 7 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Desks:
+    """The use cases that a worker serves, and what they keep fresh."""
+
+    vehicles: VehicleDesk
+    enrollment: EnrollmentDesk
+    fleet: FleetDesk
+    releases: ReleaseDesk
+    rollouts: RolloutDesk
+    snapshots: SnapshotKeeper
+    images: ImageFiles
+    last_seen: LastSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every part of a worker is built from."""
+
+    installation: Installation
+    settings: Settings
+    orders: Orders
+    machine: MachineClock
+    clock: FleetClock
+    metrics: Metrics
+
+
+def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> Desks:
+    """Put the use cases together."""
+    installation, settings = context.installation, context.settings
+    snapshots = SnapshotKeeper(
+        store, context.clock, origin=machine_origin(settings, context.machine), scale=settings.scale
+    )
+    images = ImageFiles(installation.image_repository / "metadata")
+    last_seen = LastSeen(store)
+    vehicles = VehicleDesk(
+        store=store,
+        snapshots=snapshots,
+        clock=context.clock,
+        director=DirectorDesk(signer, installation.director_metadata),
+        images=images,
+        last_seen=last_seen,
+        pace=PollPace(idle_ms=settings.poll_s * 1000, live_ms=settings.poll_live_s * 1000),
+        metrics=context.metrics,
+    )
+    enrollment = EnrollmentDesk(
+        store=store,
+        authority=Authority.load(installation.authorities, "vehicle"),
+        server_ca_pem=Authority.load(installation.authorities, "server").certificate_pem,
+        trust_domain=settings.trust_domain,
+        machine=context.machine,
+        life=timedelta(days=settings.certificate_vehicle_days),
+    )
+    fleet = FleetDesk(
+        store=store,
+        snapshots=snapshots,
+        clock=context.clock,
+        machine=context.machine,
+        token_life_ms=TOKEN_LIFE_MS,
+    )
+    repository = ImageRepository(installation.image_repository)
+    return Desks(
+        vehicles=vehicles,
+        enrollment=enrollment,
+        fleet=fleet,
+        releases=ReleaseDesk(store=store, repository=repository, clock=context.clock),
+        rollouts=RolloutDesk(store=store, clock=context.clock, machine=context.machine),
+        snapshots=snapshots,
+        images=images,
+        last_seen=last_seen,
+    )
+
+
+async def build_servers(context: Context, desks: Desks) -> Sequence[grpc.aio.Server]:
+    """The three servers, bound.
+
+    Raises:
+        servers.PortTakenError: a port is taken.
+    """
+    settings, ports = context.settings, context.orders.ports
+    interceptor = EdgeInterceptor(
+        metrics=context.metrics, clock=context.clock, machine=context.machine, calls_max=CALLS_MAX
+    )
+    identities = IdentityReader(settings.trust_domain, desks.fleet.revoked)
+    tls = server_tls(context)
+    shared = settings.workers > 1
+    enrollment, _ = await servers.new_server(
+        Binding(settings.host, ports.enrollment, shared, servers.ENROLLMENT_BYTES_MAX),
+        tls[""],
+        interceptor,
+        [servers.ENROLLMENT],
+    )
+    servers.add_enrollment(enrollment, EnrollmentServicer(desks.enrollment))
+    vehicles, _ = await servers.new_server(
+        Binding(settings.host, ports.vehicles, shared, settings.vehicle_message_bytes_max),
+        tls["vehicle"],
+        interceptor,
+        [servers.VEHICLES],
+    )
+    servers.add_vehicles(
+        vehicles,
+        VehicleServicer(
+            desk=desks.vehicles,
+            enrollment=desks.enrollment,
+            identities=identities,
+            events_max=settings.events_max,
+            image_base_urls=[f"https://{settings.host}:{ports.images}/targets"],
+        ),
+    )
+    operators, _ = await servers.new_server(
+        Binding(settings.host, ports.operators, shared, settings.operator_message_bytes_max),
+        tls["operator"],
+        interceptor,
+        list(servers.OPERATORS),
+    )
+    servers.add_operators(
+        operators,
+        fleet=FleetServicer(desks.fleet, identities),
+        releases=ReleaseServicer(desks.releases, identities),
+        rollouts=RolloutServicer(desks.rollouts, identities),
+        cases=CaseServicer(desks.rollouts, identities),
+    )
+    return [enrollment, vehicles, operators]
+
+
+def server_tls(context: Context) -> dict[str, Tls]:
+    """What each server shows and whom it lets in, by the name of the clients' authority (empty: anybody)."""
+    authorities = context.installation.authorities
+    chain, key = Authority.load(authorities, "server").issue_server(
+        names=sorted({context.settings.host, "localhost", "127.0.0.1"}),
+        now=datetime.fromtimestamp(context.machine.wall_ms() // 1000, tz=UTC),
+        life=timedelta(days=context.settings.certificate_server_days),
+    )
+    clients = {name: Authority.load(authorities, name).certificate_pem for name in ("vehicle", "operator")}
+    return {"": Tls(key, chain, None)} | {name: Tls(key, chain, pem) for name, pem in clients.items()}
+
+
+async def serve(installation: Installation, orders: Orders) -> None:
+    """Serve until SIGTERM, then let running calls end, flush and leave.
+
+    Raises:
+        StoreError: the store cannot be used.
+        servers.PortTakenError: a port is taken.
+    """
+    settings = Settings(**orders.settings)
+    machine = MachineClock()
+    store = await RedisStore.connect(orders.store_url, durability=settings.store_durability)
+    signer = SignerClient(Path(orders.signer_socket))
+    clock = await open_clock(store, settings, machine)
+    metrics = Metrics(CollectorRegistry())
+    context = Context(installation, settings, orders, machine, clock, metrics)
+    desks = build_desks(context, store, signer)
+    desks.images.refresh()
+    await desks.snapshots.refresh()
+    running = await build_servers(context, desks)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(desks.snapshots.run()),
+            tasks.create_task(desks.images.run()),
+            tasks.create_task(desks.last_seen.run()),
+        ]
+        for server in running:
+            await server.start()
+        say_ready()
+        await stopped.wait()
+        log.info("draining", seconds=settings.drain_s)
+        await asyncio.gather(*(server.stop(settings.drain_s) for server in running))
+        for task in background:
+            task.cancel()
+    await desks.last_seen.flush()
+    await signer.close()
+    await store.close()
+    log.info("drained")
+
+
+def main(data: Path) -> None:
+    """Entry of the process."""
+    end_with_parent()
+    installation = Installation(data)
+    orders = Orders.load(installation.run / "orders.json")
+    settings = Settings(**orders.settings)
+    configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
+    structlog.contextvars.bind_contextvars(process="worker")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(installation, orders))

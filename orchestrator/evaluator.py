@@ -1,0 +1,188 @@
+"""The loop that sums counters, asks the gate, and makes transitions.
+
+A tick: carry the journal to the ledger, handle what is due, settle what a crash left between the rollouts' keys and
+the vehicles' shards, judge each rollout, make transitions by compare-and-set, and only then, as its last act, renew
+the dead-man. A tick that fails anywhere renews nothing: grants and permits stop by themselves ten seconds after the
+last whole one. A second evaluator is harmless: compare-and-set decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.engine.gates import judge
+from orchestrator.engine.preview import waiting
+from orchestrator.engine.progress import Illegal, Judged, RecoveryUnproven, step
+from orchestrator.ledger import LedgerError
+from orchestrator.model.decision import Refusal
+from orchestrator.model.fleet import Profile
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
+from orchestrator.model.rollout import Rollout, RolloutStatus
+from orchestrator.model.tally import CellTallies
+from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
+from orchestrator.service.ledger_feed import LedgerFeed
+from orchestrator.service.rollouts import decision_entry
+from orchestrator.store.base import Store, StoreError
+from orchestrator.telemetry import Metrics
+
+log = structlog.get_logger()
+
+UNSETTLED_AFTER_MS = 5_000
+"""Machine time after which a reservation or permit that no shard confirmed is looked into."""
+SWEEP_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What one tick sees of the whole fleet."""
+
+    tallies: Mapping[RolloutId, CellTallies]
+    profiles: Mapping[Profile, int]
+
+
+class Evaluator:
+    """Ticks.
+
+    Args:
+        store: judged and committed to.
+        feed: journal to ledger.
+        clock: fleet time, re-anchored each tick.
+        machine: between ticks.
+        metrics: gauges of rollouts are set here, once a tick.
+        origin: fleet time at the first start.
+        scale: of the fleet clock at the first start.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        feed: LedgerFeed,
+        clock: FleetClock,
+        machine: MachineClock,
+        metrics: Metrics,
+        origin: FleetTime,
+        scale: float,
+    ) -> None:
+        self._store = store
+        self._feed = feed
+        self._clock = clock
+        self._machine = machine
+        self._metrics = metrics
+        self._origin = origin
+        self._scale = scale
+
+    async def recover(self) -> str:
+        """After a start: pause every running rollout unless nothing can be missing; why, or empty.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        gap = await self._feed.gap()
+        if not gap:
+            return ""
+        for rollout in await self._store.rollouts():
+            changed = step(rollout, RecoveryUnproven(gap), self._now())
+            if isinstance(changed, Illegal) or not changed.changed:
+                continue
+            entry = decision_entry(changed.rollout, changed.kind, changed.data)
+            await self._store.transition(changed.rollout, expected_epoch=rollout.epoch, decision=entry)
+            log.error("rollout_paused", rollout_id=rollout.rollout_id, reason=gap)
+        return gap
+
+    async def run(self, tick_s: float) -> None:
+        """Tick for ever; a failed tick is logged, and the next one tries again."""
+        while True:
+            began_ms = self._machine.monotonic_ms()
+            try:
+                await self.tick()
+            except (StoreError, LedgerError) as error:
+                log.error("tick_failed", error=str(error))
+            else:
+                self._metrics.evaluator_last_tick.set(self._machine.wall_ms() / 1000)
+            elapsed_s = (self._machine.monotonic_ms() - began_ms) / 1000
+            self._metrics.evaluator_tick.observe(elapsed_s)
+            await self._machine.sleep(max(0.0, tick_s - elapsed_s))
+
+    async def tick(self) -> None:
+        """One whole look.
+
+        Raises:
+            StoreError: the store did not answer; the dead-man is not renewed.
+            LedgerError: the ledger did not take the journal; the dead-man is not renewed.
+        """
+        clock = await self._store.clock(origin=self._origin, scale=self._scale)
+        self._clock.synchronise(clock.machine_ms)
+        rollouts = await self._store.rollouts()
+        carried = await self._feed.run_once()
+        await self._sweep(rollouts)
+        for rollout in rollouts:
+            await self._settle(rollout)
+        picture = Picture(
+            tallies=await self._store.tallies([rollout.rollout_id for rollout in rollouts]),
+            profiles=await self._store.profiles(),
+        )
+        ceilings = {rollout.rollout_id: await self._judge(rollout, picture) for rollout in rollouts}
+        cases = await self._store.cases(rollout_id=None, settled=False)
+        show_fleet(self._metrics, registered=sum(picture.profiles.values()), cases=cases, rollouts=rollouts)
+        show_tick(self._metrics, fleet_now=self._now(), carried=carried)
+        # The last act: whatever failed above, grants and permits stop by themselves.
+        for rollout_id, ceiling in ceilings.items():
+            await self._store.renew(rollout_id, permit_ceiling=ceiling)
+
+    async def _sweep(self, rollouts: Sequence[Rollout]) -> None:
+        fences = {rollout.rollout_id: rollout.fence for rollout in rollouts if rollout.fence}
+        for shard in range(self._store.shards):
+            while True:
+                swept = await self._store.sweep(shard, now=self._now(), fences=fences, batch=SWEEP_BATCH)
+                if swept.handled < SWEEP_BATCH:
+                    break
+
+    async def _settle(self, rollout: Rollout) -> None:
+        unsettled = await self._store.unsettled(rollout.rollout_id, older_than_ms=UNSETTLED_AFTER_MS)
+        known: list[AttemptId] = []
+        lost: list[AttemptId] = []
+        for attempt_id in unsettled.reservations:
+            (known if await self._store.resolve(attempt_id) else lost).append(attempt_id)
+        permitted = []
+        for attempt_id, permitted_at in unsettled.permits.items():
+            answer = await self._store.permit(attempt_id, permitted_at=permitted_at)
+            # An attempt that is over by now keeps its place in the budget: every doubt admits fewer.
+            permitted.append(attempt_id)
+            if isinstance(answer, Refusal):
+                log.warning("orphan_permit", rollout_id=rollout.rollout_id, attempt_id=attempt_id, why=answer.message)
+        if known or permitted:
+            await self._store.confirm(rollout.rollout_id, reservations=known, permits=permitted)
+        if lost:
+            await self._store.release(rollout.rollout_id, lost)
+            log.warning("reservations_lost", rollout_id=rollout.rollout_id, count=len(lost))
+
+    async def _judge(self, rollout: Rollout, picture: Picture) -> int:
+        """Judge, make the transition that follows, and return the permit ceiling."""
+        cells = picture.tallies.get(rollout.rollout_id, {})
+        held = rollout.status is RolloutStatus.HELD
+        judgement = judge(cells, rollout.plan, waived=rollout.waived, held=held)
+        show_rollout(self._metrics, rollout, cells, verdict=judgement.worst, permit_ceiling=judgement.permit_ceiling)
+        if rollout.status.over:
+            return judgement.permit_ceiling
+        unreached = waiting(rollout.plan, picture.profiles)
+        event = Judged(judgement=judgement, cells=cells, waiting=unreached)
+        changed = step(rollout, event, self._now())
+        if not isinstance(changed, Illegal) and changed.changed:
+            entry = decision_entry(changed.rollout, changed.kind, changed.data)
+            won = await self._store.transition(changed.rollout, expected_epoch=rollout.epoch, decision=entry)
+            log.info(
+                "rollout_changed" if won else "transition_lost",
+                rollout_id=rollout.rollout_id,
+                status=changed.rollout.status.value,
+                epoch=changed.rollout.epoch,
+                reason=changed.rollout.reason,
+            )
+        return judgement.permit_ceiling
+
+    def _now(self) -> FleetTime:
+        return FleetTime(self._clock.now())

@@ -1,0 +1,135 @@
+"""The three gRPC servers of a worker: enrolment, vehicles, operators. Different ports, different authorities,
+different limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from outrider.v1 import (
+    case_pb2,
+    case_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    fleet_pb2,
+    fleet_pb2_grpc,
+    release_pb2,
+    release_pb2_grpc,
+    rollout_pb2,
+    rollout_pb2_grpc,
+    vehicle_pb2,
+    vehicle_pb2_grpc,
+)
+
+from orchestrator.rpc.interceptor import EdgeInterceptor
+from orchestrator.rpc.operator_servicers import CaseServicer, FleetServicer, ReleaseServicer, RolloutServicer
+from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
+
+ENROLLMENT = enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name
+VEHICLES = vehicle_pb2.DESCRIPTOR.services_by_name["VehicleService"].full_name
+OPERATORS = (
+    fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
+    release_pb2.DESCRIPTOR.services_by_name["ReleaseService"].full_name,
+    rollout_pb2.DESCRIPTOR.services_by_name["RolloutService"].full_name,
+    case_pb2.DESCRIPTOR.services_by_name["CaseService"].full_name,
+)
+CONNECTION_AGE_MS = 1_800_000
+CONNECTION_GRACE_MS = 300_000
+METADATA_BYTES_MAX = 16_384
+ENROLLMENT_BYTES_MAX = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a server shows, and whom it lets in."""
+
+    key_pem: bytes
+    chain_pem: bytes
+    client_ca_pem: bytes | None
+    """None: clients need no certificate."""
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """As gRPC takes it."""
+        return grpc.ssl_server_credentials(
+            [(self.key_pem, self.chain_pem)],
+            root_certificates=self.client_ca_pem,
+            require_client_auth=self.client_ca_pem is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a server listens."""
+
+    host: str
+    port: int
+    """0 takes a free one."""
+    shared: bool
+    """Whether other workers listen on the same port; otherwise a second server there must fail loudly."""
+    message_bytes_max: int
+
+
+class PortTakenError(Exception):
+    """Nothing can listen there; the message names the address and the remedy."""
+
+
+async def new_server(
+    binding: Binding, tls: Tls, interceptor: EdgeInterceptor, services: Sequence[str]
+) -> tuple[grpc.aio.Server, int]:
+    """A server with health (serving) and reflection, bound and not yet started; and its real port.
+
+    Raises:
+        PortTakenError: the port is taken.
+    """
+    server = grpc.aio.server(
+        interceptors=[interceptor],
+        options=[
+            ("grpc.so_reuseport", int(binding.shared)),
+            ("grpc.max_receive_message_length", binding.message_bytes_max),
+            ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+            ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
+            ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
+        ],
+    )
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    for service in ("", *services):
+        await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    address = f"{binding.host}:{binding.port}"
+    try:
+        port = server.add_secure_port(address, tls.credentials())
+    except RuntimeError as error:
+        raise PortTakenError(
+            f"cannot listen on {address}: {error}; stop what listens there or choose another port"
+        ) from error
+    return server, port
+
+
+def add_enrollment(server: grpc.aio.Server, servicer: EnrollmentServicer) -> None:
+    """Put the enrolment service on its server."""
+    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(servicer, server)
+
+
+def add_vehicles(server: grpc.aio.Server, servicer: VehicleServicer) -> None:
+    """Put the vehicle service on its server."""
+    vehicle_pb2_grpc.add_VehicleServiceServicer_to_server(servicer, server)
+
+
+def add_operators(
+    server: grpc.aio.Server,
+    *,
+    fleet: FleetServicer,
+    releases: ReleaseServicer,
+    rollouts: RolloutServicer,
+    cases: CaseServicer,
+) -> None:
+    """Put the operators' services on their server."""
+    fleet_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
+    release_pb2_grpc.add_ReleaseServiceServicer_to_server(releases, server)
+    rollout_pb2_grpc.add_RolloutServiceServicer_to_server(rollouts, server)
+    case_pb2_grpc.add_CaseServiceServicer_to_server(cases, server)

@@ -1,0 +1,127 @@
+"""The Director's desk: decides what a vehicle's Director files say and when they are signed anew; the signer process
+signs.
+
+Files are signed on change, not on poll: a changed assignment raises all three, a quiet vehicle gets a fresh timestamp
+at half life. They are made from `DirectorState` alone, byte for byte the same each time, so nothing but the state is
+stored.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.model.fleet import Vehicle
+from orchestrator.model.ids import EcuSerial, FleetTime, ReleaseVersion
+from orchestrator.model.release import Release
+from orchestrator.model.vehicle import DirectorState
+from signing.director import AssignedImage, Assignment, DirectorVersions, next_version
+
+TARGETS_LIFE_MS = 7 * 24 * 3600 * 1000
+TIMESTAMP_LIFE_MS = 24 * 3600 * 1000
+CACHED_VEHICLES_MAX = 4096
+
+
+class Signer(Protocol):
+    """The signer process, as this desk sees it."""
+
+    async def director_files(self, assignment: Assignment, versions: DirectorVersions) -> dict[str, bytes]:
+        """Sign; the same input gives the same bytes."""
+
+
+def to_datetime(at: FleetTime) -> datetime:
+    """Fleet time as metadata writes it: UTC, whole seconds."""
+    return datetime.fromtimestamp(at // 1000, tz=UTC)
+
+
+def assigned(state: DirectorState, release: ReleaseVersion, now: FleetTime) -> DirectorState:
+    """The state that assigns `release` (empty: nothing) from now on; every version rises."""
+    return DirectorState(
+        version=next_version(state.version, to_datetime(now)),
+        issued_at=now,
+        timestamp_version=next_version(state.timestamp_version, to_datetime(now)),
+        timestamp_issued_at=now,
+        release=release,
+    )
+
+
+def renewed(state: DirectorState, now: FleetTime) -> DirectorState:
+    """The state with whatever is past half its life issued anew; `state` itself when nothing is."""
+    if state.version == 0 or now - state.issued_at > TARGETS_LIFE_MS // 2:
+        return assigned(state, state.release, now)
+    if now - state.timestamp_issued_at > TIMESTAMP_LIFE_MS // 2:
+        return replace(
+            state,
+            timestamp_version=next_version(state.timestamp_version, to_datetime(now)),
+            timestamp_issued_at=now,
+        )
+    return state
+
+
+def assignment(vehicle: Vehicle, release: Release | None) -> Assignment:
+    """What the Director's targets list for a vehicle: each image of the release with the ECUs it is for."""
+    serials: dict[str, list[EcuSerial]] = {}
+    for ecu in vehicle.ecus:
+        serials.setdefault(ecu.hardware_id, []).append(ecu.serial)
+    images = [
+        AssignedImage(
+            path=image.path,
+            length=image.length_bytes,
+            sha256=image.sha256,
+            hardware_id=image.hardware_id,
+            release_counter=image.release_counter,
+            ecu_serials=tuple(serials[image.hardware_id]),
+        )
+        for image in (release.images if release else ())
+        if image.hardware_id in serials
+    ]
+    return Assignment(vehicle_id=vehicle.vehicle_id, images=tuple(images))
+
+
+class DirectorDesk:
+    """Serves a vehicle's Director files.
+
+    Args:
+        signer: the signer process's client.
+        metadata: folder with the Director's root files, `<n>.root.json`.
+    """
+
+    def __init__(self, signer: Signer, metadata: Path) -> None:
+        self._signer = signer
+        self._roots = read_roots(metadata)
+        self._files: OrderedDict[tuple[str, DirectorState], dict[str, bytes]] = OrderedDict()
+
+    def roots_above(self, version: int) -> dict[str, bytes]:
+        """Root files newer than the one a vehicle holds, by name, in order."""
+        return {f"{number}.root.json": self._roots[number] for number in sorted(self._roots) if number > version}
+
+    async def files(self, vehicle: Vehicle, state: DirectorState, release: Release | None) -> Mapping[str, bytes]:
+        """Targets, snapshot and timestamp of `state`, by name.
+
+        Raises:
+            signing.errors.SignerUnavailableError: the signer process did not answer.
+        """
+        key = (vehicle.vehicle_id, state)
+        if key in self._files:
+            self._files.move_to_end(key)
+            return self._files[key]
+        versions = DirectorVersions(
+            version=state.version,
+            issued_at=to_datetime(state.issued_at),
+            timestamp_version=state.timestamp_version,
+            timestamp_issued_at=to_datetime(state.timestamp_issued_at),
+        )
+        files = await self._signer.director_files(assignment(vehicle, release), versions)
+        self._files[key] = files
+        while len(self._files) > CACHED_VEHICLES_MAX:
+            self._files.popitem(last=False)
+        return files
+
+
+def read_roots(metadata: Path) -> dict[int, bytes]:
+    """Every `<n>.root.json` of a folder, by version."""
+    return {int(path.name.split(".")[0]): path.read_bytes() for path in metadata.glob("*.root.json")}

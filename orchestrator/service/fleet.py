@@ -1,0 +1,214 @@
+"""Use cases of the inventory: import, tokens, lists, explanations, revocation."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.engine.admission import consider
+from orchestrator.model.attempt import Attempt
+from orchestrator.model.decision import Grant, Refusal
+from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
+from orchestrator.model.vehicle import VehicleRecord
+from orchestrator.service.errors import InvalidInputError, NotFoundError
+from orchestrator.service.fleet_csv import read_fleet_csv
+from orchestrator.service.snapshot import SnapshotKeeper
+from orchestrator.store.base import ImportOutcome, JournalEntry, Store
+
+TOKEN_BYTES = 24
+VEHICLES_PER_STEP = 500
+PAGE_DEFAULT = 100
+PAGE_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A single-use enrolment token, shown once."""
+
+    vehicle_id: VehicleId
+    token: str
+    expires_ms: int
+    """Machine time."""
+
+
+class FleetDesk:
+    """Serves operators in what concerns the inventory.
+
+    Args:
+        store: committed to.
+        snapshots: rollouts and revocations.
+        clock: fleet time.
+        machine: token lives.
+        token_life_ms: machine time an enrolment token is good for.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        snapshots: SnapshotKeeper,
+        clock: FleetClock,
+        machine: MachineClock,
+        token_life_ms: int,
+    ) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._clock = clock
+        self._machine = machine
+        self._token_life_ms = token_life_ms
+
+    async def import_csv(self, content: bytes, *, validate_only: bool, actor: str, reason: str) -> ImportOutcome:
+        """Add or replace the vehicles of a CSV; all rows are checked before the first is written.
+
+        Raises:
+            InvalidInputError: names every bad row; nothing was imported.
+        """
+        vehicles = read_fleet_csv(content)
+        if validate_only:
+            return ImportOutcome(added=0, changed=0, unchanged=0)
+        now = self._now()
+        added = changed = unchanged = 0
+        for start in range(0, len(vehicles), VEHICLES_PER_STEP):
+            outcome = await self._store.import_vehicles(vehicles[start : start + VEHICLES_PER_STEP], now=now)
+            added += outcome.added
+            changed += outcome.changed
+            unchanged += outcome.unchanged
+        await self._record(
+            "vehicles_imported",
+            {"actor": actor, "reason": reason, "added": added, "changed": changed, "unchanged": unchanged},
+        )
+        return ImportOutcome(added=added, changed=changed, unchanged=unchanged)
+
+    async def create_tokens(
+        self, vehicle_ids: Sequence[VehicleId], *, actor: str, reason: str
+    ) -> Sequence[IssuedToken]:
+        """One token a vehicle; for every vehicle not enrolled yet when none is named. Only hashes are kept.
+
+        Raises:
+            NotFoundError: a vehicle is not in the inventory; no token was made.
+        """
+        wanted = vehicle_ids or [
+            record.vehicle.vehicle_id for record in await self._all_records() if not record.enrolled
+        ]
+        for vehicle_id in vehicle_ids:
+            await self.vehicle(vehicle_id)
+        expires_ms = self._machine.wall_ms() + self._token_life_ms
+        tokens = []
+        for vehicle_id in wanted:
+            token = secrets.token_urlsafe(TOKEN_BYTES)
+            digest = hashlib.sha256(token.encode()).hexdigest()
+            await self._store.put_token(vehicle_id, token_sha256=digest, life_ms=self._token_life_ms)
+            tokens.append(IssuedToken(vehicle_id=vehicle_id, token=token, expires_ms=expires_ms))
+        await self._record("tokens_created", {"actor": actor, "reason": reason, "count": len(tokens)})
+        return tokens
+
+    async def _all_records(self) -> list[VehicleRecord]:
+        records: list[VehicleRecord] = []
+        page_token = ""
+        while True:
+            page, page_token = await self._store.vehicles(page_token=page_token, page_size=PAGE_MAX)
+            records += page
+            if not page_token:
+                return records
+
+    async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord:
+        """One vehicle.
+
+        Raises:
+            NotFoundError: it is not in the inventory.
+        """
+        record = await self._store.vehicle(vehicle_id)
+        if record is None:
+            raise NotFoundError(
+                f"vehicle {vehicle_id} is not in the inventory",
+                reason="VEHICLE_UNKNOWN",
+                remedy="`outrider fleet list` shows those that are",
+            )
+        return record
+
+    async def attempts(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
+        """Every attempt of a vehicle, newest first."""
+        return await self._store.attempts(vehicle_id)
+
+    async def page(
+        self, *, page_token: str, page_size: int, region: str, cohort: str
+    ) -> tuple[Sequence[VehicleRecord], str]:
+        """Vehicles that match, and the next page's token; a page may hold fewer than asked.
+
+        Raises:
+            InvalidInputError: the page size or the token is none.
+        """
+        if not 0 <= page_size <= PAGE_MAX:
+            raise InvalidInputError(f"page_size {page_size} is not within 0 and {PAGE_MAX}")
+        try:
+            records, following = await self._store.vehicles(page_token=page_token, page_size=page_size or PAGE_DEFAULT)
+        except ValueError as error:
+            raise InvalidInputError("page_token is not one that this server gave") from error
+        chosen = [
+            record
+            for record in records
+            if (not region or record.vehicle.region == region) and (not cohort or record.vehicle.cohort == cohort)
+        ]
+        return sorted(chosen, key=lambda record: record.vehicle.vehicle_id), following
+
+    async def registered(self) -> int:
+        """How many vehicles there are."""
+        return sum((await self._store.profiles()).values())
+
+    async def explain(
+        self, vehicle_id: VehicleId, rollout_id: RolloutId | None
+    ) -> Sequence[tuple[RolloutId, Grant | Refusal]]:
+        """Why the vehicle would or would not be granted an attempt now, for one rollout or for all that are not over.
+
+        Raises:
+            NotFoundError: no such vehicle or rollout.
+        """
+        record = await self.vehicle(vehicle_id)
+        snapshot = await self._snapshots.refresh()
+        candidates = [
+            candidate
+            for candidate in reversed(snapshot.candidates)
+            if rollout_id is None or candidate.rollout.rollout_id == rollout_id
+        ]
+        if rollout_id is not None and not candidates:
+            raise NotFoundError(
+                f"rollout {rollout_id} is over or was never started",
+                reason="ROLLOUT_UNKNOWN",
+                remedy="`outrider rollout list` shows all rollouts",
+            )
+        now = self._now()
+        return [
+            (
+                candidate.rollout.rollout_id,
+                consider(record, candidate.rollout, candidate.release, candidate.target, now),
+            )
+            for candidate in candidates
+        ]
+
+    async def revoke(self, vehicle_id: VehicleId, *, actor: str, reason: str) -> VehicleRecord:
+        """Refuse a vehicle's certificates from now on.
+
+        Raises:
+            NotFoundError: it is not in the inventory.
+        """
+        record = await self.vehicle(vehicle_id)
+        await self._store.revoke(
+            vehicle_id, self._entry("vehicle_revoked", {"actor": actor, "reason": reason, "vehicle_id": vehicle_id})
+        )
+        return record
+
+    def revoked(self, vehicle_id: VehicleId) -> bool:
+        """Whether a vehicle's certificates are refused."""
+        return vehicle_id in self._snapshots.current.revoked
+
+    async def _record(self, kind: str, data: dict[str, str | int]) -> None:
+        await self._store.record(self._entry(kind, data))
+
+    def _entry(self, kind: str, data: dict[str, str | int]) -> JournalEntry:
+        return JournalEntry(stream="fleet", entry_id="", kind=kind, at=self._now(), data=dict(data))
+
+    def _now(self) -> FleetTime:
+        return FleetTime(self._clock.now())

@@ -1,0 +1,57 @@
+"""Sets the gauges of the fleet and its rollouts, once an evaluator tick, from the same counters that the gate reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from orchestrator.model.attempt import AttemptState, Case
+from orchestrator.model.fleet import Stratum
+from orchestrator.model.ids import FleetTime, RolloutId
+from orchestrator.model.rollout import Rollout, RolloutStatus, Verdict, VerdictKind
+from orchestrator.model.tally import CellTallies, Tally, by_stratum, total
+from orchestrator.telemetry import Metrics
+
+STATUSES = [status.value for status in RolloutStatus]
+VERDICTS = [kind.value for kind in VerdictKind]
+
+
+def show_fleet(metrics: Metrics, *, registered: int, cases: Sequence[Case], rollouts: Sequence[Rollout]) -> None:
+    """What concerns the whole fleet."""
+    metrics.vehicles_registered.set(registered)
+    opened = Counter(case.rollout_id for case in cases)
+    for rollout in rollouts:
+        metrics.cases_open.labels(rollout=rollout.rollout_id).set(opened[rollout.rollout_id])
+
+
+def show_rollout(
+    metrics: Metrics, rollout: Rollout, cells: CellTallies, *, verdict: Verdict, permit_ceiling: int
+) -> None:
+    """What concerns one rollout."""
+    name = rollout.rollout_id
+    metrics.show_status(
+        name, status=rollout.status.value, statuses=STATUSES, verdict=verdict.kind.value, verdicts=VERDICTS
+    )
+    metrics.rollout_epoch.labels(rollout=name).set(rollout.epoch)
+    allowance = max(0, permit_ceiling - total(cells.values()).exposed)
+    metrics.permit_allowance.labels(rollout=name).set(allowance)
+    for stratum, tally in by_stratum(cells).items():
+        show_stratum(metrics, name, stratum, tally)
+
+
+def show_stratum(metrics: Metrics, name: RolloutId, stratum: Stratum, tally: Tally) -> None:
+    """Counts of one stratum of one rollout."""
+    where = {"rollout": name, "region": stratum.region, "hardware": stratum.hardware}
+    for state in AttemptState:
+        metrics.attempts.labels(**where, state=state.value).set(tally.state(state))
+    metrics.exposures.labels(**where).set(tally.exposed)
+    for index, group in enumerate(tally.age_groups):
+        metrics.aged.labels(**where, checkpoint=str(index)).set(group.exposed)
+        metrics.silent.labels(**where, checkpoint=str(index)).set(group.silent)
+
+
+def show_tick(metrics: Metrics, *, fleet_now: FleetTime, carried: Mapping[str, int]) -> None:
+    """What the tick itself did: fleet time and ledger entries by kind."""
+    metrics.fleet_time.set(fleet_now / 1000)
+    for kind, count in carried.items():
+        metrics.ledger_entries.labels(kind=kind).inc(count)

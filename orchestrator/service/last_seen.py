@@ -1,0 +1,53 @@
+"""Last contact of each vehicle, written behind: gathered in memory and flushed once a second.
+
+What a dead worker had not flushed is lost; nothing that decides depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from orchestrator.model.ids import FleetTime, VehicleId
+from orchestrator.store.base import StoreError, VehicleStore
+
+log = structlog.get_logger()
+
+FLUSH_S = 1.0
+PENDING_MAX = 100_000
+
+
+class LastSeenStore(VehicleStore, Protocol):
+    """The part of the store that takes last contacts."""
+
+
+class LastSeen:
+    """Gathers and flushes."""
+
+    def __init__(self, store: LastSeenStore) -> None:
+        self._store = store
+        self._pending: dict[VehicleId, FleetTime] = {}
+
+    def saw(self, vehicle_id: VehicleId, at: FleetTime) -> None:
+        """Note a contact. Beyond PENDING_MAX, new ones are dropped until the store takes them again."""
+        if len(self._pending) < PENDING_MAX or vehicle_id in self._pending:
+            self._pending[vehicle_id] = at
+
+    async def flush(self) -> None:
+        """Write what is pending; it stays pending when the store does not answer."""
+        pending, self._pending = self._pending, {}
+        if not pending:
+            return
+        try:
+            await self._store.touch(pending)
+        except StoreError as error:
+            self._pending = pending | self._pending
+            log.warning("last_seen_pending", vehicles=len(self._pending), error=str(error))
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            await self.flush()

@@ -1,0 +1,119 @@
+"""Carries the journal to the ledger, and on its way settles what the rollouts' keys need to know.
+
+Each entry goes once: the ledger's mark moves in the transaction that writes the entry, the journal is trimmed only
+behind the mark. What an entry means for a rollout's keys (a slot confirmed, a permit confirmed, a slot returned) is
+done before, and again after a crash: each is idempotent by attempt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.ledger import Ledger, LedgerEntry
+from orchestrator.model.attempt import SLOT_STATES, AttemptState
+from orchestrator.model.ids import AttemptId, RolloutId
+from orchestrator.store.base import JournalEntry, Store
+
+BATCH = 512
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What a batch of journal entries means for one rollout's keys."""
+
+    reservations: list[AttemptId] = field(default_factory=list)
+    permits: list[AttemptId] = field(default_factory=list)
+    released: list[AttemptId] = field(default_factory=list)
+
+
+class LedgerFeed:
+    """Feeds one ledger from one store. Two feeds at once are harmless: the ledger takes each entry once."""
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+
+    async def run_once(self) -> Mapping[str, int]:
+        """Carry what there is; how many entries of each kind were new to the ledger.
+
+        Raises:
+            StoreError: the store did not answer.
+            orchestrator.ledger.LedgerError: the ledger did not take them; they stay in the journal.
+        """
+        carried: Counter[str] = Counter()
+        for stream in await self._store.journal_streams():
+            while True:
+                after = await self._ledger.mark(stream)
+                entries = await self._store.journal(stream, after=after, count=BATCH)
+                if not entries:
+                    break
+                await self._settle(entries)
+                carried.update(await self._ledger.append([ledger_entry(entry) for entry in entries]))
+                await self._store.trim_journal(stream, upto=entries[-1].entry_id)
+                if len(entries) < BATCH:
+                    break
+        return carried
+
+    async def _settle(self, entries: Sequence[JournalEntry]) -> None:
+        for rollout_id, settlement in settlements(entries).items():
+            if settlement.reservations or settlement.permits:
+                await self._store.confirm(rollout_id, reservations=settlement.reservations, permits=settlement.permits)
+            if settlement.released:
+                await self._store.release(rollout_id, settlement.released)
+
+    async def gap(self) -> str:
+        """Why the store cannot be proven complete against the ledger; empty when it is.
+
+        The same data set must lie below both, and each stream must have reached the ledger's mark.
+        """
+        dataset_id = await self._store.dataset_id()
+        known = await self._ledger.dataset_id()
+        if known == "":
+            await self._ledger.set_dataset_id(dataset_id)
+            return ""
+        if known != dataset_id:
+            return f"the store holds data set {dataset_id}, the ledger belongs to {known}"
+        for stream, mark in sorted((await self._ledger.marks()).items()):
+            reached = await self._store.journal_mark(stream)
+            if position(reached) < position(mark):
+                return f"journal {stream} ends at {reached or 'nothing'}, the ledger has seen {mark}"
+        return ""
+
+
+def settlements(entries: Sequence[JournalEntry]) -> dict[RolloutId, Settlement]:
+    """What the entries mean, by rollout."""
+    found: dict[RolloutId, Settlement] = {}
+    for entry in entries:
+        if entry.kind not in ("attempt_granted", "attempt_changed", "attempt_corrected"):
+            continue
+        settlement = found.setdefault(RolloutId(str(entry.data["rollout_id"])), Settlement())
+        attempt = AttemptId(str(entry.data["attempt_id"]))
+        if entry.kind == "attempt_granted":
+            settlement.reservations.append(attempt)
+            continue
+        state = AttemptState(str(entry.data["to"]))
+        if state is AttemptState.PERMITTED:
+            settlement.permits.append(attempt)
+        if state not in SLOT_STATES:
+            settlement.released.append(attempt)
+    return found
+
+
+def ledger_entry(entry: JournalEntry) -> LedgerEntry:
+    """The journal entry as the ledger keeps it."""
+    return LedgerEntry(
+        stream=entry.stream,
+        entry_id=entry.entry_id,
+        kind=entry.kind,
+        at=entry.at,
+        data=entry.data,
+        blob=entry.blob,
+    )
+
+
+def position(entry_id: str) -> tuple[int, int]:
+    """A stream position as numbers; before everything when empty."""
+    milliseconds, _, number = (entry_id or "0-0").partition("-")
+    return int(milliseconds), int(number or 0)

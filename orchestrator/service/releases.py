@@ -1,0 +1,154 @@
+"""Use cases of releases: register what the Image repository's keys have signed. The orchestrator cannot make one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from semver import Version
+
+from orchestrator.clock import FleetClock
+from orchestrator.model.ids import FleetTime, ReleaseVersion
+from orchestrator.model.release import Image, Release
+from orchestrator.service.director import to_datetime
+from orchestrator.service.errors import InvalidInputError, NotFoundError, StateError, Violation
+from orchestrator.store.base import FleetStore, JournalEntry
+from signing.errors import SigningError
+from signing.image_repo import ImageRepository, TargetInfo
+
+IMAGES_MAX = 64
+NOTES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseDesk:
+    """Serves operators in what concerns releases."""
+
+    store: FleetStore
+    repository: ImageRepository
+    clock: FleetClock
+
+    async def create(self, release: Release, *, actor: str, reason: str) -> Release:
+        """Register a release after each of its images was found, verified, in the Image repository.
+
+        Raises:
+            InvalidInputError: the release contradicts itself.
+            StateError: an image is not signed there or differs, or the version exists with other images.
+        """
+        faults = release_faults(release)
+        if faults:
+            raise InvalidInputError(
+                f"the release has {len(faults)} faults", reason="RELEASE_INVALID", violations=faults
+            )
+        now = FleetTime(self.clock.now())
+        version = await asyncio.to_thread(self._check_images, release, to_datetime(now))
+        checked = replace(release, created_at=now, targets_version=version)
+        entry = JournalEntry(
+            stream="fleet",
+            entry_id="",
+            kind="release_created",
+            at=now,
+            data={
+                "actor": actor,
+                "reason": reason,
+                "release": release.version,
+                "images": {image.path: image.sha256 for image in release.images},
+                "targets_version": version,
+            },
+        )
+        stored = await self.store.create_release(checked, entry)
+        if stored.images != release.images:
+            raise StateError(
+                f"release {release.version} exists with other images",
+                reason="RELEASE_IMMUTABLE",
+                remedy="publish it under a new version",
+            )
+        return stored
+
+    def _check_images(self, release: Release, now: datetime) -> int:
+        version = 0
+        for image in release.images:
+            try:
+                target = self.repository.verified_target(image.path, now)
+            except SigningError as error:
+                raise StateError(
+                    f"the Image repository does not verify: {error}",
+                    reason="IMAGE_REPOSITORY_INVALID",
+                    remedy="renew or publish it: `outrider image-repo renew`",
+                ) from error
+            check_image(image, target)
+            version = target.targets_version if target else version
+        return version
+
+    async def get(self, version: str) -> Release:
+        """One release.
+
+        Raises:
+            NotFoundError: it was never registered.
+        """
+        for release in await self.store.releases():
+            if release.version == version:
+                return release
+        raise NotFoundError(
+            f"release {version} is not registered",
+            reason="RELEASE_UNKNOWN",
+            remedy="`outrider release show` lists those that are",
+        )
+
+    async def list(self) -> Sequence[Release]:
+        """All releases, newest first."""
+        return await self.store.releases()
+
+
+def check_image(image: Image, target: TargetInfo | None) -> None:
+    """Compare an image with what the repository has signed.
+
+    Raises:
+        StateError: it is not there, or differs; both values are named.
+    """
+    remedy = "publish the image with `outrider release publish`, which signs it"
+    if target is None:
+        raise StateError(
+            f"image {image.path} is not in the Image repository's signed targets",
+            reason="IMAGE_UNSIGNED",
+            remedy=remedy,
+        )
+    wanted = (image.length_bytes, image.sha256, image.hardware_id, image.release_counter)
+    signed = (target.length, target.sha256, target.hardware_id, target.release_counter)
+    names = ("length", "sha256", "hardware id", "release counter")
+    for name, given, found in zip(names, wanted, signed, strict=True):
+        if given != found:
+            raise StateError(
+                f"image {image.path}: {name} is {given}, but {found} is signed", reason="IMAGE_MISMATCH", remedy=remedy
+            )
+
+
+def release_faults(release: Release) -> list[Violation]:
+    """What is wrong with a release by itself."""
+    faults = []
+    if not Version.is_valid(release.version):
+        faults.append(Violation("version", f"`{release.version}` is no semantic version, for example 1.4.0"))
+    if not 1 <= len(release.images) <= IMAGES_MAX:
+        faults.append(Violation("images", f"has {len(release.images)} images, 1 to {IMAGES_MAX} are possible"))
+    hardware = [image.hardware_id for image in release.images]
+    faults += [
+        Violation("images", f"hardware id {hardware_id} has more than one image")
+        for hardware_id in sorted({name for name in hardware if hardware.count(name) > 1})
+    ]
+    if len(release.notes) > NOTES_MAX:
+        faults.append(Violation("notes", f"{len(release.notes)} characters, at most {NOTES_MAX} are possible"))
+    return faults
+
+
+def version_of(name: str) -> ReleaseVersion:
+    """The version in a resource name `releases/{version}`.
+
+    Raises:
+        InvalidInputError: it is no such name.
+    """
+    prefix, _, version = name.partition("/")
+    if prefix != "releases" or not version:
+        raise InvalidInputError(f"name must be releases/VERSION, not `{name}`", reason="NAME_MALFORMED")
+    return ReleaseVersion(version)

@@ -1,0 +1,303 @@
+"""Use cases of rollouts: preview, start, look, pause, resume, abort. Each change is a step of the engine, committed
+by compare-and-set.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.engine.gates import Judgement, judge
+from orchestrator.engine.plan_file import PlanError, effective_plan, read_plan
+from orchestrator.engine.preview import Preview, preview, regions_of, waiting
+from orchestrator.engine.progress import (
+    AbortRequested,
+    Illegal,
+    PauseRequested,
+    ResumeRequested,
+    start,
+    step,
+    waiting_for,
+)
+from orchestrator.model.attempt import Case
+from orchestrator.model.fleet import Cell
+from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, RolloutId
+from orchestrator.model.plan import Plan
+from orchestrator.model.rollout import Rollout, RolloutStatus
+from orchestrator.model.tally import CellTallies
+from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, StateError, Violation
+from orchestrator.store.base import JournalEntry, Json, Store
+
+CAS_TRIES = 8
+SALT_BYTES = 16
+WATCH_S = 0.5
+
+Request = PauseRequested | ResumeRequested | AbortRequested
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """A rollout with everything a person wants to see of it."""
+
+    rollout: Rollout
+    cells: CellTallies
+    waiting: Mapping[Cell, int]
+    """Targeted vehicles without the release, by inventory now."""
+    judgement: Judgement
+    waiting_for: Mapping[str, str]
+    """By region."""
+    now: FleetTime
+
+
+class RolloutDesk:
+    """Serves operators in what concerns rollouts.
+
+    Args:
+        store: committed to.
+        clock: fleet time.
+        machine: for waiting between looks.
+    """
+
+    def __init__(self, *, store: Store, clock: FleetClock, machine: MachineClock) -> None:
+        self._store = store
+        self._clock = clock
+        self._machine = machine
+
+    async def preview(self, plan_text: str) -> tuple[Plan, Preview, str]:
+        """What a plan would do: the plan, the forecast, and the plan with every default.
+
+        Raises:
+            InvalidInputError: the plan is faulty; each fault with line and column.
+        """
+        plan = await self._read(plan_text)
+        releases = {release.version: release for release in await self._store.releases()}
+        return plan, preview(plan, await self._store.profiles(), releases[plan.release]), effective_plan(plan)
+
+    async def _read(self, plan_text: str) -> Plan:
+        try:
+            plan = read_plan(plan_text)
+        except PlanError as error:
+            raise InvalidInputError(
+                f"the plan has {len(error.faults)} faults; nothing was started",
+                reason="PLAN_INVALID",
+                remedy="mend the lines named; docs/plan-file.md describes every field",
+                violations=[
+                    Violation(f"{fault.line}:{fault.column}", f"{fault.message} ({fault.remedy})")
+                    for fault in error.faults
+                ],
+            ) from error
+        if not any(release.version == plan.release for release in await self._store.releases()):
+            line, column = release_position(plan_text)
+            raise InvalidInputError(
+                f"release {plan.release} is not registered; nothing was started",
+                reason="RELEASE_UNKNOWN",
+                remedy="publish it with `outrider release publish`",
+                violations=[Violation(f"{line}:{column}", f"release {plan.release} is not registered")],
+            )
+        return plan
+
+    async def create(self, plan_text: str, *, rollout_id: str, request_id: str, actor: str, reason: str) -> Rollout:
+        """Start a rollout. Writes one record, whatever the size of the fleet.
+
+        Raises:
+            InvalidInputError: the plan or the id is faulty.
+            StateError: the plan targets nobody, or the id is taken by another request.
+        """
+        plan = await self._read(plan_text)
+        chosen = rollout_id or plan.name or f"r-{plan.release.replace('.', '-')}-{secrets.token_hex(3)}"
+        if not ROLLOUT_ID_PATTERN.fullmatch(chosen):
+            raise InvalidInputError(
+                f"rollout id `{chosen}` must match {ROLLOUT_ID_PATTERN.pattern}", reason="ROLLOUT_ID_MALFORMED"
+            )
+        profiles = await self._store.profiles()
+        regions = regions_of(plan, profiles)
+        if not regions:
+            raise StateError(
+                "the plan targets no vehicle; nothing was started",
+                reason="TARGET_EMPTY",
+                remedy="`outrider rollout preview` says which rule excludes whom",
+            )
+        now = self._now()
+        rollout = start(
+            RolloutId(chosen),
+            plan,
+            plan_text,
+            secrets.token_bytes(SALT_BYTES),
+            regions,
+            actor,
+            reason,
+            request_id,
+            now,
+        )
+        data: dict[str, Json] = {
+            "release": plan.release,
+            "plan": plan_text,
+            "salt": rollout.salt.hex(),
+            "targeted": {
+                f"{cell.region}/{cell.hardware}/{cell.cohort}": count
+                for cell, count in sorted(waiting(plan, profiles).items())
+            },
+        }
+        stored = await self._store.create_rollout(rollout, decision_entry(rollout, "rollout_created", data))
+        if stored.salt != rollout.salt and (not request_id or stored.request_id != request_id):
+            raise StateError(
+                f"rollout {chosen} exists already",
+                reason="ROLLOUT_EXISTS",
+                remedy="choose another id with --id, or another `name` in the plan",
+            )
+        return stored
+
+    async def get(self, rollout_id: RolloutId) -> Rollout:
+        """One rollout.
+
+        Raises:
+            NotFoundError: it was never started.
+        """
+        for rollout in await self._store.rollouts():
+            if rollout.rollout_id == rollout_id:
+                return rollout
+        raise NotFoundError(
+            f"rollout {rollout_id} was never started",
+            reason="ROLLOUT_UNKNOWN",
+            remedy="`outrider rollout list` shows all rollouts",
+        )
+
+    async def view(self, rollout_id: RolloutId) -> RolloutView:
+        """One rollout with its counts.
+
+        Raises:
+            NotFoundError: it was never started.
+        """
+        return (await self._views([await self.get(rollout_id)]))[0]
+
+    async def views(self) -> Sequence[RolloutView]:
+        """Every rollout with its counts, newest first."""
+        return await self._views(await self._store.rollouts())
+
+    async def _views(self, rollouts: Sequence[Rollout]) -> Sequence[RolloutView]:
+        tallies = await self._store.tallies([rollout.rollout_id for rollout in rollouts])
+        profiles = await self._store.profiles()
+        now = self._now()
+        views = []
+        for rollout in rollouts:
+            cells = tallies.get(rollout.rollout_id, {})
+            unreached = waiting(rollout.plan, profiles)
+            views.append(
+                RolloutView(
+                    rollout=rollout,
+                    cells=cells,
+                    waiting=unreached,
+                    judgement=judge(
+                        cells, rollout.plan, waived=rollout.waived, held=rollout.status is RolloutStatus.HELD
+                    ),
+                    waiting_for={
+                        region: waiting_for(rollout, cells, unreached, region, now) for region in rollout.regions
+                    },
+                    now=now,
+                )
+            )
+        return views
+
+    async def watch(self, rollout_id: RolloutId) -> AsyncIterator[RolloutView]:
+        """The rollout now and each time something about it changed, until it is over and nothing is in flight.
+
+        Raises:
+            NotFoundError: it was never started.
+        """
+        shown: tuple[object, ...] | None = None
+        while True:
+            view = await self.view(rollout_id)
+            state = (view.rollout, view.cells, view.waiting, view.waiting_for)
+            if state != shown:
+                shown = state
+                yield view
+            if view.rollout.status.over and not any(tally.in_flight for tally in view.cells.values()):
+                return
+            await self._machine.sleep(WATCH_S)
+
+    async def request(self, rollout_id: RolloutId, request: Request, *, etag: str) -> Rollout:
+        """Carry out a person's request.
+
+        Raises:
+            NotFoundError: no such rollout.
+            InvalidInputError: no reason was given.
+            ConflictError: the etag is not the rollout's, or others were faster time and again.
+            StateError: not possible in this status.
+        """
+        if not request.reason.strip():
+            raise InvalidInputError(
+                "a reason is required", reason="REASON_MISSING", remedy="say why with --reason; it lands in the ledger"
+            )
+        for _ in range(CAS_TRIES):
+            rollout = await self.get(rollout_id)
+            if etag and etag != etag_of(rollout):
+                raise ConflictError(
+                    f"rollout {rollout_id} has changed: etag {etag_of(rollout)}, not {etag}",
+                    reason="ETAG_MISMATCH",
+                    remedy="look at it again, then repeat",
+                )
+            now = self._now()
+            answer = step(rollout, request, now)
+            if isinstance(answer, Illegal):
+                raise StateError(answer.message, reason="ROLLOUT_STATUS", remedy=answer.remedy)
+            if not answer.changed:
+                return rollout
+            decision = decision_entry(answer.rollout, answer.kind, answer.data)
+            if await self._store.transition(answer.rollout, expected_epoch=rollout.epoch, decision=decision):
+                return answer.rollout
+        raise ConflictError(
+            f"rollout {rollout_id} kept changing", reason="CONTENDED", remedy="look at it again, then repeat"
+        )
+
+    async def cases(self, rollout_id: RolloutId | None, *, settled: bool) -> Sequence[Case]:
+        """Vehicles that an update hurt, or may have, newest first."""
+        return await self._store.cases(rollout_id=rollout_id, settled=settled)
+
+    def _now(self) -> FleetTime:
+        return FleetTime(self._clock.now())
+
+
+def decision_entry(rollout: Rollout, kind: str, data: Mapping[str, Json]) -> JournalEntry:
+    """The journal entry of a decision about a rollout, with what it became."""
+    facts: dict[str, Json] = {
+        "rollout_id": rollout.rollout_id,
+        "epoch": rollout.epoch,
+        "fence": rollout.fence,
+        "status": rollout.status.value,
+        "actor": rollout.actor,
+        "reason": rollout.reason,
+    }
+    return JournalEntry(
+        stream=f"rollout/{rollout.rollout_id}",
+        entry_id="",
+        kind=kind,
+        at=rollout.updated_at,
+        data=facts | dict(data),
+    )
+
+
+def etag_of(rollout: Rollout) -> str:
+    """AIP-154 entity tag."""
+    return f'"{rollout.epoch}"'
+
+
+def release_position(plan_text: str) -> tuple[int, int]:
+    """Line and column, from 1, of the plan's `release` value, as far as a look at the text can tell."""
+    for number, line in enumerate(plan_text.splitlines(), start=1):
+        if line.startswith("release:"):
+            return number, len("release:") + len(line[8:]) - len(line[8:].lstrip()) + 1
+    return 1, 1
+
+
+def rollout_id_of(name: str) -> RolloutId:
+    """The id in a resource name `rollouts/{rollout_id}`.
+
+    Raises:
+        InvalidInputError: it is no such name.
+    """
+    prefix, _, rollout_id = name.partition("/")
+    if prefix != "rollouts" or not ROLLOUT_ID_PATTERN.fullmatch(rollout_id):
+        raise InvalidInputError(f"name must be rollouts/ID, not `{name}`", reason="NAME_MALFORMED")
+    return RolloutId(rollout_id)
