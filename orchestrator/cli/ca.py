@@ -1,0 +1,74 @@
+"""`outrider ca`: client identities for operators, issued by the installation's own authority."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.errors import BadInputError, RefusedError
+from orchestrator.cli.local import certificate_time, require_folder, settings_of
+from orchestrator.cli.screen import fields
+from orchestrator.cli.session import Session, local_command
+from orchestrator.cli.words import moment_of, plain
+from signing.ceremony import DataFolder, add_operator
+from signing.errors import KeyFileError, SigningError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Role(StrEnum):
+    """What an operator may do; each may what the one before may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+@app.callback()
+def group() -> None:
+    """Issue certificates to operators."""
+
+
+@local_command(app, "issue-operator")
+def issue_operator(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The operator's name; stands in the ledger.")],
+    role: Annotated[Role, typer.Option("--role", help="What the operator may do.")],
+    days: Annotated[
+        int | None,
+        typer.Option("--days", min=1, max=825, help="Life of the certificate. Default: as the settings say (365)."),
+    ] = None,
+) -> None:
+    """Issue a client identity into DIR/operators/NAME; hand that folder to the operator."""
+    data = require_folder(session.data)
+    settings = settings_of(data)
+    life = timedelta(days=days or settings.certificate_operator_days)
+    now = certificate_time()
+    try:
+        folder = add_operator(
+            DataFolder(data), trust_domain=settings.trust_domain, name=name, role=role.value, now=now, life=life
+        )
+    except KeyFileError as exc:
+        raise RefusedError(str(exc), remedy="nothing was issued") from exc
+    except SigningError as exc:
+        raise BadInputError(str(exc), remedy="choose another name") from exc
+    document = {
+        "name": name,
+        "role": role.value,
+        "folder": str(folder),
+        "trust_domain": settings.trust_domain,
+        "expire_time": (now + life).isoformat(),
+    }
+    session.screen.answer(
+        document,
+        fields(
+            ("operator", plain(name, "bold")),
+            ("role", role.value),
+            ("identity", plain(str(folder))),
+            ("valid until", moment_of(now + life)),
+        ),
+        plain(f"Next: outrider --as {name} rollout list"),
+    )

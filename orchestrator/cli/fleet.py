@@ -1,0 +1,229 @@
+"""`outrider fleet`: the inventory of vehicles."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from outrider.v1.fleet_pb2 import (
+    CreateEnrollmentTokensRequest,
+    CreateEnrollmentTokensResponse,
+    EnrollmentToken,
+    ImportVehiclesRequest,
+    ImportVehiclesResponse,
+    ListVehiclesRequest,
+    ListVehiclesResponse,
+    RevokeVehicleRequest,
+    Vehicle,
+)
+from rich.table import Table
+
+from orchestrator.cli.client import OperatorClient, request_id
+from orchestrator.cli.errors import BadInputError, CliError
+from orchestrator.cli.fleet_parts import Part, cut
+from orchestrator.cli.inputs import read_file, require_reason
+from orchestrator.cli.screen import fields, table
+from orchestrator.cli.session import Session, operator_command
+from orchestrator.cli.words import NONE, count, moment, plain, status, vehicle_state
+
+app = typer.Typer(no_args_is_help=True)
+
+PAGE_SIZE = 1000
+LONG_CALL_S = 120.0
+"""Deadline of calls that work on many vehicles at once."""
+VEHICLES_PER_CALL = 1000
+
+
+@app.callback()
+def group() -> None:
+    """Import, list and revoke vehicles; make enrolment tokens."""
+
+
+@operator_command(app, "import")
+def import_(
+    session: Session,
+    file: Annotated[Path, typer.Argument(help="Fleet CSV, one row an ECU; see docs/fleet-csv.md.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row, change nothing.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; lands in the ledger.")] = "",
+) -> None:
+    """Add or replace vehicles by a CSV: all rows or none."""
+    parts = cut(read_file(file))
+    # Several parts cannot be one step of the server: all are checked before the first is written.
+    passes = [True] if dry_run else [False] if len(parts) == 1 else [True, False]
+    total = ImportVehiclesResponse()
+    with session.client() as client, session.screen.progress(f"Checking {file.name}", 2 * len(parts)) as progress:
+        for validate_only in passes:
+            total = ImportVehiclesResponse()
+            if not validate_only:
+                progress.update(progress.task_ids[0], description=f"Importing {file.name}")
+            for part in parts:
+                request = ImportVehiclesRequest(
+                    csv=part.content,
+                    validate_only=validate_only,
+                    request_id=request_id(),
+                    reason=reason or f"import of {file.name}",
+                )
+                add(total, import_part(client, request, part, file))
+                progress.advance(progress.task_ids[0], 2 / len(passes))
+    heading = "Nothing was changed; the import would make:" if dry_run else f"Imported {file.name}."
+    session.screen.answer(total, heading, import_summary(total))
+
+
+def import_part(
+    client: OperatorClient, request: ImportVehiclesRequest, part: Part, file: Path
+) -> ImportVehiclesResponse:
+    """Import one part; complaints name lines of the file, not of the part."""
+    try:
+        return client.ask(
+            client.fleet.ImportVehicles, request, file_name=str(file), timeout_s=max(LONG_CALL_S, client.timeout_s)
+        )
+    except BadInputError as error:
+        prefix = f"{file}:"
+        raise BadInputError(
+            error.cause, remedy=error.remedy, details=[relocate(line, prefix, part) for line in error.details]
+        ) from error
+
+
+def relocate(detail: str, prefix: str, part: Part) -> str:
+    """`fleet.csv:2:region: ...` of a part as it reads for the whole file."""
+    line, separator, rest = detail.removeprefix(prefix).partition(":")
+    if not detail.startswith(prefix) or not line.isascii() or not line.isdigit():
+        return detail
+    return f"{prefix}{part.line_in_file(int(line))}{separator}{rest}"
+
+
+def add(total: ImportVehiclesResponse, step: ImportVehiclesResponse) -> None:
+    """Add the counts of one part to the total."""
+    total.added_count += step.added_count
+    total.changed_count += step.changed_count
+    total.unchanged_count += step.unchanged_count
+
+
+def import_summary(total: ImportVehiclesResponse) -> Table:
+    """What an import did or would do."""
+    return fields(
+        ("new", count(total.added_count)),
+        ("changed", count(total.changed_count)),
+        ("unchanged", count(total.unchanged_count)),
+    )
+
+
+@operator_command(app, "tokens")
+def tokens(
+    session: Session,
+    vehicles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[VEHICLE]...", help="Vehicle ids. Default: all that have not enrolled."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file (mode 0600), not to stdout.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; lands in the ledger.")] = "",
+) -> None:
+    """Make single-use enrolment tokens, one JSON line a vehicle. They are shown once: only hashes are kept."""
+    if out is not None and out.exists():
+        raise BadInputError(f"{out} exists already", remedy="name another file: its tokens may still be wanted")
+    response = CreateEnrollmentTokensResponse()
+    with session.client() as client, session.screen.progress("Making tokens", None):
+        for batch in batches(vehicles or []):
+            request = CreateEnrollmentTokensRequest(
+                vehicle_ids=batch, reason=reason or "enrolment tokens by command line"
+            )
+            made = client.ask(
+                client.fleet.CreateEnrollmentTokens, request, timeout_s=max(LONG_CALL_S, client.timeout_s)
+            )
+            response.MergeFrom(made)
+    if out is not None:
+        write_private(out, "".join(f"{token_line(token)}\n" for token in response.tokens))
+        written = {"file": str(out), "token_count": len(response.tokens)}
+        session.screen.answer(written, f"{count(len(response.tokens))} tokens written to {out}.")
+    elif session.screen.json:
+        session.screen.answer(response)
+    else:
+        for token in response.tokens:
+            session.screen.line(token_line(token))
+
+
+def batches(vehicle_ids: list[str]) -> Iterable[list[str]]:
+    """At most VEHICLES_PER_CALL ids at a time; one empty batch, which means every vehicle, for none."""
+    for start in range(0, max(1, len(vehicle_ids)), VEHICLES_PER_CALL):
+        yield vehicle_ids[start : start + VEHICLES_PER_CALL]
+
+
+def token_line(token: EnrollmentToken) -> str:
+    """One line of JSON."""
+    return json.dumps({"vehicle_id": token.vehicle_id, "token": token.token})
+
+
+def write_private(path: Path, content: str) -> None:
+    """Write a new file that only this user can read.
+
+    Raises:
+        CliError: it exists by now, or cannot be written.
+    """
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(content)
+    except OSError as exc:
+        raise CliError(
+            f"{path} cannot be written ({exc.strerror})", remedy="name another file; fresh tokens replace the lost ones"
+        ) from exc
+
+
+@operator_command(app, "list")
+def list_(
+    session: Session,
+    region: Annotated[str, typer.Option("--region", help="Only this region.")] = "",
+    cohort: Annotated[str, typer.Option("--cohort", help="Only this cohort.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=0, help="At most this many vehicles; 0 for all.")] = 1000,
+) -> None:
+    """List vehicles in order of id."""
+    result = ListVehiclesResponse()
+    with session.client() as client, session.screen.progress("Reading vehicles", limit or None) as progress:
+        while True:
+            room = limit - len(result.vehicles) if limit else PAGE_SIZE
+            request = ListVehiclesRequest(
+                page_size=min(PAGE_SIZE, room), page_token=result.next_page_token, region=region, cohort=cohort
+            )
+            page = client.ask(client.fleet.ListVehicles, request)
+            result.vehicles.extend(page.vehicles)
+            result.next_page_token = page.next_page_token
+            result.registered_count = page.registered_count
+            progress.update(progress.task_ids[0], completed=len(result.vehicles))
+            if not page.next_page_token or (limit and len(result.vehicles) >= limit):
+                break
+    if limit:
+        del result.vehicles[limit:]
+    summary = f"{count(len(result.vehicles))} shown, {count(result.registered_count)} registered."
+    if result.next_page_token:
+        summary += " There are more: --limit 0 shows all."
+    session.screen.answer(result, vehicles_table(result.vehicles), summary)
+
+
+def vehicles_table(vehicles: Iterable[Vehicle]) -> Table:
+    """One vehicle a line."""
+    result = table("vehicle", "model", "hardware", "region", "cohort", "tags", "installed", "last seen", "state")
+    for vehicle in vehicles:
+        result.add_row(
+            *map(plain, (vehicle.vehicle_id, vehicle.model, vehicle.hardware, vehicle.region, vehicle.cohort)),
+            plain(", ".join(vehicle.tags) or NONE),
+            plain(vehicle.installed_release or NONE),
+            moment(vehicle.last_seen_time),
+            status(vehicle_state(vehicle)),
+        )
+    return result
+
+
+@operator_command(app, "revoke")
+def revoke(
+    session: Session,
+    vehicle: Annotated[str, typer.Argument(metavar="VEHICLE", help="Vehicle id.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; required; lands in the ledger.")],
+) -> None:
+    """Refuse a vehicle's certificates from now on."""
+    request = RevokeVehicleRequest(name=f"vehicles/{vehicle}", reason=require_reason(reason))
+    with session.client() as client:
+        answer = client.ask(client.fleet.RevokeVehicle, request)
+    session.screen.answer(answer, plain(f"Vehicle {answer.vehicle_id} is refused from now on."))

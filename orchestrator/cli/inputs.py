@@ -1,0 +1,44 @@
+"""What several commands read from their arguments: files, texts, reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.cli.errors import BadInputError
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file that was named on the command line.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise BadInputError(f"{path} cannot be read ({exc.strerror})", remedy="name a file that exists") from exc
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file that was named on the command line.
+
+    Raises:
+        BadInputError: it cannot be read, or is not UTF-8.
+    """
+    content = read_file(path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise BadInputError(f"{path}:{line}: not UTF-8", remedy="save the file as UTF-8") from exc
+
+
+def require_reason(reason: str) -> str:
+    """The reason of a change, if it says anything.
+
+    Raises:
+        BadInputError: it is blank.
+    """
+    if not reason.strip():
+        raise BadInputError("--reason is empty", remedy="say why in a few words; it lands in the ledger")
+    return reason.strip()

@@ -1,0 +1,126 @@
+"""`outrider keys`: the first step of an installation, once."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from orchestrator.cli.errors import BadInputError, RefusedError
+from orchestrator.cli.local import certificate_time, settings_of
+from orchestrator.cli.screen import table
+from orchestrator.cli.session import Session, local_command
+from orchestrator.cli.words import plain
+from orchestrator.settings import FILE_NAME, Settings, default_toml
+from signing import ceremony
+from signing.errors import KeyFileError, SigningError
+
+app = typer.Typer(no_args_is_help=True)
+
+TRUST_DOMAIN = "demo.outrider.invalid"
+
+MADE = (
+    ("authorities/", "certificate authorities for servers, vehicles and operators", "keep on this server, private"),
+    ("keys/director/root-*.pem", "root keys of the Director, 2 of 3 sign", "take offline: a new root only"),
+    ("keys/director/", "its online keys: targets, snapshot, timestamp", "keep on this server, private"),
+    ("keys/image/root-*.pem", "root keys of the Image repository, 2 of 3 sign", "take offline: a new root only"),
+    ("keys/image/targets.pem", "signs releases", "take offline: `outrider release publish` only"),
+    ("keys/image/", "its online keys: snapshot, timestamp", "move to where `outrider image-repo renew` runs"),
+    ("director/, image-repo/", "both repositories with their first metadata", "keep on this server"),
+    ("provisioning/", "what a factory puts into a vehicle", "hand to the factory, authentically"),
+    ("operators/admin/", "client identity of the first operator", "keep private"),
+    (FILE_NAME, "settings, each explained", "read before production"),
+)
+"""What a ceremony makes, what for, and where it belongs."""
+
+OFFLINE = ("keys/director/root-*.pem", "keys/image/root-*.pem", "keys/image/targets.pem")
+"""Keys that must go offline before production: whoever steals this machine must not find them."""
+
+
+@app.callback()
+def group() -> None:
+    """Make the keys and authorities of a new installation."""
+
+
+@local_command(app, "init")
+def init(
+    session: Session,
+    trust_domain: Annotated[
+        str,
+        typer.Option(
+            "--trust-domain", metavar="NAME", help=f"SPIFFE trust domain of all certificates. Default: {TRUST_DOMAIN}."
+        ),
+    ] = "",
+) -> None:
+    """Make everything that `outrider serve` needs: authorities, keys, both repositories, the first operator."""
+    data = session.data
+    settings, fresh = prepare_settings(data, trust_domain)
+    origin = settings.fleet_origin
+    try:
+        with session.screen.progress("Making keys", None):
+            ceremony.initialise(
+                data,
+                trust_domain=settings.trust_domain,
+                now=certificate_time(),
+                fleet_now=origin.astimezone(UTC).replace(microsecond=0) if origin else None,
+            )
+    except (SigningError, OSError) as exc:
+        if fresh:
+            (data / FILE_NAME).unlink(missing_ok=True)
+        if isinstance(exc, KeyFileError):
+            raise RefusedError(str(exc), remedy="the keys that stand are untouched") from exc
+        raise BadInputError(str(exc), remedy="correct the command and try again") from exc
+    document = {
+        "data": str(data),
+        "trust_domain": settings.trust_domain,
+        "made": [path for path, _, _ in MADE],
+        "take_offline": list(OFFLINE),
+    }
+    session.screen.answer(document, *summary(data, settings.trust_domain))
+
+
+def prepare_settings(data: Path, trust_domain: str) -> tuple[Settings, bool]:
+    """Settings of the installation to be, written down if there are none yet; and whether they were.
+
+    Raises:
+        BadInputError: the settings that stand are wrong, or name another trust domain.
+    """
+    path = data / FILE_NAME
+    if path.exists():
+        settings = settings_of(data)
+        if trust_domain not in ("", settings.trust_domain):
+            raise BadInputError(
+                f"--trust-domain {trust_domain}, but {path} says {settings.trust_domain}",
+                remedy="change one of them: every certificate carries this name",
+            )
+        return settings, False
+    fallback = Settings.model_fields["trust_domain"].default
+    chosen = f'trust_domain = "{trust_domain or TRUST_DOMAIN}"'
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        path.write_text(default_toml().replace(f'#trust_domain = "{fallback}"', chosen), encoding="utf-8")
+    except OSError as exc:
+        raise BadInputError(
+            f"{path} cannot be written ({exc.strerror})", remedy="name another folder by --data"
+        ) from exc
+    try:
+        return settings_of(data), True
+    except BadInputError:
+        path.unlink()
+        raise
+
+
+def summary(data: Path, trust_domain: str) -> list[RenderableType]:
+    """What was made, what has to go offline, and the next step."""
+    made = table("what", "what for", "where it belongs")
+    for path, purpose, place in MADE:
+        made.add_row(plain(path, "bold"), purpose, place)
+    return [
+        plain(f"Made the installation {data}, trust domain {trust_domain}."),
+        made,
+        plain(f"Before production, take offline: {', '.join(OFFLINE)}. See SECURITY.md."),
+        plain(f"Next: outrider serve --data {data}"),
+    ]

@@ -1,0 +1,82 @@
+"""Adds up a rollout's counts into the words that people ask for: done, active, failed, silent, waiting.
+
+Owns what each of these words counts. Leaves how they look to `rollout_view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from outrider.v1.rollout_pb2 import CellCounts, Rollout
+
+from orchestrator.model.attempt import LIVE_STATES
+
+LIVE = frozenset(state.value for state in LIVE_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the vehicles of some cells."""
+
+    targeted: int = 0
+    """Vehicles that the plan targets."""
+    done: int = 0
+    """Attempts proven by a signed manifest."""
+    active: int = 0
+    """Attempts under way, before or after their permit."""
+    failed: int = 0
+    """Explicit failures after a permit."""
+    silent: int = 0
+    """Exposures that gave no word by a checkpoint, at the checkpoint with most of them. Frozen there: one that spoke
+    later is counted here as well.
+    """
+    ended: int = 0
+    """Attempts that ended in any other way: timed out, rejected, withdrawn, or failed before a permit."""
+    exposed: int = 0
+    """Attempts with a permit."""
+
+    @property
+    def waiting(self) -> int:
+        """Targeted vehicles that were not yet granted an attempt; at least 0, since a retried vehicle has several."""
+        return max(0, self.targeted - self.done - self.active - self.failed - self.ended)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            targeted=self.targeted + other.targeted,
+            done=self.done + other.done,
+            active=self.active + other.active,
+            failed=self.failed + other.failed,
+            silent=self.silent + other.silent,
+            ended=self.ended + other.ended,
+            exposed=self.exposed + other.exposed,
+        )
+
+
+def of_cell(cell: CellCounts) -> Counts:
+    """The counts of one (region, hardware, cohort)."""
+    done = cell.states.get("succeeded", 0)
+    active = sum(number for state, number in cell.states.items() if state in LIVE)
+    return Counts(
+        targeted=cell.targeted,
+        done=done,
+        active=active,
+        failed=cell.failed,
+        silent=max((group.silent for group in cell.age_groups), default=0),
+        ended=max(0, sum(cell.states.values()) - done - active - cell.failed),
+        exposed=cell.exposed,
+    )
+
+
+def total(cells: Iterable[CellCounts]) -> Counts:
+    """The sum over cells."""
+    return sum(map(of_cell, cells), Counts())
+
+
+def by_region_and_cohort(rollout: Rollout) -> dict[tuple[str, str], Counts]:
+    """Counts by region and cohort, hardware variants together, in order of name."""
+    result: dict[tuple[str, str], Counts] = {}
+    for cell in rollout.cells:
+        key = (cell.region, cell.cohort)
+        result[key] = result.get(key, Counts()) + of_cell(cell)
+    return dict(sorted(result.items()))

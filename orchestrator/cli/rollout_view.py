@@ -1,0 +1,165 @@
+"""How a rollout looks: status, each region's walk over the waves, region x cohort, the gate's last word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from outrider.v1.rollout_pb2 import GateReport, RegionProgress, Rollout
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli import words
+from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, total
+from orchestrator.cli.screen import fields, table
+from orchestrator.cli.words import count, moment, of_id, plain, region_phase, rollout_status, since, status
+
+COUNTED = ("targeted", "done", "active", "failed", "silent", "ended", "waiting")
+BAR_WIDTH = 40
+
+
+def rollout_view(rollout: Rollout) -> Group:
+    """Everything about a rollout on one page."""
+    return Group(header(rollout), regions_table(rollout), counts_table(rollout), gate_view(rollout.gate))
+
+
+def header(rollout: Rollout) -> RenderableType:
+    """Status, release, progress and exposure."""
+    counts = total(rollout.cells)
+    progress = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=max(1, counts.targeted), completed=counts.done, width=BAR_WIDTH)
+    progress.add_row(bar, f"{count(counts.done)} of {count(counts.targeted)} done")
+    return fields(
+        ("rollout", plain(of_id(rollout.name), "bold")),
+        ("release", plain(rollout.release)),
+        ("status", status(rollout_status(rollout.status))),
+        ("because", last_word(rollout)),
+        ("progress", progress),
+        ("exposed", f"{count(counts.exposed)} permits, {count(counts.failed)} failed, {count(counts.silent)} silent"),
+        ("fleet time", moment(rollout.fleet_time)),
+    )
+
+
+def last_word(rollout: Rollout) -> Text:
+    """Who made the last transition, why and when."""
+    when = since(rollout.update_time, rollout.fleet_time)
+    return plain(f"{rollout.last_reason or words.NONE} ({rollout.last_actor or 'nobody'}, {when})")
+
+
+def regions_table(rollout: Rollout) -> Table:
+    """Each region's walk over the waves, and what it waits for."""
+    result = table("region", "phase", "waves", "in this wave since", "waits for")
+    for region in rollout.regions:
+        result.add_row(
+            plain(region.region),
+            status(region_phase(region.phase)),
+            wave_bar(rollout.waves, region),
+            since(region.wave_start_time, rollout.fleet_time),
+            plain(region.waiting_for or words.NONE),
+        )
+    return result
+
+
+def wave_bar(waves: Sequence[str], region: RegionProgress) -> Text:
+    """The waves in order: ✓ passed, ▶ where the region is, · to come."""
+    rolling = region_phase(region.phase) == "rolling"
+    text = Text()
+    for index, name in enumerate(waves):
+        passed = index < region.wave or not rolling
+        mark, style = ("✓", words.GREEN) if passed else ("▶", "bold") if index == region.wave else ("·", words.DIM)
+        text.append(f"{mark} {words.clean(name)}" + ("  " if index + 1 < len(waves) else ""), style=style)
+    return text
+
+
+def counts_table(rollout: Rollout) -> Table:
+    """Region x cohort with what became of the vehicles, and the sum."""
+    result = table("region", "cohort", *COUNTED, numbers=len(COUNTED))
+    for (region, cohort), counts in by_region_and_cohort(rollout).items():
+        result.add_row(plain(region), plain(cohort), *counts_row(counts))
+    if len(result.rows) > 1:
+        result.add_section()
+        result.add_row("all", "", *counts_row(total(rollout.cells)), style="bold")
+    return result
+
+
+def counts_row(counts: Counts) -> list[Text]:
+    """The numbers of one row; what is bad stands out where it is not nought."""
+    bad = {"failed": words.RED, "silent": words.RED}
+    cells = []
+    for name in COUNTED:
+        value: int = getattr(counts, name)
+        style = bad.get(name, "") if value else words.DIM
+        cells.append(Text(count(value), style=style))
+    return cells
+
+
+def gate_view(gate: GateReport) -> RenderableType:
+    """The gate's last word, with the numbers that decided."""
+    if not gate.verdict:
+        return fields(("gate", "has not judged yet"))
+    pairs: list[tuple[str, RenderableType]] = [
+        ("gate", status(words.verdict_kind(gate.verdict))),
+        ("rule", plain(f"{gate.rule or words.NONE} on {gate.scope or 'all'}")),
+        ("says", plain(gate.message or words.NONE)),
+        ("numbers", plain(numbers(gate))),
+        ("judged", moment(gate.judge_time)),
+        ("permits left", count(gate.permit_allowance)),
+    ]
+    return fields(*pairs)
+
+
+def numbers(gate: GateReport) -> str:
+    """The inputs of the judgement, for example `exposed 20, failed 3`."""
+    return ", ".join(f"{name} {words.number(value)}" for name, value in sorted(gate.inputs.items())) or words.NONE
+
+
+def one_line(rollout: Rollout) -> str:
+    """What changed, on one line, for a watch without a terminal. Holds no moment: equal states make equal lines."""
+    counts = total(rollout.cells)
+    regions = "; ".join(region_words(rollout, region) for region in rollout.regions) or "no region"
+    parts = [
+        rollout_status(rollout.status),
+        f"done {counts.done}/{counts.targeted}",
+        f"active {counts.active}",
+        f"exposed {counts.exposed}",
+        f"failed {counts.failed}",
+        f"silent {counts.silent}",
+        regions,
+        gate_words(rollout.gate),
+    ]
+    return words.clean(" | ".join(parts))
+
+
+def region_words(rollout: Rollout, region: RegionProgress) -> str:
+    """For example `eu canary (1 of 3) rolling`."""
+    phase = region_phase(region.phase)
+    if phase != "rolling" or region.wave >= len(rollout.waves):
+        return f"{region.region} {phase}"
+    return f"{region.region} {rollout.waves[region.wave]} ({region.wave + 1} of {len(rollout.waves)})"
+
+
+def gate_words(gate: GateReport) -> str:
+    """For example `gate hold by failures_evalue: 3 of 20 failed`."""
+    verdict = words.verdict_kind(gate.verdict)
+    if verdict in ("none yet", "proceed"):
+        return f"gate {verdict}"
+    return f"gate {verdict} by {gate.rule} on {gate.scope or 'all'}: {gate.message}"
+
+
+def rollouts_table(rollouts: Iterable[Rollout]) -> Table:
+    """One rollout a line."""
+    columns = ("rollout", "release", "status", "created", "changed", "because", "targeted", "done", "failed", "silent")
+    result = table(*columns, numbers=4)
+    for rollout in rollouts:
+        counts = total(rollout.cells)
+        result.add_row(
+            plain(of_id(rollout.name)),
+            plain(rollout.release),
+            status(rollout_status(rollout.status)),
+            moment(rollout.create_time),
+            since(rollout.update_time, rollout.fleet_time),
+            plain(rollout.last_reason),
+            *map(count, (counts.targeted, counts.done, counts.failed, counts.silent)),
+        )
+    return result

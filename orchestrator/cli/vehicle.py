@@ -1,0 +1,110 @@
+"""`outrider vehicle`: one vehicle, and why it does or does not get an update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from outrider.v1.attempt_pb2 import Attempt
+from outrider.v1.fleet_pb2 import ExplainVehicleRequest, Explanation, GetVehicleRequest, Vehicle
+from rich.console import RenderableType
+from rich.table import Table
+
+from orchestrator.cli.screen import fields, table
+from orchestrator.cli.session import Session, operator_command
+from orchestrator.cli.words import NONE, attempt_state, moment, of_id, plain, status, vehicle_state
+
+app = typer.Typer(no_args_is_help=True)
+
+VehicleArgument = Annotated[str, typer.Argument(metavar="VEHICLE", help="Vehicle id.")]
+
+
+@app.callback()
+def group() -> None:
+    """Show a vehicle, and why it does or does not get an update."""
+
+
+@operator_command(app, "show")
+def show(session: Session, vehicle: VehicleArgument) -> None:
+    """Show a vehicle with its control units and attempts."""
+    with session.client() as client:
+        answer = client.ask(client.fleet.GetVehicle, GetVehicleRequest(name=f"vehicles/{vehicle}"))
+    session.screen.answer(answer, *vehicle_view(answer))
+
+
+@operator_command(app, "explain")
+def explain(
+    session: Session,
+    vehicle: VehicleArgument,
+    rollout: Annotated[
+        str, typer.Option("--rollout", metavar="ID", help="Only this rollout. Default: every one that is not over.")
+    ] = "",
+) -> None:
+    """Say which rule decides about a vehicle, with the values."""
+    request = ExplainVehicleRequest(name=f"vehicles/{vehicle}", rollout=f"rollouts/{rollout}" if rollout else "")
+    with session.client() as client:
+        answer = client.ask(client.fleet.ExplainVehicle, request)
+    if not answer.explanations:
+        session.screen.answer(answer, "No rollout is under way, so there is nothing to decide.")
+        return
+    session.screen.answer(answer, *(part for item in answer.explanations for part in explanation_view(item)))
+
+
+def vehicle_view(vehicle: Vehicle) -> list[RenderableType]:
+    """A vehicle for people."""
+    parts: list[RenderableType] = [
+        fields(
+            ("vehicle", plain(vehicle.vehicle_id, "bold")),
+            ("state", status(vehicle_state(vehicle))),
+            ("model", plain(vehicle.model)),
+            ("hardware", plain(vehicle.hardware)),
+            ("region", plain(vehicle.region)),
+            ("cohort", plain(vehicle.cohort)),
+            ("tags", plain(", ".join(vehicle.tags) or NONE)),
+            ("installed", plain(vehicle.installed_release or NONE)),
+            ("last seen", moment(vehicle.last_seen_time)),
+        ),
+        ecus_table(vehicle),
+    ]
+    parts.append(attempts_table(vehicle.attempts) if vehicle.attempts else "No attempt yet.")
+    return parts
+
+
+def ecus_table(vehicle: Vehicle) -> Table:
+    """Control units, one a line."""
+    result = table("ECU", "hardware id", "role", title="Control units")
+    for ecu in vehicle.ecus:
+        result.add_row(plain(ecu.serial), plain(ecu.hardware_id), "Primary" if ecu.primary else "Secondary")
+    return result
+
+
+def attempts_table(attempts: Iterable[Attempt]) -> Table:
+    """Attempts, one a line."""
+    result = table("rollout", "try", "release", "state", "since", "times out", "permit", "failure", title="Attempts")
+    for attempt in attempts:
+        result.add_row(
+            plain(attempt.rollout_id),
+            str(attempt.number),
+            plain(attempt.release),
+            status(attempt_state(attempt.state)),
+            moment(attempt.state_time),
+            moment(attempt.deadline_time),
+            moment(attempt.permit_time),
+            plain(attempt.failure_code or NONE),
+        )
+    return result
+
+
+def explanation_view(explanation: Explanation) -> list[RenderableType]:
+    """One rollout's decision about the vehicle."""
+    facts = [(name, plain(value)) for name, value in sorted(explanation.facts.items())]
+    return [
+        fields(
+            ("rollout", plain(of_id(explanation.rollout), "bold")),
+            ("decision", status(explanation.reason)),
+            ("because", plain(explanation.message)),
+            *facts,
+        ),
+        "",
+    ]

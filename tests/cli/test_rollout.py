@@ -1,0 +1,197 @@
+"""`outrider rollout` against a real server with mutual TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+from outrider.v1.rollout_pb2 import ListRolloutsResponse
+
+from tests.cli.answers import a_cell, a_gate, a_preview, a_rollout
+from tests.cli.conftest import Outrider
+from tests.cli.server import OperatorServer, Refused
+
+PLAN = "name: spring-1-1-0\nrelease: 1.1.0\nwaves:\n  - {name: canary, cohorts: [canary], soak: 24h}\n"
+
+
+@pytest.fixture
+def plan(data: Path) -> Path:
+    path = data / "plan.yaml"
+    path.write_text(PLAN, encoding="utf-8")
+    return path
+
+
+def test_status_shows_waves_counts_and_the_gates_numbers(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """One page answers where it is, what became of whom, and why the gate says what it says."""
+    server.will_answer("GetRollout", a_rollout("HELD", gate=a_gate("HOLD")))
+    outcome = outrider("rollout", "status", "spring-1-1-0")
+    assert outcome.exit_code == 0
+    for words in (
+        "▲ held",
+        "canary looked good (admin, 2 h ago)",
+        "✓ canary  ▶ early  · general",
+        "20 exposures, 12 so far",
+        "▲ hold",
+        "failures_evalue on eu/gen1",
+        "evalue 1.235, exposed 25, failed 2",
+        "75 permits, 6 failed, 9 silent",
+        "2031-04-05 06:07:08 UTC",
+    ):
+        assert words in outcome.stdout
+    eu = next(line for line in outcome.stdout.splitlines() if line.split()[:2] == ["eu", "canary"])
+    assert eu.split()[2:] == ["80", "40", "10", "4", "6", "6", "20"]
+
+
+def test_status_without_an_id_takes_the_newest_that_is_not_over(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """In an emergency nobody wants to look up an id first."""
+    server.will_answer(
+        "ListRollouts",
+        ListRolloutsResponse(
+            rollouts=[a_rollout("COMPLETED", name="rollouts/newest"), a_rollout(name="rollouts/running")]
+        ),
+    )
+    server.will_answer("GetRollout", a_rollout())
+    assert outrider("rollout", "status").exit_code == 0
+    assert server.asked("GetRollout")[0].name == "rollouts/running"
+
+
+def test_status_without_any_rollout_says_how_to_start_one(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """An empty installation is not a defect; the next step is named."""
+    server.will_answer("ListRollouts", ListRolloutsResponse())
+    outcome = outrider("rollout", "status")
+    assert outcome.exit_code == 3
+    assert outcome.stderr == "error: there is no rollout yet -> start one: `outrider rollout start PLAN.yaml`\n"
+
+
+def test_json_holds_every_field_by_snake_case_name(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """Scripts rely on the names of the proto files, also for fields that are empty."""
+    server.will_answer("GetRollout", a_rollout())
+    for arguments in (("-o", "json", "rollout", "status", "x"), ("rollout", "status", "x", "--output", "json")):
+        document = outrider(*arguments).json
+        assert document["status"] == "ROLLOUT_STATUS_RUNNING"
+        assert document["last_reason"] == "canary looked good"
+        assert document["cells"][0]["age_groups"][0]["silent"] == "3"
+        assert document["plan"] == ""
+
+
+def test_list_follows_every_page(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """A list that stops at the first page hides rollouts."""
+    server.will_answer(
+        "ListRollouts",
+        ListRolloutsResponse(rollouts=[a_rollout(name="rollouts/b")], next_page_token="more"),
+        ListRolloutsResponse(rollouts=[a_rollout("ABORTED", name="rollouts/a")]),
+    )
+    outcome = outrider("rollout", "list")
+    assert [line.split()[0] for line in outcome.stdout.splitlines() if "1.1.0" in line] == ["b", "a"]
+    assert [request.page_token for request in server.asked("ListRollouts")] == ["", "more"]
+
+
+def test_preview_shows_waves_exclusions_and_warnings(server: OperatorServer, plan: Path, outrider: Outrider) -> None:
+    """Before anything moves a person sees who is hit, who is not, and what cannot work."""
+    server.will_answer("PreviewRollout", a_preview())
+    outcome = outrider("rollout", "preview", plan, "--effective")
+    assert outcome.exit_code == 0
+    for words in ("120 of 200 registered", "3 d 4 h", "warning: region ap has 3 vehicles", "holdout: 1%"):
+        assert words in outcome.stdout
+    assert server.asked("PreviewRollout")[0].plan == PLAN
+
+
+def test_faults_of_a_plan_name_file_line_and_column(server: OperatorServer, plan: Path, outrider: Outrider) -> None:
+    """An editor can jump to each fault; the exit code tells a script that the input is to blame."""
+    refusal = Refused(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "the plan has 2 faults; nothing was changed",
+        remedy="correct them and try again",
+        violations=[("1:1", "unknown field `nam` (did you mean `name`?)"), ("3:5", "share (0) must be above 0")],
+    )
+    server.will_answer("PreviewRollout", refusal)
+    for command in (("preview", plan), ("start", plan, "--yes")):
+        outcome = outrider("rollout", *command)
+        assert outcome.exit_code == 2
+        assert outcome.stderr.splitlines() == [
+            f"{plan}:1:1: unknown field `nam` (did you mean `name`?)",
+            f"{plan}:3:5: share (0) must be above 0",
+            "error: the plan has 2 faults; nothing was changed -> correct them and try again",
+        ]
+    assert not server.asked("CreateRollout")
+
+
+def test_start_with_yes_creates_the_rollout_once(server: OperatorServer, plan: Path, outrider: Outrider) -> None:
+    """The request carries an id, so that a repetition after a lost answer starts nothing twice."""
+    server.will_answer("PreviewRollout", a_preview())
+    server.will_answer("CreateRollout", a_rollout())
+    outcome = outrider("rollout", "start", plan, "--yes", "--id", "spring", "--reason", "fixes recall 7", "-o", "json")
+    assert outcome.json["name"] == "rollouts/spring-1-1-0"
+    assert "120 of 200 registered" in outcome.stderr
+    [request] = server.asked("CreateRollout")
+    assert (request.plan, request.rollout_id, request.reason) == (PLAN, "spring", "fixes recall 7")
+    assert len(request.request_id) == 36
+
+
+def test_start_without_a_terminal_demands_yes(
+    server: OperatorServer, plan: Path, outrider: Outrider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that forgets --yes must not hang at a prompt, and must not start anything."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    server.will_answer("PreviewRollout", a_preview())
+    outcome = outrider("rollout", "start", plan)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.endswith(
+        "error: starting a rollout needs a person to confirm it -> add --yes if you are sure\n"
+    )
+    assert not server.asked("CreateRollout")
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "abort"])
+def test_changes_carry_reason_etag_and_request_id(
+    verb: str, server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Every change lands in the ledger with a reason and cannot happen twice."""
+    method = f"{verb.capitalize()}Rollout"
+    server.will_answer(method, a_rollout("PAUSED"))
+    outcome = outrider("rollout", verb, "spring", "--reason", "sick canary", "--etag", "W/3")
+    assert outcome.exit_code == 0
+    assert "Ⅱ paused" in outcome.stdout
+    [request] = server.asked(method)
+    assert (request.name, request.reason, request.etag) == ("rollouts/spring", "sick canary", "W/3")
+    assert len(request.request_id) == 36
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "abort"])
+@pytest.mark.parametrize("given", [(), ("--reason", "  ")])
+def test_changes_without_a_reason_are_refused_before_any_call(
+    verb: str, given: tuple[str, ...], server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """A ledger of blank reasons is worthless."""
+    outcome = outrider("rollout", verb, "spring", *given)
+    assert outcome.exit_code == 2
+    assert "reason" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert not server.requests
+
+
+def test_a_refusal_by_state_has_its_own_exit_code(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """Scripts can tell "too late" from "broken"."""
+    server.will_answer(
+        "ResumeRollout",
+        Refused(grpc.StatusCode.FAILED_PRECONDITION, "spring is aborted", remedy="start a new rollout"),
+    )
+    outcome = outrider("rollout", "resume", "spring", "--reason", "again")
+    assert outcome.exit_code == 4
+    assert outcome.stderr == "error: spring is aborted -> start a new rollout\n"
+
+
+def test_text_from_others_cannot_steer_the_terminal(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """A reason that another operator typed is data: neither escape sequences nor markup act."""
+    server.will_answer("GetRollout", a_rollout(last_reason="\x1b[2J[red]gone[/red]", cells=[a_cell(region="[b]eu")]))
+    outcome = outrider("rollout", "status", "x")
+    assert "\x1b" not in outcome.stdout
+    assert "[red]gone[/red]" in outcome.stdout
+    assert "[b]eu" in outcome.stdout
