@@ -1,0 +1,321 @@
+"""Records on their way in and out: msgpack arrays by position for what is hot, JSON for rollouts and releases.
+
+Every record starts with the schema version. The field tuples below are the only statement of positions: the Lua
+functions get them as index tables (`functions.py`). None is stored as `false`: Lua has no nil in arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+from pydantic import TypeAdapter
+
+from orchestrator.model.attempt import LIVE_STATES, Attempt, AttemptState, Case, Try, VehicleEvent
+from orchestrator.model.fleet import Cell, Ecu, Profile, Vehicle
+from orchestrator.model.ids import AttemptId, EcuSerial, FleetTime, HardwareId, ReleaseVersion, RolloutId, VehicleId
+from orchestrator.model.release import Release
+from orchestrator.model.rollout import Rollout
+from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
+
+SCHEMA = 1
+"""Version of every record; a higher one is refused."""
+
+INVENTORY = ("schema", "vehicle_id", "model", "hardware", "region", "cohort", "tags", "ecus")
+HOT = (
+    "schema",
+    "enrolled",
+    "installed",
+    "manifest_sha256",
+    "manifest_counter",
+    "outbox_id",
+    "acknowledged_number",
+    "director",  # version, issued_at, timestamp_version, timestamp_issued_at, release
+    "tries",  # array of (rollout id, number, state, state_at, exposed)
+    "attempt_id",  # latest attempt, "" when none
+)
+ATTEMPT = (
+    "schema",
+    "attempt_id",
+    "rollout_id",
+    "vehicle_id",
+    "number",
+    "release",
+    "region",
+    "hardware",
+    "cohort",
+    "epoch",
+    "state",
+    "state_at",
+    "deadline_at",
+    "granted_at",
+    "permitted_at",
+    "failure_code",
+    "deadlines",  # by LIVE_ORDER, false where the plan sets none
+    "checkpoints",
+    "aged",
+    "silent",
+)
+CASE = (
+    "schema",
+    "attempt_id",
+    "rollout_id",
+    "vehicle_id",
+    "region",
+    "hardware",
+    "cohort",
+    "cause",
+    "detail",
+    "opened_at",
+    "settled_at",
+    "attempt_state",
+)
+LIVE_ORDER = tuple(state for state in AttemptState if state in LIVE_STATES)
+"""Position of each live state in an attempt's deadlines."""
+
+UNIT = "\x1f"
+"""Separates the fields of a profile key."""
+GROUP = "\x1e"
+"""Separates the tags within a profile key."""
+
+_ROLLOUT: TypeAdapter[Rollout] = TypeAdapter(Rollout)
+_RELEASE: TypeAdapter[Release] = TypeAdapter(Release)
+
+
+def pack(values: Sequence[Any]) -> bytes:
+    """One msgpack array."""
+    packed: bytes = msgpack.packb(list(values))
+    return packed
+
+
+def _unpack(data: bytes, fields: Sequence[str]) -> list[Any]:
+    values: list[Any] = msgpack.unpackb(data)
+    if values[0] != SCHEMA or len(values) != len(fields):
+        raise StoreRefusedError(
+            f"a record has schema {values[0]} with {len(values)} fields, this build reads schema {SCHEMA} with "
+            f"{len(fields)}: start the build that wrote it"
+        )
+    return values
+
+
+def encode_vehicle(vehicle: Vehicle) -> bytes:
+    """Inventory record of a vehicle; equal vehicles give equal bytes."""
+    ecus = [[ecu.serial, ecu.hardware_id, ecu.public_key, ecu.primary] for ecu in vehicle.ecus]
+    return pack(
+        [
+            SCHEMA,
+            vehicle.vehicle_id,
+            vehicle.model,
+            vehicle.hardware,
+            vehicle.region,
+            vehicle.cohort,
+            vehicle.tags,
+            ecus,
+        ]
+    )
+
+
+def _decode_vehicle(data: bytes) -> Vehicle:
+    _, vehicle_id, model, hardware, region, cohort, tags, ecus = _unpack(data, INVENTORY)
+    return Vehicle(
+        vehicle_id=VehicleId(vehicle_id),
+        model=model,
+        hardware=hardware,
+        region=region,
+        cohort=cohort,
+        tags=tuple(tags),
+        ecus=tuple(
+            Ecu(serial=EcuSerial(serial), hardware_id=HardwareId(hardware_id), public_key=key, primary=primary)
+            for serial, hardware_id, key, primary in ecus
+        ),
+    )
+
+
+def director_fields(director: DirectorState) -> list[Any]:
+    """A Director state by position."""
+    return [
+        director.version,
+        director.issued_at,
+        director.timestamp_version,
+        director.timestamp_issued_at,
+        director.release,
+    ]
+
+
+def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> VehicleRecord:
+    """A vehicle's record from its four parts; `attempt` and `seen` are empty where there is none."""
+    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, tries, _ = _unpack(hot, HOT)
+    version, issued_at, timestamp_version, timestamp_issued_at, release = director
+    return VehicleRecord(
+        vehicle=_decode_vehicle(inventory),
+        enrolled=enrolled,
+        installed=ReleaseVersion(installed),
+        manifest_sha256=sha256,
+        manifest_counter=counter,
+        outbox_id=outbox_id,
+        acknowledged_number=acknowledged,
+        director=DirectorState(
+            version=version,
+            issued_at=FleetTime(issued_at),
+            timestamp_version=timestamp_version,
+            timestamp_issued_at=FleetTime(timestamp_issued_at),
+            release=ReleaseVersion(release),
+        ),
+        tries={
+            RolloutId(rollout_id): Try(
+                number=number, state=AttemptState(state), state_at=FleetTime(state_at), exposed=exposed
+            )
+            for rollout_id, number, state, state_at, exposed in tries
+        },
+        attempt=decode_attempt(attempt) if attempt else None,
+        last_seen_at=FleetTime(int(seen)) if seen else None,
+    )
+
+
+def encode_attempt(attempt: Attempt) -> bytes:
+    """Record of an attempt."""
+    return pack(
+        [
+            SCHEMA,
+            attempt.attempt_id,
+            attempt.rollout_id,
+            attempt.vehicle_id,
+            attempt.number,
+            attempt.release,
+            attempt.cell.region,
+            attempt.cell.hardware,
+            attempt.cell.cohort,
+            attempt.epoch,
+            attempt.state.value,
+            attempt.state_at,
+            False if attempt.deadline_at is None else attempt.deadline_at,
+            attempt.granted_at,
+            False if attempt.permitted_at is None else attempt.permitted_at,
+            attempt.failure_code,
+            [attempt.deadlines_ms.get(state, False) for state in LIVE_ORDER],
+            attempt.checkpoints_ms,
+            attempt.aged,
+            attempt.silent,
+        ]
+    )
+
+
+def decode_attempt(data: bytes) -> Attempt:
+    """An attempt from its record."""
+    value = dict(zip(ATTEMPT, _unpack(data, ATTEMPT), strict=True))
+    return Attempt(
+        attempt_id=AttemptId(value["attempt_id"]),
+        rollout_id=RolloutId(value["rollout_id"]),
+        vehicle_id=VehicleId(value["vehicle_id"]),
+        number=value["number"],
+        release=ReleaseVersion(value["release"]),
+        cell=_cell(value),
+        epoch=value["epoch"],
+        state=AttemptState(value["state"]),
+        state_at=FleetTime(value["state_at"]),
+        deadline_at=_time(value["deadline_at"]),
+        granted_at=FleetTime(value["granted_at"]),
+        permitted_at=_time(value["permitted_at"]),
+        failure_code=value["failure_code"],
+        deadlines_ms={
+            state: length for state, length in zip(LIVE_ORDER, value["deadlines"], strict=True) if length is not False
+        },
+        checkpoints_ms=tuple(value["checkpoints"]),
+        aged=tuple(value["aged"]),
+        silent=tuple(value["silent"]),
+    )
+
+
+def decode_case(data: bytes) -> Case:
+    """A case from its record."""
+    value = dict(zip(CASE, _unpack(data, CASE), strict=True))
+    return Case(
+        attempt_id=AttemptId(value["attempt_id"]),
+        rollout_id=RolloutId(value["rollout_id"]),
+        vehicle_id=VehicleId(value["vehicle_id"]),
+        cell=_cell(value),
+        cause=value["cause"],
+        detail=value["detail"],
+        opened_at=FleetTime(value["opened_at"]),
+        settled_at=_time(value["settled_at"]),
+        attempt_state=AttemptState(value["attempt_state"]),
+    )
+
+
+def _cell(value: Mapping[str, Any]) -> Cell:
+    return Cell(region=value["region"], hardware=value["hardware"], cohort=value["cohort"])
+
+
+def _time(value: int | bool) -> FleetTime | None:
+    return None if value is False else FleetTime(value)
+
+
+def encode_events(events: Sequence[VehicleEvent]) -> bytes:
+    """Events out of an outbox, as `apply` takes them."""
+    return pack([[event.number, event.attempt_id, event.event.value, event.failure_code] for event in events])
+
+
+def decode_profile(data: bytes) -> Profile:
+    """A profile from its key: model, hardware, region, cohort, tags, installed release."""
+    model, hardware, region, cohort, tags, installed = data.decode().split(UNIT)
+    return Profile(
+        model=model,
+        hardware=hardware,
+        region=region,
+        cohort=cohort,
+        tags=tuple(tags.split(GROUP)) if tags else (),
+        installed=ReleaseVersion(installed),
+    )
+
+
+def encode_journal_data(data: Mapping[str, Json]) -> bytes:
+    """Data of a journal entry."""
+    packed: bytes = msgpack.packb(dict(data))
+    return packed
+
+
+def decode_entry(stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> JournalEntry:
+    """A journal entry as it stands in a stream."""
+    return JournalEntry(
+        stream=stream,
+        entry_id=entry_id.decode(),
+        kind=fields[b"k"].decode(),
+        at=FleetTime(int(fields[b"t"])),
+        data=msgpack.unpackb(fields[b"d"]),
+        blob=fields.get(b"b", b""),
+    )
+
+
+def encode_rollout(rollout: Rollout) -> str:
+    """A rollout as JSON; the salt in hex."""
+    value = _ROLLOUT.dump_python(rollout)
+    return json.dumps({"schema": SCHEMA, "rollout": {**value, "salt": rollout.salt.hex()}})
+
+
+def decode_rollout(data: bytes) -> Rollout:
+    """A rollout from its JSON."""
+    value = _document(data, "rollout")
+    return _ROLLOUT.validate_python({**value, "salt": bytes.fromhex(value["salt"])})
+
+
+def encode_release(release: Release) -> str:
+    """A release as JSON."""
+    return json.dumps({"schema": SCHEMA, "release": _RELEASE.dump_python(release)})
+
+
+def decode_release(data: bytes) -> Release:
+    """A release from its JSON."""
+    return _RELEASE.validate_python(_document(data, "release"))
+
+
+def _document(data: bytes, name: str) -> dict[str, Any]:
+    value = json.loads(data)
+    if value["schema"] != SCHEMA:
+        raise StoreRefusedError(
+            f"a {name} has schema {value['schema']}, this build reads {SCHEMA}: start the build that wrote it"
+        )
+    document: dict[str, Any] = value[name]
+    return document

@@ -1,0 +1,42 @@
+-- What the functions share. Everything here works on the keys of one tag, `tag`, which is KEYS[1] of the caller.
+-- Replies are arrays of strings: first `ok`, `refused` (then reason, then name and value of each fact) or `unknown`.
+-- The tables KEY, INVENTORY, HOT, ATTEMPT, CASE, LIVE, NEXT, CAUSE, OWN_WORD, REFUSED_BY_STATUS and SCHEMA are rendered in front of this file.
+
+-- Registers one function under its public name; `reads` marks one that writes nothing.
+local function register(name, callback, reads)
+  redis.register_function{
+    function_name = PREFIX .. name,
+    callback = callback,
+    flags = reads and {'no-writes'} or {},
+  }
+end
+
+-- Whole numbers, written without an exponent however large.
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+-- Machine time in milliseconds since the epoch.
+local function machine_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function refused(reason, facts)
+  local reply = {'refused', reason}
+  for name, value in pairs(facts) do
+    reply[#reply + 1] = name
+    reply[#reply + 1] = type(value) == 'number' and int(value) or value
+  end
+  return reply
+end
+
+-- Appends an entry with data already packed to a stream; `blob` may be nil.
+local function append(stream, kind, at, packed, blob)
+  if blob then return redis.call('XADD', stream, '*', 'k', kind, 't', at, 'd', packed, 'b', blob) end
+  return redis.call('XADD', stream, '*', 'k', kind, 't', at, 'd', packed)
+end
+
+local function journal(stream, kind, at, data, blob)
+  return append(stream, kind, int(at), cmsgpack.pack(data), blob)
+end

@@ -1,0 +1,35 @@
+-- vehicle: all that is hot about one vehicle.
+-- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok and the record's four parts, or unknown.
+register('vehicle', function(keys, args)
+  local hot = load_hot(keys[1], args[1])
+  if not hot then return {'unknown'} end
+  return applied(keys[1], args[1], hot)
+end, true)
+
+-- attempts: every attempt of a vehicle, packed, in no order.
+-- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok and one string an attempt.
+register('attempts', function(keys, args)
+  local reply, hot = {'ok'}, load_hot(keys[1], args[1])
+  for _, try in ipairs(hot and hot[HOT.tries] or {}) do
+    for number = 1, try[2] do
+      local id = try[1] .. '.' .. args[1] .. '.' .. int(number)
+      -- A number without a record is one that was given up as lost.
+      local packed = redis.call('HGET', keys[1] .. KEY.attempts, id)
+      if packed then reply[#reply + 1] = packed end
+    end
+  end
+  return reply
+end, true)
+
+-- tally: counters of the rollouts that changed after a change number.
+-- KEYS[1] shard tag. ARGV: change number that the caller has seen.
+-- Reply: ok, change number now, then rollout id and array of field, count, ... of each.
+register('tally', function(keys, args)
+  local tag = keys[1]
+  local reply = {'ok', redis.call('GET', tag .. KEY.change) or '0'}
+  for _, rollout_id in ipairs(redis.call('ZRANGE', tag .. KEY.changed, '(' .. args[1], '+inf', 'BYSCORE')) do
+    reply[#reply + 1] = rollout_id
+    reply[#reply + 1] = redis.call('HGETALL', tag .. KEY.count .. rollout_id)
+  end
+  return reply
+end, true)

@@ -1,0 +1,98 @@
+"""Every key of the store: name, type, members, lifetime, writer. The only home of key names.
+
+A function is given one key, its *tag*, and derives every other from it: `{s:0f}` is shard 15, `{r:spring}` the rollout
+`spring`, `{g}` the fleet. All keys of a tag hash to one cluster slot, so whatever a function touches is in one place.
+The table below is handed to the Lua functions as `KEY`; the same name plus a tag makes the key on either side. Nothing
+expires unless its line says so; functions are the only writers unless a line says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.model.ids import RolloutId
+
+FLEET_TAG = "{g}"
+
+
+def shard_tag(shard: int) -> str:
+    """The tag of a shard, `{s:0f}`."""
+    return f"{{s:{shard:02x}}}"
+
+
+def rollout_tag(rollout_id: RolloutId) -> str:
+    """The tag of a rollout, `{r:<rollout id>}`."""
+    return f"{{r:{rollout_id}}}"
+
+
+SHARD_KEYS: Mapping[str, str] = {
+    # hash: vehicle id -> inventory record (codec.INVENTORY). Written by import.
+    "inventory": ":inventory",
+    # hash: vehicle id -> hot record (codec.HOT). Written by every function that concerns a vehicle.
+    "hot": ":hot",
+    # hash: vehicle id -> fleet time last seen. Written behind by plain HSET.
+    "seen": ":seen",
+    # hash: attempt id -> attempt record (codec.ATTEMPT). Kept for ever: a late word still corrects it.
+    "attempts": ":attempts",
+    # zset: `d|<attempt id>` at its deadline, `c<i>|<attempt id>` at its i-th checkpoint (fleet time), live ones only.
+    "due": ":due",
+    # hash per rollout, `:count:<rollout id>`: `<region>|<hardware>|<cohort>|<b or p>|<state>` -> attempts before or
+    # after their permit; `<region>|<hardware>|<cohort>|a<i>` and `...|s<i>` -> exposures aged and silent.
+    "count": ":count:",
+    # string: number of the last change of any counter of this shard.
+    "change": ":change",
+    # zset: rollout id at the change number of its counters.
+    "changed": ":changed",
+    # hash: profile (codec.profile_key) -> vehicles that have it.
+    "profiles": ":profiles",
+    # hash: attempt id -> case record (codec.CASE).
+    "cases": ":cases",
+    # hash per vehicle, `:token:<vehicle id>`: `token` -> SHA-256 of the enrolment token, `request` -> SHA-256 of the
+    # request that spent it. Expires with the token.
+    "token": ":token:",
+    # stream: journal entries `k` kind, `t` fleet time, `d` data (msgpack), `b` bytes where it carries any. Trimmed once
+    # they are in the ledger.
+    "journal": ":journal",
+}
+"""Suffixes after a shard's tag."""
+
+ROLLOUT_KEYS: Mapping[str, str] = {
+    # hash: `document` (codec, JSON), `status`, `epoch`, `fence`; `alive_until` (machine time) and `ceiling` by renew.
+    "rollout": ":rollout",
+    # hash: attempt id -> region, while it holds an in-flight slot.
+    "slots": ":slots",
+    # hash: region -> slots held in it, `*` -> all.
+    "in_flight": ":in_flight",
+    # hash: attempt id -> `<first>|<latest>` fleet time of its permit; its length is what the ceiling limits.
+    "permits": ":permits",
+    # zset: attempt id at the fleet time of its permit, of the last minute.
+    "starts": ":starts",
+    # zset: `s|<attempt id>` and `p|<attempt id>` at the machine time of reservation or permit, until confirmed.
+    "unsettled": ":unsettled",
+    # stream: as a shard's.
+    "log": ":log",
+}
+"""Suffixes after a rollout's tag."""
+
+FLEET_KEYS: Mapping[str, str] = {
+    # hash: `schema`, `dataset_id`, `shards`. Written once, by the first connection.
+    "meta": ":meta",
+    # hash: `origin`, `started_ms`, `scale` of the fleet clock. Written once.
+    "clock": ":clock",
+    # hash: version -> release (codec, JSON).
+    "releases": ":releases",
+    # set: rollout ids, added before the rollout itself; a member without a rollout is one that was never written.
+    "rollouts": ":rollouts",
+    # set: vehicle ids whose certificates are refused.
+    "revoked": ":revoked",
+    # stream: as a shard's.
+    "fleet_log": ":log",
+}
+"""Suffixes after the fleet's tag."""
+
+ALL_KEYS: Mapping[str, str] = {**SHARD_KEYS, **ROLLOUT_KEYS, **FLEET_KEYS}
+
+
+def key(tag: str, name: str, member: str = "") -> str:
+    """The full name of a key, for commands that need no function."""
+    return f"{tag}{ALL_KEYS[name]}{member}"

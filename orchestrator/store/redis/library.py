@@ -1,0 +1,79 @@
+"""The function library: the Lua files behind one rendered prelude, loaded under one versioned name.
+
+The prelude holds what Lua and Python must agree on and neither may repeat: key suffixes, positions of record fields,
+the transition table. It is generated from `keys`, `codec` and `engine.attempts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+
+from orchestrator.engine.attempts import TRANSITIONS, case_cause
+from orchestrator.model.attempt import AttemptState
+from orchestrator.store.redis import codec, keys
+from orchestrator.store.refusals import REFUSED_BY_STATUS
+from orchestrator.store.silence import OWN_WORD
+
+LIBRARY = "outrider_v1"
+"""Raised whenever functions of an earlier build could not serve this one."""
+PREFIX = f"{LIBRARY}_"
+"""In front of every function's name."""
+FILES = (
+    "core.lua",
+    "vehicles.lua",
+    "import.lua",
+    "read.lua",
+    "assign.lua",
+    "apply.lua",
+    "change.lua",
+    "sweep.lua",
+    "tokens.lua",
+    "reserve.lua",
+    "authorize.lua",
+    "rollout.lua",
+    "fleet.lua",
+)
+"""In the order in which one needs another."""
+
+
+def render() -> str:
+    """The source of the library as it is loaded."""
+    folder = resources.files("orchestrator.store.redis") / "functions"
+    bodies = [f"-- {name}\n{(folder / name).read_text(encoding='utf-8')}" for name in FILES]
+    return "\n".join([f"#!lua name={LIBRARY}", prelude(), *bodies])
+
+
+def prelude() -> str:
+    """The tables that are generated."""
+    causes = {state.value: cause for state in AttemptState if (cause := case_cause(state, True))}
+    moves = {
+        f"{state.value}|{'p' if exposed else 'b'}|{event.value}": transition.state.value
+        for (state, exposed, event), transition in TRANSITIONS.items()
+    }
+    live = {state.value: index for index, state in enumerate(codec.LIVE_ORDER, start=1)}
+    return "\n".join(
+        [
+            f"local PREFIX, SCHEMA = '{PREFIX}', {codec.SCHEMA}",
+            f"local UNIT, GROUP = '\\{ord(codec.UNIT)}', '\\{ord(codec.GROUP)}'",
+            _table("KEY", keys.ALL_KEYS),
+            _table("INVENTORY", _positions(codec.INVENTORY)),
+            _table("HOT", _positions(codec.HOT)),
+            _table("ATTEMPT", _positions(codec.ATTEMPT)),
+            _table("CASE", _positions(codec.CASE)),
+            _table("LIVE", live),
+            _table("NEXT", moves),
+            _table("CAUSE", causes),
+            _table("OWN_WORD", {state.value: 1 for state in OWN_WORD}),
+            _table("REFUSED_BY_STATUS", {status.value: word.value for status, word in REFUSED_BY_STATUS.items()}),
+        ]
+    )
+
+
+def _positions(fields: tuple[str, ...]) -> dict[str, int]:
+    return {name: index for index, name in enumerate(fields, start=1)}
+
+
+def _table(name: str, values: Mapping[str, str | int]) -> str:
+    cells = [f"['{key}']={value if isinstance(value, int) else repr(str(value))}" for key, value in values.items()]
+    return f"local {name} = {{{', '.join(sorted(cells))}}}"

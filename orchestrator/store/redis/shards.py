@@ -1,0 +1,154 @@
+"""What is asked of all shards together on Redis: counters, profiles, cases, journals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.model.attempt import Attempt, Case
+from orchestrator.model.fleet import Profile
+from orchestrator.model.ids import RolloutId
+from orchestrator.model.tally import CellTallies
+from orchestrator.store import counters
+from orchestrator.store.base import JournalEntry
+from orchestrator.store.redis import codec
+from orchestrator.store.redis.calls import Calls, number
+from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag, shard_tag
+from orchestrator.store.redis.rollouts import RedisRollouts
+from orchestrator.store.streams import FLEET_STREAM, after_position, rollout_stream, shard_stream, stream_parts
+
+SCAN_COUNT = 1000
+"""Attempts asked for at a time in a recount."""
+
+
+@dataclass(slots=True)
+class _ShardCounters:
+    """Counters of one shard as last seen."""
+
+    change: int = 0
+    """Change number up to which they are known."""
+    by_rollout: dict[RolloutId, dict[str, int]] = field(default_factory=dict)
+
+
+class RedisShards:
+    """The part of `base.VehicleStore` that goes over every shard.
+
+    Args:
+        calls: carries the calls.
+        shards: how many there are.
+        rollouts: names the rollouts' streams.
+    """
+
+    def __init__(self, calls: Calls, shards: int, rollouts: RedisRollouts) -> None:
+        self._calls = calls
+        self._tags = [shard_tag(shard) for shard in range(shards)]
+        self._rollouts = rollouts
+        self._seen = [_ShardCounters() for _ in range(shards)]
+
+    async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
+        """See `base.VehicleStore`. Only what changed since the last call is fetched."""
+        await asyncio.gather(*(self._refresh(shard) for shard in range(len(self._tags))))
+        return {
+            rollout_id: counters.tallies(counters.add(seen.by_rollout.get(rollout_id, {}) for seen in self._seen))
+            for rollout_id in rollout_ids
+        }
+
+    async def _refresh(self, shard: int) -> None:
+        since = self._seen[shard].change
+        reply = await self._calls.function("tally", self._tags[shard], since)
+        if number(reply) < since:
+            # The store went back, for example after a repair: what was seen is void.
+            self._seen[shard] = _ShardCounters()
+            reply = await self._calls.function("tally", self._tags[shard], 0)
+        seen = self._seen[shard]
+        if number(reply) < seen.change:
+            return  # Another refresh overtook this one.
+        seen.change = number(reply)
+        for index in range(2, len(reply), 2):
+            cells = reply[index + 1]
+            seen.by_rollout[RolloutId(reply[index].decode())] = {
+                name.decode(): int(count) for name, count in zip(cells[::2], cells[1::2], strict=True)
+            }
+
+    async def recount(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
+        """See `base.VehicleStore`."""
+        wanted: dict[RolloutId, dict[str, Attempt]] = {rollout_id: {} for rollout_id in rollout_ids}
+        for tag in self._tags:
+            cursor = -1
+            while cursor != 0:
+                following, cells = await self._calls.command(
+                    "HSCAN", key(tag, "attempts"), max(cursor, 0), "COUNT", SCAN_COUNT
+                )
+                cursor = int(following)
+                for packed in cells[1::2]:
+                    attempt = codec.decode_attempt(packed)
+                    if attempt.rollout_id in wanted:
+                        # By id: a scan may return a member twice.
+                        wanted[attempt.rollout_id][attempt.attempt_id] = attempt
+        return {
+            rollout_id: counters.tallies(counters.count_attempts(found.values()))
+            for rollout_id, found in wanted.items()
+        }
+
+    async def profiles(self) -> Mapping[Profile, int]:
+        """See `base.VehicleStore`."""
+        replies = await asyncio.gather(*(self._calls.command("HGETALL", key(tag, "profiles")) for tag in self._tags))
+        summed: dict[Profile, int] = {}
+        for reply in replies:
+            for packed, count in reply.items():
+                profile = codec.decode_profile(packed)
+                summed[profile] = summed.get(profile, 0) + int(count)
+        return summed
+
+    async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
+        """See `base.VehicleStore`."""
+        replies = await asyncio.gather(*(self._calls.command("HVALS", key(tag, "cases")) for tag in self._tags))
+        found = [codec.decode_case(packed) for reply in replies for packed in reply]
+        return sorted(
+            (
+                case
+                for case in found
+                if (rollout_id is None or case.rollout_id == rollout_id) and (settled or case.settled_at is None)
+            ),
+            key=lambda case: (case.opened_at, case.attempt_id),
+            reverse=True,
+        )
+
+    async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
+        """See `base.VehicleStore`."""
+        first = f"({after}" if after else "-"
+        reply = await self._calls.command("XRANGE", _stream_key(stream), first, "+", "COUNT", count)
+        return [
+            codec.decode_entry(stream, entry_id, dict(zip(cells[::2], cells[1::2], strict=True)))
+            for entry_id, cells in reply
+        ]
+
+    async def journal_streams(self) -> Sequence[str]:
+        """See `base.VehicleStore`."""
+        shards = [shard_stream(shard) for shard in range(len(self._tags))]
+        ids = await self._rollouts.rollout_ids()
+        return [*shards, *(rollout_stream(rollout_id) for rollout_id in ids), FLEET_STREAM]
+
+    async def journal_mark(self, stream: str) -> str:
+        """See `base.VehicleStore`."""
+        name = _stream_key(stream)
+        if not await self._calls.command("EXISTS", name):
+            return ""
+        about: dict[bytes, Any] = await self._calls.command("XINFO", "STREAM", name)
+        mark: bytes = about[b"last-generated-id"]
+        return mark.decode()
+
+    async def trim_journal(self, stream: str, *, upto: str) -> None:
+        """See `base.VehicleStore`."""
+        await self._calls.command("XTRIM", _stream_key(stream), "MINID", after_position(upto))
+
+
+def _stream_key(stream: str) -> str:
+    shard, rollout_id = stream_parts(stream)
+    if shard is not None:
+        return key(shard_tag(shard), "journal")
+    if rollout_id is not None:
+        return key(rollout_tag(rollout_id), "log")
+    return key(FLEET_TAG, "fleet_log")

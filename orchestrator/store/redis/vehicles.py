@@ -1,0 +1,203 @@
+"""Vehicles, attempts, tokens and manifests on Redis: each vehicle on the keys of its shard's tag."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from orchestrator.model.attempt import Attempt, AttemptEvent, VehicleEvent
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import Vehicle
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
+from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.store.base import Applied, Attestation, ImportOutcome, Swept
+from orchestrator.store.redis import codec
+from orchestrator.store.redis.calls import Calls, applied, applied_or_refused, number, unknown, yes
+from orchestrator.store.redis.keys import key, shard_tag
+from orchestrator.store.redis.pipeline import Argument
+from orchestrator.store.refusals import refusal
+from orchestrator.store.shards import shard_of, vehicle_of
+
+IMPORT_BATCH = 250
+"""Vehicles of one shard written in one step: a step holds up the server for some milliseconds."""
+
+
+class RedisVehicles:
+    """The part of `base.VehicleStore` that concerns single vehicles and shards.
+
+    Args:
+        calls: carries the calls.
+        shards: how many there are.
+    """
+
+    def __init__(self, calls: Calls, shards: int) -> None:
+        self._calls = calls
+        self._shards = shards
+
+    @property
+    def shards(self) -> int:
+        """See `base.VehicleStore`."""
+        return self._shards
+
+    def _tag(self, vehicle_id: VehicleId) -> str:
+        return shard_tag(shard_of(vehicle_id, self._shards))
+
+    async def import_vehicles(self, vehicles: Sequence[Vehicle], *, now: FleetTime) -> ImportOutcome:
+        """See `base.VehicleStore`."""
+        by_tag: dict[str, list[Vehicle]] = {}
+        for vehicle in vehicles:
+            by_tag.setdefault(self._tag(vehicle.vehicle_id), []).append(vehicle)
+        added = changed = unchanged = 0
+        for tag, group in sorted(by_tag.items()):
+            for start in range(0, len(group), IMPORT_BATCH):
+                arguments: list[Argument] = [now]
+                for vehicle in group[start : start + IMPORT_BATCH]:
+                    arguments += [vehicle.vehicle_id, codec.encode_vehicle(vehicle)]
+                reply = await self._calls.function("import", tag, *arguments)
+                added += number(reply, 1)
+                changed += number(reply, 2)
+                unchanged += number(reply, 3)
+        return ImportOutcome(added=added, changed=changed, unchanged=unchanged)
+
+    async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord | None:
+        """See `base.VehicleStore`."""
+        reply = await self._calls.function("vehicle", self._tag(vehicle_id), vehicle_id)
+        return None if unknown(reply) else applied(reply).record
+
+    async def vehicles(self, *, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
+        """See `base.VehicleStore`."""
+        shard, cursor = _read_page_token(page_token, self._shards)
+        ids: list[VehicleId] = []
+        while len(ids) < page_size and shard < self._shards:
+            # The scan goes over the small hash of hot records; both have the same members.
+            cursor, found = await self._scan(shard_tag(shard), cursor, page_size - len(ids))
+            ids += found
+            if cursor == 0:
+                shard += 1
+        records = await asyncio.gather(*(self.vehicle(vehicle_id) for vehicle_id in ids))
+        following = f"{shard}.{cursor}" if shard < self._shards else ""
+        return [record for record in records if record is not None], following
+
+    async def _scan(self, tag: str, cursor: int, count: int) -> tuple[int, list[VehicleId]]:
+        following, cells = await self._calls.command("HSCAN", key(tag, "hot"), cursor, "COUNT", count)
+        return int(following), [VehicleId(cell.decode()) for cell in cells[::2]]
+
+    async def attempts(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
+        """See `base.VehicleStore`."""
+        reply = await self._calls.function("attempts", self._tag(vehicle_id), vehicle_id)
+        found = [codec.decode_attempt(packed) for packed in reply[1:]]
+        return sorted(found, key=lambda attempt: (attempt.granted_at, attempt.number), reverse=True)
+
+    async def put_token(self, vehicle_id: VehicleId, *, token_sha256: str, life_ms: int) -> None:
+        """See `base.VehicleStore`."""
+        await self._calls.function("put_token", self._tag(vehicle_id), vehicle_id, token_sha256, life_ms)
+
+    async def take_token(self, vehicle_id: VehicleId, *, token_sha256: str, request_sha256: str) -> bool:
+        """See `base.VehicleStore`."""
+        tag = self._tag(vehicle_id)
+        return yes(await self._calls.function("take_token", tag, vehicle_id, token_sha256, request_sha256))
+
+    async def assign(self, attempt: Attempt, director: DirectorState) -> Applied | Refusal:
+        """See `base.VehicleStore`."""
+        reply = await self._calls.function(
+            "assign",
+            self._tag(attempt.vehicle_id),
+            codec.encode_attempt(attempt),
+            codec.pack(codec.director_fields(director)),
+        )
+        return applied_or_refused(reply)
+
+    async def resolve(self, attempt_id: AttemptId) -> bool:
+        """See `base.VehicleStore`."""
+        parts = split_attempt_id(attempt_id)
+        if parts is None:
+            return False
+        rollout_id, vehicle_id, attempt_number = parts
+        tag = self._tag(vehicle_id)
+        return yes(await self._calls.function("resolve", tag, attempt_id, rollout_id, vehicle_id, attempt_number))
+
+    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime) -> Applied | Refusal:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        if vehicle_id is None:
+            return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt_id})
+        reply = await self._calls.function("permit", self._tag(vehicle_id), attempt_id, permitted_at)
+        return applied_or_refused(reply)
+
+    async def apply(
+        self,
+        vehicle_id: VehicleId,
+        *,
+        outbox_id: str,
+        oldest_number: int,
+        events: Sequence[VehicleEvent],
+        now: FleetTime,
+    ) -> Applied:
+        """See `base.VehicleStore`."""
+        reply = await self._calls.function(
+            "apply", self._tag(vehicle_id), vehicle_id, outbox_id, oldest_number, now, codec.encode_events(events)
+        )
+        if unknown(reply):
+            raise KeyError(vehicle_id)
+        return applied(reply)
+
+    async def change(
+        self, attempt_id: AttemptId, event: AttemptEvent, *, now: FleetTime, failure_code: str = ""
+    ) -> Applied | None:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        if vehicle_id is None:
+            return None
+        reply = await self._calls.function("change", self._tag(vehicle_id), attempt_id, event.value, now, failure_code)
+        return None if unknown(reply) else applied(reply)
+
+    async def attest(self, vehicle_id: VehicleId, attestation: Attestation, *, now: FleetTime) -> Applied | Refusal:
+        """See `base.VehicleStore`."""
+        reply = await self._calls.function(
+            "attest",
+            self._tag(vehicle_id),
+            vehicle_id,
+            attestation.sha256,
+            attestation.counter,
+            attestation.installed,
+            attestation.attempt_id or "",
+            attestation.event.value if attestation.event else "",
+            now,
+            attestation.content,
+        )
+        if unknown(reply):
+            raise KeyError(vehicle_id)
+        return applied_or_refused(reply)
+
+    async def direct(self, vehicle_id: VehicleId, director: DirectorState, *, expected_timestamp_version: int) -> bool:
+        """See `base.VehicleStore`."""
+        packed = codec.pack(codec.director_fields(director))
+        tag = self._tag(vehicle_id)
+        return yes(await self._calls.function("direct", tag, vehicle_id, packed, expected_timestamp_version))
+
+    async def touch(self, seen: Mapping[VehicleId, FleetTime]) -> None:
+        """See `base.VehicleStore`."""
+        by_tag: dict[str, list[Argument]] = {}
+        for vehicle_id, at in seen.items():
+            by_tag.setdefault(self._tag(vehicle_id), []).extend((vehicle_id, at))
+        await asyncio.gather(*(self._calls.command("HSET", key(tag, "seen"), *cells) for tag, cells in by_tag.items()))
+
+    async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
+        """See `base.VehicleStore`."""
+        arguments = [cell for pair in fences.items() for cell in pair]
+        reply = await self._calls.function("sweep", shard_tag(shard), now, batch, *arguments)
+        return Swept(handled=number(reply))
+
+
+def _read_page_token(page_token: str, shards: int) -> tuple[int, int]:
+    """Shard and cursor of a page token.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    if not page_token:
+        return 0, 0
+    shard, dot, cursor = page_token.partition(".")
+    if not dot or not (shard + cursor).isascii() or not (shard.isdigit() and cursor.isdigit()) or int(shard) >= shards:
+        raise ValueError(f"not a page token: {page_token!r}")
+    return int(shard), int(cursor)
