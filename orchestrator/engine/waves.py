@@ -6,6 +6,8 @@ agree.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.engine import selection
 from orchestrator.model.plan import Plan, Wave
 from orchestrator.model.rollout import RegionPhase, RegionProgress
@@ -18,7 +20,12 @@ def admits(wave: Wave, cohort: str) -> bool:
 
 def open_share(plan: Plan, wave: int, cohort: str) -> float:
     """The share of a cohort whose draw is open in wave `wave` (index) or an earlier one; 0 when none is for it."""
-    return max((step.share for step in plan.waves[: wave + 1] if admits(step, cohort)), default=0.0)
+    return widest_share(plan.waves[: wave + 1], cohort)
+
+
+def widest_share(steps: Sequence[Wave], cohort: str) -> float:
+    """The share of a cohort that several waves open together; 0 when none is for it."""
+    return max((step.share for step in steps if admits(step, cohort)), default=0.0)
 
 
 def reached_share(plan: Plan, wave: int, cohort: str) -> float:

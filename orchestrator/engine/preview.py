@@ -1,0 +1,268 @@
+"""Preview: what a plan would do to the fleet as it is, before anything moves.
+
+Owns the counts by profile, wave and region, and the warnings about what cannot work with this fleet. What cannot work
+with any fleet is refused when the plan is read. Draws are not looked at one by one: wave sizes are what is expected.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil, log
+
+from orchestrator.engine import waves
+from orchestrator.engine.evidence import FAILURE_GRID, log_e_value
+from orchestrator.engine.gates import AGED_MIN, blast_upper, permit_allowance
+from orchestrator.engine.targets import CompiledTarget, compile_target, mismatch
+from orchestrator.engine.wording import duration, percent
+from orchestrator.model.fleet import Cell, Profile, Stratum
+from orchestrator.model.plan import Plan, RegionRules
+from orchestrator.model.release import Release
+from orchestrator.model.tally import AgeGroup
+
+STRATUM_MIN = 5
+"""Vehicles below which a stratum is hardly represented in any wave."""
+ROUNDS_MAX = 10_000
+"""Rounds of the blast budget after which its pace is not followed any further."""
+
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a plan would do."""
+
+    registered: int
+    """Vehicles in the inventory."""
+    targeted: int
+    """Vehicles that the rollout is for."""
+    cells: Mapping[Cell, int]
+    """Targeted vehicles by region, hardware and cohort."""
+    waves: tuple[tuple[str, Mapping[str, int]], ...]
+    """By wave, in order: its name and how many vehicles it is expected to add, by region. The holdout is not among
+    them.
+    """
+    excluded: Mapping[str, int]
+    """Vehicles left out, by the first rule that does: a field of the target, `already_installed` or
+    `region_not_in_plan`.
+    """
+    warnings: tuple[str, ...]
+    """What cannot work as written or deserves a second look, for people."""
+    shortest_ms: int
+    """Fleet time to the end at best, when every vehicle calls at once: soak, checkpoints and starts a minute."""
+
+
+def regions_of(plan: Plan, profiles: Mapping[Profile, int]) -> Mapping[str, RegionRules]:
+    """The regions that a rollout of the plan runs in: the plan's, or every region of the vehicles it targets.
+
+    Args:
+        plan: As read.
+        profiles: How many vehicles have each profile.
+    """
+    if plan.regions:
+        return plan.regions
+    target = compile_target(plan.target)
+    found = {profile.region for profile, count in profiles.items() if count > 0 and mismatch(target, profile) is None}
+    return {region: RegionRules(in_flight_max=plan.limits.in_flight_max) for region in sorted(found)}
+
+
+def waiting(plan: Plan, target: CompiledTarget, profiles: Mapping[Profile, int]) -> dict[Cell, int]:
+    """Vehicles by cell that match the target now and do not have the release, in any region.
+
+    Args:
+        plan: Of the rollout.
+        target: The plan's, compiled.
+        profiles: How many vehicles have each profile.
+    """
+    cells: Counter[Cell] = Counter()
+    for profile, count in profiles.items():
+        if count > 0 and profile.installed != plan.release and mismatch(target, profile) is None:
+            cells[Cell(region=profile.region, hardware=profile.hardware, cohort=profile.cohort)] += count
+    return dict(cells)
+
+
+def preview(plan: Plan, profiles: Mapping[Profile, int], release: Release | None) -> Preview:
+    """What a plan would do to the fleet as it is.
+
+    Args:
+        plan: As read.
+        profiles: How many vehicles have each profile.
+        release: The plan's release; None when it is not registered.
+    """
+    regions = regions_of(plan, profiles)
+    target = compile_target(plan.target)
+    cells: Counter[Cell] = Counter()
+    excluded: Counter[str] = Counter()
+    for profile, count in profiles.items():
+        rule = _excluded_by(plan, target, regions, profile)
+        if count > 0 and rule:
+            excluded[rule] += count
+        elif count > 0:
+            cells[Cell(region=profile.region, hardware=profile.hardware, cohort=profile.cohort)] += count
+    sizes = _sizes(plan, cells, regions)
+    targeted = sum(cells.values())
+    shortest_ms = _shortest_ms(plan, sizes, targeted)
+    warnings = (
+        *_release_warnings(plan, release),
+        *_fleet_warnings(plan, cells, excluded, regions, profiles),
+        *_wave_warnings(plan, cells, sizes),
+        *_stratum_warnings(plan, cells),
+        *_budget_warnings(plan, targeted, shortest_ms),
+    )
+    return Preview(
+        registered=sum(count for count in profiles.values() if count > 0),
+        targeted=targeted,
+        cells=dict(sorted(cells.items())),
+        waves=sizes,
+        excluded=dict(sorted(excluded.items())),
+        warnings=warnings,
+        shortest_ms=shortest_ms,
+    )
+
+
+def _excluded_by(plan: Plan, target: CompiledTarget, regions: Mapping[str, RegionRules], profile: Profile) -> str:
+    """The rule that leaves a profile out; empty when none does. In the order in which admission looks."""
+    if profile.installed == plan.release:
+        return "already_installed"
+    found = mismatch(target, profile)
+    if found is not None:
+        return found.field
+    return "" if profile.region in regions else "region_not_in_plan"
+
+
+def _sizes(
+    plan: Plan, cells: Mapping[Cell, int], regions: Mapping[str, RegionRules]
+) -> tuple[tuple[str, Mapping[str, int]], ...]:
+    """How many each wave adds by region; rounded on the way up, so that the waves add up to what they reach."""
+    before = dict.fromkeys(regions, 0)
+    sizes = []
+    for index, wave in enumerate(plan.waves):
+        reached = {
+            region: round(
+                sum(
+                    count * waves.reached_share(plan, index, cell.cohort)
+                    for cell, count in cells.items()
+                    if cell.region == region
+                )
+            )
+            for region in regions
+        }
+        sizes.append((wave.name, {region: reached[region] - before[region] for region in regions}))
+        before = reached
+    return tuple(sizes)
+
+
+def _shortest_ms(plan: Plan, sizes: tuple[tuple[str, Mapping[str, int]], ...], targeted: int) -> int:
+    """The longest region's soaks and checkpoints, or the starts a minute if these take longer."""
+    if not targeted:
+        return 0
+    first, last = plan.gate.checkpoints_ms[0], plan.gate.checkpoints_ms[-1]
+    longest = 0
+    for region in sizes[0][1]:
+        walked = 0
+        for index, (wave, (_, added)) in enumerate(zip(plan.waves, sizes, strict=True)):
+            ages = (last if index == len(sizes) - 1 else first) if added[region] else 0
+            walked += max(wave.soak_ms, ages)
+        longest = max(longest, walked)
+    longest += last if plan.holdout_share > 0 else 0
+    return max(longest, ceil(targeted / plan.limits.starts_per_minute_max) * _MINUTE_MS)
+
+
+def _release_warnings(plan: Plan, release: Release | None) -> Iterator[str]:
+    if release is None:
+        yield f"release {plan.release} is not registered: publish it first"
+    elif not release.images:
+        yield f"release {plan.release} has no images: nobody can be admitted"
+
+
+def _fleet_warnings(
+    plan: Plan,
+    cells: Mapping[Cell, int],
+    excluded: Mapping[str, int],
+    regions: Mapping[str, RegionRules],
+    profiles: Mapping[Profile, int],
+) -> Iterator[str]:
+    if not cells:
+        yield "no vehicle is targeted: the rollout would complete at once"
+    populated = {cell.region for cell in cells}
+    for region in regions:
+        if region not in populated:
+            yield f"region {region} is in the plan, but no targeted vehicle is in it"
+    outside = excluded.get("region_not_in_plan", 0)
+    if outside:
+        target = compile_target(plan.target)
+        missing = sorted(
+            {
+                profile.region
+                for profile, count in profiles.items()
+                if count > 0 and _excluded_by(plan, target, regions, profile) == "region_not_in_plan"
+            }
+        )
+        yield f"{outside} vehicles match the target in regions that are not in the plan: {', '.join(missing)}"
+
+
+def _wave_warnings(
+    plan: Plan, cells: Mapping[Cell, int], sizes: tuple[tuple[str, Mapping[str, int]], ...]
+) -> Iterator[str]:
+    if not cells:
+        return
+    populated = {cell.cohort for cell in cells}
+    for wave, (_, added) in zip(plan.waves, sizes, strict=True):
+        for cohort in wave.cohorts:
+            if cohort not in populated:
+                yield f"wave {wave.name} names cohort {cohort}, but no targeted vehicle is in it"
+        if not any(added.values()):
+            yield f"wave {wave.name} is expected to add nobody: it only soaks for {duration(wave.soak_ms)}"
+    last = len(plan.waves) - 1
+    never = sum(count * (1.0 - waves.open_share(plan, last, cell.cohort)) for cell, count in cells.items())
+    if round(never):
+        yield f"about {round(never)} targeted vehicles are never admitted: no wave opens to all of their cohort"
+
+
+def _stratum_warnings(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
+    strata: Counter[Stratum] = Counter()
+    for cell, count in cells.items():
+        strata[cell.stratum] += count
+    needed = max(STRATUM_MIN, _least_judged(plan, len(strata)))
+    for stratum, count in sorted(strata.items()):
+        if count < needed:
+            yield f"stratum {stratum} has {count} vehicles: {needed} are needed to judge it on its own"
+
+
+def _least_judged(plan: Plan, strata: int) -> int:
+    """The fewest exposures that could halt a stratum, if every one failed."""
+    limit = plan.gate.failure_ratio_max
+    bound = log((1 + len(plan.gate.checkpoints_ms)) * max(1, strata) / plan.gate.alpha)
+    return next((n for n in range(1, 1000) if log_e_value(n, n, limit, FAILURE_GRID) >= bound), 1000)
+
+
+def _budget_warnings(plan: Plan, targeted: int, shortest_ms: int) -> Iterator[str]:
+    budget, age_ms = plan.limits.blast_budget, plan.gate.checkpoints_ms[0]
+    if not targeted:
+        return
+    if budget < min(AGED_MIN, targeted):
+        yield (
+            f"blast budget {budget} < {min(AGED_MIN, targeted)}: "
+            f"the first {AGED_MIN} exposures take {ceil(AGED_MIN / budget)} times {duration(age_ms)} to age"
+        )
+    paced_ms = _budget_rounds(plan, targeted) * age_ms
+    if paced_ms > shortest_ms:
+        yield (
+            f"blast budget {budget} paces {targeted} vehicles over about {duration(paced_ms)} even if none fails; "
+            f"soak and checkpoints alone take {duration(shortest_ms)}. "
+            f"{percent(0.002)} of the target would be {max(AGED_MIN, round(0.002 * targeted))}"
+        )
+    if plan.gate.sample_min > targeted:
+        yield f"the gate's sample ({plan.gate.sample_min}) > targeted vehicles ({targeted}): no wave reaches it"
+
+
+def _budget_rounds(plan: Plan, targeted: int) -> int:
+    """Rounds of the first checkpoint until all are aged, if none fails and silence is as expected."""
+    reference = plan.gate.silence_reference[0]
+    aged, rounds = 0, 0
+    while aged < targeted and rounds < ROUNDS_MAX:
+        upper = blast_upper(0, AgeGroup(exposed=aged, silent=round(reference * aged)), reference)
+        aged += max(1, permit_allowance(plan.limits.blast_budget, upper, 0))
+        rounds += 1
+    return rounds
