@@ -23,16 +23,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from orchestrator.engine import regions
-from orchestrator.engine.gates import INCONSISTENT, Judgement, scope_name, waiver
+from orchestrator.engine import inputs, regions
+from orchestrator.engine.gates import INCONSISTENT, Judgement, waiver
+from orchestrator.engine.inputs import Json
 from orchestrator.model.attempt import LIVE_STATES
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import Plan, RegionRules
 from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, RolloutStatus, Verdict, VerdictKind
 from orchestrator.model.tally import CellTallies, Tally, total
-
-Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 GATE = "gate"
 """Actor of what the gate decides."""
@@ -346,42 +345,9 @@ def _changed(before: Rollout, after: Rollout, kind: str, now: FleetTime, event: 
         "regions": {name: _region_data(progress) for name, progress in raised.regions.items()},
     }
     if event is not None:
-        data |= _inputs(event)
+        data |= inputs.written(event.judgement, event.cells, event.waiting)
     return Step(rollout=raised, changed=True, kind=kind, data=data)
 
 
 def _region_data(progress: RegionProgress) -> Json:
     return {"phase": progress.phase.value, "wave": progress.wave, "wave_started_at": progress.wave_started_at}
-
-
-def _inputs(event: Judged) -> dict[str, Json]:
-    """Everything that the decision was made from, so that it can be made again."""
-    return {
-        "permit_ceiling": event.judgement.permit_ceiling,
-        "verdicts": [_verdict_data(verdict) for verdict in event.judgement.verdicts],
-        "cells": [_cell_data(cell, tally) for cell, tally in sorted(event.cells.items())],
-        "waiting": [[*_names(cell), count] for cell, count in sorted(event.waiting.items()) if count],
-    }
-
-
-def _verdict_data(verdict: Verdict) -> Json:
-    return {
-        "kind": verdict.kind.value,
-        "rule": verdict.rule,
-        "scope": scope_name(verdict.scope),
-        "message": verdict.message,
-        "inputs": dict(verdict.inputs),
-    }
-
-
-def _names(cell: Cell) -> list[Json]:
-    return [cell.region, cell.hardware, cell.cohort]
-
-
-def _cell_data(cell: Cell, tally: Tally) -> Json:
-    return {
-        "cell": _names(cell),
-        "before_permit": {state.value: count for state, count in tally.before_permit.items() if count},
-        "after_permit": {state.value: count for state, count in tally.after_permit.items() if count},
-        "age_groups": [[group.exposed, group.silent] for group in tally.age_groups],
-    }
