@@ -67,14 +67,14 @@ def regions_of(plan: Plan, profiles: Mapping[Profile, int]) -> Mapping[str, Regi
     return {region: RegionRules(in_flight_max=plan.limits.in_flight_max) for region in sorted(found)}
 
 
-def waiting(plan: Plan, target: CompiledTarget, profiles: Mapping[Profile, int]) -> dict[Cell, int]:
+def waiting(plan: Plan, profiles: Mapping[Profile, int]) -> dict[Cell, int]:
     """Vehicles by cell that match the target now and do not have the release, in any region.
 
     Args:
         plan: Of the rollout.
-        target: The plan's, compiled.
         profiles: How many vehicles have each profile.
     """
+    target = compile_target(plan.target)
     cells: Counter[Cell] = Counter()
     for profile, count in profiles.items():
         if count > 0 and profile.installed != plan.release and mismatch(target, profile) is None:
