@@ -22,3 +22,7 @@ def main(data: Path) -> None:
     settings = Settings(**orders.settings)
     configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
     signer.serve(Path(orders.signer_socket), installation.director_keys, ready=say_ready)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -139,7 +139,7 @@ class Supervisor:
         return orders
 
     async def _start_children(self, house: AsyncExitStack) -> list[Child]:
-        signer = self._child("signer", "signer", {})
+        signer = self._child("signer", "signer_process", {})
         workers = [
             self._child(f"worker-{number}", "worker", {"PROMETHEUS_MULTIPROC_DIR": str(self._installation.metrics)})
             for number in range(1, self._settings.workers + 1)
@@ -154,7 +154,7 @@ class Supervisor:
     def _child(self, name: str, entry: str, environment: Mapping[str, str]) -> Child:
         return Child(
             name=name,
-            arguments=python_module("orchestrator.app", entry, self._installation.data),
+            arguments=python_module(f"orchestrator.app.{entry}", self._installation.data),
             environment=environment,
             ended=lambda pid: forget_worker(self._installation.metrics, pid),
         )

@@ -233,3 +233,7 @@ def main(data: Path) -> None:
     structlog.contextvars.bind_contextvars(process="worker")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(installation, orders))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

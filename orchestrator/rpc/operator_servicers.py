@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from outrider.v1 import (
@@ -26,7 +26,7 @@ from orchestrator.service.fleet import FleetDesk
 from orchestrator.service.releases import ReleaseDesk, version_of
 from orchestrator.service.rollouts import Request, RolloutDesk, rollout_id_of
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Item = TypeVar("Item")
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000

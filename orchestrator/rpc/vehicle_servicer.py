@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from outrider.v1 import enrollment_pb2, enrollment_pb2_grpc, vehicle_pb2, vehicle_pb2_grpc
@@ -15,7 +15,7 @@ from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.errors import ForbiddenError, InvalidInputError, NotFoundError, Violation
 from orchestrator.service.vehicles import VehicleDesk
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MANIFEST_BYTES_MAX = 65_536
 NAMES_MAX = 16
