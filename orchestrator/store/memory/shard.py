@@ -1,0 +1,368 @@
+"""One shard's keys in memory: vehicles, attempts, counters, due set, cases, journal.
+
+Says in Python what the functions of `store/redis/functions` say in Lua; the differential test holds them together.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from orchestrator.engine.attempts import advance, case_cause
+from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, Try, VehicleEvent
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import Profile, Vehicle
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
+from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.store.base import Applied, Attestation, Json
+from orchestrator.store.counters import aged_field, silent_field, state_field
+from orchestrator.store.memory.journal import Journal
+from orchestrator.store.refusals import refusal
+from orchestrator.store.silence import OWN_WORD
+
+NEVER_TRIED = Try(number=0, state=AttemptState.WITHDRAWN, state_at=FleetTime(0), exposed=False)
+
+
+class Shard:
+    """What stands under one shard's tag.
+
+    Args:
+        journal: its stream.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.records: dict[VehicleId, VehicleRecord] = {}
+        """The attempt in a record is the latest, kept up with every change."""
+        self.attempts: dict[AttemptId, Attempt] = {}
+        self.cases: dict[AttemptId, Case] = {}
+        self.counters: dict[RolloutId, dict[str, int]] = {}
+        self.profiles: dict[Profile, int] = {}
+        self._due: dict[str, int] = {}
+        self._due_heap: list[tuple[int, str]] = []
+        """Entries that differ from `_due` are void."""
+
+    def import_vehicle(self, vehicle: Vehicle) -> str:
+        """Add or replace one vehicle; `added`, `changed` or `unchanged`."""
+        record = self.records.get(vehicle.vehicle_id)
+        if record is not None and record.vehicle == vehicle:
+            return "unchanged"
+        if record is None:
+            self.records[vehicle.vehicle_id] = _new_record(vehicle)
+            self._count_profile(vehicle.profile(ReleaseVersion("")), 1)
+            return "added"
+        self._count_profile(record.vehicle.profile(record.installed), -1)
+        self._count_profile(vehicle.profile(record.installed), 1)
+        self.records[vehicle.vehicle_id] = replace(record, vehicle=vehicle)
+        return "changed"
+
+    def attempts_of(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
+        """Every attempt of a vehicle, newest first."""
+        record = self.records.get(vehicle_id)
+        ids = [
+            attempt_id(rollout_id, vehicle_id, number)
+            for rollout_id, last in (record.tries.items() if record else ())
+            for number in range(1, last.number + 1)
+        ]
+        found = [self.attempts[one] for one in ids if one in self.attempts]
+        return sorted(found, key=lambda attempt: (attempt.granted_at, attempt.number), reverse=True)
+
+    def assign(self, attempt: Attempt, director: DirectorState) -> Applied | Refusal:
+        """See `base.VehicleStore`."""
+        record = self.records.get(attempt.vehicle_id)
+        if record is None:
+            return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt.attempt_id})
+        if attempt.attempt_id in self.attempts:
+            return Applied(record)
+        last = record.tries.get(attempt.rollout_id)
+        if last is not None and attempt.number <= last.number:
+            return refusal(RefusalReason.TOMBSTONED, {"attempt_id": attempt.attempt_id})
+        if record.attempt is not None and not record.attempt.state.terminal:
+            facts = {"attempt_id": attempt.attempt_id, "live": record.attempt.attempt_id}
+            return refusal(RefusalReason.ATTEMPT_LIVE, facts)
+        self._count(attempt.rollout_id, state_field(attempt), 1)
+        self.records[attempt.vehicle_id] = replace(record, director=director, attempt=attempt)
+        self._keep(attempt)
+        data = {**_about(attempt), "epoch": attempt.epoch, "director_version": director.version}
+        self.journal.append("attempt_granted", attempt.granted_at, data)
+        return Applied(self.records[attempt.vehicle_id])
+
+    def resolve(self, attempt_id: AttemptId, rollout_id: RolloutId, vehicle_id: VehicleId, number: int) -> bool:
+        """See `base.VehicleStore`."""
+        attempt = self.attempts.get(attempt_id)
+        if attempt is not None:
+            return not attempt.state.terminal
+        record = self.records.get(vehicle_id)
+        if record is None:
+            return False
+        last = record.tries.get(rollout_id, NEVER_TRIED)
+        if number > last.number:
+            lost = replace(last, number=number, state=AttemptState.WITHDRAWN, exposed=False)
+            self.records[vehicle_id] = replace(record, tries={**record.tries, rollout_id: lost})
+        return False
+
+    def permit(self, attempt_id: AttemptId, permitted_at: FleetTime) -> Applied | Refusal:
+        """See `base.VehicleStore`."""
+        attempt = self.attempts.get(attempt_id)
+        if attempt is None:
+            return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt_id})
+        if not attempt.exposed:
+            facts = {"attempt_id": attempt_id, "state": attempt.state.value}
+            if attempt.state.terminal:
+                return refusal(RefusalReason.ATTEMPT_OVER, facts)
+            if not self._advance(attempt, AttemptEvent.PERMIT_ISSUED, permitted_at):
+                return refusal(RefusalReason.WRONG_STATE, facts)
+        return Applied(self.records[attempt.vehicle_id])
+
+    def apply(
+        self, vehicle_id: VehicleId, outbox_id: str, oldest_number: int, events: Sequence[VehicleEvent], now: FleetTime
+    ) -> Applied:
+        """See `base.VehicleStore`."""
+        record = self.records[vehicle_id]
+        acknowledged = record.acknowledged_number if record.outbox_id == outbox_id else 0
+        about: dict[str, Json] = {"vehicle_id": vehicle_id, "outbox_id": outbox_id}
+        if oldest_number > acknowledged + 1:
+            self.journal.append("events_gap", now, {**about, "first": acknowledged + 1, "last": oldest_number - 1})
+            acknowledged = oldest_number - 1
+        for event in events:
+            if event.number <= acknowledged:
+                continue
+            if event.number > acknowledged + 1:
+                self.journal.append("events_gap", now, {**about, "first": acknowledged + 1, "last": event.number - 1})
+            self._apply_event(about, vehicle_id, event, now)
+            acknowledged = event.number
+        record = replace(self.records[vehicle_id], outbox_id=outbox_id, acknowledged_number=acknowledged)
+        self.records[vehicle_id] = record
+        return Applied(record)
+
+    def _apply_event(
+        self, about: Mapping[str, Json], vehicle_id: VehicleId, event: VehicleEvent, now: FleetTime
+    ) -> None:
+        attempt = self.attempts.get(event.attempt_id)
+        why = "unknown_attempt"
+        if attempt is not None and attempt.vehicle_id == vehicle_id:
+            if self._advance(attempt, event.event, now, event.failure_code):
+                return
+            why = attempt.state.value
+        data = {
+            **about,
+            "attempt_id": event.attempt_id,
+            "number": event.number,
+            "event": event.event.value,
+            "failure_code": event.failure_code,
+            "why": why,
+        }
+        self.journal.append("event_ignored", now, data)
+
+    def change(self, attempt_id: AttemptId, event: AttemptEvent, now: FleetTime, failure_code: str) -> Applied | None:
+        """See `base.VehicleStore`."""
+        attempt = self.attempts.get(attempt_id)
+        if attempt is None:
+            return None
+        self._advance(attempt, event, now, failure_code)
+        return Applied(self.records[attempt.vehicle_id])
+
+    def attest(self, vehicle_id: VehicleId, attestation: Attestation, now: FleetTime) -> Applied | Refusal:
+        """See `base.VehicleStore`."""
+        record = self.records[vehicle_id]
+        if record.manifest_sha256 == attestation.sha256:
+            return Applied(record)
+        if attestation.counter <= record.manifest_counter:
+            facts = {"counter": str(attestation.counter), "held": str(record.manifest_counter)}
+            return refusal(RefusalReason.STALE_EPOCH, facts)
+        if attestation.installed != record.installed:
+            self._count_profile(record.vehicle.profile(record.installed), -1)
+            self._count_profile(record.vehicle.profile(attestation.installed), 1)
+        self.records[vehicle_id] = replace(
+            record,
+            manifest_sha256=attestation.sha256,
+            manifest_counter=attestation.counter,
+            installed=attestation.installed,
+        )
+        data: dict[str, Json] = {
+            "vehicle_id": vehicle_id,
+            "sha256": attestation.sha256,
+            "counter": attestation.counter,
+            "installed": attestation.installed,
+        }
+        attempt = self.attempts.get(attestation.attempt_id) if attestation.attempt_id else None
+        known = attempt is not None and attempt.vehicle_id == vehicle_id
+        if attempt is not None and known:
+            data |= {"rollout_id": attempt.rollout_id, "attempt_id": attempt.attempt_id}
+        self.journal.append("manifest_accepted", now, data, attestation.content)
+        if attempt is not None and known and attestation.event is not None:
+            self._advance(attempt, attestation.event, now)
+        return Applied(self.records[vehicle_id])
+
+    def sweep(self, now: FleetTime, fences: Mapping[RolloutId, int], batch: int) -> int:
+        """See `base.VehicleStore`; the number of due items handled."""
+        due = self._take_due(now, batch)
+        for member in due:
+            what, _, name = member.partition("|")
+            attempt = self.attempts[AttemptId(name)]
+            if what == "d":
+                self._expire(attempt, fences.get(attempt.rollout_id, 0), now)
+            else:
+                self._age(attempt, int(what[1:]), now)
+        return len(due)
+
+    def _take_due(self, now: FleetTime, batch: int) -> list[str]:
+        due: list[str] = []
+        while self._due_heap and self._due_heap[0][0] <= now and len(due) < batch:
+            at, member = heapq.heappop(self._due_heap)
+            if self._due.get(member) == at:
+                del self._due[member]
+                due.append(member)
+        return due
+
+    def _expire(self, attempt: Attempt, fence: int, now: FleetTime) -> None:
+        if attempt.epoch < fence and not attempt.exposed:
+            self._advance(attempt, AttemptEvent.WITHDRAWN, now, "fenced")
+        else:
+            self._advance(attempt, AttemptEvent.DEADLINE_PASSED, now)
+
+    def _age(self, attempt: Attempt, checkpoint: int, now: FleetTime) -> None:
+        silent = attempt.state not in OWN_WORD
+        self._count(attempt.rollout_id, aged_field(attempt.cell, checkpoint), 1)
+        aged = replace(
+            attempt,
+            aged=_with(attempt.aged, checkpoint, True),
+            silent=_with(attempt.silent, checkpoint, silent),
+        )
+        if silent:
+            self._count(attempt.rollout_id, silent_field(attempt.cell, checkpoint), 1)
+        self._store_attempt(aged)
+        self.journal.append("exposure_aged", now, {**_about(aged), "checkpoint": checkpoint, "silent": silent})
+        if silent and aged.attempt_id not in self.cases:
+            self._open_case(aged, "silent", f"checkpoint {checkpoint + 1} in {aged.state.value}", now)
+
+    def _advance(self, attempt: Attempt, event: AttemptEvent, now: FleetTime, failure_code: str = "") -> bool:
+        """Take an attempt through one event: record, counters, due set, case, journal, try. False: it was illegal."""
+        step = advance(attempt, event, now=now, failure_code=failure_code)
+        if step is None:
+            return False
+        changed = step.attempt
+        if event is AttemptEvent.PERMIT_ISSUED:
+            changed = self._expose(changed, now)
+        self._count(attempt.rollout_id, state_field(attempt), -1)
+        self._count(attempt.rollout_id, state_field(changed), 1)
+        self._keep(changed)
+        data = {
+            **_about(changed),
+            "from": attempt.state.value,
+            "to": changed.state.value,
+            "event": event.value,
+            "failure_code": failure_code,
+        }
+        self.journal.append("attempt_corrected" if step.transition.correction else "attempt_changed", now, data)
+        self._follow_case(changed, attempt.state, now)
+        return True
+
+    def _expose(self, attempt: Attempt, now: FleetTime) -> Attempt:
+        for index, age_ms in enumerate(attempt.checkpoints_ms):
+            self._schedule(f"c{index}|{attempt.attempt_id}", now + age_ms)
+        nothing = (False,) * len(attempt.checkpoints_ms)
+        return replace(attempt, aged=nothing, silent=nothing)
+
+    def _keep(self, attempt: Attempt) -> None:
+        """Store an attempt with its deadline and the vehicle's try."""
+        self._schedule(f"d|{attempt.attempt_id}", attempt.deadline_at)
+        self._store_attempt(attempt)
+        record = self.records[attempt.vehicle_id]
+        last = record.tries.get(attempt.rollout_id)
+        if last is None or attempt.number >= last.number:
+            latest = Try(number=attempt.number, state=attempt.state, state_at=attempt.state_at, exposed=attempt.exposed)
+            self.records[attempt.vehicle_id] = replace(record, tries={**record.tries, attempt.rollout_id: latest})
+
+    def _store_attempt(self, attempt: Attempt) -> None:
+        self.attempts[attempt.attempt_id] = attempt
+        record = self.records[attempt.vehicle_id]
+        if record.attempt is not None and record.attempt.attempt_id == attempt.attempt_id:
+            self.records[attempt.vehicle_id] = replace(record, attempt=attempt)
+
+    def _schedule(self, member: str, at: int | None) -> None:
+        if at is None:
+            self._due.pop(member, None)
+        else:
+            self._due[member] = at
+            heapq.heappush(self._due_heap, (at, member))
+
+    def _follow_case(self, attempt: Attempt, before: AttemptState, now: FleetTime) -> None:
+        cause = case_cause(attempt.state, attempt.exposed)
+        if cause is not None:
+            self._open_case(attempt, cause, attempt.failure_code or f"in {before.value}", now)
+            return
+        case = self.cases.get(attempt.attempt_id)
+        if case is None or case.settled_at is not None:
+            return
+        settled = attempt.state.terminal
+        self.cases[attempt.attempt_id] = replace(case, attempt_state=attempt.state, settled_at=now if settled else None)
+        if settled:
+            data = {**_about(attempt), "cause": case.cause, "state": attempt.state.value}
+            self.journal.append("case_settled", now, data)
+
+    def _open_case(self, attempt: Attempt, cause: str, detail: str, now: FleetTime) -> None:
+        case = self.cases.get(attempt.attempt_id)
+        kind = "case_changed"
+        if case is None or case.settled_at is not None:
+            kind = "case_opened"
+            case = Case(
+                attempt_id=attempt.attempt_id,
+                rollout_id=attempt.rollout_id,
+                vehicle_id=attempt.vehicle_id,
+                cell=attempt.cell,
+                cause=cause,
+                detail=detail,
+                opened_at=now,
+                settled_at=None,
+                attempt_state=attempt.state,
+            )
+        self.cases[attempt.attempt_id] = replace(case, cause=cause, detail=detail, attempt_state=attempt.state)
+        self.journal.append(kind, now, {**_about(attempt), "cause": cause, "detail": detail})
+
+    def _count(self, rollout_id: RolloutId, field: str, amount: int) -> None:
+        counters = self.counters.setdefault(rollout_id, {})
+        counters[field] = counters.get(field, 0) + amount
+
+    def _count_profile(self, profile: Profile, amount: int) -> None:
+        count = self.profiles.get(profile, 0) + amount
+        if count > 0:
+            self.profiles[profile] = count
+        else:
+            self.profiles.pop(profile, None)
+
+
+def _new_record(vehicle: Vehicle) -> VehicleRecord:
+    return VehicleRecord(
+        vehicle=vehicle,
+        enrolled=False,
+        installed=ReleaseVersion(""),
+        manifest_sha256="",
+        manifest_counter=0,
+        outbox_id="",
+        acknowledged_number=0,
+        director=DirectorState(),
+        tries={},
+        attempt=None,
+        last_seen_at=None,
+    )
+
+
+def _about(attempt: Attempt) -> dict[str, Json]:
+    """What every journal entry about an attempt says."""
+    return {
+        "rollout_id": attempt.rollout_id,
+        "vehicle_id": attempt.vehicle_id,
+        "attempt_id": attempt.attempt_id,
+        "number": attempt.number,
+        "release": attempt.release,
+        "region": attempt.cell.region,
+        "hardware": attempt.cell.hardware,
+        "cohort": attempt.cell.cohort,
+        "exposed": attempt.exposed,
+    }
+
+
+def _with(flags: Sequence[bool], index: int, value: bool) -> tuple[bool, ...]:
+    return (*flags[:index], value, *flags[index + 1 :])
