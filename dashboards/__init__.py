@@ -1,0 +1,1 @@
+"""Grafana boards generated from Python into committed JSON, and Prometheus rules beside them."""
