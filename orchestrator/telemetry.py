@@ -25,7 +25,9 @@ PREFIX = "outrider"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
 SERIES_MAX = 2000
-"""Label combinations of one metric; what comes after is counted under `other`."""
+"""Label combinations of one counter or histogram; what comes after is counted under `other`."""
+GAUGE_SERIES_MAX = 10_000
+"""The same of a gauge: its labels come from plans and inventory, not from whoever calls."""
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,79}")
@@ -235,7 +237,7 @@ class Metrics:
         self, name: str, about: str, *labels: str, mode: Literal["mostrecent", "livemin", "livemax"] = "mostrecent"
     ) -> Family[Gauge]:
         metric = Gauge(name, about, labels, namespace=PREFIX, registry=self.registry, multiprocess_mode=mode)
-        return self._family(f"{PREFIX}_{name}", Family(metric, labels))
+        return self._family(f"{PREFIX}_{name}", Family(metric, labels, series_max=GAUGE_SERIES_MAX))
 
     def _histogram(self, name: str, about: str, *labels: str) -> Family[Histogram]:
         metric = Histogram(name, about, labels, namespace=PREFIX, registry=self.registry, buckets=LATENCY_S)
