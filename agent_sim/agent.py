@@ -44,7 +44,7 @@ from agent_sim.actions import (
     WriteSlots,
 )
 from agent_sim.ecu import Ecu
-from agent_sim.messages import InstallDirective, MetadataFile, PermitReply, Poll, PollReply, WithdrawDirective
+from agent_sim.messages import InstallDirective, MetadataFile, PermitReply, PollReply, WithdrawDirective
 from agent_sim.pacing import Pace
 from agent_sim.persisted import PersistedState, Phase, Progress, SignedManifest
 
@@ -220,20 +220,9 @@ class Agent:
             self._call = AuthorizeCall(token, progress.attempt_id)
         else:
             self._flush = False
-            self._call = CheckInCall(token, self._poll())
+            self._call = CheckInCall(token, steps.poll_of(self._state))
         self._called_at = now
         self._out.append(self._call)
-
-    def _poll(self) -> Poll:
-        state = self._state
-        return Poll(
-            outbox_id=state.outbox.outbox_id,
-            events=state.outbox.batch,
-            oldest_number=state.outbox.oldest_number,
-            manifest_sha256=state.manifest.sha256 if state.manifest else "",
-            director=state.director,
-            image=state.image,
-        )
 
     # Answers to calls
 
@@ -290,8 +279,10 @@ class Agent:
 
     def _take_up(self, install: InstallDirective, files: tuple[MetadataFile, ...]) -> None:
         state = steps.take_up(self._state, install)
-        if state is not self._state:
-            self._become(state)
+        if state is self._state:
+            return
+        self._become(state)
+        if self._phase is Phase.CHECKING and self._job is None:
             self._files = files
 
     def _permit_answered(self, reply: PermitReply, now: int) -> None:

@@ -8,11 +8,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent_sim.ecu import WantedImage, erased, run_already, swapped, written
-from agent_sim.messages import EventKind, InstallDirective, MetadataVersions
+from agent_sim.messages import EventKind, InstallDirective, MetadataVersions, Poll
 from agent_sim.pacing import failure_code
 from agent_sim.persisted import FINISHED_KEPT, PersistedState, Phase, Progress, SignedManifest
 
 BEFORE_PERMIT = frozenset({Phase.CHECKING, Phase.DOWNLOADING, Phase.DOWNLOADED})
+
+
+def poll_of(state: PersistedState) -> Poll:
+    """What a check-in says."""
+    return Poll(
+        outbox_id=state.outbox.outbox_id,
+        events=state.outbox.batch,
+        oldest_number=state.outbox.oldest_number,
+        manifest_sha256=state.manifest.sha256 if state.manifest else "",
+        director=state.director,
+        image=state.image,
+    )
 
 
 def tell(state: PersistedState, attempt_id: str, kind: EventKind, now: int, code: str = "") -> PersistedState:
@@ -37,12 +49,16 @@ def move(state: PersistedState, phase: Phase) -> PersistedState:
 
 
 def take_up(state: PersistedState, install: InstallDirective) -> PersistedState:
-    """Begin an attempt, in place of an older one; unchanged when it is known or the older one installs already."""
+    """Begin an attempt, in place of an older one unless that installs already; a known one learns addresses."""
     progress = state.progress
     if install.attempt_id in state.finished:
         return state
+    if progress is not None and progress.attempt_id == install.attempt_id:
+        if progress.image_base_urls == install.image_base_urls:
+            return state
+        return replace(state, progress=replace(progress, image_base_urls=install.image_base_urls))
     if progress is not None:
-        if progress.attempt_id == install.attempt_id or progress.phase not in BEFORE_PERMIT:
+        if progress.phase not in BEFORE_PERMIT:
             return state
         state = end(state)
     fresh = Progress(

@@ -1,0 +1,158 @@
+"""The `outrider-sim` command: makes fleets and runs scenarios. Owns what a person reads; the work is `simulation`'s."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from agent_sim.clock import machine_ms
+from agent_sim.errors import SimulationError
+from agent_sim.fleet import build_fleet
+from agent_sim.scenario import load_scenario, parse_duration
+from agent_sim.simulation import Progress, RunFiles, RunLimits, Simulation
+from signing.errors import SigningError
+
+app = typer.Typer(
+    name="outrider-sim",
+    help="Simulated vehicles for Outrider: make a fleet, let it drive, see what truly happened.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_PLAIN_LINE_EVERY_MS = 10_000
+
+
+class Output(StrEnum):
+    """How a command answers."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+ScenarioArgument = Annotated[Path, typer.Argument(help="Scenario file (TOML); see examples/scenarios.")]
+OutputOption = Annotated[Output, typer.Option("--output", help="text for people, json for programs.")]
+
+
+class ProgressLine:
+    """One line that says how a run stands: rewritten on a terminal, now and then elsewhere; silent for programs.
+
+    Args:
+        console: where; stderr, so that stdout stays clean.
+        silent: show nothing.
+    """
+
+    def __init__(self, console: Console, *, silent: bool) -> None:
+        self._console = console
+        self._silent = silent
+        self._status = Status("starting", console=console)
+        self._last_ms = machine_ms() - _PLAIN_LINE_EVERY_MS
+        self._last_calls = 0
+
+    def __enter__(self) -> ProgressLine:
+        if not self._silent and self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Say how it stands."""
+        if self._silent:
+            return
+        if self._console.is_terminal:
+            self._status.update(self._text(progress))
+        elif machine_ms() - self._last_ms >= _PLAIN_LINE_EVERY_MS:
+            self._console.print(self._text(progress), highlight=False)
+        else:
+            return
+        self._last_ms, self._last_calls = machine_ms(), progress.calls
+
+    def _text(self, progress: Progress) -> str:
+        if progress.stage != "driving":
+            return f"{progress.stage}: {progress.done} of {progress.total} vehicles"
+        elapsed_s = max(0.001, (machine_ms() - self._last_ms) / 1000)
+        rate = (progress.calls - self._last_calls) / elapsed_s
+        at = datetime.fromtimestamp(progress.fleet_time_ms // 1000, tz=UTC)
+        releases = ", ".join(f"{count} on {release}" for release, count in progress.by_release)
+        bricked = f", {progress.bricked} bricked" if progress.bricked else ""
+        return f"{at:%Y-%m-%d %H:%M}Z: {releases}{bricked}; {progress.calls} calls ({rate:.0f}/s)"
+
+
+@app.command("fleet")
+def fleet_command(
+    scenario: ScenarioArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder to make the fleet in.")],
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make a fleet: vehicles, keys, factory images, and the CSV for `outrider fleet import`."""
+    loaded = load_scenario(scenario)
+    with ProgressLine(Console(stderr=True), silent=output is Output.JSON) as line:
+        fleet = build_fleet(loaded, out, progress=lambda done, total: line.show(Progress("making", done, total)))
+    factory = [
+        {"hardware_id": image.hardware_id, "file": str(image.file), "path": image.installed.path}
+        for image in fleet.factory.values()
+    ]
+    if output is Output.JSON:
+        typer.echo(json.dumps({"vehicles": len(fleet.vehicles), "csv": str(fleet.csv), "factory_images": factory}))
+        return
+    typer.echo(f"{len(fleet.vehicles)} vehicles in {out}, {len(factory)} factory images of {loaded.fleet.release}.")
+    typer.echo(f"Next: outrider fleet import {fleet.csv}")
+
+
+@app.command("run")
+def run_command(
+    scenario: ScenarioArgument,
+    endpoints: Annotated[Path, typer.Option("--endpoints", help="endpoints.json that `outrider serve` wrote.")],
+    provisioning: Annotated[Path, typer.Option("--provisioning", help="Folder with roots and enrolment CA.")],
+    fleet: Annotated[Path, typer.Option("--fleet", help="Folder that `outrider-sim fleet` made.")],
+    report: Annotated[Path, typer.Option("--report", help="Where the record goes; refreshed while it runs.")],
+    tokens: Annotated[Path | None, typer.Option("--tokens", help="JSON lines from `outrider fleet tokens`.")] = None,
+    duration: Annotated[str | None, typer.Option("--duration", help="End after this fleet time, like 30d.")] = None,
+    scale: Annotated[float | None, typer.Option("--scale", min=0.001, help="Fleet seconds in a second.")] = None,
+    stop_file: Annotated[Path | None, typer.Option("--stop-file", help="End when it appears.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Let a fleet drive against a running orchestrator until the scenario, a signal, or the stop file ends it."""
+    files = RunFiles(endpoints, provisioning, fleet, tokens, report, stop_file or fleet / "stop")
+    limits = RunLimits(scale=scale, duration_ms=parse_duration(duration) if duration else None)
+    simulation = Simulation(load_scenario(scenario), files, limits)
+    with ProgressLine(Console(stderr=True), silent=output is Output.JSON) as line:
+        over = asyncio.run(_run(simulation, line))
+    if output is Output.JSON:
+        typer.echo(json.dumps({"over": over, "report": str(report)}))
+    else:
+        typer.echo(f"Over ({over}). The record of every vehicle is in {report}.")
+
+
+async def _run(simulation: Simulation, line: ProgressLine) -> str:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, simulation.stop, number.name)
+    return await simulation.run(line.show)
+
+
+def main() -> None:
+    """Entry point: an expected error is one line with cause and remedy."""
+    try:
+        app()
+    except* (SimulationError, SigningError, OSError) as errors:
+        typer.echo(f"outrider-sim: {_first(errors)}", err=True)
+        raise SystemExit(1) from None
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

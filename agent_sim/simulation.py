@@ -1,0 +1,230 @@
+"""A run: builds every part, enrols, learns fleet time, drives the fleet, keeps the report fresh until it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_sim.actions import CheckInCall, PollReplied
+from agent_sim.calls import VehicleCalls
+from agent_sim.car import Car
+from agent_sim.channels import ChannelPool
+from agent_sim.clock import SCALE_BASELINE_MS, FleetClock, machine_ms
+from agent_sim.downloads import Downloads
+from agent_sim.driver import Driver, InFlight
+from agent_sim.endpoints import EndpointsFile
+from agent_sim.enrolment import enrol, read_tokens
+from agent_sim.errands import FleetErrands, make_car
+from agent_sim.errors import SimulationError
+from agent_sim.fleet import Fleet, load_fleet
+from agent_sim.report import run_report, running_release, write_report
+from agent_sim.scenario import Scenario
+from agent_sim.steps import poll_of
+from agent_sim.tally import Tally
+from agent_sim.verification import Verifications, read_provisioning
+
+_REPORT_EVERY_S = 1.0
+_REPORT_SHARE = 0.05
+"""Reports may take this share of the time: a large fleet's come less often."""
+_FIRST_REPLY_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a run reads and writes."""
+
+    endpoints: Path
+    provisioning: Path
+    fleet: Path
+    tokens: Path | None
+    """None: every vehicle has enrolled already."""
+    report: Path
+    stop: Path
+    """A file that ends the run when it appears."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """Bounds of a run."""
+
+    scale: float | None = None
+    """Fleet time in one unit of machine time; None: learn it from replies."""
+    duration_ms: int | None = None
+    """Fleet time; None: as the scenario says."""
+    in_flight: InFlight = field(default_factory=InFlight)
+    channels_max: int = 256
+    call_timeout_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a run stands, for a progress line."""
+
+    stage: str
+    """`making`, `enrolling` or `driving`."""
+    done: int
+    """Vehicles that are made, enrolled, or settled."""
+    total: int
+    """Vehicles in all."""
+    fleet_time_ms: int = 0
+    by_release: tuple[tuple[str, int], ...] = ()
+    bricked: int = 0
+    calls: int = 0
+    waiting: int = 0
+
+
+Show = Callable[[Progress], None]
+
+
+class Simulation:
+    """One run of one scenario.
+
+    Args:
+        scenario: what to simulate.
+        files: what it reads and writes.
+        limits: bounds.
+    """
+
+    def __init__(self, scenario: Scenario, files: RunFiles, limits: RunLimits) -> None:
+        self._scenario = scenario
+        self._files = files
+        self._limits = limits
+        self._clock = FleetClock(limits.scale)
+        self._tally = Tally()
+        self._stop = asyncio.Event()
+        self._over = ""
+
+    def stop(self, reason: str) -> None:
+        """End the run soon; the first reason counts."""
+        self._over = self._over or reason
+        self._stop.set()
+
+    async def run(self, show: Show) -> str:
+        """Run until it is over; returns why.
+
+        Raises:
+            SimulationError: an input file, the fleet, or enrolment is unusable, or the orchestrator never answers.
+        """
+        files = self._files
+        endpoints = EndpointsFile(files.endpoints)
+        provisioning = read_provisioning(files.provisioning)
+        fleet = load_fleet(self._scenario, files.fleet)
+        await enrol(
+            {spec.vehicle_id: fleet.home(spec.vehicle_id) for spec in fleet.vehicles},
+            read_tokens(files.tokens) if files.tokens else {},
+            target=endpoints.current.enrollment,
+            server_ca=provisioning.enrolment_ca.encode(),
+            progress=lambda done, total: show(Progress("enrolling", done, total)),
+        )
+        with ThreadPoolExecutor(self._limits.in_flight.verifications, "verify") as executor:
+            verifications = Verifications(provisioning, executor, self._tally)
+            cars = [make_car(fleet, spec, self._scenario, verifications) for spec in fleet.vehicles]
+            async with (
+                self._calls(endpoints) as calls,
+                self._downloads(provisioning.enrolment_ca, executor) as downloads,
+            ):
+                await self._learn_time(fleet, cars, calls)
+                errands = FleetErrands(fleet, calls, downloads, verifications)
+                await self._drive(cars, Driver(cars, errands, self._clock, self._limits.in_flight), show)
+        return self._over
+
+    @asynccontextmanager
+    async def _calls(self, endpoints: EndpointsFile) -> AsyncIterator[VehicleCalls]:
+        pool = ChannelPool(endpoints.vehicles, open_max=self._limits.channels_max)
+        try:
+            yield VehicleCalls(pool, self._clock, self._tally, timeout_s=self._limits.call_timeout_s)
+        finally:
+            await pool.close()
+
+    @asynccontextmanager
+    async def _downloads(self, server_ca: str, executor: ThreadPoolExecutor) -> AsyncIterator[Downloads]:
+        downloads = Downloads(server_ca, executor, self._tally, connections_max=self._limits.in_flight.downloads)
+        try:
+            yield downloads
+        finally:
+            await downloads.close()
+
+    async def _learn_time(self, fleet: Fleet, cars: Sequence[Car], calls: VehicleCalls) -> None:
+        """Poll as one vehicle until fleet time is known; its agent will say the same again, which counts nothing twice.
+
+        Raises:
+            SimulationError: no answer in time.
+        """
+        car = next((car for car in cars if not car.bricked), cars[0])
+        call = CheckInCall(0, poll_of(car.state.agent))
+        started = machine_ms()
+        while not self._clock.known:
+            tls = fleet.home(car.spec.vehicle_id).tls
+            answer = await calls.make(car.spec.vehicle_id, tls, call, car.conditions)
+            if self._stop.is_set():
+                return
+            if machine_ms() - started > _FIRST_REPLY_WITHIN_S * 1000:
+                raise SimulationError(
+                    f"no vehicle could check in within {_FIRST_REPLY_WITHIN_S:g} s (last: {answer}); "
+                    "is `outrider serve` running, and were these vehicles imported?"
+                )
+            if not self._clock.known:
+                await asyncio.sleep(SCALE_BASELINE_MS / 1000 if isinstance(answer, PollReplied) else 0.25)
+
+    async def _drive(self, cars: Sequence[Car], driver: Driver, show: Show) -> None:
+        if self._stop.is_set():
+            return
+        limit_ms = self._limits.duration_ms or self._scenario.run.duration
+        ends_at = self._clock.now() + limit_ms if limit_ms else None
+        try:
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch(cars, driver, ends_at, show))
+                await driver.run(self._stop)
+                watch.cancel()
+        finally:
+            self._report(cars, driver, self._over or "failed")
+
+    async def _watch(self, cars: Sequence[Car], driver: Driver, ends_at: int | None, show: Show) -> None:
+        """Keep the report fresh and see when the run is over."""
+        while True:
+            started = machine_ms()
+            self._report(cars, driver, "")
+            show(self._progress(cars, driver))
+            if self._files.stop.exists():
+                self.stop(f"stop file {self._files.stop}")
+            elif ends_at is not None and self._clock.now() >= ends_at:
+                self.stop("duration")
+            elif self._scenario.run.until == "settled" and all(self._has_arrived(car) for car in cars):
+                self.stop("settled")
+            took_s = (machine_ms() - started) / 1000
+            await asyncio.sleep(max(_REPORT_EVERY_S, took_s / _REPORT_SHARE))
+
+    def _has_arrived(self, car: Car) -> bool:
+        return car.bricked or (car.settled and running_release(car) == self._scenario.run.release)
+
+    def _report(self, cars: Sequence[Car], driver: Driver, over: str) -> None:
+        report = run_report(
+            cars,
+            self._tally,
+            scenario=self._scenario.name,
+            seed=self._scenario.seed,
+            now=self._clock.now(),
+            over=over,
+            waiting=driver.waiting,
+        )
+        write_report(self._files.report, report)
+
+    def _progress(self, cars: Sequence[Car], driver: Driver) -> Progress:
+        by_release: dict[str, int] = {}
+        for car in cars:
+            release = running_release(car)
+            by_release[release] = by_release.get(release, 0) + 1
+        return Progress(
+            "driving",
+            done=sum(car.settled for car in cars),
+            total=len(cars),
+            fleet_time_ms=self._clock.now(),
+            by_release=tuple(sorted(by_release.items())),
+            bricked=sum(car.bricked for car in cars),
+            calls=sum(self._tally.calls.values()),
+            waiting=driver.waiting,
+        )

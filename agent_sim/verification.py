@@ -1,0 +1,124 @@
+"""Verification of metadata as each vehicle's Primary does it, off the event loop and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent_sim.actions import Input, VerificationFailed, Verified, Verify
+from agent_sim.ecu import Ecu, WantedImage
+from agent_sim.errors import InputFileError
+from agent_sim.messages import MetadataVersions
+from agent_sim.tally import Tally
+from agent_sim.vehicle import VehicleSpec
+from signing import versions as signed
+from signing.errors import VerificationError
+from signing.verify import InstalledImage, PrimaryVerifier, VerifiedImage
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioning:
+    """What the factory puts into every vehicle."""
+
+    director_root: bytes
+    image_root: bytes
+    enrolment_ca: str
+    """Authorities for the server's certificates, PEM."""
+
+
+def read_provisioning(folder: Path) -> Provisioning:
+    """Read what `outrider keys init` wrote.
+
+    Raises:
+        InputFileError: a file is missing or unreadable.
+    """
+    try:
+        return Provisioning(
+            director_root=(folder / "director-root.json").read_bytes(),
+            image_root=(folder / "image-root.json").read_bytes(),
+            enrolment_ca=(folder / "enrolment-ca.pem").read_text(),
+        )
+    except OSError as error:
+        raise InputFileError(
+            f"provisioning: cannot read {error.filename}: {error.strerror}; give --provisioning DATA/provisioning"
+        ) from error
+
+
+def fleet_datetime(at: int) -> datetime:
+    """Fleet time as `signing` takes it: UTC, whole seconds."""
+    return datetime.fromtimestamp(at // 1000, tz=UTC)
+
+
+class Verifications:
+    """Verifies for any vehicle.
+
+    Args:
+        provisioning: the roots of trust.
+        executor: where it is done.
+        tally: counted into.
+    """
+
+    def __init__(self, provisioning: Provisioning, executor: Executor, tally: Tally) -> None:
+        self._provisioning = provisioning
+        self._executor = executor
+        self._tally = tally
+
+    def verifier(self, folder: Path, spec: VehicleSpec) -> PrimaryVerifier:
+        """A vehicle's verifier, with what it holds in `folder`."""
+        return PrimaryVerifier(
+            folder,
+            vehicle_id=spec.vehicle_id,
+            ecus={ecu.serial: ecu.hardware_id for ecu in spec.ecus},
+            director_root=self._provisioning.director_root,
+            image_root=self._provisioning.image_root,
+            durable=False,
+        )
+
+    async def verify(self, folder: Path, spec: VehicleSpec, verify: Verify, ecus: tuple[Ecu, ...], now: int) -> Input:
+        """Verify the files of one reply.
+
+        Raises:
+            HeldMetadataError: this machine's disk failed.
+        """
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(self._executor, self._verify, folder, spec, verify, ecus, now)
+        self._tally.verifications["good" if isinstance(answer, Verified) else answer.attack] += 1
+        return answer
+
+    def _verify(
+        self, folder: Path, spec: VehicleSpec, verify: Verify, ecus: tuple[Ecu, ...], now: int
+    ) -> Verified | VerificationFailed:
+        try:
+            verifier = self.verifier(folder, spec)
+            bundle = verifier.verify(
+                {(file.repository.value, file.name): file.content for file in verify.files},
+                now=fleet_datetime(now),
+                installed={
+                    ecu.serial: InstalledImage(path=ecu.running.path, release_counter=ecu.running.release_counter)
+                    for ecu in ecus
+                },
+            )
+        except VerificationError as error:
+            return VerificationFailed(verify.token, error.code.value)
+        director, image = verifier.versions()
+        images = tuple(_wanted(image) for image in bundle.images)
+        return Verified(verify.token, images, held_versions(director), held_versions(image))
+
+
+def held_versions(versions: signed.MetadataVersions) -> MetadataVersions:
+    """A verifier's versions as the agent says them."""
+    return MetadataVersions(versions.root, versions.timestamp, versions.snapshot, versions.targets)
+
+
+def _wanted(image: VerifiedImage) -> WantedImage:
+    return WantedImage(
+        path=image.path,
+        length=image.length,
+        sha256=image.sha256,
+        hardware_id=image.hardware_id,
+        release_counter=image.release_counter,
+        ecu_serials=tuple(image.ecu_serials),
+    )
