@@ -85,7 +85,7 @@ class Supervisor:
         house.push_async_callback(ledger.close)
         evaluator = await self._evaluator(store, ledger)
         await evaluator.recover()
-        orders = self._give_orders(url)
+        orders = self._give_orders(house, url)
         children = await self._start_children(house)
         await self._start_web(house, store, orders.ports)
         async with asyncio.TaskGroup() as tasks:
@@ -117,7 +117,7 @@ class Supervisor:
             scale=self._settings.scale,
         )
 
-    def _give_orders(self, store_url: str) -> Orders:
+    def _give_orders(self, house: AsyncExitStack, store_url: str) -> Orders:
         settings = self._settings
         wanted = Ports(
             enrollment=settings.port_enrollment,
@@ -127,7 +127,7 @@ class Supervisor:
             images=settings.port_images,
         )
         # Unix socket paths are short, data folders need not be.
-        sockets = Path(tempfile.mkdtemp(prefix="outrider-"))
+        sockets = Path(house.enter_context(tempfile.TemporaryDirectory(prefix="outrider-")))
         orders = Orders(
             settings=settings.model_dump(mode="json"),
             ports=choose_ports(settings.host, wanted, self._installation.endpoints),

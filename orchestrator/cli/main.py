@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from orchestrator.cli.errors import CliError, ExitCode
+from orchestrator.cli.options import ALL_OPTIONS, context_parameter, give_signature, root_options, shared_parameters
 from orchestrator.cli.screen import console_for
-from orchestrator.cli.session import context_parameter, give_signature, root_options, shared_parameters
 from orchestrator.cli.words import clean
 
 EPILOG = "Every command accepts --help. Guide: docs/cli.md."
@@ -36,16 +37,19 @@ class Group:
     module: str
     summary: str
     """For `outrider --help`."""
+    quiet_grpc: bool = True
+    """Whether gRPC's own log lines stay off the screen; what `serve` starts shall log them."""
 
 
 GROUPS: Mapping[str, Group] = {
     "keys": Group("orchestrator.cli.keys", "Make the keys and authorities of a new installation."),
-    "serve": Group("orchestrator.cli.serve", "Run the orchestrator on a data folder."),
+    "serve": Group("orchestrator.cli.serve", "Run the orchestrator on a data folder.", quiet_grpc=False),
     "fleet": Group("orchestrator.cli.fleet", "Import, list and revoke vehicles; make enrolment tokens."),
     "release": Group("orchestrator.cli.release", "Sign, register and show releases."),
     "rollout": Group("orchestrator.cli.rollout", "Preview, start, watch and stop rollouts."),
     "vehicle": Group("orchestrator.cli.vehicle", "Show a vehicle, and why it does or does not get an update."),
     "case": Group("orchestrator.cli.case", "List vehicles that an update hurt, or may have."),
+    "ledger": Group("orchestrator.cli.ledger", "Verify and read the append-only record."),
     "image-repo": Group("orchestrator.cli.image_repo", "Keep the Image repository's metadata fresh."),
     "store": Group("orchestrator.cli.store", "Repair the private store after a crash of the machine."),
     "ca": Group("orchestrator.cli.ca", "Issue certificates to operators."),
@@ -68,7 +72,11 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> Any:
     """The real command or group `name`, a key of GROUPS."""
-    return get_command(importlib.import_module(GROUPS[name].module).app)
+    group = GROUPS[name]
+    if group.quiet_grpc:
+        # Read by gRPC when it is imported, which is why it stands here.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    return get_command(importlib.import_module(group.module).app)
 
 
 def build() -> typer.Typer:
@@ -79,8 +87,7 @@ def build() -> typer.Typer:
         """Over-the-air updates for fleets of vehicles: signed, staged, stopped early when bad."""
         root_options(**given)
 
-    names = ("data", "operator", "server", "identity", "timeout_s", "output", "debug")
-    give_signature(root, [context_parameter(), *shared_parameters(names)])
+    give_signature(root, [context_parameter(), *shared_parameters(ALL_OPTIONS)])
     app.callback(epilog=EPILOG)(root)
     for name, group in GROUPS.items():
         app.command(name, help=group.summary)(_stand_in)
