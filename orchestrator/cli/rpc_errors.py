@@ -106,6 +106,12 @@ def unreachable(address: str, message: str) -> CliError:
             f"the server at {address} does not accept this identity",
             remedy=REMEDIES[grpc.StatusCode.UNAUTHENTICATED],
         )
+    if "socket closed" in lowered or "connection reset" in lowered:
+        # TLS 1.3 tells a client that its certificate was refused only by closing the connection.
+        return UnreachableError(
+            f"the server at {address} closed the connection at once",
+            remedy="see that this server's authority issued the identity (--as, --identity); repeat if it restarts",
+        )
     return UnreachableError(
         f"cannot reach the orchestrator at {address}", remedy="start it with `outrider serve`, or name another --server"
     )

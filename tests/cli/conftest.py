@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 from orchestrator.cli import run
 from tests.cli.server import OperatorServer, make_authorities, make_operator, write_endpoints
+
+GRPC_LOG = re.compile(r"^[IWEF]\d{4} .*\n", re.MULTILINE)
+"""What gRPC's core logs in this process, where the server of the test runs as well."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,6 @@ def outrider(capfd: pytest.CaptureFixture[str]) -> Outrider:
         capfd.readouterr()
         exit_code = run([str(argument) for argument in arguments])
         captured = capfd.readouterr()
-        return Outcome(int(exit_code), captured.out, captured.err)
+        return Outcome(int(exit_code), captured.out, GRPC_LOG.sub("", captured.err))
 
     return run_it

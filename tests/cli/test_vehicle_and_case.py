@@ -1,0 +1,88 @@
+"""`outrider vehicle` and `outrider case`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+from outrider.v1.case_pb2 import ListCasesResponse
+from outrider.v1.fleet_pb2 import ExplainVehicleResponse, Explanation
+
+from tests.cli.answers import a_case, a_vehicle, ago, an_attempt
+from tests.cli.conftest import Outrider
+from tests.cli.server import OperatorServer, Refused
+
+
+def test_show_has_control_units_and_attempts(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """All that is known of one vehicle stands on one page."""
+    attempts = [an_attempt("ROLLED_BACK", failure_code="boot_loop", permit_time=ago(hours=1))]
+    server.will_answer("GetVehicle", a_vehicle(attempts=attempts))
+    outcome = outrider("vehicle", "show", "v-0001")
+    assert outcome.exit_code == 0
+    for words in ("acme-gw-2", "Primary", "✗ rolled_back", "boot_loop", "2031-04-05 05:07:08 UTC"):
+        assert words in outcome.stdout
+    assert server.asked("GetVehicle")[0].name == "vehicles/v-0001"
+
+
+def test_an_unknown_vehicle_is_not_found(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """Scripts can tell a typing error from a server that is down."""
+    server.will_answer(
+        "GetVehicle",
+        Refused(grpc.StatusCode.NOT_FOUND, "vehicle v-9 is not in the inventory", remedy="import it first"),
+    )
+    outcome = outrider("vehicle", "show", "v-9")
+    assert outcome.exit_code == 3
+    assert outcome.stderr == "error: vehicle v-9 is not in the inventory -> import it first\n"
+    assert outcome.stdout == ""
+
+
+def test_explain_names_the_rule_and_its_values(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """The owner of a waiting vehicle gets a reason with numbers, not a shrug."""
+    explanation = Explanation(
+        rollout="rollouts/spring",
+        reason="wave_not_reached",
+        message="cohort general joins in wave 3, eu is in wave 1",
+        facts={"wave": "1", "cohort": "general"},
+    )
+    server.will_answer("ExplainVehicle", ExplainVehicleResponse(explanations=[explanation]))
+    outcome = outrider("vehicle", "explain", "v-0001", "--rollout", "spring")
+    for words in ("wave_not_reached", "cohort general joins in wave 3", "general"):
+        assert words in outcome.stdout
+    [request] = server.asked("ExplainVehicle")
+    assert (request.name, request.rollout) == ("vehicles/v-0001", "rollouts/spring")
+
+
+def test_explain_without_a_rollout_says_that_there_is_none(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """An empty answer would look like a defect."""
+    server.will_answer("ExplainVehicle", ExplainVehicleResponse())
+    assert "No rollout is under way" in outrider("vehicle", "explain", "v-0001").stdout
+    assert outrider("vehicle", "explain", "v-0001", "-o", "json").json == {"explanations": []}
+
+
+def test_cases_follow_pages_and_say_how_many_are_open(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """The vehicles that an update hurt are what an operator must not overlook."""
+    server.will_answer(
+        "ListCases",
+        ListCasesResponse(cases=[a_case()], next_page_token="p2", open_count=1),
+        ListCasesResponse(cases=[a_case(vehicle_id="v-0002", settle_time=ago(minutes=1))], open_count=1),
+    )
+    outcome = outrider("case", "list", "--rollout", "spring-1-1-0", "--settled")
+    assert "▲ open" in outcome.stdout
+    assert "✓ settled" in outcome.stdout
+    assert "no word 24 h after the permit" in outcome.stdout
+    assert outcome.stdout.endswith("2 shown, 1 open.\n")
+    requests = server.asked("ListCases")
+    assert [(item.rollout, item.show_settled, item.page_token) for item in requests] == [
+        ("rollouts/spring-1-1-0", True, ""),
+        ("rollouts/spring-1-1-0", True, "p2"),
+    ]
+
+
+def test_case_list_as_json_has_the_shape_of_the_answer(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """`jq '.cases[].vehicle_id'` must keep working."""
+    server.will_answer("ListCases", ListCasesResponse(cases=[a_case()], open_count=1))
+    document = outrider("case", "list", "--output", "json").json
+    assert [case["vehicle_id"] for case in document["cases"]] == ["v-0001"]
+    assert document["open_count"] == "1"
