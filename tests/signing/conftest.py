@@ -1,0 +1,35 @@
+"""Fixtures of the signing tests: one honest pair of repositories, one honest data folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from signing.ceremony import DataFolder, initialise
+from tests.signing.uptane_simulator import NOW, SimulatedPrimary, UptaneSimulator
+
+
+@pytest.fixture
+def uptane() -> UptaneSimulator:
+    """Both repositories, honest until a test says otherwise."""
+    return UptaneSimulator.create()
+
+
+@pytest.fixture
+def primary(uptane: UptaneSimulator, tmp_path: Path) -> SimulatedPrimary:
+    """The vehicle, provisioned with the roots of `uptane`."""
+    return uptane.vehicle(tmp_path / "held")
+
+
+@pytest.fixture(scope="session")
+def _pristine(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
+    return initialise(tmp_path_factory.mktemp("ceremony") / "data", trust_domain="fleet.example", now=NOW)
+
+
+@pytest.fixture
+def data(_pristine: DataFolder, tmp_path: Path) -> DataFolder:
+    """A data folder of its own, right after the ceremony."""
+    shutil.copytree(_pristine.path, tmp_path / "data")
+    return DataFolder(tmp_path / "data")

@@ -1,0 +1,183 @@
+"""The Director's files: deterministic, accepted by python-tuf, bound to one vehicle, and never made from odd input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+from signing.ceremony import DataFolder
+from signing.director import AssignedImage, Assignment, DirectorSigners, DirectorVersions, director_files, next_version
+from signing.errors import KeyFileError, SigningError
+from tests.signing.uptane_simulator import NOW
+
+IMAGE = AssignedImage("acme/gw-1.1.0.img", 130, "ab" * 32, "acme-gw-1", 2, ("PRIMARY-1", "PRIMARY-2"))
+ASSIGNMENT = Assignment("veh-1", (IMAGE,))
+VERSIONS = DirectorVersions(7, NOW, 9, NOW + timedelta(hours=1))
+NAMES = ["7.targets.json", "7.snapshot.json", "timestamp.json"]
+
+
+@pytest.fixture
+def signers(data: DataFolder) -> DirectorSigners:
+    return DirectorSigners.load(data.director_keys)
+
+
+def test_files_verify_under_the_root_of_the_ceremony(data: DataFolder, signers: DirectorSigners):
+    """python-tuf reads them, their signatures hold, and they read back as they were meant."""
+    files = director_files(signers, ASSIGNMENT, VERSIONS)
+    root = Metadata[Root].from_bytes((data.director_metadata / "1.root.json").read_bytes()).signed
+    assert list(files) == NAMES
+    for name, content in files.items():
+        metadata = Metadata.from_bytes(content)
+        root.verify_delegate(metadata.signed.type, metadata.signed_bytes, metadata.signatures)
+        assert metadata.signed.unrecognized_fields == {"vehicleId": "veh-1"}, name
+    targets, snapshot, timestamp = (Metadata.from_bytes(files[name]).signed for name in NAMES)
+    assert isinstance(targets, Targets)
+    assert isinstance(snapshot, Snapshot)
+    assert isinstance(timestamp, Timestamp)
+    assert (targets.version, snapshot.version, timestamp.version) == (7, 7, 9)
+    assert targets.targets[IMAGE.path].custom == {
+        "ecuIdentifiers": {"PRIMARY-1": {"hardwareId": "acme-gw-1"}, "PRIMARY-2": {"hardwareId": "acme-gw-1"}},
+        "shallMatch": {"hardwareIds": ["acme-gw-1"], "releaseCounter": 2},
+    }
+    assert timestamp.snapshot_meta.length == len(files["7.snapshot.json"])
+    assert timestamp.snapshot_meta.hashes == {"sha256": hashlib.sha256(files["7.snapshot.json"]).hexdigest()}
+
+
+def test_expiries_follow_from_the_issue_times(signers: DirectorSigners):
+    """A week for what is assigned, a day for the timestamp: the bound of a freeze."""
+    targets, snapshot, timestamp = (
+        Metadata.from_bytes(content).signed for content in director_files(signers, ASSIGNMENT, VERSIONS).values()
+    )
+    assert targets.expires == snapshot.expires == NOW + timedelta(days=7)
+    assert timestamp.expires == NOW + timedelta(hours=1 + 24)
+
+
+def test_a_renewed_timestamp_leaves_the_other_files_as_they_are(signers: DirectorSigners):
+    """A quiet vehicle is sent one file: the others have to be the very bytes it holds."""
+    first = director_files(signers, ASSIGNMENT, VERSIONS)
+    renewed = director_files(
+        signers, ASSIGNMENT, replace(VERSIONS, timestamp_version=10, timestamp_issued_at=NOW + timedelta(hours=13))
+    )
+    assert {name for name in first if first[name] != renewed[name]} == {"timestamp.json"}
+
+
+def test_equal_input_gives_equal_bytes_in_every_process(data: DataFolder, signers: DirectorSigners):
+    """Nothing but the inputs is stored: another process, with another hash seed, makes the very same files."""
+    script = (
+        "import sys, json, hashlib; from pathlib import Path; from datetime import datetime, timedelta;"
+        "from signing.director import *;"
+        "now = datetime.fromisoformat(sys.argv[2]);"
+        "image = AssignedImage('acme/gw-1.1.0.img', 130, 'ab' * 32, 'acme-gw-1', 2, ('PRIMARY-1', 'PRIMARY-2'));"
+        "files = director_files(DirectorSigners.load(Path(sys.argv[1])), Assignment('veh-1', (image,)),"
+        " DirectorVersions(7, now, 9, now + timedelta(hours=1)));"
+        "print(json.dumps({name: hashlib.sha256(content).hexdigest() for name, content in files.items()}))"
+    )
+    here = {n: hashlib.sha256(c).hexdigest() for n, c in director_files(signers, ASSIGNMENT, VERSIONS).items()}
+    for seed in ("1", "2"):
+        output = subprocess.run(
+            [sys.executable, "-c", script, str(data.director_keys), NOW.isoformat()],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        assert json.loads(output) == here
+
+
+def test_two_vehicles_share_no_file(signers: DirectorSigners):
+    """Probe 4: identical snapshots at equal versions are what a silent freeze is made of."""
+    ours = director_files(signers, Assignment("veh-1", ()), VERSIONS)
+    theirs = director_files(signers, Assignment("veh-2", ()), VERSIONS)
+    assert not set(ours.values()) & set(theirs.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "../x"},
+        {"path": ""},
+        {"length": -1},
+        {"sha256": "AB" * 32},
+        {"sha256": "ab"},
+        {"hardware_id": ""},
+        {"hardware_id": "a b"},
+        {"release_counter": -1},
+        {"release_counter": 2**31},
+        {"ecu_serials": ()},
+        {"ecu_serials": ("A", "A")},
+        {"ecu_serials": ("a/b",)},
+    ],
+    ids=str,
+)
+def test_odd_images_are_not_signed(signers: DirectorSigners, change: dict[str, object]):
+    """A27, A30: refused where it is signed, whatever checks were made before."""
+    with pytest.raises(SigningError):
+        director_files(signers, Assignment("veh-1", (replace(IMAGE, **change),)), VERSIONS)
+
+
+@pytest.mark.parametrize("vehicle_id", ["", "a b", "../x", "x" * 65, "é"])
+def test_odd_vehicle_ids_are_not_signed(signers: DirectorSigners, vehicle_id: str):
+    """What binds the files has to be one plain name."""
+    with pytest.raises(SigningError):
+        director_files(signers, Assignment(vehicle_id, ()), VERSIONS)
+
+
+def test_two_images_for_one_control_unit_are_not_signed(signers: DirectorSigners):
+    """C-targets: vehicles refuse it, so it must not leave here."""
+    other = replace(IMAGE, path="acme/other.img", ecu_serials=("PRIMARY-2",))
+    with pytest.raises(SigningError, match="two images"):
+        director_files(signers, Assignment("veh-1", (IMAGE, other)), VERSIONS)
+    with pytest.raises(SigningError, match="assigned twice"):
+        director_files(signers, Assignment("veh-1", (IMAGE, replace(IMAGE, ecu_serials=("X",)))), VERSIONS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 0},
+        {"timestamp_version": 2**31},
+        {"issued_at": NOW.replace(microsecond=1)},
+        {"issued_at": NOW.replace(tzinfo=None)},
+        {"timestamp_issued_at": NOW.astimezone(timezone(timedelta(hours=1)))},
+    ],
+    ids=str,
+)
+def test_odd_versions_are_not_signed(signers: DirectorSigners, change: dict[str, object]):
+    """Fractions and zones would be lost in the file, and with them that equal input gives equal bytes."""
+    with pytest.raises(SigningError):
+        director_files(signers, ASSIGNMENT, replace(VERSIONS, **change))
+
+
+def test_a_file_that_vehicles_would_refuse_for_its_size_is_not_signed(signers: DirectorSigners):
+    """A13: the cap of the vehicles holds at the source."""
+    serials = tuple(f"ECU-{number:050d}" for number in range(800))
+    with pytest.raises(SigningError, match="above 65536"):
+        director_files(signers, Assignment("veh-1", (replace(IMAGE, ecu_serials=serials),)), VERSIONS)
+
+
+def test_only_deterministic_keys_of_their_own_are_taken(signers: DirectorSigners):
+    """ECDSA would give other bytes every time; a shared key would make one theft two."""
+    with pytest.raises(KeyFileError, match="ed25519"):
+        DirectorSigners(CryptoSigner.generate_ecdsa(), signers.snapshot, signers.timestamp)
+    with pytest.raises(KeyFileError, match="share a key"):
+        DirectorSigners(signers.targets, signers.targets, signers.timestamp)
+
+
+def test_versions_rise_with_the_clock_and_by_one_at_least():
+    """A8: after a restored backup versions jump ahead of whatever was issued in the lost hours."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    minutes = int((at - datetime(2020, 1, 1, tzinfo=UTC)).total_seconds() // 60)
+    assert next_version(0, at) == minutes
+    assert next_version(minutes, at) == minutes + 1
+    assert next_version(minutes + 50, at) == minutes + 51
+    assert next_version(3, datetime(2019, 1, 1, tzinfo=UTC)) == 4
+    with pytest.raises(SigningError):
+        next_version(2**31 - 1, at)

@@ -1,0 +1,449 @@
+"""Attacks on metadata: who controls the network, a stale mirror, the clock, or too few keys gets nothing accepted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from securesystemslib.signer import CryptoSigner, SSlibKey
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+
+from signing.errors import AttackCode, VerificationError
+from tests.signing.uptane_simulator import (
+    GATEWAY_PATH,
+    NOW,
+    Files,
+    RepositorySimulator,
+    SimulatedPrimary,
+    UptaneSimulator,
+)
+
+REPOSITORIES = ("director", "image")
+ROLES = ("timestamp", "snapshot", "targets")
+
+
+def refusal(primary: SimulatedPrimary, files: Files, now=NOW, installed=None) -> AttackCode:
+    """The code of the refusal that is due, and the proof that nothing was taken over."""
+    before = primary.verifier.versions()
+    with pytest.raises(VerificationError) as caught:
+        primary.verify(files, now, installed)
+    assert primary.verifier.versions() == before
+    return caught.value.code
+
+
+def repository(uptane: UptaneSimulator, name: str) -> RepositorySimulator:
+    return uptane.director if name == "director" else uptane.image
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+@pytest.mark.parametrize("role", ROLES)
+def test_a_file_signed_with_an_unknown_key_is_refused(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, name: str, role: str
+):
+    """A1: whoever owns the network swaps one file by one of the same content under a key of theirs."""
+    repo = repository(uptane, name)
+    forged = repo.sign(getattr(repo, role), [CryptoSigner.generate_ed25519()])
+    assert refusal(primary, uptane.files() | {(name, repo.name_of(role)): forged}) is AttackCode.ARBITRARY
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_a_root_signed_by_one_old_key_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str):
+    """A1, A5: one stolen root key of three is below the threshold of two."""
+    repo = repository(uptane, name)
+    repo.rotate_root(lambda root: None, signers=repo.signers["root"][:1])
+    assert refusal(primary, uptane.files()) is AttackCode.ARBITRARY
+
+
+def test_one_role_s_key_does_not_sign_for_another(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A5: the timestamp key, online and most exposed, must not pass for the targets key."""
+    director = uptane.director
+    forged = director.sign(director.targets, director.signers["timestamp"])
+    files = uptane.files() | {("director", director.name_of("targets")): forged}
+    assert refusal(primary, files) is AttackCode.ARBITRARY
+
+
+def test_a_snapshot_does_not_pass_for_targets(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A5: role type confusion with validly signed bytes."""
+    director = uptane.director
+    snapshot = director.current[director.name_of("snapshot")]
+    files = uptane.files() | {("director", director.name_of("targets")): snapshot}
+    assert refusal(primary, files) is AttackCode.ARBITRARY
+
+
+def test_a_signature_listed_twice_counts_once(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A4: one root signature copied into a second entry does not make two of three."""
+    director = uptane.director
+    content = director.rotate_root(lambda root: None, signers=director.signers["root"][:1])
+    text = content.decode()
+    start, end = text.index("[") + 1, text.index("]")
+    doubled = text[:start] + text[start:end] + "," + text[start:end] + text[end:]
+    director.roots[2] = doubled.encode()
+    assert refusal(primary, uptane.files()) in (AttackCode.ARBITRARY, AttackCode.MALFORMED)
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_a_public_key_under_two_ids_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str):
+    """A4: python-tuf counts key ids, so one key under two ids would meet a threshold of two alone."""
+    repo = repository(uptane, name)
+    key = repo.signers["root"][0].public_key
+
+    def add_twin(root: Root) -> None:
+        root.add_key(SSlibKey("f" * 64, key.keytype, key.scheme, key.keyval), "root")
+
+    repo.rotate_root(add_twin)
+    assert refusal(primary, uptane.files()) is AttackCode.DUPLICATE_KEY
+
+
+def test_a_public_key_under_two_ids_is_refused_in_an_intermediate_root(
+    uptane: UptaneSimulator, primary: SimulatedPrimary
+):
+    """A4: a hostile root in the middle of the chain is not excused by a clean one after it."""
+    director = uptane.director
+    key = director.signers["root"][0].public_key
+    twin = SSlibKey("f" * 64, key.keytype, key.scheme, {"public": key.keyval["public"] + "\n"})
+    director.rotate_root(lambda root: root.add_key(twin, "root"))
+    director.rotate_root(lambda root: root.revoke_key(twin.keyid, "root"))
+    assert refusal(primary, uptane.files()) is AttackCode.DUPLICATE_KEY
+
+
+def test_a_key_in_two_roles_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A4, K3: keys are unique across roles, else stealing the timestamp key steals another role."""
+    director = uptane.director
+    director.rotate_root(lambda root: root.add_key(director.signers["timestamp"][0].public_key, "targets"))
+    assert refusal(primary, uptane.files()) is AttackCode.DUPLICATE_KEY
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_an_older_timestamp_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str):
+    """A6: rollback of the timestamp, still unexpired."""
+    repo = repository(uptane, name)
+    old = repo.files()
+    repo.publish()
+    primary.verify(uptane.files())
+    files = uptane.files() | {(name, "timestamp.json"): old[name, "timestamp.json"]}
+    assert refusal(primary, files) is AttackCode.ROLLBACK
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_a_new_timestamp_for_an_older_snapshot_is_refused(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, name: str
+):
+    """A6: with the timestamp key alone, an attacker points to a snapshot that was valid before."""
+    repo = repository(uptane, name)
+    old_meta, old_files = repo.timestamp.snapshot_meta, repo.files()
+    repo.publish()
+    primary.verify(uptane.files())
+    repo.timestamp.version += 1
+    repo.timestamp.snapshot_meta = old_meta
+    repo.current["timestamp.json"] = repo.sign(repo.timestamp, repo.signers["timestamp"])
+    assert refusal(primary, old_files | uptane.files()) is AttackCode.ROLLBACK
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_a_new_snapshot_that_lists_older_targets_is_refused(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, name: str
+):
+    """A6: with timestamp and snapshot keys, an attacker brings back older targets."""
+    repo = repository(uptane, name)
+    old_targets = {key: content for key, content in repo.files().items() if key[1].endswith("targets.json")}
+    version = repo.targets.version
+    repo.publish()
+    primary.verify(uptane.files())
+    repo.targets.version = version
+    repo.publish("snapshot", "timestamp")
+    assert refusal(primary, uptane.files() | old_targets) is AttackCode.ROLLBACK
+
+
+def test_a_snapshot_that_forgets_a_supplier_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A6, pitfall 17: a file once listed must stay listed, or a supplier's role could be rolled back through a gap."""
+    image = uptane.image
+    image.snapshot.meta["supplier.json"] = MetaFile(3)
+    image.publish()
+    primary.verify(uptane.files())
+    del image.snapshot.meta["supplier.json"]
+    image.publish()
+    assert refusal(primary, uptane.files()) is AttackCode.ROLLBACK
+
+
+def test_a_root_that_skips_a_version_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A6: root N+1 has version N+1, else a revocation in between could be hidden."""
+
+    def skip(root: Root) -> None:
+        root.version = 3
+
+    content = uptane.director.rotate_root(skip)
+    files = uptane.files() | {("director", "2.root.json"): content}
+    assert refusal(primary, files) is AttackCode.ROLLBACK
+
+
+def test_a_replayed_timestamp_is_good_until_it_expires(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A9: a freeze is bounded by the timestamp's day, to the second, and named afterwards."""
+    files = uptane.files()
+    last_good = NOW + timedelta(hours=24) - timedelta(seconds=1)
+    assert primary.verify(files, last_good).images
+    assert refusal(primary, files, last_good + timedelta(seconds=1)) is AttackCode.FREEZE
+
+
+def test_a_freeze_is_named_when_nothing_new_arrives_at_all(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A9: held metadata expires like any other; an answer without files does not hide that."""
+    primary.verify(uptane.files())
+    assert primary.verify({}, NOW + timedelta(hours=23)).images
+    assert refusal(primary, {}, NOW + timedelta(days=8)) is AttackCode.FREEZE
+
+
+@pytest.mark.parametrize("role", ["snapshot", "targets"])
+def test_expired_files_under_a_fresh_timestamp_are_a_freeze(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, role: str
+):
+    """A9: renewing the timestamp alone cannot keep an assignment alive beyond its week."""
+    later = NOW + timedelta(days=7)
+    uptane.image.now = later
+    uptane.image.publish()
+    uptane.director.now = later
+    uptane.director.publish(*({"targets", "snapshot", "timestamp"} - {role, "targets"}))
+    assert refusal(primary, uptane.files(), later) is AttackCode.FREEZE
+
+
+def test_an_expired_root_is_a_freeze(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A9: a root that is never renewed ends everything beneath it."""
+    later = NOW + timedelta(days=366)
+    for repo in (uptane.director, uptane.image):
+        repo.now = later
+        repo.publish()
+    assert refusal(primary, uptane.files(), later) is AttackCode.FREEZE
+
+
+def other_vehicle(uptane: UptaneSimulator, vehicle_id: str = "veh-2") -> RepositorySimulator:
+    """The same Director, the same keys, another vehicle, one version ahead."""
+    other = RepositorySimulator("director", vehicle_id)
+    other.root, other.roots, other.signers = uptane.director.root, uptane.director.roots, uptane.director.signers
+    other.targets.targets = dict(uptane.director.targets.targets)
+    for role in ROLES:
+        getattr(other, role).version = uptane.director.timestamp.version
+    other.publish()
+    return other
+
+
+def test_another_vehicle_s_fresh_timestamp_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A10: a timestamp over identical snapshot bytes would freeze a vehicle silently, were it not bound to one."""
+    primary.verify(uptane.files())
+    director = uptane.director
+    stolen = Timestamp(version=director.timestamp.version + 1, snapshot_meta=director.timestamp.snapshot_meta)
+    stolen.expires = NOW + timedelta(days=1)
+    stolen.unrecognized_fields["vehicleId"] = "veh-2"
+    files: Files = {("director", "timestamp.json"): director.sign(stolen, director.signers["timestamp"])}
+    assert refusal(primary, files) is AttackCode.WRONG_VEHICLE
+    director.publish("timestamp")
+    assert primary.verify(uptane.files()).images, "the vehicle's own next timestamp, of the same version, is still good"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_unbound_director_file_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, role: str):
+    """A10, A11: no vehicle id is as good as every vehicle's."""
+    director = uptane.director
+    director.vehicle_id = None
+    del getattr(director, role).unrecognized_fields["vehicleId"]
+    director.publish()
+    assert refusal(primary, uptane.files()) is AttackCode.WRONG_VEHICLE
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["targets", "empty targets"])
+def test_another_vehicle_s_director_files_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, empty: bool):
+    """A11: all of another vehicle's files are validly signed, an empty list among them would cancel an update."""
+    other = other_vehicle(uptane)
+    if empty:
+        other.targets.targets = {}
+        other.publish()
+    assert refusal(primary, uptane.files() | other.files()) is AttackCode.WRONG_VEHICLE
+
+
+def test_a_clock_set_back_is_refused_and_a_small_lag_is_not(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path
+):
+    """A12: the floor of proven time survives a restart; a lag of minutes is taken as the floor itself."""
+    later = NOW + timedelta(hours=3)
+    primary.verify(uptane.files(), later)
+    restarted = uptane.vehicle(tmp_path / "held")
+    assert refusal(restarted, {}, later - timedelta(hours=1)) is AttackCode.CLOCK
+    assert restarted.verify({}, later - timedelta(minutes=4)).images
+
+
+def test_a_clock_set_back_does_not_revive_expired_files(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A12, A9: within the slack time stands still, so a file that expired before the floor stays expired."""
+    floor = NOW + timedelta(hours=12)
+    primary.verify(uptane.files(), floor)
+    uptane.director.now = floor - timedelta(hours=24, minutes=1)
+    uptane.director.publish("timestamp")
+    assert refusal(primary, uptane.files(), floor - timedelta(minutes=3)) is AttackCode.FREEZE
+
+
+def test_a_clock_far_ahead_is_refused_and_leaves_no_trace(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A12, pitfall 25: years ahead everything is expired; once the clock is right again, so is the vehicle."""
+    primary.verify(uptane.files())
+    assert refusal(primary, uptane.files(), NOW + timedelta(days=3650)) is AttackCode.FREEZE
+    assert primary.verify(uptane.files(), NOW + timedelta(minutes=1)).images
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+@pytest.mark.parametrize("role", [*ROLES, "root"])
+def test_a_file_above_its_cap_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str, role: str):
+    """A13: bytes above the cap are not even parsed."""
+    caps = {"director": 64 << 10, "image": {"snapshot": 2 << 20, "targets": 8 << 20}.get(role, 64 << 10)}
+    repo = repository(uptane, name)
+    file = "2.root.json" if role == "root" else repo.name_of(role)
+    files = uptane.files() | {(name, file): b" " * (caps[name] + 1)}
+    assert refusal(primary, files) is AttackCode.ENDLESS_DATA
+
+
+def test_too_many_files_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A13: work is bounded by the number of files as well as by their size."""
+    files = uptane.files() | {("image", f"{number}.root.json"): b"{}" for number in range(2, 200)}
+    assert refusal(primary, files) is AttackCode.ENDLESS_DATA
+
+
+def test_targets_of_another_time_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A16: each file was signed, but never this snapshot with these targets."""
+    image = uptane.image
+    old = image.current[image.name_of("targets")]
+    image.publish()
+    files = uptane.files() | {("image", image.name_of("targets")): old}
+    assert refusal(primary, files) is AttackCode.MIX_AND_MATCH
+
+
+def test_a_snapshot_of_another_time_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A16: the timestamp pins the snapshot by hash."""
+    director = uptane.director
+    old = director.current[director.name_of("snapshot")]
+    director.publish()
+    files = uptane.files() | {("director", director.name_of("snapshot")): old}
+    assert refusal(primary, files) is AttackCode.MIX_AND_MATCH
+
+
+def test_a_missing_file_is_named(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A15: what an attacker holds back is missing, not accepted."""
+    files = uptane.files()
+    del files["director", uptane.director.name_of("snapshot")]
+    assert refusal(primary, files) is AttackCode.MISSING
+
+
+def test_a_vehicle_that_slept_through_rotations_walks_the_chain(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A26: three rotations, expired roots between, new keys at the end: every step is signed by the one before."""
+    director = uptane.director
+    for expires in (NOW + timedelta(days=1), NOW + timedelta(days=2), NOW + timedelta(days=400)):
+        old = director.signers["root"]
+        fresh = [CryptoSigner.generate_ecdsa() for _ in range(3)]
+
+        def replace(root: Root, old=old, fresh=fresh, expires=expires) -> None:
+            for gone, new in zip(old, fresh, strict=True):
+                root.revoke_key(gone.public_key.keyid, "root")
+                root.add_key(new.public_key, "root")
+            root.expires = expires
+
+        director.rotate_root(replace, signers=[*old, *fresh])
+        director.signers["root"] = fresh
+    uptane.image.rotate_root(lambda root: setattr(root, "expires", NOW + timedelta(days=400)))
+    for repo in (director, uptane.image):
+        repo.now = NOW + timedelta(days=100)
+        repo.publish()
+    assert primary.verify(uptane.files(), NOW + timedelta(days=100)).images
+    assert primary.verifier.versions()[0].root == 4
+
+
+def test_a_fast_forward_attack_is_undone_by_new_keys(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A24: stolen online keys publish version 2^31-1; a new root with new keys lets versions start again."""
+    director = uptane.director
+    for role in ROLES:
+        getattr(director, role).version = 2**31 - 2
+    director.publish()
+    primary.verify(uptane.files())
+
+    def replace_online_keys(root: Root) -> None:
+        for role in ROLES:
+            root.revoke_key(director.signers[role][0].public_key.keyid, role)
+            director.signers[role] = [CryptoSigner.generate_ed25519()]
+            root.add_key(director.signers[role][0].public_key, role)
+
+    director.rotate_root(replace_online_keys)
+    for role in ROLES:
+        getattr(director, role).version = 10
+    director.publish()
+    assert primary.verify(uptane.files()).images
+    assert primary.verifier.versions()[0].timestamp == 11
+
+
+def test_new_roots_are_kept_when_a_later_file_is_refused(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path
+):
+    """A26: roots rest on offline keys alone, so a revocation counts even if an attacker holds back the rest."""
+    primary.verify(uptane.files())
+    director = uptane.director
+    revoked = director.signers["timestamp"][0]
+
+    def replace(root: Root) -> None:
+        root.revoke_key(revoked.public_key.keyid, "timestamp")
+        root.add_key(CryptoSigner.generate_ed25519().public_key, "timestamp")
+
+    content = director.rotate_root(replace)
+    with pytest.raises(VerificationError) as caught:
+        primary.verify({("director", "2.root.json"): content})
+    assert caught.value.code is AttackCode.ARBITRARY, "the held timestamp is by a revoked key now"
+    for vehicle in (primary, uptane.vehicle(tmp_path / "held")):
+        assert vehicle.verifier.versions()[0].root == 2
+        with pytest.raises(VerificationError):
+            vehicle.verify({})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text.replace('"version":2', '"version":9,"version":2', 1), id="a name twice"),
+        pytest.param(lambda text: text.replace('"version":2', '"version":2.0', 1), id="a float"),
+        pytest.param(lambda text: text.replace('"version":2', '"version":NaN', 1), id="NaN"),
+        pytest.param(lambda text: text.replace('"version":2', f'"version":{10**30}', 1), id="a huge integer"),
+        pytest.param(lambda text: "[" * 60000, id="deep nesting"),
+        pytest.param(lambda text: text[:-5], id="cut short"),
+        pytest.param(lambda text: "[]", id="not an object"),
+        pytest.param(lambda text: text.replace('"signed"', '"sinned"'), id="no signed part"),
+    ],
+)
+def test_what_parsers_could_read_differently_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, change):
+    """A30: refused before a signature is looked at, whatever python-tuf would make of it."""
+    text = uptane.director.current["timestamp.json"].decode()
+    files = uptane.files() | {("director", "timestamp.json"): change(text).encode()}
+    assert change(text) != text
+    assert refusal(primary, files) is AttackCode.MALFORMED
+
+
+def test_a_timestamp_that_is_signed_but_not_metadata_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A30: JSON in the right envelope with the wrong content is malformed, not a crash."""
+    files = uptane.files() | {
+        ("director", "timestamp.json"): b'{"signatures":[],"signed":{"_type":"timestamp","vehicleId":"veh-1"}}'
+    }
+    assert refusal(primary, files) is AttackCode.MALFORMED
+
+
+def test_a_supplier_signs_within_its_paths_only(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A3: a delegated role is believed for its own paths, by its threshold, and for nothing else."""
+    supplier = [CryptoSigner.generate_ecdsa() for _ in range(2)]
+    keys = {signer.public_key.keyid: signer.public_key for signer in supplier}
+    role = DelegatedRole("supplier", list(keys), 2, False, paths=["acme/brake-*"])
+    image = uptane.image
+    listed = image.targets.targets
+    image.targets = Targets(version=image.targets.version, delegations=Delegations(keys, {"supplier": role}))
+    image.publish_delegated("supplier", supplier, Targets(version=1, targets=dict(listed)))
+    image.publish()
+    assert refusal(primary, uptane.files()) is AttackCode.IMAGE_MISMATCH, "the gateway's path is not the supplier's"
+    image.targets.targets = {GATEWAY_PATH: listed[GATEWAY_PATH]}
+    image.publish()
+    assert primary.verify(uptane.files()).images
+    image.publish_delegated("supplier", supplier[:1], Targets(version=2, targets=dict(listed)))
+    image.publish()
+    assert refusal(primary, uptane.files()) is AttackCode.ARBITRARY, "one of two supplier keys"
+
+
+def test_metadata_is_python_tuf_s_own(uptane: UptaneSimulator):
+    """The simulator's files are read back by python-tuf, so that a refusal above is not about their form."""
+    kinds = {"root": Root, "targets": Targets, "snapshot": Snapshot, "timestamp": Timestamp}
+    for (_, name), content in uptane.files().items():
+        assert isinstance(Metadata.from_bytes(content).signed, kinds[name.split(".")[-2]])
