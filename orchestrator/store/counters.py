@@ -37,11 +37,15 @@ def count_attempts(attempts: Iterable[Attempt]) -> dict[str, int]:
     """The counters that the records of one rollout's attempts amount to."""
     counters: dict[str, int] = {}
     for attempt in attempts:
-        fields = [state_field(attempt)]
-        fields += [aged_field(attempt.cell, index) for index, aged in enumerate(attempt.aged) if aged]
-        fields += [silent_field(attempt.cell, index) for index, silent in enumerate(attempt.silent) if silent]
-        for field in fields:
-            counters[field] = counters.get(field, 0) + 1
+        field = state_field(attempt)
+        counters[field] = counters.get(field, 0) + 1
+        if attempt.exposed:
+            for index, (aged, silent) in enumerate(zip(attempt.aged, attempt.silent, strict=True)):
+                for field, flag in (
+                    (aged_field(attempt.cell, index), aged),
+                    (silent_field(attempt.cell, index), silent),
+                ):
+                    counters[field] = counters.get(field, 0) + flag
     return counters
 
 
@@ -55,11 +59,15 @@ def add(parts: Iterable[Counters]) -> dict[str, int]:
 
 
 def tallies(counters: Counters) -> CellTallies:
-    """Counters as tallies by cell; what is zero is left out, so that equal counts make equal tallies."""
+    """Counters as tallies by cell.
+
+    States that count zero are left out, so that equal counts make equal tallies. A cell has all its age groups from its
+    first exposure on, empty ones included.
+    """
     cells: dict[Cell, dict[str, int]] = {}
     for field, count in counters.items():
         region, hardware, cohort, rest = field.split("|", 3)
-        if count:
+        if count or "|" not in rest:
             cells.setdefault(Cell(region=region, hardware=hardware, cohort=cohort), {})[rest] = count
     return {cell: _tally(counts) for cell, counts in sorted(cells.items())}
 

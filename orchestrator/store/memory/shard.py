@@ -262,6 +262,8 @@ class Shard:
     def _expose(self, attempt: Attempt, now: FleetTime) -> Attempt:
         for index, age_ms in enumerate(attempt.checkpoints_ms):
             self._schedule(f"c{index}|{attempt.attempt_id}", now + age_ms)
+            # Adding nothing makes the counter: a cell with exposures has all its age groups.
+            self._count(attempt.rollout_id, aged_field(attempt.cell, index), 0)
         nothing = (False,) * len(attempt.checkpoints_ms)
         return replace(attempt, aged=nothing, silent=nothing)
 

@@ -145,6 +145,8 @@ local function expose(tag, attempt, now)
     attempt[ATTEMPT.silent][index] = false
     local member = 'c' .. int(index - 1) .. '|' .. attempt[ATTEMPT.attempt_id]
     redis.call('ZADD', tag .. KEY.due, int(now + age), member)
+    -- Adding nothing makes the counter: a cell with exposures has all its age groups.
+    count(tag, attempt, 'a' .. int(index - 1), 0)
   end
 end
 
