@@ -1,0 +1,1 @@
+"""The composition root: ports, children, orders."""

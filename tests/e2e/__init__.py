@@ -1,0 +1,1 @@
+"""Tests with real processes: `outrider serve`, its store, its command line, real signals."""

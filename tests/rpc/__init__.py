@@ -1,0 +1,1 @@
+"""The gRPC edge by itself: interceptor, identities, errors, conversion."""

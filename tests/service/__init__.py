@@ -1,0 +1,1 @@
+"""Use cases and the evaluator on the reference store, in one process."""
