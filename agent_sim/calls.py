@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
@@ -10,7 +11,6 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from outrider.v1 import vehicle_pb2 as pb
-from outrider.v1.vehicle_pb2_grpc import VehicleServiceAsyncStub
 
 from agent_sim.actions import (
     AuthorizeCall,
@@ -28,6 +28,9 @@ from agent_sim.clock import FleetClock
 from agent_sim.messages import Conditions
 from agent_sim.tally import Tally
 from agent_sim.wire import check_in_request, from_duration, from_timestamp, permit_reply, poll_reply
+
+if TYPE_CHECKING:
+    from outrider.v1.vehicle_pb2_grpc import VehicleServiceAsyncStub
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _REFUSED = frozenset(

@@ -16,7 +16,7 @@ _LEARNING = 0.05
 
 def machine_ms() -> float:
     """Machine time in milliseconds since some moment in the past; only differences mean something."""
-    return time.monotonic_ns() / 1e6
+    return time.monotonic_ns() / 1e6  # noqa: TID251 - this is the home
 
 
 class FleetClock:

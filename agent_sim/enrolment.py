@@ -6,16 +6,20 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric import ec
 from outrider.v1.enrollment_pb2 import EnrollRequest
-from outrider.v1.enrollment_pb2_grpc import EnrollmentServiceAsyncStub, EnrollmentServiceStub
+from outrider.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 
 from agent_sim.errors import EnrollmentError, InputFileError
 from agent_sim.vehicle_folder import VehicleFolder
 from signing.pki import certificate_request, new_key
+
+if TYPE_CHECKING:
+    from outrider.v1.enrollment_pb2_grpc import EnrollmentServiceAsyncStub
 
 _AT_ONCE = 16
 _TRIES = 5

@@ -6,8 +6,10 @@ It holds what an agent must never break as plain lists, so that a test can compa
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from agent_sim.ecu import Ecu, WantedImage
 from agent_sim.messages import (
@@ -50,7 +52,7 @@ class FakeOrchestrator:
     received: list[Event] = field(default_factory=list)
     """Every event of every call, repetitions too."""
     permits: list[str] = field(default_factory=list)
-    manifests: list[dict[str, object]] = field(default_factory=list)
+    manifests: list[Any] = field(default_factory=list)
     manifest_sha256: str = ""
 
     def check_in(self, poll: Poll) -> PollReply:
@@ -84,12 +86,16 @@ class FakeOrchestrator:
         return PermitReply(permitted=True, attempt_id=attempt_id, valid_for_ms=900_000)
 
     def submit(self, content: bytes) -> None:
-        """Keep a manifest."""
-        self.manifest_sha256 = sha256(content).hexdigest()
+        """Keep a manifest as `unsigned_manifest` makes it."""
         manifest = json.loads(content)
+        self.accept(content, manifest, manifest["running"])
+
+    def accept(self, content: bytes, manifest: object, running: Mapping[str, str]) -> None:
+        """Keep a manifest that proves `running`, digests by serial."""
+        self.manifest_sha256 = sha256(content).hexdigest()
         self.manifests.append(manifest)
         wanted = {serial: image.sha256 for image in self.images for serial in image.ecu_serials}
-        if wanted and wanted.items() <= manifest["running"].items():
+        if wanted and wanted.items() <= running.items():
             self.attempt_id = ""
 
     @property

@@ -1,0 +1,214 @@
+"""Whole runs of the simulator on real sockets: mutual TLS, real signatures, downloads by range, files on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_sim.errors import EnrollmentError, SimulationError
+from agent_sim.fleet import Fleet, build_fleet
+from agent_sim.images import build_image, image_path, release_counter
+from agent_sim.scenario import Scenario, parse_scenario
+from agent_sim.simulation import RunFiles, RunLimits, Simulation
+from signing.image_repo import NewImage
+from tests.agent_sim.fake_orchestrator import OVER
+from tests.agent_sim.wire_orchestrator import WireOrchestrator, serving
+
+SCALE = 1500.0
+SCENARIO = """
+name = "test"
+seed = 3
+regions = {eu = 0.5, us = 0.5}
+cohorts = {canary = 0.25, general = 0.75}
+fleet = {size = 8, image_bytes = 4096}
+
+[[hardware]]
+name = "gen1"
+share = 0.5
+ecus = ["acme-gw-1", "acme-brake-1"]
+
+[[hardware]]
+name = "gen2"
+share = 0.5
+ecus = ["acme-gw-2", "acme-brake-2"]
+
+[run]
+until = "settled"
+release = "1.1.0"
+duration = "30d"
+"""
+
+
+def a_scenario(*faults: str) -> Scenario:
+    return parse_scenario(SCENARIO + "".join(f"\n[[faults]]\n{fault}\n" for fault in faults))
+
+
+def release_images(fleet: Fleet, folder: Path, version: str) -> list[NewImage]:
+    images = []
+    for hardware_id in fleet.factory:
+        file = folder / f"{hardware_id}-{version}.img"
+        file.write_bytes(build_image(hardware_id, version, 200_000, 1))
+        images.append(NewImage(image_path(hardware_id, version), file, hardware_id, release_counter(version), version))
+    return images
+
+
+class Ground:
+    """A fleet on disk and an orchestrator that offers it 1.1.0."""
+
+    def __init__(self, folder: Path, scenario: Scenario, *, offered: bool = True) -> None:
+        self.folder = folder
+        self.scenario = scenario
+        self.fleet = build_fleet(scenario, folder / "fleet")
+        self.orchestrator = WireOrchestrator(folder / "data", self.fleet.csv.read_text(), scale=SCALE)
+        self.report = folder / "report.json"
+        if offered:
+            images = release_images(self.fleet, folder, "1.1.0")
+            self.orchestrator.offer("1.1.0", images, list(self.orchestrator.vehicles))
+
+    async def run(self, endpoints: Path, *, scale: float | None = SCALE) -> dict[str, Any]:
+        files = RunFiles(
+            endpoints=endpoints,
+            provisioning=self.orchestrator.data.provisioning,
+            fleet=self.fleet.folder,
+            tokens=endpoints.parent / "tokens.jsonl",
+            report=self.report,
+            stop=self.folder / "stop",
+        )
+        simulation = Simulation(self.scenario, files, RunLimits(scale=scale))
+        async with asyncio.timeout(60):
+            await simulation.run(lambda _: None)
+        report: dict[str, Any] = json.loads(self.report.read_bytes())
+        return report
+
+    async def ride(self) -> dict[str, Any]:
+        async with serving(self.orchestrator, self.folder) as endpoints:
+            return await self.run(endpoints)
+
+
+def releases(report: dict[str, Any]) -> Sequence[str]:
+    return [vehicle["release"] for vehicle in report["vehicles"].values()]
+
+
+async def test_fleet_is_updated_over_the_wire(tmp_path: Path) -> None:
+    """The whole path with real parts: enrolment, both repositories, downloads, permits, signed manifests."""
+    ground = Ground(tmp_path, a_scenario())
+    report = await ground.ride()
+    assert report["over"] == "settled"
+    assert releases(report) == ["1.1.0"] * 8
+    for vehicle_id, served in ground.orchestrator.vehicles.items():
+        record = report["vehicles"][vehicle_id]
+        proven = {entry.ecu_serial: entry.sha256 for entry in served.orchestrator.manifests[-1].reports}
+        assert proven == {serial: ecu["sha256"] for serial, ecu in record["ecus"].items()}
+        assert record["permits"] == record["installs"] == served.orchestrator.permits
+        assert record["events_told"] == record["events_acknowledged"] == 5
+    assert report["downloads"]["complete"] == 16
+    assert report["bytes_downloaded"] == 16 * 200_000
+    assert {call["status"] for call in report["calls"]} == {"OK"}
+
+
+async def test_record_and_orchestrator_agree_under_every_fault(tmp_path: Path) -> None:
+    """What the simulator says happened is what the orchestrator saw, whatever went wrong on the way."""
+    ground = Ground(
+        tmp_path,
+        a_scenario(
+            'kind = "silent_brick"\nhardware = ["gen2"]\nregions = ["eu"]',
+            'kind = "link_break"',
+            'kind = "power_loss"\nprobability = 0.5',
+            'kind = "lost_replies"\nprobability = 0.1',
+            'kind = "offline"\nprobability = 0.5\nduration = "2h"',
+        ),
+    )
+    report = await ground.ride()
+    hurt = [v for v in report["vehicles"].values() if v["hardware"] == "gen2" and v["region"] == "eu"]
+    assert hurt
+    assert report["totals"]["bricked"] == len(hurt)
+    assert all(v["bricked"] == (v in hurt) for v in report["vehicles"].values())
+    assert releases(report) == ["1.1.0"] * 8
+    assert report["downloads"]["resumed"] >= 16
+    assert any(value.startswith("bytes=") for value in ground.orchestrator.ranges)
+    for vehicle_id, served in ground.orchestrator.vehicles.items():
+        record = report["vehicles"][vehicle_id]
+        assert set(record["permits"]) <= set(served.orchestrator.permits)
+        assert record["installs"] == [f"to-1.1.0.{vehicle_id}.1"]
+        assert not OVER & set(served.orchestrator.kinds)
+        (events,) = served.orchestrator.applied.values()
+        assert len(events) >= record["events_acknowledged"]
+
+
+async def test_run_goes_on_where_an_earlier_one_was_stopped(tmp_path: Path) -> None:
+    """The fleet folder is all that a vehicle is: a new process finds it, certificates, outbox and slots."""
+    ground = Ground(tmp_path, a_scenario(), offered=False)
+    (tmp_path / "stop").touch()
+    async with serving(ground.orchestrator, tmp_path) as endpoints:
+        first = await ground.run(endpoints)
+        assert first["over"].startswith("stop file")
+        (tmp_path / "stop").unlink()
+        ground.orchestrator.tokens.clear()
+        ground.orchestrator.offer("1.1.0", release_images(ground.fleet, tmp_path, "1.1.0"), list(first["vehicles"]))
+        second = await ground.run(endpoints)
+    assert releases(second) == ["1.1.0"] * 8
+    outboxes = [{name: v["outbox_id"] for name, v in report["vehicles"].items()} for report in (first, second)]
+    assert outboxes[0] == outboxes[1]
+
+
+async def test_outage_of_the_orchestrator_is_survived(tmp_path: Path) -> None:
+    """Calls that find nobody are made again; nothing is lost and nobody installs twice."""
+    ground = Ground(tmp_path, a_scenario())
+    ground.orchestrator.unavailable = 40
+    report = await ground.ride()
+    assert releases(report) == ["1.1.0"] * 8
+    assert all(len(vehicle["installs"]) == 1 for vehicle in report["vehicles"].values())
+    assert sum(call["count"] for call in report["calls"] if call["status"] == "UNAVAILABLE") == 40
+
+
+async def test_scale_is_learned_from_replies(tmp_path: Path) -> None:
+    """Without --scale the simulator drives at the orchestrator's own pace."""
+    ground = Ground(tmp_path, a_scenario())
+    async with serving(ground.orchestrator, tmp_path) as endpoints:
+        report = await ground.run(endpoints, scale=None)
+    assert releases(report) == ["1.1.0"] * 8
+    assert abs(report["fleet_time_ms"] - ground.orchestrator.fleet_ms()) < 60 * 1000 * SCALE
+
+
+async def test_image_that_was_swapped_on_the_mirror_is_rejected(tmp_path: Path) -> None:
+    """The transport is not trusted: other bytes of the same length never reach a slot."""
+    ground = Ground(tmp_path, a_scenario())
+    for path in (ground.orchestrator.data.image_repo / "targets").iterdir():
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    files_scenario = ground.scenario.model_copy(
+        update={"run": ground.scenario.run.model_copy(update={"until": "duration", "duration": 40 * 60_000})}
+    )
+    ground.scenario = files_scenario
+    report = await ground.ride()
+    assert releases(report) == ["1.0.0"] * 8
+    assert report["downloads"]["refused"] == 8
+    assert not any(vehicle["permits"] for vehicle in report["vehicles"].values())
+    for served in ground.orchestrator.vehicles.values():
+        (events,) = served.orchestrator.applied.values()
+        assert [event.failure_code for event in events][-1] == "arbitrary_software"
+
+
+async def test_wrong_token_ends_the_run_with_the_vehicle_named(tmp_path: Path) -> None:
+    """Bad input gets a clear error."""
+    ground = Ground(tmp_path, a_scenario(), offered=False)
+    async with serving(ground.orchestrator, tmp_path) as endpoints:
+        ground.orchestrator.tokens["sim-000003"] = "another"
+        with pytest.raises(EnrollmentError, match=r"sim-000003.*PERMISSION_DENIED"):
+            await ground.run(endpoints)
+
+
+async def test_missing_token_is_named_before_anyone_enrols(tmp_path: Path) -> None:
+    """A fleet that was not imported says so, with the remedy."""
+    ground = Ground(tmp_path, a_scenario(), offered=False)
+    del ground.orchestrator.tokens["sim-000000"]
+    async with serving(ground.orchestrator, tmp_path) as endpoints:
+        with pytest.raises(SimulationError, match=r"1 vehicles have neither.*sim-000000.*outrider fleet tokens"):
+            await ground.run(endpoints)
+    assert ground.orchestrator.calls == []
