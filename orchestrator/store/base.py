@@ -1,6 +1,7 @@
 """What the orchestrator asks of a store: Protocols and the values that cross them.
 
-Two implementations pass one contract suite (tests/contracts): `memory.Store`, the reference model, and `redis.Store`.
+Two implementations pass one contract suite (tests/contracts): `memory.MemoryStore`, the reference model, and
+`redis.RedisStore`.
 Every operation is one atomic
 step on one rollout's keys or on one vehicle's shard, never both; every one is idempotent by id; each may raise
 `StoreUnavailableError`, after which the
@@ -114,7 +115,7 @@ class JournalEntry:
     """One record on its way to the ledger."""
 
     stream: str
-    """Where it stood: `shard/<n>`, `rollout/<id>` or `fleet`."""
+    """Where it stands: `shard/<n>`, `rollout/<id>` or `fleet`; not looked at when it is written."""
     entry_id: str
     """Position in the stream, `<ms>-<n>`; rises. Empty before it is written."""
     kind: str
@@ -207,14 +208,18 @@ class VehicleStore(Protocol):
 
     async def import_vehicles(self, vehicles: Sequence[Vehicle], *, now: FleetTime) -> ImportOutcome:
         """Add or replace inventory; keeps what is known of a vehicle that stands already. Profile counts follow in
-        the same step.
+        the same step. Vehicles of one shard are written in steps of some hundreds, each journalled.
         """
 
     async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord | None:
         """All that is hot about one vehicle; None when it is not in the inventory. Concurrent calls are coalesced."""
 
     async def vehicles(self, *, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
-        """About `page_size` records and the next token; an empty token starts and ends."""
+        """About `page_size` records and the next token; an empty token starts and ends.
+
+        Raises:
+            ValueError: the token is none of this store's.
+        """
 
     async def attempts(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
         """Every attempt of a vehicle, newest first."""
@@ -235,7 +240,11 @@ class VehicleStore(Protocol):
         """
 
     async def resolve(self, attempt_id: AttemptId) -> bool:
-        """True: the shard knows the attempt. False: it never will, a tombstone makes a late `assign` refuse."""
+        """Say whether an attempt holds its slot. True: it lives on the shard, confirm it. False: release the slot.
+
+        False for an attempt that has ended, and for one that was never assigned: then a tombstone makes a late `assign`
+        refuse, by raising the number of the vehicle's try past the lost one.
+        """
 
     async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime) -> Applied | Refusal:
         """Record the permit: PERMITTED, exposed, checkpoints due. Idempotent. Refuses: UNKNOWN_ATTEMPT, ATTEMPT_OVER,
@@ -273,6 +282,9 @@ class VehicleStore(Protocol):
         """Record a verified manifest: digest, counter, installed release, profile counts; tells the attempt its event.
 
         Idempotent by digest. Refuses STALE_EPOCH when the counter is not higher than the held one (replay).
+
+        Raises:
+            KeyError: the vehicle is not in the inventory.
         """
 
     async def direct(self, vehicle_id: VehicleId, director: DirectorState, *, expected_timestamp_version: int) -> bool:

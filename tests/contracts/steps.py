@@ -1,0 +1,165 @@
+"""Steps that many promises begin with, through the store's own operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, VehicleEvent
+from orchestrator.model.decision import Refusal
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
+from orchestrator.model.rollout import Rollout
+from orchestrator.model.vehicle import DirectorState
+from orchestrator.store.base import Applied, Attestation, JournalEntry, Store
+from tests.builders import HOUR_MS, NOW, a_rollout, a_vehicle, an_attempt
+
+SPRING = RolloutId("spring")
+V1 = VehicleId("v-1")
+DIRECTOR = DirectorState(
+    version=7,
+    issued_at=NOW,
+    timestamp_version=9,
+    timestamp_issued_at=NOW,
+    release=ReleaseVersion("1.1.0"),
+)
+
+
+def entry(kind: str = "rollout_changed", **data: str) -> JournalEntry:
+    """A decision's journal entry."""
+    return JournalEntry(stream="", entry_id="", kind=kind, at=NOW, data={"rollout_id": "spring", **data})
+
+
+async def running(store: Store, rollout: Rollout | None = None, *, permit_ceiling: int = 1000) -> Rollout:
+    """A rollout in the store whose evaluator is alive."""
+    created = await store.create_rollout(rollout or a_rollout(), entry("rollout_created"))
+    await store.renew(created.rollout_id, permit_ceiling=permit_ceiling)
+    return created
+
+
+async def assigned(store: Store, attempt: Attempt | None = None) -> Attempt:
+    """An attempt on its vehicle's shard; the vehicle is imported if it is not there."""
+    attempt = attempt or an_attempt()
+    if await store.vehicle(attempt.vehicle_id) is None:
+        cell = attempt.cell
+        vehicle = a_vehicle(attempt.vehicle_id, region=cell.region, hardware=cell.hardware, cohort=cell.cohort)
+        await store.import_vehicles([vehicle], now=NOW)
+    answer = await store.assign(attempt, DIRECTOR)
+    assert isinstance(answer, Applied), answer
+    return attempt
+
+
+async def permitted(store: Store, attempt: Attempt | None = None, *, at: FleetTime = NOW) -> Attempt:
+    """An exposed attempt, PERMITTED at a fleet time."""
+    attempt = await assigned(store, attempt)
+    await tell(store, attempt, AttemptEvent.DOWNLOAD_FINISHED, now=at)
+    answer = await store.permit(attempt.attempt_id, permitted_at=at)
+    assert isinstance(answer, Applied), answer
+    return attempt
+
+
+async def tell(
+    store: Store, attempt: Attempt, *events: AttemptEvent, now: FleetTime = NOW, failure_code: str = ""
+) -> Applied:
+    """The vehicle reports events about the attempt, numbered after what is acknowledged."""
+    record = await store.vehicle(attempt.vehicle_id)
+    assert record is not None
+    first = record.acknowledged_number + 1
+    return await store.apply(
+        attempt.vehicle_id,
+        outbox_id=record.outbox_id or "box",
+        oldest_number=first,
+        events=[
+            VehicleEvent(number=first + index, attempt_id=attempt.attempt_id, event=event, failure_code=failure_code)
+            for index, event in enumerate(events)
+        ],
+        now=now,
+    )
+
+
+def a_manifest(
+    attempt: Attempt | None = None, *, counter: int = 1, event: AttemptEvent | None = None, installed: str = "1.1.0"
+) -> Attestation:
+    """A verified manifest."""
+    return Attestation(
+        sha256=f"{counter:064x}",
+        counter=counter,
+        content=b"manifest \x00\xff %d" % counter,
+        installed=ReleaseVersion(installed),
+        attempt_id=attempt.attempt_id if attempt else None,
+        event=event,
+    )
+
+
+async def state_of(store: Store, attempt: Attempt) -> AttemptState:
+    """Where an attempt stands now."""
+    found = {one.attempt_id: one for one in await store.attempts(attempt.vehicle_id)}
+    return found[attempt.attempt_id].state
+
+
+async def sweep_all(store: Store, now: FleetTime, *, fences: dict[RolloutId, int] | None = None) -> int:
+    """Handle everything that is due on every shard."""
+    handled = 0
+    for shard in range(store.shards):
+        while True:
+            swept = await store.sweep(shard, now=now, fences=fences or {}, batch=3)
+            handled += swept.handled
+            if swept.handled < 3:
+                break
+    return handled
+
+
+async def entries(store: Store, *kinds: str) -> list[JournalEntry]:
+    """Journal entries of all shards, of some kinds or of any."""
+    found: list[JournalEntry] = []
+    for stream in await store.journal_streams():
+        if stream.startswith("shard/"):
+            found += await store.journal(stream, after="", count=10_000)
+    return [one for one in found if not kinds or one.kind in kinds]
+
+
+async def reserve(
+    store: Store,
+    attempt_id: str,
+    *,
+    region: str = "eu",
+    region_max: int = 1000,
+    total_max: int = 1000,
+    epoch: int = 1,
+    rollout_id: RolloutId = SPRING,
+) -> object:
+    """Reserve with wide limits."""
+    return await store.reserve(
+        rollout_id, AttemptId(attempt_id), region=region, region_max=region_max, total_max=total_max, epoch=epoch
+    )
+
+
+async def authorize(
+    store: Store,
+    attempt_id: str,
+    *,
+    epoch: int = 1,
+    starts: int = 1000,
+    valid_ms: int = HOUR_MS,
+    now: FleetTime = NOW,
+    rollout_id: RolloutId = SPRING,
+) -> object:
+    """Authorize with wide limits."""
+    return await store.authorize(
+        rollout_id,
+        AttemptId(attempt_id),
+        attempt_epoch=epoch,
+        starts_per_minute_max=starts,
+        valid_ms=valid_ms,
+        now=now,
+    )
+
+
+def reason(answer: object) -> str:
+    """The reason of a refusal; anything else is a failure of the test."""
+    assert isinstance(answer, Refusal), answer
+    assert answer.message
+    return answer.reason.value
+
+
+def next_epoch(rollout: Rollout, **changes: object) -> Rollout:
+    """The rollout after a transition."""
+    return replace(rollout, epoch=rollout.epoch + 1, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""Stores for tests: the reference model on a clock of its own, and a real embedded server without a TCP port.
+
+Import the fixtures into a conftest: `from tests.store_fixtures import *  # noqa: F403`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from orchestrator.model.ids import RolloutId
+from orchestrator.store.base import DEAD_MAN_LIFE_MS, Store
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.redis import EmbeddedServer, RedisStore
+
+__all__ = ["FakeMachine", "StoreBench", "bench", "embedded_server", "machine", "memory_store", "redis_store"]
+
+
+class FakeMachine:
+    """Machine time that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_795_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def advance(self, milliseconds: int) -> None:
+        self.now_ms += milliseconds
+
+
+@dataclass(frozen=True)
+class StoreBench:
+    """A store under test, and how to make its dead-man run out."""
+
+    name: str
+    store: Store
+    lapse: Callable[[RolloutId], Awaitable[None]]
+    """Lets the last sign of life of a rollout's evaluator expire."""
+
+
+@pytest.fixture
+def machine() -> FakeMachine:
+    return FakeMachine()
+
+
+@pytest.fixture
+def memory_store(machine: FakeMachine) -> MemoryStore:
+    return MemoryStore(4, machine_ms=machine)
+
+
+@pytest.fixture(scope="session")
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """One server a test session; every test gets it empty through `redis_store`."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("embedded") / "store")
+    server.start()
+    yield server
+    server.stop()
+
+
+def empty(socket: Path) -> None:
+    """Forget every key; functions stay."""
+    with redis.Redis(unix_socket_path=str(socket), protocol=3) as client:
+        client.flushall()
+
+
+@pytest.fixture
+async def redis_store(embedded_server: EmbeddedServer) -> AsyncIterator[RedisStore]:
+    empty(embedded_server.socket_path)
+    store = await RedisStore.connect(embedded_server.url, shards=4)
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def bench(request: pytest.FixtureRequest, embedded_server: EmbeddedServer) -> AsyncIterator[StoreBench]:
+    """Both stores, one after the other."""
+    if request.param == "memory":
+        machine = FakeMachine()
+        memory = MemoryStore(4, machine_ms=machine)
+
+        async def lapse_memory(rollout_id: RolloutId) -> None:
+            machine.advance(DEAD_MAN_LIFE_MS)
+
+        yield StoreBench("memory", memory, lapse_memory)
+        return
+    empty(embedded_server.socket_path)
+    store = await RedisStore.connect(embedded_server.url, shards=4)
+    # Its signs of life are over as soon as they are given.
+    lifeless = await RedisStore.connect(embedded_server.url, dead_man_life_ms=0)
+
+    async def lapse_redis(rollout_id: RolloutId) -> None:
+        await lifeless.renew(rollout_id, permit_ceiling=1_000_000)
+
+    yield StoreBench("redis", store, lapse_redis)
+    await store.close()
+    await lifeless.close()
