@@ -7,6 +7,7 @@ Owns identity files, endpoints and the fleet time that rides on every answer. Le
 from __future__ import annotations
 
 import json
+import ssl
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from outrider.v1.release_pb2_grpc import ReleaseServiceStub
 from outrider.v1.rollout_pb2 import ListRolloutsRequest
 from outrider.v1.rollout_pb2_grpc import RolloutServiceStub
 
-from orchestrator.cli.errors import CliError, NotFoundError, UnreachableError
+from orchestrator.cli.errors import BadInputError, CliError, NotFoundError, UnreachableError
 from orchestrator.cli.rpc_errors import details_of, to_error
 
 Request = TypeVar("Request")
@@ -52,6 +53,7 @@ class Identity:
 
         Raises:
             NotFoundError: one of them is not there or cannot be read.
+            BadInputError: they are not what they should be, or do not belong together.
         """
         contents = []
         for name in ("operator.crt", "operator.key", "server-ca.pem"):
@@ -63,7 +65,25 @@ class Identity:
                     remedy="make one with `outrider keys init` or `outrider ca issue-operator NAME`, "
                     "or name another by --as or --identity",
                 ) from exc
+        check_identity(folder)
         return cls(*contents)
+
+
+def check_identity(folder: Path) -> None:
+    """See that the files of an identity are certificates and a key that fit: gRPC would end the process otherwise.
+
+    Raises:
+        BadInputError: they are not.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_cert_chain(folder / "operator.crt", folder / "operator.key", password=lambda: "")
+        context.load_verify_locations(folder / "server-ca.pem")
+    except (ssl.SSLError, ValueError) as exc:
+        raise BadInputError(
+            f"the identity in {folder} cannot be used: its certificates or its key are damaged or do not fit",
+            remedy="have it issued again: `outrider ca issue-operator NAME`",
+        ) from exc
 
 
 def operators_address(data: Path) -> str:

@@ -24,6 +24,8 @@ STREAM_S = 3600.0
 RECONNECTS_MAX = 10
 """Tries in a row without an answer before a watch gives up: about a minute."""
 RECONNECT_WAIT_S_MAX = 8.0
+NEXT_STREAM_WAIT_S = 1.0
+"""Before the next stream when the server ended one: a server that ends each at once is not hammered."""
 
 
 class Until(StrEnum):
@@ -86,6 +88,7 @@ def changes(client: OperatorClient, screen: Screen, name: str, wait: Callable[[f
             ):
                 lost = 0
                 yield rollout
+            wait(NEXT_STREAM_WAIT_S)
         except UnreachableError as error:
             lost += 1
             if lost > RECONNECTS_MAX:

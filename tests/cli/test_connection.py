@@ -78,6 +78,21 @@ def test_a_missing_identity_names_the_file(data: Path, outrider: Outrider) -> No
     assert f"{data}/operators/mallory/operator.crt" in outcome.stderr
 
 
+@pytest.mark.parametrize("name", ["operator.crt", "operator.key", "server-ca.pem"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"-----BEGIN CERTIFICATE-----\n", "another key"])
+def test_a_damaged_identity_is_bad_input(
+    name: str, content: bytes | str, data: Path, authorities: Path, outrider: Outrider
+) -> None:
+    """GRPC aborts the whole process on some of these: they are found before it sees them."""
+    make_operator(authorities, data / "operators" / "eve", "eve")
+    if isinstance(content, str):
+        content = (data / "operators" / "eve" / "operator.key").read_bytes()
+    (data / "operators" / "admin" / name).write_bytes(content)
+    outcome = outrider("rollout", "list")
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith(f"error: the identity in {data}/operators/admin cannot be used")
+
+
 @pytest.mark.parametrize("arguments", [("--as", "../admin"), ("--as", "admin", "--identity", ".")])
 def test_odd_identities_are_bad_input(arguments: tuple[str, ...], data: Path, outrider: Outrider) -> None:
     """A name is not a path, and two identities are one too many."""

@@ -1,0 +1,85 @@
+"""What needs a real terminal: the live page of a watch, the prompt of a start, and ending by a signal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from outrider.v1.rollout_pb2 import ListRolloutsResponse
+
+from tests.cli.answers import a_preview, a_rollout
+from tests.cli.server import OperatorServer
+
+pytestmark = pytest.mark.processes
+
+CODE = "from orchestrator.cli import main; main()"
+
+
+def at_a_terminal(*arguments: str, typed: str = "") -> tuple[int, str]:
+    """Run the command line at a terminal of its own; exit code and all that it showed."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140", "LINES": "50"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    os.write(ours, typed.encode())
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:
+            # Linux ends the reading side so when the last writer is gone.
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(ours)
+    return process.wait(30), shown.decode()
+
+
+def test_watch_redraws_one_page(server: OperatorServer, data: Path) -> None:
+    """On a terminal the page stays in place, in colour, and the last state remains."""
+    server.will_stream("WatchRollout", [a_rollout(), a_rollout("COMPLETED")])
+    exit_code, shown = at_a_terminal("rollout", "watch", "spring-1-1-0", "--data", str(data))
+    assert exit_code == 0
+    assert "▶ running" in shown
+    assert "✓ completed" in shown
+    assert "\x1b[32m" in shown
+    assert "\x1b[1A" in shown
+
+
+@pytest.mark.parametrize(("typed", "started"), [("spring-1-1-0", True), ("yes", False)])
+def test_start_asks_for_the_name(typed: str, started: bool, server: OperatorServer, data: Path) -> None:
+    """Typing the name makes a person read it; anything else starts nothing."""
+    (data / "plan.yaml").write_text("name: spring-1-1-0\nrelease: 1.1.0\n")
+    server.will_answer("PreviewRollout", a_preview())
+    server.will_answer("CreateRollout", a_rollout())
+    exit_code, shown = at_a_terminal(
+        "rollout", "start", str(data / "plan.yaml"), "--data", str(data), typed=f"{typed}\n"
+    )
+    assert "Type spring-1-1-0 to start it" in shown
+    assert exit_code == (0 if started else 2)
+    assert len(server.asked("CreateRollout")) == started
+
+
+def test_renew_every_goes_on_until_a_signal(server: OperatorServer, data: Path, tmp_path: Path) -> None:
+    """A service manager ends the job by SIGTERM, and a failed pass does not end it."""
+    server.will_answer("ListRollouts", ListRolloutsResponse())
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "image-repo", "renew", "--every", "0.1", "--data", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines = [process.stderr.readline() for _ in range(2)]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert all(line.startswith("renewal failed, next try in 0.1 s: there is no Image repository") for line in lines)
+    assert process.returncode == 0
