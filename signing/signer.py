@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = ["SignerClient", "SignerRefusedError", "SignerUnavailableError", "main
 CONNECTIONS_MAX = 64
 REQUEST_TIMEOUT_S = 5.0
 """From a request's first byte to its last; a connection without a request may stay open."""
+PROBE_TIMEOUT_S = 2.0
+"""How long a start waits to learn whether another signer listens."""
 
 
 def serve(socket_path: Path, keys_folder: Path, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -119,12 +122,12 @@ def _error(code: str, exc: Exception) -> bytes:
 
 
 def _listen(path: Path) -> socket.socket:
-    if path.exists():
-        _remove_stale(path)
+    _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o177)  # the socket is born with mode 0600
     try:
         listener.bind(str(path))
+        listener.listen(CONNECTIONS_MAX)
     except OSError as exc:
         listener.close()
         raise SigningError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
@@ -134,14 +137,21 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on; anything else is left alone."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise SigningError(f"{path} exists and is no socket; choose another path")
+    except FileNotFoundError:
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_TIMEOUT_S)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
             return
         except OSError as exc:
-            raise SigningError(f"{path} exists and is no socket of a signer: {exc.strerror}") from exc
+            raise SigningError(f"cannot tell who listens on {path}: {exc}") from exc
     raise SigningError(f"another signer listens on {path}; stop it first")
 
 

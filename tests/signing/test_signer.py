@@ -1,0 +1,270 @@
+"""The signer process: signs assignments and nothing else, for its owner only, and comes back after every death."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from signing.ceremony import DataFolder
+from signing.director import AssignedImage, Assignment, DirectorSigners, DirectorVersions, director_files
+from signing.errors import SignerRefusedError, SignerUnavailableError
+from signing.signer import SignerClient
+from signing.signer_wire import REQUEST_MAX_BYTES, request_value
+from tests.signing.uptane_simulator import NOW
+
+pytestmark = pytest.mark.processes
+
+IMAGE = AssignedImage("acme/gw-1.1.0.img", 130, "ab" * 32, "acme-gw-1", 2, ("PRIMARY-1",))
+ASSIGNMENT = Assignment("veh-1", (IMAGE,))
+VERSIONS = DirectorVersions(7, NOW, 9, NOW + timedelta(hours=1))
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """In a short folder: a unix socket's path has 107 characters at most."""
+    folder = Path(tempfile.mkdtemp(prefix="signer-"))
+    yield folder / "s"
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def signer_process(socket_path: Path, keys: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a signer, wait until it says that it listens, and end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signing.signer", str(socket_path), str(keys)], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        first = json.loads(process.stderr.readline())
+        assert first["event"] == "signer_started", first
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture
+async def client(socket_path: Path) -> AsyncIterator[SignerClient]:
+    client = SignerClient(socket_path)
+    yield client
+    await client.close()
+
+
+async def test_the_process_signs_what_the_function_signs(data: DataFolder, socket_path: Path, client: SignerClient):
+    """Pure in here, pure over there: the very same bytes."""
+    expected = director_files(DirectorSigners.load(data.director_keys), ASSIGNMENT, VERSIONS)
+    with signer_process(socket_path, data.director_keys):
+        assert await client.director_files(ASSIGNMENT, VERSIONS) == expected
+
+
+def test_the_socket_is_for_its_owner_only(data: DataFolder, socket_path: Path):
+    """Whoever may open it can have assignments signed."""
+    with signer_process(socket_path, data.director_keys):
+        assert stat.S_IMODE(socket_path.stat().st_mode) == 0o600
+
+
+async def test_the_process_reads_the_online_keys_only(data: DataFolder, socket_path: Path, client: SignerClient):
+    """The Director's root keys are on tokens elsewhere; a stolen signer must not find them."""
+    for number in (1, 2, 3):
+        (data.director_keys / f"root-{number}.pem").unlink()
+    with signer_process(socket_path, data.director_keys):
+        assert await client.director_files(ASSIGNMENT, VERSIONS)
+
+
+async def test_concurrent_requests_get_their_own_answers(data: DataFolder, socket_path: Path, client: SignerClient):
+    """More requests than connections: each waits for its turn, none gets another vehicle's files."""
+    with signer_process(socket_path, data.director_keys):
+        answers = await asyncio.gather(
+            *(client.director_files(Assignment(f"veh-{number}", ()), VERSIONS) for number in range(100))
+        )
+    for number, files in enumerate(answers):
+        assert {json.loads(content)["signed"]["vehicleId"] for content in files.values()} == {f"veh-{number}"}
+
+
+async def test_a_restarted_signer_is_found_again(data: DataFolder, socket_path: Path, client: SignerClient):
+    """Kill -9 of the signer costs errors while it is away, nothing afterwards."""
+    with signer_process(socket_path, data.director_keys) as process:
+        first = await client.director_files(ASSIGNMENT, VERSIONS)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with pytest.raises(SignerUnavailableError):
+        await client.director_files(ASSIGNMENT, VERSIONS)
+    # The killed signer has left its socket behind; the next one has to clear it.
+    with signer_process(socket_path, data.director_keys):
+        assert await client.director_files(ASSIGNMENT, VERSIONS) == first
+
+
+async def test_an_idle_connection_that_died_costs_nothing(data: DataFolder, socket_path: Path, client: SignerClient):
+    """The signer was replaced between two requests: the client sees only that it works."""
+    with signer_process(socket_path, data.director_keys):
+        await client.director_files(ASSIGNMENT, VERSIONS)
+    with signer_process(socket_path, data.director_keys):
+        assert await client.director_files(ASSIGNMENT, VERSIONS)
+
+
+async def test_a_request_that_is_refused_says_why(data: DataFolder, socket_path: Path, client: SignerClient):
+    """The caller's mistake is an error of its own kind: repeating does not help."""
+    with signer_process(socket_path, data.director_keys):
+        with pytest.raises(SignerRefusedError, match="not a vehicle id"):
+            await client.director_files(Assignment("../x", ()), VERSIONS)
+        huge = replace(IMAGE, ecu_serials=tuple(f"ECU-{number:055d}" for number in range(1500)))
+        with pytest.raises(SignerRefusedError, match="at most"):
+            await client.director_files(Assignment("veh-1", (huge,)), VERSIONS)
+        assert await client.director_files(ASSIGNMENT, VERSIONS), "the connection is still good"
+
+
+def raw(socket_path: Path, data: bytes) -> bytes:
+    """Speak to the signer without the client's manners; everything it answers until it closes or is silent."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(str(socket_path))
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+        return answer
+
+
+def framed(value: object) -> bytes:
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return struct.pack(">I", len(data)) + data
+
+
+def changed(**changes: object) -> dict[str, object]:
+    return request_value(ASSIGNMENT, VERSIONS) | changes
+
+
+VERSION_FIELDS = request_value(ASSIGNMENT, VERSIONS)["versions"]
+
+
+@pytest.mark.parametrize(
+    "request_data",
+    [
+        framed(b""),
+        framed(b"\xff"),
+        framed(b"[" * 60000),
+        framed([]),
+        framed({}),
+        framed({"sign": "anything"}),
+        framed(changed(payload="sign this as well")),
+        framed(changed(assignment=[])),
+        framed(changed(assignment={"vehicle_id": "veh-1"})),
+        framed(changed(assignment={"vehicle_id": 1, "images": []})),
+        framed(changed(assignment={"vehicle_id": "veh-1", "images": [1]})),
+        framed(changed(assignment={"vehicle_id": "veh-1", "images": [{"path": "x"}]})),
+        framed(changed(versions=VERSION_FIELDS | {"version": "7"})),
+        framed(changed(versions=VERSION_FIELDS | {"version": True})),
+        framed(changed(versions=VERSION_FIELDS | {"issued_at": "now"})),
+        framed(changed(versions=VERSION_FIELDS | {"version": 0})),
+        struct.pack(">I", REQUEST_MAX_BYTES + 1),
+        struct.pack(">I", 2**32 - 1) + b"x" * 100,
+    ],
+)
+async def test_anything_but_an_assignment_is_refused(data: DataFolder, socket_path: Path, request_data: bytes):
+    """Whoever reaches the socket can have no bytes of their own signed, and cannot stop the signer."""
+    with signer_process(socket_path, data.director_keys) as process:
+        answer = raw(socket_path, request_data)
+        error = json.loads(answer[4:])["error"]
+        assert error["code"] in ("malformed", "refused")
+        assert set(json.loads(answer[4:])) == {"error"}
+        assert process.stderr is not None
+        assert json.loads(process.stderr.readline())["event"] == "request_refused"
+        client = SignerClient(socket_path)
+        assert await client.director_files(ASSIGNMENT, VERSIONS)
+        await client.close()
+
+
+async def test_half_a_request_does_not_keep_the_signer_busy(data: DataFolder, socket_path: Path, client: SignerClient):
+    """A peer that starts a request and goes silent holds only its own connection."""
+    with signer_process(socket_path, data.director_keys), socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(socket_path))
+        silent.sendall(struct.pack(">I", 1000) + b"{")
+        assert await client.director_files(ASSIGNMENT, VERSIONS)
+
+
+@pytest.mark.parametrize("answer", [b"", framed(b"{}"), framed(b"[]"), framed({"files": 1}), struct.pack(">I", 2**31)])
+async def test_a_stranger_at_the_socket_is_no_signer(socket_path: Path, client: SignerClient, answer: bytes):
+    """Whatever answers there, the caller gets an error it knows, and no files."""
+
+    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_unix_server(stranger, str(socket_path)):
+        with pytest.raises(SignerUnavailableError):
+            await client.director_files(ASSIGNMENT, VERSIONS)
+
+
+async def test_a_silent_signer_is_given_up(socket_path: Path):
+    """A vehicle's poll must not hang on a signer that hangs."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    client = SignerClient(socket_path, timeout_s=0.05)
+    async with await asyncio.start_unix_server(silent, str(socket_path)):
+        with pytest.raises(SignerUnavailableError, match=r"within 0\.05 s"):
+            await client.director_files(ASSIGNMENT, VERSIONS)
+        assert client._idle == [], "its late answer must not be taken for that of a later request"
+
+
+async def test_no_signer_at_all_is_said(socket_path: Path, client: SignerClient):
+    """The path is in the message: the first thing to look at."""
+    with pytest.raises(SignerUnavailableError, match=str(socket_path)):
+        await client.director_files(ASSIGNMENT, VERSIONS)
+
+
+def test_sigterm_ends_it_and_removes_the_socket(data: DataFolder, socket_path: Path):
+    """A supervisor's way to end it."""
+    with signer_process(socket_path, data.director_keys) as process:
+        process.terminate()
+        assert process.wait(10) == 0
+    assert not socket_path.exists()
+
+
+def failure(socket_path: Path, keys: Path) -> dict[str, str]:
+    process = subprocess.run(
+        [sys.executable, "-m", "signing.signer", str(socket_path), str(keys)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert process.returncode == 1
+    return json.loads(process.stderr.splitlines()[-1])
+
+
+def test_a_second_signer_does_not_take_the_socket_away(data: DataFolder, socket_path: Path):
+    """Two supervisors on one folder: the second is told, the first goes on."""
+    with signer_process(socket_path, data.director_keys) as process:
+        assert "another signer" in failure(socket_path, data.director_keys)["cause"]
+        assert process.poll() is None
+        assert socket_path.exists()
+
+
+def test_missing_keys_and_odd_sockets_are_said_in_one_line(data: DataFolder, socket_path: Path, tmp_path: Path):
+    """One JSON line with the remedy; no stack trace."""
+    assert "outrider keys init" in failure(socket_path, tmp_path)["cause"]
+    socket_path.write_text("a file")
+    assert "no socket" in failure(socket_path, data.director_keys)["cause"]
+    assert socket_path.read_text() == "a file"
+    long_path = tmp_path / ("x" * 120)
+    assert str(long_path) in failure(long_path, data.director_keys)["cause"]
