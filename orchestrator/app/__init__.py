@@ -1,5 +1,4 @@
-"""The composition root: builds the parts, starts them, drains them. `serve` is the supervisor."""
+"""The composition root: builds the parts, starts them, drains them. `supervisor.serve` is its front door.
 
-from orchestrator.app.supervisor import serve
-
-__all__ = ["serve"]
+Re-exports nothing: each child is started as a module of this package, and must not load what only the supervisor needs.
+"""

@@ -144,12 +144,15 @@ class Supervisor:
             self._child(f"worker-{number}", "worker", {"PROMETHEUS_MULTIPROC_DIR": str(self._installation.metrics)})
             for number in range(1, self._settings.workers + 1)
         ]
-        await signer.start()
         house.push_async_callback(signer.stop, grace_s=SIGNER_GRACE_S)
         for worker in workers:
             house.push_async_callback(worker.stop, grace_s=self._settings.drain_s + SIGNER_GRACE_S)
-        await asyncio.gather(*(worker.start() for worker in workers))
-        return [signer, *workers]
+        # All at once: starting Python is most of the wait, and a worker calls the signer only when vehicles call it.
+        children = [signer, *workers]
+        for failed in await asyncio.gather(*(child.start() for child in children), return_exceptions=True):
+            if failed is not None:
+                raise failed
+        return children
 
     def _child(self, name: str, entry: str, environment: Mapping[str, str]) -> Child:
         return Child(

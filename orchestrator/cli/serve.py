@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.app import serve as serve_installation
 from orchestrator.app.children import ChildError
 from orchestrator.app.installation import InstallationError
+from orchestrator.app.supervisor import serve as serve_installation
 from orchestrator.cli.errors import CliError, RefusedError
 from orchestrator.cli.local import require_folder, wrong_settings
 from orchestrator.cli.session import Session, local_command
 from orchestrator.settings import SettingsError
 from orchestrator.store.base import StoreError
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 PANEL = "Settings (the command line wins over the environment, which wins over outrider.toml)"
 
