@@ -16,7 +16,7 @@ from orchestrator.cli.words import moment_of, plain
 from signing.ceremony import DataFolder, add_operator
 from signing.errors import KeyFileError, SigningError
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 class Role(StrEnum):

@@ -14,7 +14,7 @@ from orchestrator.cli.screen import table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import attempt_state, count, moment, plain, status
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 PAGE_SIZE = 1000
 

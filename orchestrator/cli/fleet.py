@@ -30,7 +30,7 @@ from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import NONE, count, moment, plain, status, vehicle_state
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 PAGE_SIZE = 1000
 LONG_CALL_S = 120.0

@@ -20,7 +20,7 @@ from orchestrator.clock import MachineClock
 from signing.errors import SigningError
 from signing.image_repo import ImageRepository
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

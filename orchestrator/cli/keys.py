@@ -18,7 +18,7 @@ from orchestrator.settings import FILE_NAME, Settings, default_toml
 from signing import ceremony
 from signing.errors import KeyFileError, SigningError
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 TRUST_DOMAIN = "demo.outrider.invalid"
 

@@ -14,7 +14,7 @@ from orchestrator.cli.session import Session, local_command
 from orchestrator.cli.words import count, plain, status
 from orchestrator.ledger import Ledger, LedgerError
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 T = TypeVar("T")
 FILE_NAME = "ledger.sqlite3"
@@ -44,10 +44,12 @@ def verify(session: Session) -> None:
 def outcomes(session: Session, rollout: Annotated[str, typer.Argument(metavar="ID", help="The rollout's id.")]) -> None:
     """Attempts of a rollout by state, replayed from the record alone."""
     states = ask(session, lambda ledger: ledger.outcomes(rollout))
+    permitted = ask(session, lambda ledger: ledger.permitted(rollout))
     rows = table("state", "attempts")
     for state, number in sorted(states.items()):
         rows.add_row(status(state), plain(count(number)))
-    session.screen.answer({"rollout_id": rollout, "states": dict(states)}, rows)
+    document = {"rollout_id": rollout, "states": dict(states), "permitted": permitted}
+    session.screen.answer(document, rows, f"{count(permitted)} had a permit.")
 
 
 def ask(session: Session, question: Callable[[Ledger], Awaitable[T]]) -> T:

@@ -27,7 +27,7 @@ from orchestrator.cli.words import count, moment, plain
 from signing.errors import KeyFileError, SigningError
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 PAGE_SIZE = 1000
 

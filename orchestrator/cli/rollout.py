@@ -31,7 +31,7 @@ from orchestrator.cli.rollout_watch import OVER, Until, watch
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import of_id, plain, rollout_status
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 PAGE_SIZE = 100
 

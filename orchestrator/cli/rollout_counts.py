@@ -10,9 +10,15 @@ from dataclasses import dataclass
 
 from outrider.v1.rollout_pb2 import CellCounts, Rollout
 
-from orchestrator.model.attempt import LIVE_STATES
+from orchestrator.model.attempt import LIVE_STATES, AttemptState
 
 LIVE = frozenset(state.value for state in LIVE_STATES)
+LIVE_AFTER_PERMIT = (
+    AttemptState.PERMITTED.value,
+    AttemptState.INSTALLING.value,
+    AttemptState.REBOOTING.value,
+    AttemptState.VERIFYING.value,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,15 @@ class Counts:
     """Attempts that ended in any other way: timed out, rejected, withdrawn, or failed before a permit."""
     exposed: int = 0
     """Attempts with a permit."""
+    lost: int = 0
+    """Exposures that ended neither well nor by an explicit failure: nobody heard of them again."""
 
     @property
     def waiting(self) -> int:
-        """Targeted vehicles that were not yet granted an attempt; at least 0, since a retried vehicle has several."""
-        return max(0, self.targeted - self.done - self.active - self.failed - self.ended)
+        """Targeted vehicles with nothing under way that neither have the release nor were hurt by it; those whose
+        attempt ended before a permit wait again. At least 0: attempts are counted here, and a vehicle can have several.
+        """
+        return max(0, self.targeted - self.done - self.active - self.failed - self.lost)
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -50,6 +60,7 @@ class Counts:
             silent=self.silent + other.silent,
             ended=self.ended + other.ended,
             exposed=self.exposed + other.exposed,
+            lost=self.lost + other.lost,
         )
 
 
@@ -65,6 +76,7 @@ def of_cell(cell: CellCounts) -> Counts:
         silent=max((group.silent for group in cell.age_groups), default=0),
         ended=max(0, sum(cell.states.values()) - done - active - cell.failed),
         exposed=cell.exposed,
+        lost=max(0, cell.exposed - done - cell.failed - sum(cell.states.get(state, 0) for state in LIVE_AFTER_PERMIT)),
     )
 
 

@@ -17,7 +17,7 @@ from orchestrator.store.redis import RepairReport, repair
 from orchestrator.store.redis.append_only import check
 from orchestrator.telemetry import configure_logging
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

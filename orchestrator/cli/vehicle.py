@@ -15,7 +15,7 @@ from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import NONE, attempt_state, moment, of_id, plain, status, vehicle_state
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 VehicleArgument = Annotated[str, typer.Argument(metavar="VEHICLE", help="Vehicle id.")]
 
