@@ -24,12 +24,13 @@ def primary(uptane: UptaneSimulator, tmp_path: Path) -> SimulatedPrimary:
 
 
 @pytest.fixture(scope="session")
-def _pristine(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
+    """A data folder for tests that only read it."""
     return initialise(tmp_path_factory.mktemp("ceremony") / "data", trust_domain="fleet.example", now=NOW)
 
 
 @pytest.fixture
-def data(_pristine: DataFolder, tmp_path: Path) -> DataFolder:
+def data(pristine: DataFolder, tmp_path: Path) -> DataFolder:
     """A data folder of its own, right after the ceremony."""
-    shutil.copytree(_pristine.path, tmp_path / "data")
+    shutil.copytree(pristine.path, tmp_path / "data")
     return DataFolder(tmp_path / "data")

@@ -59,6 +59,15 @@ def signer_process(socket_path: Path, keys: Path) -> Iterator[subprocess.Popen[s
         process.stderr.close()
 
 
+@pytest.fixture(scope="module")
+def running(pristine: DataFolder) -> Iterator[Path]:
+    """One signer for the tests that cannot harm it, if they pass."""
+    folder = Path(tempfile.mkdtemp(prefix="signer-"))
+    with signer_process(folder / "s", pristine.director_keys):
+        yield folder / "s"
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
 async def client(socket_path: Path) -> AsyncIterator[SignerClient]:
     client = SignerClient(socket_path)
@@ -177,18 +186,24 @@ VERSION_FIELDS = request_value(ASSIGNMENT, VERSIONS)["versions"]
         struct.pack(">I", 2**32 - 1) + b"x" * 100,
     ],
 )
-async def test_anything_but_an_assignment_is_refused(data: DataFolder, socket_path: Path, request_data: bytes):
+async def test_anything_but_an_assignment_is_refused(running: Path, request_data: bytes):
     """Whoever reaches the socket can have no bytes of their own signed, and cannot stop the signer."""
+    answer = json.loads(raw(running, request_data)[4:])
+    assert set(answer) == {"error"}
+    assert answer["error"]["code"] in ("malformed", "refused")
+    client = SignerClient(running)
+    assert await client.director_files(ASSIGNMENT, VERSIONS)
+    await client.close()
+
+
+def test_refusals_are_logged(data: DataFolder, socket_path: Path):
+    """What somebody tried to have signed is for the record."""
     with signer_process(socket_path, data.director_keys) as process:
-        answer = raw(socket_path, request_data)
-        error = json.loads(answer[4:])["error"]
-        assert error["code"] in ("malformed", "refused")
-        assert set(json.loads(answer[4:])) == {"error"}
+        raw(socket_path, framed({"sign": "anything"}))
         assert process.stderr is not None
-        assert json.loads(process.stderr.readline())["event"] == "request_refused"
-        client = SignerClient(socket_path)
-        assert await client.director_files(ASSIGNMENT, VERSIONS)
-        await client.close()
+        line = json.loads(process.stderr.readline())
+    assert (line["event"], line["process"]) == ("request_refused", "signer")
+    assert "request has the fields" in line["cause"]
 
 
 async def test_half_a_request_does_not_keep_the_signer_busy(data: DataFolder, socket_path: Path, client: SignerClient):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from tuf.ngclient import FetcherInterface, Updater
 
 from signing.errors import HeldMetadataError, SigningError
-from signing.tuf_client import DIRECTOR_CAPS, HeldFiles, RefreshError, refresh, set_fleet_time
+from signing.tuf_client import DIRECTOR_CAPS, HeldFiles, MemoryUpdater, RefreshError, refresh, set_fleet_time
 from tests.signing.uptane_simulator import NOW, UptaneSimulator
 
 
@@ -53,17 +54,32 @@ def test_an_unusable_provisioned_root_is_no_attack(uptane: UptaneSimulator):
         refresh(bootstrap=b"{}", held=HeldFiles(), offered=lambda name: None, caps=DIRECTOR_CAPS, now=NOW)
 
 
-def test_no_scratch_space_is_no_attack(uptane: UptaneSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """A full disk is said as what it is, and a later attempt goes on."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(HeldMetadataError, match="scratch space"):
-        refresh(
-            bootstrap=uptane.director.first_root,
-            held=HeldFiles(),
-            offered=lambda name: None,
-            caps=DIRECTOR_CAPS,
-            now=NOW,
-        )
+def test_nothing_of_python_tuf_reaches_the_disk(uptane: UptaneSimulator, monkeypatch: pytest.MonkeyPatch):
+    """What it accepts is kept only when every check of ours agrees as well; and the disk costs more than the check."""
+
+    def never(*arguments: object, **more: object) -> None:
+        raise AssertionError(f"the disk was touched: {arguments}")
+
+    served = {name: content for (_, name), content in uptane.director.files().items()}
+    for name in ("replace", "symlink", "remove", "mkdir"):
+        monkeypatch.setattr(os, name, never)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", never)
+    trusted = refresh(
+        bootstrap=uptane.director.first_root, held=HeldFiles(), offered=served.get, caps=DIRECTOR_CAPS, now=NOW
+    )
+    assert set(trusted.held.roles) == {"timestamp", "snapshot", "targets"}
+
+
+def test_the_replaced_methods_are_python_tuf_s_own():
+    """A renamed method would leave the original in use, and ours without effect."""
+    replaced = {name for name, value in vars(MemoryUpdater).items() if callable(value) and name.startswith("_")}
+    assert replaced - {"__init__"} == {
+        "_load_local_metadata",
+        "_persist_metadata",
+        "_persist_root",
+        "_update_root_symlink",
+    }
+    assert replaced <= set(vars(Updater))
 
 
 def test_an_endless_chain_of_roots_is_walked_in_bounded_steps(uptane: UptaneSimulator):
@@ -82,6 +98,9 @@ def test_an_endless_chain_of_roots_is_walked_in_bounded_steps(uptane: UptaneSimu
         refresh(bootstrap=director.first_root, held=HeldFiles(), offered=offered, caps=DIRECTOR_CAPS, now=NOW)
     assert sum(name.endswith("root.json") for name in asked) == 64
     assert max(caught.value.roots) == 65
+    held = HeldFiles(roots=caught.value.roots)
+    trusted = refresh(bootstrap=director.first_root, held=held, offered=served.get, caps=DIRECTOR_CAPS, now=NOW)
+    assert trusted.root.version == 71
 
 
 def test_held_files_answer_to_the_names_a_repository_uses(uptane: UptaneSimulator):

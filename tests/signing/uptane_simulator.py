@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
+from signing.errors import AttackCode, VerificationError
 from signing.verify import InstalledImage, PrimaryVerifier, VerifiedBundle
 
 NOW = datetime(2031, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -188,3 +190,16 @@ def target(path: str, content: bytes, custom: Mapping[str, object]) -> TargetFil
 def target_like(entry: TargetFile, custom: Mapping[str, object]) -> TargetFile:
     """The same bytes with another custom section."""
     return TargetFile(entry.length, dict(entry.hashes), entry.path, {"custom": dict(custom)})
+
+
+def refusal(primary: SimulatedPrimary, files: Files, now: datetime = NOW) -> AttackCode:
+    """The code of the refusal that is due, and the proof that nothing was taken over."""
+    before = primary.verifier.versions()
+    with pytest.raises(VerificationError) as caught:
+        primary.verify(files, now)
+    assert primary.verifier.versions() == before
+    return caught.value.code
+
+
+def repository(uptane: UptaneSimulator, name: str) -> RepositorySimulator:
+    return uptane.director if name == "director" else uptane.image
