@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,15 @@ from grpc_status import rpc_status
 from outrider.v1 import enrollment_pb2, enrollment_pb2_grpc, fleet_pb2, vehicle_pb2, vehicle_pb2_grpc
 from securesystemslib.signer import CryptoSigner
 
+from orchestrator.cli.local import certificate_time
 from signing.keys import generate_ecu_key, public_key_base64
 from signing.manifest import EcuReport, sign_manifest, sign_report
-from signing.pki import certificate_request, key_pem, new_key
+from signing.pki import Authority, certificate_request, key_pem, new_key
 from signing.verify import InstalledImage, PrimaryVerifier, VerifiedBundle, VerifiedImage
-from tests.processes import CALL_TIMEOUT_S, PRIMARY_HARDWARE, SECONDARY_HARDWARE, Installation, eventually
+from tests.processes import CALL_TIMEOUT_S, PRIMARY_HARDWARE, SECONDARY_HARDWARE, TRUST_DOMAIN, Installation, eventually
 
 CSV_HEADER = "vehicle_id,model,hardware,region,cohort,tags,ecu_serial,hardware_id,primary,public_key"
 FACTORY = VerifiedImage(
-    path="factory.img", length=7, sha256="00" * 32, hardware_id="", release_counter=0, ecu_serials=()
-)
     path="factory.img", length=7, sha256="00" * 32, hardware_id="", release_counter=0, ecu_serials=()
 )
 """What every control unit runs when it is new."""
@@ -227,6 +226,17 @@ class AVehicle:
     def attest(self) -> vehicle_pb2.SubmitManifestResponse:
         """Hand in a true manifest."""
         return self.submit(self.manifest())
+
+
+def issue(authorities: Path, vehicle: AVehicle, *, trust_domain: str = TRUST_DOMAIN) -> bytes:
+    """A certificate for a vehicle straight from an authority, past enrolment."""
+    return Authority.load(authorities, "vehicle").issue_vehicle(
+        certificate_request(vehicle.tls_key),
+        trust_domain=trust_domain,
+        vehicle_id=vehicle.vehicle_id,
+        now=certificate_time(),
+        life=timedelta(days=1),
+    )
 
 
 def installing(response: vehicle_pb2.CheckInResponse) -> vehicle_pb2.InstallDirective:

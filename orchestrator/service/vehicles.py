@@ -30,7 +30,7 @@ from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
 from orchestrator.store.base import Applied, Attestation, JournalEntry, Permitted, Store
 from orchestrator.telemetry import Metrics
-from signing.errors import VerificationError
+from signing.errors import AttackCode, VerificationError
 from signing.manifest import InventoryEcu, Manifest, verify_manifest
 
 log = structlog.get_logger()
@@ -276,10 +276,10 @@ class VehicleDesk:
         try:
             manifest = await asyncio.to_thread(self._verify, record, content, now)
         except VerificationError as error:
-            await self._refuse_manifest(vehicle_id, error.code.value, str(error), now)
+            await self._refuse_manifest(vehicle_id, error.code, str(error), now)
         answer = await self._store.attest(vehicle_id, self._attestation(record, manifest, content), now=now)
         if isinstance(answer, Refusal):
-            await self._refuse_manifest(vehicle_id, "REPLAY", answer.message, now)
+            await self._refuse_manifest(vehicle_id, AttackCode.REPLAY, answer.message, now)
         self._metrics.manifests.labels(outcome="accepted").inc()
         return manifest.sha256, answer.record
 
@@ -296,20 +296,21 @@ class VehicleDesk:
             now=to_datetime(now),
         )
 
-    async def _refuse_manifest(self, vehicle_id: VehicleId, code: str, message: str, now: FleetTime) -> NoReturn:
+    async def _refuse_manifest(self, vehicle_id: VehicleId, code: AttackCode, message: str, now: FleetTime) -> NoReturn:
         self._metrics.manifests.labels(outcome="refused").inc()
-        self._metrics.refused_requests.labels(reason="signature").inc()
         await self._store.record(
             JournalEntry(
                 stream="fleet",
                 entry_id="",
                 kind="manifest_refused",
                 at=now,
-                data={"vehicle_id": vehicle_id, "code": code, "message": message},
+                data={"vehicle_id": vehicle_id, "code": code.value, "message": message},
             )
         )
         raise InvalidInputError(
-            f"manifest refused: {message}", reason=code, remedy="sign a fresh manifest with every ECU's own key"
+            f"manifest refused: {message}",
+            reason=code.value.upper(),
+            remedy="sign a fresh manifest with every ECU's own key",
         )
 
     def _attestation(self, record: VehicleRecord, manifest: Manifest, content: bytes) -> Attestation:

@@ -1,4 +1,7 @@
-"""One running installation a module: starting one takes seconds."""
+"""One running installation for all tests of the edge: starting one takes seconds of a shared machine.
+
+Each test has vehicles and, where it starts a rollout, a region of its own, so that none can disturb another.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ import pytest
 
 from tests.processes import Installation, an_installation
 
+RELEASE = "1.1.0"
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation that serves, without vehicles and releases."""
+    """An installation that serves; release 1.1.0 is published for the control units of `AVehicle`."""
     with an_installation(tmp_path_factory.mktemp("installation")) as running:
+        running.publish(RELEASE, release_counter=2)
         yield running
