@@ -17,7 +17,16 @@ from orchestrator.store.base import DEAD_MAN_LIFE_MS, Store
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 
-__all__ = ["FakeMachine", "StoreBench", "bench", "embedded_server", "machine", "memory_store", "redis_store"]
+__all__ = [
+    "FakeMachine",
+    "StoreBench",
+    "bench",
+    "embedded_server",
+    "hasty_server",
+    "machine",
+    "memory_store",
+    "redis_store",
+]
 
 
 class FakeMachine:
@@ -57,6 +66,15 @@ def memory_store(machine: FakeMachine) -> MemoryStore:
 def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """One server a test session; every test gets it empty through `redis_store`."""
     server = EmbeddedServer(tmp_path_factory.mktemp("embedded") / "store")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def hasty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A server that syncs once a second, for tests that make thousands of calls one after the other."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("hasty") / "store", settings={"appendfsync": "everysec"})
     server.start()
     yield server
     server.stop()

@@ -18,6 +18,8 @@ register('import', function(keys, args)
         added = added + 1
         hot = {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, ''}
         save(tag, 'hot', vehicle_id, hot)
+        -- What was written behind about somebody who was not in the inventory does not count.
+        redis.call('HDEL', tag .. KEY.seen, vehicle_id)
       end
       redis.call('HSET', tag .. KEY.inventory, vehicle_id, packed)
       count_profile(tag, cmsgpack.unpack(packed), hot[HOT.installed], 1)
