@@ -60,7 +60,9 @@ def preview(
     plan = read_text(file)
     with session.client() as client:
         answer = ask_preview(client, plan, file)
-    session.screen.answer(answer, *preview_view(answer, with_plan=effective))
+    session.screen.answer(
+        answer, *preview_view(answer, with_plan=effective), plain(f"Next: outrider rollout start {file}")
+    )
 
 
 @operator_command(app, "start")
@@ -150,7 +152,11 @@ def watch_(
 ) -> None:
     """Watch a rollout until it is over, or where --until wants it."""
     with session.client() as client:
-        watch(client, session.screen, f"rollouts/{rollout_id}", until=until, wait=time.sleep)
+        try:
+            watch(client, session.screen, f"rollouts/{rollout_id}", until=until, wait=time.sleep)
+        except KeyboardInterrupt:
+            session.screen.note(f"stopped watching; rollout {rollout_id} goes on")
+            raise
 
 
 @operator_command(app, "list")

@@ -95,18 +95,21 @@ def counts_row(counts: Counts) -> list[Text]:
 
 
 def gate_view(gate: GateReport) -> RenderableType:
-    """The gate's last word, with the numbers that decided."""
+    """The gate's last word; when it stopped something, the rule and every number that decided."""
     if not gate.verdict:
         return fields(("gate", "has not judged yet"))
-    pairs: list[tuple[str, RenderableType]] = [
-        ("gate", status(words.verdict_kind(gate.verdict))),
-        ("rule", plain(f"{gate.rule or words.NONE} on {gate.scope or 'all'}")),
-        ("says", plain(gate.message or words.NONE)),
+    verdict = words.verdict_kind(gate.verdict)
+    decided: list[tuple[str, RenderableType]] = [
+        ("rule", plain(f"{gate.rule} on {gate.scope or 'all'}")),
         ("numbers", plain(numbers(gate))),
+    ]
+    return fields(
+        ("gate", status(verdict)),
+        ("says", plain(gate.message or words.NONE)),
+        *([] if verdict == "proceed" else decided),
         ("judged", moment(gate.judge_time)),
         ("permits left", count(gate.permit_allowance)),
-    ]
-    return fields(*pairs)
+    )
 
 
 def numbers(gate: GateReport) -> str:

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.cli import durations, words
 from orchestrator.cli.errors import ExitCode
 from orchestrator.cli.main import GROUPS, load
-from tests.cli.answers import a_rollout
+from tests.cli.answers import a_preview, a_rollout
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, make_authorities, make_operator
 
@@ -142,8 +142,7 @@ def test_every_status_word_has_a_mark_besides_its_colour() -> None:
 def in_a_process(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """The command line as a process, without a terminal."""
     code = "from orchestrator.cli import main; main()"
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("GRPC_VERBOSITY", None)
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -171,11 +170,15 @@ def test_a_process_says_nothing_but_its_answer(server: OperatorServer, data: Pat
 
 
 @pytest.mark.processes
-def test_start_at_a_prompt_without_a_terminal_starts_nothing(server: OperatorServer, data: Path) -> None:
-    """Piping the name into the prompt is not a person confirming it."""
-    (data / "plan.yaml").write_text("release: 1.1.0\n")
+def test_start_without_a_terminal_demands_yes(server: OperatorServer, data: Path) -> None:
+    """A script that forgets --yes must not hang at a prompt; piping the name in is not a person confirming it."""
+    (data / "plan.yaml").write_text("name: spring\nrelease: 1.1.0\n")
+    server.will_answer("PreviewRollout", a_preview())
     outcome = in_a_process("rollout", "start", str(data / "plan.yaml"), "--data", str(data), stdin="spring\n")
-    assert outcome.returncode in (1, 2)
+    assert outcome.returncode == 2
+    assert outcome.stderr.splitlines()[-1] == (
+        "error: starting a rollout needs a person to confirm it -> add --yes if you are sure"
+    )
     assert not server.asked("CreateRollout")
 
 

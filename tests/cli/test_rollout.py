@@ -135,20 +135,6 @@ def test_start_with_yes_creates_the_rollout_once(server: OperatorServer, plan: P
     assert len(request.request_id) == 36
 
 
-def test_start_without_a_terminal_demands_yes(
-    server: OperatorServer, plan: Path, outrider: Outrider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A script that forgets --yes must not hang at a prompt, and must not start anything."""
-    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    server.will_answer("PreviewRollout", a_preview())
-    outcome = outrider("rollout", "start", plan)
-    assert outcome.exit_code == 2
-    assert outcome.stderr.endswith(
-        "error: starting a rollout needs a person to confirm it -> add --yes if you are sure\n"
-    )
-    assert not server.asked("CreateRollout")
-
-
 @pytest.mark.parametrize("verb", ["pause", "resume", "abort"])
 def test_changes_carry_reason_etag_and_request_id(
     verb: str, server: OperatorServer, data: Path, outrider: Outrider

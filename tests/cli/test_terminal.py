@@ -7,10 +7,11 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from outrider.v1.rollout_pb2 import ListRolloutsResponse
+from outrider.v1.rollout_pb2 import ListRolloutsResponse, Rollout, WatchRolloutRequest
 
 from tests.cli.answers import a_preview, a_rollout
 from tests.cli.server import OperatorServer
@@ -66,6 +67,29 @@ def test_start_asks_for_the_name(typed: str, started: bool, server: OperatorServ
     assert "Type spring-1-1-0 to start it" in shown
     assert exit_code == (0 if started else 2)
     assert len(server.asked("CreateRollout")) == started
+
+
+def test_ctrl_c_ends_a_watch_and_says_that_the_rollout_goes_on(server: OperatorServer, data: Path) -> None:
+    """Whoever stops watching must not believe that they stopped the rollout."""
+    released = threading.Event()
+
+    def hang(request: WatchRolloutRequest) -> Rollout:
+        released.wait(30)
+        return a_rollout()
+
+    server.will_stream("WatchRollout", [a_rollout(), hang])
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "rollout", "watch", "spring", "--data", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "running" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    released.set()
+    assert (process.returncode, said) == (130, "stopped watching; rollout spring goes on\n")
 
 
 def test_renew_every_goes_on_until_a_signal(server: OperatorServer, data: Path, tmp_path: Path) -> None:
