@@ -48,7 +48,7 @@ def repair_(
         with session.screen.progress("Checking and repairing the store", None):
             report = repair(folder)
     except StoreError as exc:
-        raise RefusedError(str(exc), remedy="nothing was changed") from exc
+        raise RefusedError(str(exc), remedy="see docs/cli.md, `outrider store repair`") from exc
     show_report(session, report)
 
 
@@ -73,6 +73,7 @@ def show_report(session: Session, report: RepairReport) -> None:
         "files": [
             {
                 "name": file.name,
+                "reason": file.reason,
                 "size_before_bytes": file.size_before_bytes,
                 "size_after_bytes": file.size_after_bytes,
                 "copy": str(file.copy),
@@ -83,10 +84,10 @@ def show_report(session: Session, report: RepairReport) -> None:
     if not report.cut:
         session.screen.answer(document, "Nothing is damaged, nothing was changed.")
         return
-    cut = table("file", "copy of it as it was", "bytes before", "bytes after", numbers=2)
+    cut = table("file", "damage", "copy of it as it was", "bytes before", "bytes after", numbers=2)
     for file in report.cut:
         sizes = (count(file.size_before_bytes), count(file.size_after_bytes))
-        cut.add_row(plain(file.name), plain(str(file.copy)), *sizes)
+        cut.add_row(plain(file.name), plain(file.reason), plain(str(file.copy)), *sizes)
     session.screen.answer(
         document,
         f"Cut {count(report.bytes_cut)} bytes; they may have been acknowledged.",

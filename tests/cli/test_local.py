@@ -6,7 +6,10 @@ import json
 import stat
 from pathlib import Path
 
+import pytest
+
 from orchestrator import settings
+from orchestrator.store.redis import EmbeddedServer
 from signing.pki import identity_of
 from tests.cli.conftest import Outrider
 from tests.cli.server import TRUST_DOMAIN
@@ -80,6 +83,26 @@ def test_store_repair_refuses_what_is_no_store(tmp_path: Path, outrider: Outride
     outcome = outrider("store", "repair", "--data", tmp_path)
     assert outcome.exit_code == 4
     assert outcome.stderr.count("\n") == 1
+
+
+@pytest.mark.processes
+def test_store_repair_cuts_a_torn_tail_and_says_where_the_copy_is(tmp_path: Path, outrider: Outrider) -> None:
+    """What is cut may have been acknowledged: it is said, in one document, and can be looked at afterwards."""
+    store = EmbeddedServer(tmp_path / "store")
+    store.start()
+    store.stop()
+    [newest] = (tmp_path / "store" / "appendonlydir").glob("*.incr.aof")
+    assert outrider("store", "repair", "--check", "--data", tmp_path, "-o", "json").json == {"damage": ""}
+    newest.write_bytes(newest.read_bytes() + b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$500\r\ntorn")
+    whole = newest.stat().st_size
+    checked = outrider("store", "repair", "--check", "--data", tmp_path)
+    assert checked.exit_code == 4
+    assert newest.stat().st_size == whole
+    [cut] = outrider("store", "repair", "--data", tmp_path, "-o", "json").json["files"]
+    assert (cut["size_before_bytes"], cut["size_after_bytes"]) == (whole, newest.stat().st_size)
+    assert newest.stat().st_size < whole
+    assert Path(cut["copy"]).stat().st_size == whole
+    assert "Nothing is damaged" in outrider("store", "repair", "--data", tmp_path).stdout
 
 
 def test_serve_on_a_folder_without_keys_says_how_to_make_them(tmp_path: Path, outrider: Outrider) -> None:
