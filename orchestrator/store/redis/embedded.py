@@ -104,7 +104,8 @@ class EmbeddedServer:
             StoreRefusedError: the folder is in use, its data are damaged, or the server does not start.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._lock.held:
+        first = not self._lock.held
+        if first:
             self._lock.take()
         try:
             if not self._adopt():
@@ -112,7 +113,9 @@ class EmbeddedServer:
             self._write_running()
         except BaseException:
             self._kill_own()
-            self._lock.drop()
+            # Who starts a server again keeps the folder and the address, and may try once more.
+            if first:
+                self._let_go()
             raise
 
     def alive(self) -> bool:
@@ -146,10 +149,7 @@ class EmbeddedServer:
         self._pid = None
         if self._lock.held:
             (self._folder / "store.json").unlink(missing_ok=True)
-        if self._socket is not None:
-            shutil.rmtree(self._socket.parent, ignore_errors=True)
-            self._socket = None
-        self._lock.drop()
+        self._let_go()
 
     def check(self) -> str:
         """What is wrong with the append-only file while no server runs; empty when nothing is."""
@@ -252,9 +252,10 @@ class EmbeddedServer:
             (line for line in lines if "reading the append only file" in line or "Bad file format" in line), ""
         )
         if damage:
+            what = damage.split("# ")[-1].split(". ")[0].rstrip(".")
             raise StoreRefusedError(
-                f"the append-only file in {self._folder} is damaged ({damage.split('# ')[-1].rstrip('.')}): look at "
-                f"what would be lost, then run `outrider store repair --data {self._folder.parent}`"
+                f"the append-only file in {self._folder} is damaged ({what}): run `outrider store repair --data "
+                f"{self._folder.parent}`, which keeps a copy and says what it cuts off"
             )
         last = lines[-1].split("# ")[-1] if lines else "it said nothing"
         raise StoreRefusedError(f"the store's server did not start: {last} (see {self._folder / 'server.log'})")
@@ -291,13 +292,22 @@ class EmbeddedServer:
             except TimeoutError:
                 log.warning("store_killed", pid=pid, after_s=STOP_S)
                 os.kill(pid, signal.SIGKILL)
+                self.wait_dead()
             except OSError:
                 return
 
     def _kill_own(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._process = None
+            self._pid = None
+
+    def _let_go(self) -> None:
+        if self._socket is not None and not self.alive():
+            shutil.rmtree(self._socket.parent, ignore_errors=True)
+        self._socket = None
+        self._lock.drop()
 
 
 def _client(path: Path) -> redis.Redis:

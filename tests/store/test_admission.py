@@ -1,0 +1,185 @@
+"""Servers that would break a promise are refused when the store is opened, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from orchestrator.store.base import StoreRefusedError, StoreUnavailableError
+from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.admission import check_server
+from orchestrator.store.redis.calls import Calls
+from orchestrator.store.redis.library import LIBRARY
+from tests.store_fixtures import empty
+
+
+@pytest.fixture
+async def raw(embedded_server: EmbeddedServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """A plain client of the server, which is empty; whatever it sets is set back."""
+    empty(embedded_server.socket_path)
+    client = redis.asyncio.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3)
+    yield client
+    await client.config_set("appendfsync", "always")
+    await client.config_set("maxmemory-policy", "noeviction")
+    await client.flushall()
+    await client.aclose()
+
+
+async def refusal(server: EmbeddedServer, **arguments: object) -> str:
+    with pytest.raises(StoreRefusedError) as refused:
+        await RedisStore.connect(server.url, **arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("policy", ["everysec", "no"])
+async def test_server_that_syncs_late_is_refused(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis, policy: str
+) -> None:
+    """Durable means on disk before the reply; less is taken only when somebody else is named who guarantees it."""
+    await raw.config_set("appendfsync", policy)
+    said = await refusal(embedded_server)
+    assert said.startswith(f"appendfsync is '{policy}', not 'always': set `appendonly yes`")
+    assert "--store-durability=provider" in said
+    store = await RedisStore.connect(embedded_server.url, durability="provider")
+    await store.close()
+
+
+async def test_server_that_evicts_is_refused(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """A cache may forget; whoever counts exposures may not, whoever runs the server."""
+    await raw.config_set("maxmemory-policy", "allkeys-lru")
+    for durability in ("always", "provider"):
+        said = await refusal(embedded_server, durability=durability)
+        assert said == (
+            "maxmemory-policy is 'allkeys-lru', it would throw state away: set `maxmemory-policy noeviction`"
+        )
+
+
+async def test_database_of_somebody_else_is_refused(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """Keys that are not ours mean that the address is wrong; nothing is written there."""
+    await raw.set("session:1", "x")
+    assert "holds 1 keys that are not Outrider's" in await refusal(embedded_server)
+    assert await raw.keys("*") == [b"session:1"]
+
+
+async def test_data_of_another_schema_are_refused(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """A build that misreads records is worse than one that does not start."""
+    store = await RedisStore.connect(embedded_server.url)
+    await store.close()
+    await raw.hset("{g}:meta", "schema", "2")
+    assert "the store has schema 2, this build reads 1" in await refusal(embedded_server)
+
+
+async def test_number_of_shards_is_fixed_at_creation(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """Another number would look for vehicles where they are not."""
+    store = await RedisStore.connect(embedded_server.url, shards=3)
+    await store.close()
+    assert "has 3 shards, not 16" in await refusal(embedded_server, shards=16)
+    store = await RedisStore.connect(embedded_server.url)
+    assert store.shards == 3
+    await store.close()
+
+
+@pytest.mark.parametrize("shards", [0, 257])
+async def test_impossible_number_of_shards_is_an_error(embedded_server: EmbeddedServer, shards: int) -> None:
+    """One byte chooses a shard."""
+    with pytest.raises(ValueError, match="between 1 and 256"):
+        await RedisStore.connect(embedded_server.url, shards=shards)
+
+
+async def test_sixteen_shards_are_made_unless_said_otherwise(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis
+) -> None:
+    """The default is a constant, not a count of machines."""
+    store = await RedisStore.connect(embedded_server.url)
+    assert store.shards == 16
+    await store.close()
+
+
+async def test_stale_library_is_replaced_at_start(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """Functions of another build of the same version must not serve this one."""
+    await raw.function_load(
+        f"#!lua name={LIBRARY}\nredis.register_function('outrider_v1_old', function() return 1 end)", replace=True
+    )
+    store = await RedisStore.connect(embedded_server.url)
+    assert await store.vehicle("v-1") is None  # type: ignore[arg-type]
+    await store.close()
+
+
+async def test_lost_library_is_said_and_not_retried(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """A call without its function is a refusal with a remedy, not an outage to wait out."""
+    store = await RedisStore.connect(embedded_server.url)
+    await raw.function_delete(LIBRARY)
+    with pytest.raises(StoreRefusedError, match="lost its function library: restart"):
+        await store.vehicle("v-1")  # type: ignore[arg-type]
+    await store.close()
+
+
+async def test_two_openers_at_once_make_one_data_set(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """Supervisor and workers start together."""
+    stores = [await RedisStore.connect(embedded_server.url) for _ in range(3)]
+    assert len({await store.dataset_id() for store in stores}) == 1
+    for store in stores:
+        await store.close()
+
+
+async def test_nobody_there_is_an_outage(tmp_path: Path) -> None:
+    """Not a refusal: it may be started in a moment."""
+    with pytest.raises(StoreUnavailableError, match="cannot reach the store"):
+        await RedisStore.connect(tmp_path / "nobody")
+
+
+async def test_address_of_no_kind_is_an_error() -> None:
+    """A typo in the settings."""
+    with pytest.raises(ValueError, match="must specify one of the following schemes"):
+        await RedisStore.connect("http://localhost")
+
+
+class OldServer(Calls):
+    """Answers INFO as a server of another version does; there is none of that age to start here."""
+
+    def __init__(self, info: str) -> None:
+        self._info = info
+
+    async def command(self, *arguments: object) -> bytes:
+        assert arguments[0] == "INFO"
+        return self._info.encode()
+
+
+@pytest.mark.parametrize("version", ["6.2.14", "2.8", "0"])
+async def test_server_without_functions_is_refused(version: str) -> None:
+    """Functions came with 7.0."""
+    server = OldServer(f"redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n")
+    with pytest.raises(StoreRefusedError, match=rf"runs version {version}, .*use Redis >= 7.0 or Valkey"):
+        await check_server(server, durability="provider")
+
+
+async def test_server_that_hides_its_settings_is_refused_unless_provided() -> None:
+    """Managed services forbid CONFIG; then somebody has to say aloud who guarantees durability."""
+
+    class Hiding(OldServer):
+        async def command(self, *arguments: object) -> bytes:
+            if arguments[0] == "CONFIG":
+                raise StoreRefusedError("unknown command 'CONFIG'")
+            return await super().command(*arguments)
+
+    server = Hiding("redis_version:7.2.4\r\nmaxmemory_policy:noeviction\r\n")
+    await check_server(server, durability="provider")
+    with pytest.raises(StoreRefusedError, match="does not say whether it syncs to disk"):
+        await check_server(server, durability="always")
+
+
+@pytest.fixture
+def memory_only_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path / "store", settings={"appendonly": "no"})
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_server_without_append_only_file_is_refused(memory_only_server: EmbeddedServer) -> None:
+    """What is only in memory is gone with the process."""
+    assert (await refusal(memory_only_server)).startswith("appendonly is 'no', not 'yes'")
