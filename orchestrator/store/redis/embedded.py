@@ -315,17 +315,26 @@ def _client(path: Path) -> redis.Redis:
 
 
 def _info(path: Path) -> dict[str, str] | None:
-    """What a server says of itself; None when none listens there."""
+    """What a server says of itself; None when none answers there."""
     client = _client(path)
     try:
         info = {str(name): str(value) for name, value in client.info("server").items()}
-        folder = str(client.config_get("dir")["dir"])
-        dataset_id = client.hget(key(FLEET_TAG, "meta"), "dataset_id")
+        info["folder"] = str(client.config_get("dir")["dir"])
+        info["dataset_id"] = _dataset_id(client)
     except redis.exceptions.RedisError:
         return None
     finally:
         client.close()
-    return info | {"folder": folder, "dataset_id": dataset_id.decode() if isinstance(dataset_id, bytes) else ""}
+    return info
+
+
+def _dataset_id(client: redis.Redis) -> str:
+    try:
+        found = client.hget(key(FLEET_TAG, "meta"), "dataset_id")
+    except redis.exceptions.ResponseError:
+        # It does not serve data yet, as a cluster node without slots.
+        return ""
+    return found.decode() if isinstance(found, bytes) else ""
 
 
 def _await_loaded(path: Path) -> bool:

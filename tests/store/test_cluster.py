@@ -1,0 +1,87 @@
+"""The same functions on a server in cluster mode: no call may leave its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from orchestrator.model.attempt import AttemptEvent
+from orchestrator.store.base import Applied, Permitted, Reserved
+from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.keys import ALL_KEYS, rollout_tag, shard_tag
+from tests.builders import DAY_MS, NOW, after
+from tests.contracts.steps import (
+    SPRING,
+    a_manifest,
+    assigned,
+    authorize,
+    entry,
+    reserve,
+    running,
+    sweep_all,
+    tell,
+)
+
+pytestmark = pytest.mark.processes
+
+SLOTS = 16384
+
+
+@pytest.fixture
+def cluster_of_one(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """One node in cluster mode that owns every slot: it refuses commands across slots as any cluster does."""
+    server = EmbeddedServer(tmp_path / "store", settings={"cluster-enabled": "yes"})
+    server.start()
+    with redis.Redis(unix_socket_path=str(server.socket_path), protocol=3) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+            continue
+    yield server
+    server.stop()
+
+
+async def test_whole_way_of_an_attempt_stays_within_slots(cluster_of_one: EmbeddedServer) -> None:
+    """Growing into a cluster must need no redesign: every operation works there as it is."""
+    store = await RedisStore.connect(cluster_of_one.url)
+    await store.clock(origin=NOW, scale=1.0)
+    await running(store)
+    assert await reserve(store, "spring.v-1.1") == Reserved()
+    attempt = await assigned(store)
+    await store.confirm(SPRING, reservations=[attempt.attempt_id], permits=[])
+    await tell(store, attempt, AttemptEvent.DOWNLOAD_FINISHED)
+    assert await authorize(store, attempt.attempt_id) == Permitted(NOW)
+    assert isinstance(await store.permit(attempt.attempt_id, permitted_at=NOW), Applied)
+    await tell(store, attempt, AttemptEvent.REBOOT_STARTED)
+    assert await sweep_all(store, after(DAY_MS)) == 2
+    await store.attest(attempt.vehicle_id, a_manifest(attempt, event=AttemptEvent.ATTESTED_RELEASE), now=after(DAY_MS))
+    await store.release(SPRING, [attempt.attempt_id])
+    await store.put_token(attempt.vehicle_id, token_sha256="t", life_ms=1000)
+    await store.take_token(attempt.vehicle_id, token_sha256="t", request_sha256="r")
+    await store.touch({attempt.vehicle_id: NOW})
+    await store.revoke(attempt.vehicle_id, entry())
+    assert await store.tallies([SPRING]) == await store.recount([SPRING])
+    assert len((await store.vehicles(page_token="", page_size=10))[0]) == 1
+    assert len(await store.cases(rollout_id=None, settled=True)) == 1
+    for stream in await store.journal_streams():
+        await store.trim_journal(stream, upto=await store.journal_mark(stream) or "0-0")
+    await store.close()
+
+
+async def test_every_key_of_a_tag_has_the_slot_of_its_tag(cluster_of_one: EmbeddedServer) -> None:
+    """Functions derive keys from the tag they are given; the cluster routes by that one key."""
+    with redis.Redis(unix_socket_path=str(cluster_of_one.socket_path), protocol=3) as client:
+        for tag in (shard_tag(15), rollout_tag(SPRING), "{g}"):
+            slots = {client.execute_command("CLUSTER", "KEYSLOT", f"{tag}{suffix}x") for suffix in ALL_KEYS.values()}
+            assert slots == {client.execute_command("CLUSTER", "KEYSLOT", tag)}
+
+
+async def test_cluster_mode_really_refuses_other_slots(cluster_of_one: EmbeddedServer) -> None:
+    """Otherwise the test above would prove nothing."""
+    with (
+        redis.Redis(unix_socket_path=str(cluster_of_one.socket_path), protocol=3) as client,
+        pytest.raises(redis.exceptions.ResponseError, match=r"(?i)slot"),
+    ):
+        client.mget("{s:00}:a", "{s:01}:a")
