@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -164,6 +165,14 @@ def test_a_publication_that_is_cut_short_is_invisible_and_can_be_repeated(
     assert repository.verified_target(image.path, NOW) == info
     unseen = cut != "targets.json"
     assert repository.versions().targets == before.targets + 1 + unseen, "a version that was on disk is not used again"
+
+
+def test_two_publications_at_once_both_arrive(data: DataFolder, repository: ImageRepository, tmp_path: Path):
+    """Two pipelines on one folder: each waits for the other, neither loses the other's images."""
+    images = [an_image(tmp_path, f"acme/{number}.img", b"%d" % number) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda image: ImageRepository(data.image_repo).publish([image], data.image_keys, NOW), images))
+    assert all(repository.verified_target(image.path, NOW) for image in images)
 
 
 def test_publishing_needs_three_keys_and_no_root_key(data: DataFolder, repository: ImageRepository, tmp_path: Path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from signing.errors import AttackCode
@@ -176,6 +177,19 @@ def test_another_vehicle_s_director_files_are_refused(uptane: UptaneSimulator, p
     assert refusal(primary, uptane.files() | other.files()) is AttackCode.WRONG_VEHICLE
 
 
+def test_another_vehicle_s_timestamp_is_named_before_anything_else(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A10, F13: it would fail as a missing snapshot too, but the report to the Director shall name the attack."""
+    files = {("director", "timestamp.json"): other_vehicle(uptane).current["timestamp.json"]}
+    assert refusal(primary, files) is AttackCode.WRONG_VEHICLE
+
+
+def test_held_files_of_another_vehicle_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path):
+    """A11: a control unit that was moved with its storage does not act on its former vehicle's files."""
+    primary.verify(uptane.files())
+    moved = uptane.vehicle(tmp_path / "held", vehicle_id="veh-9")
+    assert refusal(moved, {}) is AttackCode.WRONG_VEHICLE
+
+
 def test_a_clock_set_back_is_refused_and_a_small_lag_is_not(
     uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path
 ):
@@ -291,6 +305,24 @@ def test_a_supplier_signs_within_its_paths_only(uptane: UptaneSimulator, primary
     image.publish_delegated("supplier", supplier[:1], Targets(version=2, targets=dict(listed)))
     image.publish()
     assert refusal(primary, uptane.files()) is AttackCode.ARBITRARY, "one of two supplier keys"
+
+
+def test_a_supplier_s_key_under_two_ids_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A4, A3: one supplier key listed twice would meet the supplier's threshold of two alone."""
+    signer = CryptoSigner.generate_ecdsa()
+    key = signer.public_key
+    twin = SSlibKey("f" * 64, key.keytype, key.scheme, key.keyval)
+    role = DelegatedRole("supplier", [key.keyid, twin.keyid], 2, False, paths=["acme/*"])
+    image = uptane.image
+    delegations = Delegations({key.keyid: key, twin.keyid: twin}, {"supplier": role})
+    listed = image.targets.targets
+    image.targets = Targets(version=image.targets.version, delegations=delegations)
+    image.publish_delegated("supplier", [signer], Targets(version=1, targets=dict(listed)))
+    content = json.loads(image.current["1.supplier.json"])
+    content["signatures"].append(content["signatures"][0] | {"keyid": twin.keyid})
+    image.current["1.supplier.json"] = json.dumps(content).encode()
+    image.publish()
+    assert refusal(primary, uptane.files()) is AttackCode.DUPLICATE_KEY
 
 
 def test_metadata_is_python_tuf_s_own(uptane: UptaneSimulator):

@@ -175,6 +175,7 @@ def uri(text: str) -> x509.UniformResourceIdentifier:
         ([uri("spiffe://other.example/vehicle/a")], ()),
         ([uri("spiffe://fleet.example.evil/vehicle/a")], ()),
         ([uri("https://fleet.example/vehicle/a")], ()),
+        ([uri("vehicle/a")], ()),
         ([uri("spiffe://fleet.example/vehicle/")], ()),
         ([uri("spiffe://fleet.example/vehicle/a/b")], ()),
         ([uri("spiffe://fleet.example/vehicle/a?x")], ()),

@@ -228,6 +228,24 @@ async def test_a_stranger_at_the_socket_is_no_signer(socket_path: Path, client: 
             await client.director_files(ASSIGNMENT, VERSIONS)
 
 
+async def test_connections_are_used_again(socket_path: Path, client: SignerClient):
+    """A handshake of its own for every vehicle's poll would double the work."""
+    connections = 0
+
+    async def signer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while header := await reader.read(4):
+            await reader.readexactly(struct.unpack(">I", header)[0])
+            writer.write(framed({"files": {}}))
+
+    async with await asyncio.start_unix_server(signer, str(socket_path)):
+        for _ in range(5):
+            assert await client.director_files(ASSIGNMENT, VERSIONS) == {}
+        assert connections == 1
+        await client.close()
+
+
 async def test_a_silent_signer_is_given_up(socket_path: Path):
     """A vehicle's poll must not hang on a signer that hangs."""
 

@@ -142,6 +142,16 @@ def test_the_same_again_costs_no_refresh(
     assert calls == 3
 
 
+def test_the_cheap_path_finds_what_was_not_asked_for_before(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A second image is assigned while the repository stays as it is: it is looked up, not taken for unreleased."""
+    uptane.assign({GATEWAY_PATH: {"PRIMARY-1": "acme-gw-1"}})
+    uptane.director.publish()
+    assert len(primary.verify(uptane.files()).images) == 1
+    uptane.assign({GATEWAY_PATH: {"PRIMARY-1": "acme-gw-1"}, BRAKE_PATH: {"BRAKE-1": "acme-brake-1"}})
+    uptane.director.publish()
+    assert len(primary.verify(uptane.director.files()).images) == 2
+
+
 def test_the_cheap_path_still_looks_at_what_is_installed(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """Release counters are compared every time: the vehicle may have changed since, the files may not."""
     primary.verify(uptane.files())
