@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.status import Status
 
 from agent_sim.clock import machine_ms
+from agent_sim.demo import run_demo
+from agent_sim.demo.screen import Screen
 from agent_sim.errors import SimulationError
 from agent_sim.fleet import build_fleet
 from agent_sim.scenario import load_scenario, parse_duration
@@ -29,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+DEMO_SCENARIO = Path(__file__).parent.parent / "examples" / "scenarios" / "demo.toml"
 _PLAIN_LINE_EVERY_MS = 10_000
 
 
@@ -133,6 +137,32 @@ def run_command(
         typer.echo(json.dumps({"over": over, "report": str(report)}))
     else:
         typer.echo(f"Over ({over}). The record of every vehicle is in {report}.")
+
+
+@app.command("demo")
+def demo_command(
+    folder: Annotated[Path, typer.Option("--folder", help="Where it works; made anew.")] = Path("demo-data"),
+    scenario: Annotated[Path, typer.Option("--scenario", help="Another fleet.")] = DEMO_SCENARIO,
+    scale: Annotated[float, typer.Option("--scale", min=1, max=600, help="Fleet seconds in a second.")] = 200.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, until Ctrl-C.")] = False,
+) -> None:
+    """Show everything: a good release reaches 200 vehicles, a bad one is stopped, all records are compared."""
+    screen = Screen(Console(highlight=False))
+    try:
+        agreed = asyncio.run(_demo(run_demo(folder.resolve(), scenario, scale=scale, keep=keep, screen=screen)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(0 if keep else 130) from None
+    if not agreed:
+        raise typer.Exit(1)
+
+
+async def _demo(story: Coroutine[Any, Any, bool]) -> bool:
+    """Tell the story; a signal ends it in good order, with every process that it started."""
+    task = asyncio.ensure_future(story)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    return await task
 
 
 async def _run(simulation: Simulation, line: ProgressLine) -> str:

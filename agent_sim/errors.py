@@ -25,3 +25,7 @@ class EnrollmentError(SimulationError):
 
 class StateError(SimulationError):
     """What a vehicle persisted cannot be read back."""
+
+
+class DemoError(SimulationError):
+    """A step of the demonstration failed."""

@@ -32,6 +32,9 @@ _SET_MARK = (
 _STATE_ENTRIES = """SELECT attempt_id, entry_id, kind, coalesce(json_extract(data, '$.to'), '') FROM entries
 WHERE rollout_id = ? AND kind IN ('attempt_granted', 'attempt_changed', 'attempt_corrected') ORDER BY seq"""
 
+_PERMITTED = """SELECT count(DISTINCT attempt_id) FROM entries
+WHERE rollout_id = ? AND kind = 'attempt_changed' AND json_extract(data, '$.to') = 'permitted'"""
+
 
 class Ledger:
     """One ledger file. Blocking work happens on two threads of its own: one writes, one tells and verifies.
@@ -108,6 +111,10 @@ class Ledger:
     async def outcomes(self, rollout_id: str) -> Mapping[str, int]:
         """How many attempts of a rollout are in each state, replayed from what was recorded."""
         return Counter((await self.attempt_states(rollout_id)).values())
+
+    async def permitted(self, rollout_id: str) -> int:
+        """How many attempts of a rollout ever had a permit, by what was recorded."""
+        return await self._read(lambda: int(self._reading.execute(_PERMITTED, (rollout_id,)).fetchone()[0]))
 
     async def close(self) -> None:
         """Finish what is being written and let go of the file."""
