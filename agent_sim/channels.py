@@ -19,12 +19,9 @@ from outrider.v1.vehicle_pb2_grpc import VehicleServiceStub
 if TYPE_CHECKING:
     from outrider.v1.vehicle_pb2_grpc import VehicleServiceAsyncStub
 
-# Each vehicle is a TLS client of its own; a lost server is tried again soon, by a machine that may run fast.
 _OPTIONS = (
+    # Each vehicle is a TLS client of its own: connections are never shared between channels.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", 16 << 20),
 )
 
