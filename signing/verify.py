@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -97,7 +98,7 @@ class PrimaryVerifier:
         self._held = load_held(folder)
         self._saved_floor = self._held.time_floor
         self._trusted: dict[str, TrustedFiles] = {}
-        self._provisioned = {name: _provisioned_root(root).version for name, root in self._bootstrap.items()}
+        self._provisioned = {name: _provisioned_version(root) for name, root in self._bootstrap.items()}
 
     def versions(self) -> tuple[MetadataVersions, MetadataVersions]:
         """The versions held: Director, Image. The root is at least the provisioned one."""
@@ -193,9 +194,9 @@ class PrimaryVerifier:
         return (repository, next_root) in files or (timestamp is not None and timestamp != held.named("timestamp.json"))
 
     def _check_roots(self, roots: Mapping[int, bytes]) -> None:
-        checked = {**self._held.director.roots, **self._held.image.roots}
-        for version, content in roots.items():
-            if checked.get(version) != content:
+        checked = {*self._held.director.roots.values(), *self._held.image.roots.values(), *self._bootstrap.values()}
+        for content in roots.values():
+            if content not in checked:
                 check_root_keys(Metadata[Root].from_bytes(content).signed)
 
     def _versions(self, repository: Repository) -> MetadataVersions:
@@ -227,13 +228,15 @@ class PrimaryVerifier:
         self._held = held
 
 
-def _provisioned_root(content: bytes) -> Root:
+@lru_cache(maxsize=16)
+def _provisioned_version(content: bytes) -> int:
+    """The version of a provisioned root whose keys are in order; a fleet in one process shares its roots."""
     try:
         root = Metadata[Root].from_bytes(content).signed
     except RepositoryError as exc:
         raise VerificationError(AttackCode.MALFORMED, f"the provisioned root is not root metadata: {exc}") from exc
     check_root_keys(root)
-    return root
+    return root.version
 
 
 def check_image(image: VerifiedImage, content: bytes) -> None:
