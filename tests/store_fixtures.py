@@ -108,12 +108,12 @@ async def bench(request: pytest.FixtureRequest, embedded_server: EmbeddedServer)
         return
     empty(embedded_server.socket_path)
     store = await RedisStore.connect(embedded_server.url, shards=4)
-    # Its signs of life are over as soon as they are given.
-    lifeless = await RedisStore.connect(embedded_server.url, dead_man_life_ms=0)
 
     async def lapse_redis(rollout_id: RolloutId) -> None:
+        # Signs of life given through this one are over as soon as they are given.
+        lifeless = await RedisStore.connect(embedded_server.url, dead_man_life_ms=0)
         await lifeless.renew(rollout_id, permit_ceiling=1_000_000)
+        await lifeless.close()
 
     yield StoreBench("redis", store, lapse_redis)
     await store.close()
-    await lifeless.close()

@@ -132,6 +132,17 @@ async def test_nobody_there_is_an_outage(tmp_path: Path) -> None:
         await RedisStore.connect(tmp_path / "nobody")
 
 
+async def test_wrong_credentials_are_a_refusal(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """Waiting does not help; the remedy is in the settings."""
+    await raw.acl_setuser("outrider-test", enabled=True, passwords=["+right"], commands=["+@all"], keys=["*"])
+    address = f"unix://outrider-test:{{}}@{embedded_server.socket_path}"
+    with pytest.raises(StoreRefusedError, match="refuses our credentials, check its URL"):
+        await RedisStore.connect(address.format("wrong"))
+    store = await RedisStore.connect(address.format("right"))
+    await store.close()
+    await raw.acl_deluser("outrider-test")
+
+
 async def test_address_of_no_kind_is_an_error() -> None:
     """A typo in the settings."""
     with pytest.raises(ValueError, match="must specify one of the following schemes"):

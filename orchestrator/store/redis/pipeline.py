@@ -11,8 +11,11 @@ import asyncio
 from collections import deque
 from typing import Any
 
+import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
     ClusterDownError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -24,8 +27,9 @@ from redis.exceptions import (
 from orchestrator.store.base import StoreError, StoreRefusedError, StoreUnavailableError
 
 Argument = str | bytes | int | float
-_Call = tuple[list[bytes], asyncio.Future[Any]]
+_Call = tuple[bytes, asyncio.Future[Any]]
 
+_REFUSED_LOGIN = (AuthenticationError, AuthorizationError, ResponseError)
 _PASSING = (ReadOnlyError, OutOfMemoryError, ClusterDownError, TryAgainError)
 _PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS")
 """Refusals of a server that may recover: out of memory and a failing disk included."""
@@ -71,7 +75,8 @@ class Pipeline:
             raise StoreUnavailableError(f"calls waiting for the store ({len(self._waiting)}) >= {self._waiting_max}")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((self._connection.pack_command(*command), future))
+        packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes tuples of any length
+        self._waiting.append((packed, future))
         self._wake.set()
         if self._runner is None or self._runner.done():
             # Not in a TaskGroup: it lives as long as this object, which `close` ends, not as long as any one caller.
@@ -126,13 +131,14 @@ class Pipeline:
             try:
                 await self._connection.connect()  # type: ignore[no-untyped-call]
             except (RedisError, OSError) as problem:
-                self._fail(calls, f"cannot reach the store: {problem}")
-                self._fail(self._waiting, f"cannot reach the store: {problem}")
-                self._waiting.clear()
+                # redis-py hides a refused login in a ConnectionError.
+                if isinstance(problem.__cause__ or problem, _REFUSED_LOGIN):
+                    message = f"the store refuses our credentials, check its URL: {problem}"
+                    self._fail_all(calls, StoreRefusedError, message)
+                else:
+                    self._fail_all(calls, StoreUnavailableError, f"cannot reach the store: {problem}")
                 return
-        await self._connection.send_packed_command(
-            [chunk for packed, _ in calls for chunk in packed], check_health=False
-        )
+        await self._connection.send_packed_command([packed for packed, _ in calls], check_health=False)
         for _ in range(len(calls)):
             reply, error = await self._reply()
             _, future = calls.popleft()
@@ -156,11 +162,17 @@ class Pipeline:
             # It is gone either way; the next round connects anew.
             return
 
+    def _fail_all(self, calls: deque[_Call], kind: type[StoreError], message: str) -> None:
+        """Fail these calls and whatever waits: without a connection, waiting longer helps nobody."""
+        self._fail(calls, message, kind)
+        self._fail(self._waiting, message, kind)
+        self._waiting.clear()
+
     @staticmethod
-    def _fail(calls: deque[_Call], message: str) -> None:
+    def _fail(calls: deque[_Call], message: str, kind: type[StoreError] = StoreUnavailableError) -> None:
         for _, future in calls:
             if not future.done():
-                future.set_exception(StoreUnavailableError(message))
+                future.set_exception(kind(message))
 
 
 def _worded(error: ResponseError) -> StoreError:
