@@ -15,8 +15,13 @@ from orchestrator.service.errors import ForbiddenError
 from signing.errors import SigningError
 from signing.pki import Identity, identity_of
 
-ROLES = ("viewer", "operator", "admin")
-"""From least to most; each may what those before it may."""
+RIGHTS = {
+    "viewer": frozenset({"viewer"}),
+    "operator": frozenset({"viewer", "operator"}),
+    "approver": frozenset({"viewer", "approver"}),
+    "admin": frozenset({"viewer", "operator", "approver", "admin"}),
+}
+"""What each role includes. An approver does not operate: who starts a rollout shall not be who approves it."""
 
 AuthContext = Mapping[str, Iterable[bytes]]
 CACHED_CERTIFICATES_MAX = 65_536
@@ -31,7 +36,7 @@ class Operator:
 
     def may(self, role: str) -> bool:
         """Whether this operator's role includes `role`."""
-        return self.role in ROLES and ROLES.index(self.role) >= ROLES.index(role)
+        return role in RIGHTS.get(self.role, frozenset())
 
 
 class IdentityReader:
