@@ -1,0 +1,205 @@
+"""Preview: it must add up, agree with admission, and warn of what cannot work."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.engine.admission import consider
+from orchestrator.engine.preview import preview, regions_of, waiting
+from orchestrator.engine.progress import start
+from orchestrator.engine.targets import compile_target
+from orchestrator.model.decision import Grant, RefusalReason
+from orchestrator.model.plan import RegionRules, Target
+from orchestrator.model.rollout import RegionPhase
+from tests.builders import (
+    DAY_MS,
+    MINUTE_MS,
+    NOW,
+    THREE_WAVES,
+    a_cell,
+    a_plan,
+    a_record,
+    a_release,
+    a_rollout,
+    a_vehicle,
+    a_wave,
+    after,
+    some_limits,
+)
+
+RELEASE = a_release()
+
+
+def profiles_of(*groups) -> Counter:
+    """Profiles by (count, installed, vehicle fields)."""
+    counts: Counter = Counter()
+    for count, installed, fields in groups:
+        counts[a_vehicle(**fields).profile(installed)] += count
+    return counts
+
+
+FLEET = profiles_of(
+    (30, "1.0.0", {"cohort": "canary"}),
+    (50, "1.0.0", {"cohort": "early"}),
+    (900, "1.0.0", {"cohort": "general"}),
+    (100, "1.0.0", {"cohort": "general", "region": "us", "hardware": "gen1"}),
+    (7, "1.1.0", {"cohort": "general"}),
+    (11, "1.0.0", {"cohort": "general", "model": "Y"}),
+    (13, "1.0.0", {"cohort": "general", "region": "cn"}),
+)
+PLAN = a_plan(target=Target(model=("S",)))
+
+
+def warned(plan, profiles=FLEET, release=RELEASE) -> str:
+    """All warnings."""
+    return " | ".join(preview(plan, profiles, release).warnings)
+
+
+def test_everybody_is_targeted_or_excluded_by_a_rule():
+    """Registered = targeted + excluded: nobody falls between."""
+    found = preview(PLAN, FLEET, RELEASE)
+    assert found.registered == 1111
+    assert found.excluded == {"already_installed": 7, "model": 11, "region_not_in_plan": 13}
+    assert found.targeted == sum(found.cells.values()) == 1080
+    assert found.cells[a_cell(cohort="early")] == 50
+
+
+def test_waves_add_up_by_region():
+    """What the waves add is everybody but the holdout, region by region."""
+    found = preview(PLAN, FLEET, RELEASE)
+    assert found.waves == (
+        ("canary", {"eu": 30, "us": 0}),
+        ("early", {"eu": 50, "us": 0}),
+        ("general", {"eu": 900, "us": 100}),
+    )
+    shares = a_plan(waves=[a_wave("tenth", share=0.1), a_wave("all")], target=PLAN.target, holdout_share=0.01)
+    assert preview(shares, FLEET, RELEASE).waves == (
+        ("tenth", {"eu": 98, "us": 10}),
+        ("all", {"eu": 872, "us": 89}),
+    )
+
+
+def test_regions_default_to_those_of_the_targeted_vehicles():
+    """A plan without regions runs wherever its target is, and nowhere else."""
+    target = Target(model=("S",), region=("eu", "us"))
+    assert regions_of(a_plan(regions={}, target=target), FLEET) == {"eu": RegionRules(1000), "us": RegionRules(1000)}
+    assert list(regions_of(a_plan(regions={}), FLEET)) == ["cn", "eu", "us"]
+    given_rules = {"eu": RegionRules(5)}
+    assert regions_of(a_plan(regions=given_rules), FLEET) == given_rules
+    assert regions_of(a_plan(regions={}), {}) == {}
+
+
+def test_waiting_is_who_matches_and_lacks_the_release():
+    """Progress reads from it how many are still to come."""
+    cells = waiting(PLAN, FLEET)
+    assert cells[a_cell(cohort="general")] == 900
+    assert cells[a_cell(cohort="general", region="cn")] == 13
+    assert sum(cells.values()) == 1093
+    assert waiting(PLAN, dict.fromkeys(FLEET, 0)) == {}
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        (a_plan(waves=[a_wave("w", cohorts=("canary", "ghost"))]), "wave w names cohort ghost"),
+        (a_plan(regions=("eu", "mars")), "region mars is in the plan, but no targeted vehicle is in it"),
+        (a_plan(regions=("eu",)), "113 vehicles match the target in regions that are not in the plan: cn, us"),
+        (a_plan(waves=[a_wave("tiny", share=0.0001), a_wave("all")]), "wave tiny is expected to add nobody"),
+        (a_plan(waves=[a_wave("half", share=0.5)]), "about 546 targeted vehicles are never admitted"),
+        (a_plan(waves=THREE_WAVES[:1]), "about 1061 targeted vehicles are never admitted"),
+        (a_plan(limits=some_limits(blast_budget=5)), "blast budget 5 < 20: the first 20 exposures take 4 times 1 d"),
+        (a_plan(limits=some_limits(blast_budget=1)), "paces 1091 vehicles over about"),
+        (a_plan(target=Target(model=("Z",))), "no vehicle is targeted: the rollout would complete at once"),
+        (a_plan(target=Target(cohort=("canary",), model=("Y",))), "no vehicle is targeted"),
+    ],
+)
+def test_warns_of_what_deserves_a_second_look(plan, text):
+    """A warning before the start is worth more than a stuck rollout after it."""
+    assert text in warned(plan)
+
+
+def test_warns_of_strata_too_small_to_judge():
+    """A variant of three cars cannot show its harm in time."""
+    rare = FLEET + profiles_of((3, "1.0.0", {"cohort": "canary", "hardware": "rare"}))
+    assert "stratum eu/rare has 3 vehicles: 5 are needed to judge it on its own" in warned(PLAN, rare)
+
+
+def test_warns_of_a_release_that_is_missing():
+    """Nobody can be admitted to what is not signed."""
+    assert "release 1.1.0 is not registered" in warned(PLAN, release=None)
+    assert "has no images" in warned(PLAN, release=a_release(hardware_ids=()))
+
+
+def test_a_plan_that_works_is_not_warned_about():
+    """Warnings that always come are read by nobody."""
+    fleet = profiles_of(
+        *((count, "1.0.0", {"cohort": cohort}) for cohort, count in (("internal", 30), ("canary", 60), ("early", 90)))
+    )
+    plan = a_plan(regions=("eu",), waves=THREE_WAVES[:2], limits=some_limits(blast_budget=100))
+    assert preview(plan, fleet, RELEASE).warnings == ()
+
+
+def test_shortest_time_is_soak_and_checkpoints():
+    """A wave that adds somebody lasts at least to the first checkpoint, the last one and the holdout to the last."""
+    assert preview(a_plan(regions=("eu",)), FLEET, RELEASE).shortest_ms == (1 + 1 + 3) * DAY_MS
+    with_holdout = a_plan(regions=("eu",), holdout_share=0.01)
+    assert preview(with_holdout, FLEET, RELEASE).shortest_ms == (1 + 1 + 3 + 3) * DAY_MS
+    soaked = a_plan(regions=("eu",), waves=[a_wave("all", soak_ms=9 * DAY_MS)])
+    assert preview(soaked, FLEET, RELEASE).shortest_ms == 9 * DAY_MS
+    slow = a_plan(regions=("eu",), limits=some_limits(starts_per_minute_max=1), waves=[a_wave("all", soak_ms=0)])
+    big = profiles_of((100_000, "1.0.0", {}))
+    assert preview(slow, big, RELEASE).shortest_ms == 100_000 * MINUTE_MS
+    assert preview(a_plan(), {}, RELEASE).shortest_ms == 0
+
+
+vehicles = st.lists(
+    st.builds(
+        a_vehicle,
+        vehicle_id=st.integers(0, 10_000).map("v-{}".format),
+        model=st.sampled_from("SXY"),
+        region=st.sampled_from(["eu", "us", "cn"]),
+        cohort=st.sampled_from(["internal", "canary", "early", "general"]),
+        hardware=st.sampled_from(["gen1", "gen2"]),
+        tags=st.lists(st.sampled_from(["beta", "hold"]), max_size=2),
+    ),
+    max_size=15,
+    unique_by=lambda vehicle: vehicle.vehicle_id,
+)
+targets = st.builds(
+    Target,
+    model=st.sampled_from([(), ("S",), ("S", "X")]),
+    region=st.sampled_from([(), ("eu",), ("us", "cn")]),
+    tags_all=st.sampled_from([(), ("beta",)]),
+    tags_none=st.sampled_from([(), ("hold",)]),
+    installed=st.sampled_from(["", "<1.1.0"]),
+)
+
+
+@given(fleet=vehicles, target=targets, installed=st.sampled_from(["", "1.0.0", "1.1.0"]))
+def test_preview_targets_exactly_those_whom_admission_admits_in_the_end(fleet, target, installed):
+    """What is previewed is what happens: same vehicles, and for the same reasons left out."""
+    plan = a_plan(target=target, regions=("eu", "us"))
+    profiles = Counter(vehicle.profile(installed) for vehicle in fleet)
+    found = preview(plan, profiles, RELEASE)
+    rollout = a_rollout(plan=plan, wave=2, phase=RegionPhase.DONE)
+    answers = [
+        consider(a_record(vehicle, installed=installed), rollout, RELEASE, compile_target(target), NOW)
+        for vehicle in fleet
+    ]
+    granted = [answer for answer in answers if isinstance(answer, Grant)]
+    assert found.targeted == len(granted)
+    assert Counter(found.cells) == Counter(answer.cell for answer in granted)
+    reasons = Counter(answer.reason for answer in answers if not isinstance(answer, Grant))
+    assert found.excluded.get("already_installed", 0) == reasons[RefusalReason.ALREADY_INSTALLED]
+    assert found.excluded.get("region_not_in_plan", 0) == reasons[RefusalReason.REGION_NOT_IN_PLAN]
+
+
+def test_start_takes_the_regions_of_the_preview():
+    """What was previewed without regions is started with those of the inventory."""
+    plan = a_plan(regions={})
+    rollout = start("spring", plan, "", b"", regions_of(plan, FLEET), "a", "r", "q", after(0))
+    assert set(rollout.regions) == set(rollout.plan.regions) == {"cn", "eu", "us"}

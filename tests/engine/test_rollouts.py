@@ -1,0 +1,276 @@
+"""Whole rollouts on virtual time: admission, gate, budget and walk together, against a modelled fleet.
+
+The fleet is a plain model with a seed: who calls when, who breaks. No store, no network; permits are counted against
+the ceiling as the store does it. A failing seed stands in the test's name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import pytest
+
+from orchestrator.engine.admission import consider
+from orchestrator.engine.attempts import advance
+from orchestrator.engine.gates import judge
+from orchestrator.engine.preview import regions_of, waiting
+from orchestrator.engine.progress import Illegal, Judged, start, step
+from orchestrator.engine.targets import compile_target
+from orchestrator.model.attempt import AttemptEvent, AttemptState, Try
+from orchestrator.model.decision import Grant
+from orchestrator.model.fleet import Profile, Vehicle
+from orchestrator.model.ids import FleetTime, ReleaseVersion
+from orchestrator.model.plan import Plan, Target, Wave
+from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus
+from orchestrator.model.tally import AgeGroup, Tally
+from orchestrator.model.vehicle import VehicleRecord
+from tests.builders import (
+    DAY_MS,
+    DEADLINES_MS,
+    HOUR_MS,
+    NOW,
+    THREE_WAVES,
+    a_plan,
+    a_record,
+    a_release,
+    a_vehicle,
+    an_attempt,
+)
+
+E, S = AttemptEvent, AttemptState
+TICK_MS = 4 * HOUR_MS
+TICKS_A_DAY = DAY_MS // TICK_MS
+DEADLINES = {**DEADLINES_MS, AttemptState.PERMITTED: DAY_MS}
+RELEASE, ANYBODY = a_release(), compile_target(Target())
+HEALTHY, FAILS, BRICKS = "healthy", "fails", "bricks"
+
+
+@dataclass
+class Car:
+    """One vehicle of the model."""
+
+    record: VehicleRecord
+    calls_a_tick: float
+    fate: str = HEALTHY
+
+
+@dataclass
+class World:
+    """A rollout and the fleet it meets."""
+
+    rollout: Rollout
+    cars: list[Car]
+    random: Random
+    now: FleetTime = NOW
+    permits: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def profiles(self) -> Counter[Profile]:
+        return Counter(car.record.vehicle.profile(car.record.installed) for car in self.cars)
+
+    def cells(self) -> dict:
+        """Counters, computed from the attempts as a recount would."""
+        before: dict = {}
+        after: dict = {}
+        groups: dict = {}
+        for car in self.cars:
+            attempt = car.record.attempt
+            if attempt is None:
+                continue
+            counts = after if attempt.exposed else before
+            counts.setdefault(attempt.cell, Counter())[attempt.state] += 1
+            aged = groups.setdefault(attempt.cell, [[0, 0] for _ in attempt.checkpoints_ms])
+            for index, (reached, silent) in enumerate(zip(attempt.aged, attempt.silent, strict=True)):
+                aged[index][0] += reached
+                aged[index][1] += silent
+        return {
+            cell: Tally(before.get(cell, {}), after.get(cell, {}), tuple(AgeGroup(*group) for group in groups[cell]))
+            for cell in groups
+        }
+
+    def tick(self) -> None:
+        """Four hours: vehicles call, attempts age, the evaluator looks."""
+        self.now = FleetTime(self.now + TICK_MS)
+        cells = self.cells()
+        held = self.rollout.status is RolloutStatus.HELD
+        judgement = judge(cells, self.rollout.plan, waived=self.rollout.waived, held=held)
+        event = Judged(judgement, cells, waiting(self.rollout.plan, self.profiles()))
+        answer = step(self.rollout, event, self.now)
+        assert not isinstance(answer, Illegal)
+        self.kinds[answer.kind] += answer.changed
+        self.rollout = answer.rollout
+        for car in self.cars:
+            self._age(car)
+            bricked = car.fate is BRICKS and car.record.attempt is not None and car.record.attempt.exposed
+            if not bricked and self.random.random() < car.calls_a_tick:
+                self._call(car, judgement.permit_ceiling)
+
+    def _call(self, car: Car, ceiling: int) -> None:
+        attempt = car.record.attempt
+        if attempt is not None and attempt.exposed and attempt.state in (S.PERMITTED, S.TIMED_OUT):
+            # Back from the garage: the manifest settles it, late or not.
+            self._settle(car)
+        elif attempt is None or attempt.state.terminal:
+            answer = consider(car.record, self.rollout, RELEASE, ANYBODY, self.now)
+            if isinstance(answer, Grant):
+                car.record = replace(car.record, attempt=self._granted(car, answer))
+                self._tell(car, E.DOWNLOAD_STARTED)
+        elif attempt.state is S.DOWNLOADING:
+            self._tell(car, E.DOWNLOAD_FINISHED)
+        elif attempt.state is S.DOWNLOADED:
+            fenced = attempt.epoch < self.rollout.fence
+            if self.rollout.status is RolloutStatus.RUNNING and not fenced and self.permits < ceiling:
+                self.permits += 1
+                self._tell(car, E.PERMIT_ISSUED)
+                # Most install in the session that asked; a few drive into a garage and are heard of later.
+                if car.fate is not BRICKS and self.random.random() < 0.98:
+                    self._settle(car)
+
+    def _settle(self, car: Car) -> None:
+        self._tell(car, E.FAILED if car.fate is FAILS else E.ATTESTED_RELEASE)
+
+    def _granted(self, car: Car, grant: Grant):
+        assert grant.epoch == self.rollout.epoch
+        return an_attempt(
+            vehicle_id=car.record.vehicle.vehicle_id,
+            number=grant.number,
+            cell=grant.cell,
+            epoch=grant.epoch,
+            state_at=self.now,
+            deadline_at=FleetTime(self.now + DAY_MS),
+            deadlines_ms=self.rollout.plan.deadlines_ms,
+            checkpoints_ms=self.rollout.plan.gate.checkpoints_ms,
+        )
+
+    def _tell(self, car: Car, event: AttemptEvent) -> None:
+        assert car.record.attempt is not None
+        changed = advance(car.record.attempt, event, now=self.now)
+        assert changed is not None
+        attempt = changed.attempt
+        tries = {self.rollout.rollout_id: Try(attempt.number, attempt.state, attempt.state_at, attempt.exposed)}
+        installed = self.rollout.plan.release if attempt.state is S.SUCCEEDED else car.record.installed
+        car.record = replace(car.record, attempt=attempt, tries=tries, installed=installed)
+
+    def _age(self, car: Car) -> None:
+        attempt = car.record.attempt
+        if attempt is None:
+            return
+        if attempt.permitted_at is not None:
+            aged, silent = list(attempt.aged), list(attempt.silent)
+            for index, age_ms in enumerate(attempt.checkpoints_ms):
+                if not aged[index] and self.now >= attempt.permitted_at + age_ms:
+                    aged[index] = True
+                    silent[index] = attempt.state not in (S.SUCCEEDED, S.FAILED, S.ROLLED_BACK)
+            attempt = replace(attempt, aged=tuple(aged), silent=tuple(silent))
+            car.record = replace(car.record, attempt=attempt)
+        if attempt.deadline_at is not None and self.now >= attempt.deadline_at:
+            self._tell(car, E.DEADLINE_PASSED)
+
+    @property
+    def exposed(self) -> int:
+        return sum(car.record.attempt is not None and car.record.attempt.exposed for car in self.cars)
+
+    def hurt(self, fate: str) -> int:
+        return sum(
+            car.fate is fate and car.record.attempt is not None and car.record.attempt.exposed for car in self.cars
+        )
+
+    def run(self, days: int, until: Callable[[World], bool] = lambda world: world.rollout.status.over) -> None:
+        for _ in range(days * TICKS_A_DAY):
+            if until(self):
+                return
+            self.tick()
+
+
+def a_fleet(size: int, fate: Callable[[Vehicle, Random], str], random: Random) -> list[Car]:
+    """Vehicles over 3 regions, 4 cohorts, 2 variants; most call every few hours, some every few days."""
+    cars = []
+    for number in range(size):
+        vehicle = a_vehicle(
+            f"v-{number}",
+            region=("eu", "us", "cn")[number % 3],
+            cohort=("internal", "canary", "early", "general", "general", "general", "general")[number % 7],
+            hardware=("gen1", "gen2")[number % 2],
+        )
+        calls = 0.9 if random.random() < 0.85 else 0.08
+        cars.append(Car(a_record(vehicle), calls, fate(vehicle, random)))
+    return cars
+
+
+def a_world(plan: Plan, size: int, seed: int, fate: Callable[[Vehicle, Random], str] = lambda *_: HEALTHY) -> World:
+    """A started rollout over a fresh fleet."""
+    random = Random(seed)
+    cars = a_fleet(size, fate, random)
+    profiles = Counter(car.record.vehicle.profile(car.record.installed) for car in cars)
+    plan = replace(plan, regions=regions_of(replace(plan, regions={}), profiles), deadlines_ms=DEADLINES)
+    salt = random.randbytes(16)
+    rollout = start("spring", plan, "", salt, plan.regions, "alice", "go", "r", NOW)
+    return World(rollout, cars, random)
+
+
+SHARES = tuple(Wave(f"w{index}", (), share, DAY_MS) for index, share in enumerate((0.001, 0.01, 0.1, 0.5, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("seed", "waves", "holdout"), [(0, THREE_WAVES, 0.01), (1, SHARES, 0.0), (2, SHARES, 0.1), (3, THREE_WAVES, 0.0)]
+)
+def test_good_release_reaches_everybody_by_itself(seed, waves, holdout):
+    """A small fleet with slow vehicles, chance draws and a holdout: no region gets stuck, nobody is left out, and the
+    gate never holds.
+    """
+    world = a_world(a_plan(waves=waves, holdout_share=holdout), 210, seed)
+    world.run(90)
+    assert world.rollout.status is RolloutStatus.COMPLETED, world.rollout.regions
+    assert Counter(car.record.installed for car in world.cars) == {ReleaseVersion("1.1.0"): 210}
+    assert all(progress.phase is RegionPhase.DONE for progress in world.rollout.regions.values())
+    assert not world.kinds["rollout_held"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_release_that_fails_loudly_stops_after_a_few(seed):
+    """Everybody reports the failure: the halt comes within the first handful."""
+    world = a_world(a_plan(), 210, seed, lambda *_: FAILS)
+    world.run(30, lambda world: world.rollout.status is RolloutStatus.HALTED)
+    assert world.rollout.status is RolloutStatus.HALTED
+    assert world.rollout.verdict is not None
+    assert world.rollout.verdict.rule == "failures_evalue"
+    assert world.exposed <= 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_silent_brick_of_one_variant_stops_within_the_budget(seed):
+    """Half the fleet bricks without a word: at most the blast budget is ever exposed before anything has aged, and
+    then silence stops it.
+    """
+    world = a_world(a_plan(), 210, seed, lambda vehicle, _: BRICKS if vehicle.hardware == "gen2" else HEALTHY)
+    world.run(40, lambda world: world.rollout.status in (RolloutStatus.HELD, RolloutStatus.HALTED))
+    assert world.rollout.verdict is not None
+    assert world.rollout.verdict.rule.startswith("silence")
+    assert world.hurt(BRICKS) <= world.rollout.plan.limits.blast_budget
+    exposed = world.exposed
+    world.run(30, lambda world: world.rollout.status is RolloutStatus.HALTED)
+    # What is out there ages on: the hold becomes a halt, and nobody was added meanwhile.
+    assert world.exposed == exposed
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_vehicles_that_come_late_are_taken_in(seed):
+    """Cars delivered while a rollout runs fall where their draw puts them, and it ends with them."""
+    world = a_world(a_plan(), 120, seed)
+    world.run(4)
+    world.cars.extend(a_fleet(150, lambda *_: HEALTHY, world.random)[120:])
+    world.run(90)
+    assert world.rollout.status is RolloutStatus.COMPLETED
+    assert {car.record.installed for car in world.cars} == {ReleaseVersion("1.1.0")}
+
+
+def test_vehicle_that_never_calls_ends_with_patience():
+    """One scrapped car must not keep a rollout open for ever."""
+    world = a_world(a_plan(), 120, 1)
+    world.cars[5].calls_a_tick = 0.0
+    world.run(60)
+    assert world.rollout.status is RolloutStatus.COMPLETED
+    assert sum(car.record.installed == "1.1.0" for car in world.cars) == 119
