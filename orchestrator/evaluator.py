@@ -102,6 +102,9 @@ class Evaluator:
                 await self.tick()
             except (StoreError, LedgerError) as error:
                 log.error("tick_failed", error=str(error))
+            except Exception:
+                # A defect, perhaps of one rollout's numbers: the service goes on for all that needs no judgement.
+                log.exception("tick_failed")
             else:
                 self._metrics.evaluator_last_tick.set(self._machine.wall_ms() / 1000)
             elapsed_s = (self._machine.monotonic_ms() - began_ms) / 1000

@@ -1,0 +1,252 @@
+"""The evaluator on the reference store: what a tick settles, decides, and when it gives no sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from orchestrator.ledger import LedgerError
+from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.ids import AttemptId, RolloutId
+from orchestrator.model.rollout import RolloutStatus
+from orchestrator.service.director import assigned
+from orchestrator.service.ledger_feed import LedgerFeed
+from orchestrator.store.base import Permitted, Reserved, StoreUnavailableError
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, an_attempt
+from tests.service.world import TICK_LIFE_MS, Car, World
+
+SPRING = RolloutId("spring")
+ONE_AT_A_TIME = "release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {in_flight: 1}\n"
+QUICK = """
+release: 1.1.0
+holdout: 0%
+waves: [{name: all, soak: 1h}]
+gate: {checkpoints: [1h], silence_reference: [5%]}
+"""
+
+
+async def test_tick_that_fails_gives_no_sign_of_life(world: World) -> None:
+    """Whatever breaks inside a tick, grants stop by themselves ten seconds after the last whole one."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    world.hand.advance(TICK_LIFE_MS - SECOND_MS)
+    world.store.fail_with = StoreUnavailableError("gone")
+    with pytest.raises(StoreUnavailableError):
+        await world.evaluator.tick()
+    world.store.fail_with = None
+    world.hand.advance(SECOND_MS)
+    assert (await world.check_in(car)).directive is None
+    assert world.metrics.refusals.labels(reason="evaluator_silent")._value.get() == 1
+
+
+async def test_tick_without_the_ledger_gives_no_sign_of_life_and_loses_nothing(world: World) -> None:
+    """What is not recorded cannot be replayed: no ledger, no grants."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    await world.granted(car)
+    before = len(await world.journal("attempt_granted"))
+    lock = sqlite3.connect(world.folder / "ledger.sqlite3", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(LedgerError):
+            await world.evaluator.tick()
+    finally:
+        lock.rollback()
+        lock.close()
+    assert len(await world.journal("attempt_granted")) == before == 1
+    await world.evaluator.tick()
+    assert await world.journal("attempt_granted") == []
+    assert await world.ledger.outcomes("spring") == {"offered": 1}
+
+
+async def test_evaluator_survives_a_tick_that_fails_in_an_unforeseen_way(world: World) -> None:
+    """A defect in one rollout's judgement must not take the whole service down: it logs, and grants stop."""
+    world.store.fail_with = ZeroDivisionError("a defect")
+    running = asyncio.ensure_future(world.evaluator.run(0.0))
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    world.store.fail_with = None
+    while not world.metrics.evaluator_last_tick._value.get():  # noqa: ASYNC110 - a gauge cannot be awaited
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_orphan_permit_is_completed_on_the_vehicles_shard(world: World) -> None:
+    """A worker died between the rollout's keys and the vehicle's: the exposure counts from its first second."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    attempt_id = await world.downloaded(car)
+    permitted = await world.store.authorize(
+        SPRING, attempt_id, attempt_epoch=1, starts_per_minute_max=9, valid_ms=MINUTE_MS, now=world.now
+    )
+    assert isinstance(permitted, Permitted)
+    assert await world.state(car) is AttemptState.DOWNLOADED
+    await world.tick()
+    assert await world.state(car) is AttemptState.DOWNLOADED, "its worker may still be on the way"
+    world.hand.advance(6 * SECOND_MS)
+    await world.tick()
+    attempt = await world.attempt(car)
+    assert (attempt.state, attempt.permitted_at) == (AttemptState.PERMITTED, permitted.permitted_at)
+    assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).permits
+
+
+async def test_orphan_permit_of_an_attempt_that_is_over_keeps_its_place_in_the_budget(world: World) -> None:
+    """Every doubt admits fewer, never more, and is not asked about for ever."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    attempt_id = await world.downloaded(car)
+    await world.store.authorize(
+        SPRING, attempt_id, attempt_epoch=1, starts_per_minute_max=9, valid_ms=MINUTE_MS, now=world.now
+    )
+    await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.REJECTED, "no_space"))
+    world.hand.advance(6 * SECOND_MS)
+    await world.tick()
+    assert await world.state(car) is AttemptState.REJECTED
+    assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).permits
+
+
+async def test_lost_reservation_returns_and_its_late_assignment_is_refused(world: World) -> None:
+    """A worker that died, or froze, between reserve and assign: the slot comes back exactly once."""
+    frozen, other = Car("v-1"), Car("v-2")
+    await world.add(frozen, other)
+    rollout = await world.start(ONE_AT_A_TIME)
+    lost = AttemptId("spring.v-1.1")
+    reserved = await world.store.reserve(SPRING, lost, region="eu", region_max=1, total_max=1, epoch=rollout.epoch)
+    assert isinstance(reserved, Reserved)
+    await world.tick()
+    assert (await world.check_in(other)).directive is None, "the slot may still be taken up"
+    world.hand.advance(6 * SECOND_MS)
+    await world.tick()
+    assert await world.granted(other) == "spring.v-2.1"
+    record = await world.record(frozen)
+    late = an_attempt(vehicle_id="v-1")
+    answer = await world.store.assign(late, assigned(record.director, late.release, world.now))
+    assert isinstance(answer, Refusal)
+    assert answer.reason is RefusalReason.TOMBSTONED
+
+
+async def test_live_reservation_is_kept(world: World) -> None:
+    """Looking into what is unconfirmed must not take away what is in use."""
+    car, other = Car("v-1"), Car("v-2")
+    await world.add(car, other)
+    await world.start(ONE_AT_A_TIME)
+    await world.granted(car)
+    world.hand.advance(MINUTE_MS)
+    await world.tick()
+    await world.tick()
+    assert (await world.check_in(other)).directive is None
+    assert (await world.counted()).in_flight == 1
+
+
+async def test_deadline_frees_the_slot_of_a_vehicle_that_went_away(world: World) -> None:
+    """A car in a garage must not hold up the fleet."""
+    gone, other = Car("v-1"), Car("v-2")
+    await world.add(gone, other)
+    await world.start(ONE_AT_A_TIME)
+    await world.granted(gone)
+    world.hand.advance(DAY_MS + 1)
+    await world.tick()
+    assert await world.state(gone) is AttemptState.TIMED_OUT
+    await world.tick()
+    assert await world.granted(other) == "spring.v-2.1"
+
+
+async def test_exposed_vehicle_that_falls_silent_becomes_a_case(world: World) -> None:
+    """Nobody reports a bricked car but its silence."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    attempt_id = await world.permitted(car)
+    world.hand.advance(DAY_MS + 1)
+    await world.tick()
+    (case,) = await world.store.cases(rollout_id=None, settled=False)
+    assert (case.attempt_id, case.cause) == (attempt_id, "timed_out")
+    tally = await world.counted()
+    assert (tally.age_groups[0].exposed, tally.age_groups[0].silent) == (1, 1)
+    assert world.metrics.cases_open.labels(rollout="spring")._value.get() == 1
+
+
+async def test_failures_stop_the_rollout_with_the_numbers_and_raise_the_fence(world: World) -> None:
+    """A bad release stops by itself, and says why."""
+    cars = [Car(f"v-{number}") for number in range(1, 6)]
+    late = Car("late")
+    await world.add(*cars, late)
+    await world.start()
+    doomed = await world.downloaded(late)
+    for car in cars:
+        attempt_id = await world.permitted(car)
+        await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.FAILED, "flash_error"))
+    await world.tick()
+    rollout = await world.rollout()
+    assert rollout.status is RolloutStatus.HALTED
+    assert rollout.fence == rollout.epoch == 2
+    assert rollout.verdict is not None
+    assert rollout.verdict.inputs
+    refused = await world.desk.authorize_install(late.vehicle_id, doomed)
+    assert refused.refusal is not None
+    assert refused.refusal.reason is RefusalReason.ROLLOUT_HALTED
+    await world.tick()
+    (story,) = [entry for entry in await world.ledger.rollout_story("spring") if entry.entry.kind == "rollout_halted"]
+    assert story.entry.data["actor"] == "gate"
+    assert (await world.rollout()).epoch == 2, "and nothing halts it twice"
+
+
+async def test_good_rollout_walks_to_its_end_by_itself(world: World) -> None:
+    """Nobody should have to press a button for a release that works."""
+    cars = [Car(f"v-{number}") for number in range(1, 4)]
+    await world.add(*cars)
+    (release,) = await world.store.releases()
+    await world.start(QUICK)
+    for car in cars:
+        await world.permitted(car)
+        await world.desk.submit_manifest(car.vehicle_id, car.manifest(world.now, release))
+    for _ in range(6):
+        await world.tick()
+        world.hand.advance(HOUR_MS)
+    await world.tick()
+    assert (await world.rollout()).status is RolloutStatus.COMPLETED
+    assert await world.ledger.outcomes("spring") == {"succeeded": 3}
+    assert (await world.store.recount([SPRING])) == (await world.store.tallies([SPRING]))
+
+
+async def test_second_evaluator_is_harmless(world: World) -> None:
+    """Two supervisors may both believe that they are the one: compare-and-set decides, each entry goes once."""
+    cars = [Car(f"v-{number}") for number in range(1, 6)]
+    await world.add(*cars)
+    await world.start()
+    for car in cars:
+        attempt_id = await world.permitted(car)
+        await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.FAILED, "flash_error"))
+    twin = world.an_evaluator(LedgerFeed(world.store, world.ledger))
+    await asyncio.gather(world.evaluator.tick(), twin.tick())
+    await asyncio.gather(world.evaluator.tick(), twin.tick())
+    assert (await world.rollout()).epoch == 2
+    report = await world.ledger.verify()
+    assert report.ok
+    states = await world.ledger.outcomes("spring")
+    assert states == {"failed": 5}
+
+
+async def test_start_without_proof_pauses_and_says_why(world: World) -> None:
+    """A store that lost something may have lost a failure: a person looks before anything goes on."""
+    await world.add(Car("v-1"))
+    await world.start()
+    assert await world.evaluator.recover() == "", "the same data, nothing missing"
+    assert (await world.rollout()).status is RolloutStatus.RUNNING
+    with sqlite3.connect(world.folder / "ledger.sqlite3") as ledger:
+        ledger.execute("UPDATE meta SET value = 'another' WHERE name = 'dataset_id'")
+    why = await world.evaluator.recover()
+    assert why == "the store holds data set memory, the ledger belongs to another"
+    rollout = await world.rollout()
+    assert (rollout.status, rollout.actor, rollout.reason) == (RolloutStatus.PAUSED, "recovery", why)
+    assert await world.evaluator.recover() == why
+    assert (await world.rollout()).epoch == rollout.epoch, "a second start changes nothing more"

@@ -1,0 +1,111 @@
+"""From journal to ledger: each entry once, whatever crashes in between; and when a start is not proven complete."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from orchestrator.ledger import LedgerError
+from orchestrator.model.attempt import AttemptEvent, VehicleEvent
+from orchestrator.model.ids import RolloutId
+from orchestrator.service.ledger_feed import LedgerFeed, ledger_entry, position
+from orchestrator.store.base import Reserved
+from orchestrator.store.memory import MemoryStore
+from tests.service.world import PLAN, Car, World
+
+SPRING = RolloutId("spring")
+
+
+async def start(world: World) -> None:
+    """A running rollout that the evaluator's keys know, without a look at the journal."""
+    await world.rollouts.create(PLAN, rollout_id="spring", request_id="", actor="alice", reason="test")
+    await world.store.renew(SPRING, permit_ceiling=10)
+    await world.snapshots.refresh()
+
+
+async def kinds(world: World) -> list[str]:
+    """Kinds of all entries of a vehicle's attempts in the ledger, in order."""
+    return [item.entry.kind for item in await world.ledger.vehicle_history("v-1")]
+
+
+async def test_crash_between_settling_and_writing_is_made_good_by_doing_both_again(world: World) -> None:
+    """Settling is idempotent by attempt, so it may come first, and twice."""
+    car = Car("v-1")
+    await world.add(car)
+    await start(world)
+    attempt_id = await world.granted(car)
+    await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.REJECTED, "no_space"))
+    lock = sqlite3.connect(world.folder / "ledger.sqlite3", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerError):
+        await world.feed.run_once()
+    lock.rollback()
+    lock.close()
+    assert await kinds(world) == []
+    assert len(await world.journal("attempt_granted")) == 1, "it stays in the journal"
+
+    carried = await world.feed.run_once()
+    assert carried["attempt_granted"] == 1
+    assert (await kinds(world)).count("attempt_granted") == 1
+    assert not await world.feed.run_once(), "and nothing is carried a third time"
+    assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).reservations
+    other = await world.store.reserve(SPRING, attempt_id, region="eu", region_max=1, total_max=1, epoch=1)
+    assert isinstance(other, Reserved), "the slot came back, once"
+
+
+async def test_crash_between_writing_and_trimming_writes_nothing_twice(world: World) -> None:
+    """The ledger's mark moves with the entry, so the journal may be read again."""
+    car = Car("v-1")
+    await world.add(car)
+    await start(world)
+    await world.granted(car)
+    for stream in await world.store.journal_streams():
+        entries = await world.store.journal(stream, after="", count=100)
+        await world.ledger.append([ledger_entry(entry) for entry in entries])
+    assert await world.feed.run_once() == {}
+    assert (await kinds(world)).count("attempt_granted") == 1
+
+
+async def test_slot_is_returned_when_the_attempt_defers(world: World) -> None:
+    """A vehicle that waits for its owner must not hold up others."""
+    car, other = Car("v-1"), Car("v-2")
+    await world.add(car, other)
+    await world.start("release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {in_flight: 1}\n")
+    attempt_id = await world.granted(car)
+    await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.DEFERRED, "no_consent"))
+    await world.tick()
+    assert await world.granted(other) == "spring.v-2.1"
+
+
+async def test_first_start_binds_the_ledger_and_the_same_data_pass_ever_after(world: World) -> None:
+    """What was started together belongs together."""
+    assert await world.ledger.dataset_id() == ""
+    assert await world.feed.gap() == ""
+    assert await world.ledger.dataset_id() == await world.store.dataset_id()
+    await world.add(Car("v-1"))
+    await world.feed.run_once()
+    assert await world.feed.gap() == ""
+
+
+async def test_other_data_set_is_a_gap(world: World) -> None:
+    """A store from a backup of another installation must not run on with this ledger."""
+    await world.feed.gap()
+    other = MemoryStore(2, machine_ms=lambda: world.hand.now_ms, dataset_id="other")
+    assert await LedgerFeed(other, world.ledger).gap() == "the store holds data set other, the ledger belongs to memory"
+
+
+async def test_journal_behind_the_ledgers_mark_is_a_gap(world: World) -> None:
+    """The ledger has seen what the store does not know any more: acknowledgements are missing."""
+    await world.feed.gap()
+    await world.add(Car("v-1"))
+    await world.feed.run_once()
+    emptied = MemoryStore(2, machine_ms=lambda: world.hand.now_ms)
+    assert await emptied.dataset_id() == await world.store.dataset_id()
+    why = await LedgerFeed(emptied, world.ledger).gap()
+    assert "ends at nothing, the ledger has seen" in why
+
+
+def test_positions_are_compared_as_numbers() -> None:
+    """`9-9` stands before `10-0`, and before `9-10`."""
+    assert position("") < position("9-9") < position("9-10") < position("10-0")

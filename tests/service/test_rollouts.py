@@ -1,0 +1,149 @@
+"""Use cases of rollouts on the reference store: started once, changed by compare-and-set, watched to the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.engine.progress import AbortRequested, PauseRequested, ResumeRequested
+from orchestrator.model.ids import RolloutId
+from orchestrator.model.rollout import RolloutStatus
+from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, StateError
+from orchestrator.service.rollouts import etag_of, release_position, rollout_id_of
+from tests.service.world import PLAN, Car, World
+
+SPRING = RolloutId("spring")
+
+
+async def test_rollout_is_one_record_whatever_the_fleet(world: World) -> None:
+    """O(1): no row per vehicle exists before a vehicle is granted an attempt."""
+    await world.add(*(Car(f"v-{number}") for number in range(8)))
+    await world.start()
+    assert [rollout.rollout_id for rollout in await world.store.rollouts()] == ["spring"]
+    assert (await world.counted()).granted == 0
+    (view,) = await world.rollouts.views()
+    assert sum(view.waiting.values()) == 8
+
+
+async def test_faulty_plan_and_unknown_release_name_their_place(world: World) -> None:
+    """Every refusal of a plan says line and column; nothing is written."""
+    await world.add(Car("v-1"))
+    for plan, place in (("release: 1.1.0\nwawes: 3\n", "2:1"), ("name: a\nrelease:   7.7.7\n", "2:12")):
+        with pytest.raises(InvalidInputError) as error:
+            await world.rollouts.create(plan, rollout_id="", request_id="", actor="a", reason="b")
+        assert [violation.field for violation in error.value.violations] == [place]
+    assert await world.store.rollouts() == []
+
+
+async def test_id_is_chosen_by_the_caller_the_plan_or_the_server_in_this_order(world: World) -> None:
+    """A name that people gave is the name they will look for."""
+    await world.add(Car("v-1"))
+    named = f"name: from-plan\n{PLAN}"
+    given = await world.rollouts.create(named, rollout_id="given", request_id="", actor="a", reason="b")
+    planned = await world.rollouts.create(named, rollout_id="", request_id="", actor="a", reason="b")
+    made_up = await world.rollouts.create(PLAN, rollout_id="", request_id="", actor="a", reason="b")
+    assert (given.rollout_id, planned.rollout_id) == ("given", "from-plan")
+    assert made_up.rollout_id.startswith("r-1-1-0-")
+    with pytest.raises(InvalidInputError):
+        await world.rollouts.create(PLAN, rollout_id="Not An Id", request_id="", actor="a", reason="b")
+
+
+async def test_start_is_repeatable_by_request_id_and_exclusive_without(world: World) -> None:
+    """A lost reply must not start a second rollout, and a reused name must not join the first."""
+    await world.add(Car("v-1"))
+    first = await world.rollouts.create(PLAN, rollout_id="spring", request_id="r-1", actor="a", reason="b")
+    again = await world.rollouts.create(PLAN, rollout_id="spring", request_id="r-1", actor="a", reason="b")
+    assert again == first
+    for other in ("", "r-2"):
+        with pytest.raises(StateError) as error:
+            await world.rollouts.create(PLAN, rollout_id="spring", request_id=other, actor="a", reason="b")
+        assert error.value.reason == "ROLLOUT_EXISTS"
+
+
+async def test_plan_over_nobody_is_refused(world: World) -> None:
+    """It would complete at once, and look like a success."""
+    with pytest.raises(StateError) as error:
+        await world.rollouts.create(PLAN, rollout_id="", request_id="", actor="a", reason="b")
+    assert error.value.reason == "TARGET_EMPTY"
+
+
+async def test_change_needs_a_reason_a_rollout_and_its_etag(world: World) -> None:
+    """Each is a different mistake, with a different remedy."""
+    await world.add(Car("v-1"))
+    rollout = await world.start()
+    with pytest.raises(InvalidInputError):
+        await world.rollouts.request(SPRING, PauseRequested("alice", " "), etag="")
+    with pytest.raises(NotFoundError):
+        await world.rollouts.request(RolloutId("none"), PauseRequested("alice", "why"), etag="")
+    with pytest.raises(ConflictError):
+        await world.rollouts.request(SPRING, PauseRequested("alice", "why"), etag='"9"')
+    paused = await world.rollouts.request(SPRING, PauseRequested("alice", "why"), etag=etag_of(rollout))
+    assert (paused.status, paused.epoch) == (RolloutStatus.PAUSED, rollout.epoch + 1)
+
+
+async def test_repeated_pause_changes_nothing_and_an_end_is_final(world: World) -> None:
+    """Asking twice is no fault; asking a dead rollout to go on is."""
+    await world.add(Car("v-1"))
+    await world.start()
+    once = await world.rollouts.request(SPRING, PauseRequested("alice", "why"), etag="")
+    twice = await world.rollouts.request(SPRING, PauseRequested("bob", "me too"), etag="")
+    assert twice == once
+    await world.rollouts.request(SPRING, AbortRequested("alice", "enough"), etag="")
+    with pytest.raises(StateError) as error:
+        await world.rollouts.request(SPRING, ResumeRequested("bob", "please"), etag="")
+    assert error.value.remedy
+
+
+async def test_requests_at_once_are_one_after_the_other(world: World) -> None:
+    """Nobody's decision is lost or half done: both stand in the record, with their own epochs."""
+    await world.add(Car("v-1"))
+    await world.start()
+    await asyncio.gather(
+        world.rollouts.request(SPRING, PauseRequested("alice", "stop"), etag=""),
+        world.rollouts.request(SPRING, AbortRequested("bob", "end"), etag=""),
+    )
+    rollout = await world.rollout()
+    assert (rollout.status, rollout.epoch) == (RolloutStatus.ABORTED, 3)
+    await world.tick()
+    story = await world.ledger.rollout_story("spring")
+    assert [(item.entry.kind, item.entry.data["actor"]) for item in story] == [
+        ("rollout_created", "alice"),
+        ("rollout_paused", "alice"),
+        ("rollout_aborted", "bob"),
+    ]
+
+
+async def test_watch_tells_each_change_and_ends_with_the_last_install(world: World) -> None:
+    """An aborted rollout is not at rest while vehicles still install: who watches must see them out."""
+    car = Car("v-1")
+    await world.add(car)
+    (release,) = await world.store.releases()
+    await world.start()
+    await world.permitted(car)
+    views = world.rollouts.watch(SPRING)
+    first = await anext(views)
+    assert first.rollout.status is RolloutStatus.RUNNING
+    await world.rollouts.request(SPRING, AbortRequested("alice", "enough"), etag="")
+    second = await anext(views)
+    assert second.rollout.status is RolloutStatus.ABORTED
+    await world.desk.submit_manifest(car.vehicle_id, car.manifest(world.now, release))
+    third = await anext(views)
+    assert sum(tally.in_flight for tally in third.cells.values()) == 0
+    with pytest.raises(StopAsyncIteration):
+        await anext(views)
+
+
+def test_place_of_the_release_is_found_with_or_without_space() -> None:
+    """The column must be the value's, for editors to jump to."""
+    assert release_position("name: a\nrelease: 1.0.0\n") == (2, 10)
+    assert release_position("release:    1.0.0\n") == (1, 13)
+    assert release_position("{release: 1.0.0}") == (1, 1)
+
+
+def test_resource_names_are_checked() -> None:
+    """Names come from outside."""
+    assert rollout_id_of("rollouts/spring") == "spring"
+    for name in ("spring", "rollouts/", "rollouts/UPPER", "vehicles/spring", "rollouts/a/b"):
+        with pytest.raises(InvalidInputError):
+            rollout_id_of(name)
