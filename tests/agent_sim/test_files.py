@@ -1,0 +1,121 @@
+"""What the simulator reads from and writes for others: endpoints, tokens, the report, a vehicle's state."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_sim.endpoints import EndpointsFile, read_endpoints
+from agent_sim.enrolment import read_tokens
+from agent_sim.errors import InputFileError, StateError
+from agent_sim.faults import Fault, FaultKind
+from agent_sim.report import run_report, write_report
+from agent_sim.tally import Tally
+from agent_sim.vehicle_folder import VehicleFolder
+from agent_sim.verification import read_provisioning
+from tests.agent_sim.builders import NEW, NEW_BRAKE, Road, a_car
+from tests.agent_sim.fake_orchestrator import HOUR_MS, FakeOrchestrator
+
+
+def a_ride(*faults: Fault) -> Road:
+    road = Road(a_car(*faults), FakeOrchestrator(images=(NEW, NEW_BRAKE), attempt_id="a1"))
+    road.start()
+    road.run(until=24 * HOUR_MS)
+    return road
+
+
+def a_report(*roads: Road) -> dict[str, object]:
+    tally = Tally()
+    tally.calls["CheckIn", "OK"] += 3
+    cars = [road.car for road in roads]
+    return run_report(cars, tally, scenario="test", seed=1, now=roads[0].now, over="", waiting=0)
+
+
+def test_report_tells_what_runs_and_what_was_asked_and_told() -> None:
+    """An auditor compares these numbers with the orchestrator's."""
+    report = a_report(a_ride())
+    vehicle = report["vehicles"]["v1"]  # type: ignore[index]
+    assert vehicle["release"] == "1.1.0"
+    assert {serial: ecu["sha256"] for serial, ecu in vehicle["ecus"].items()} == {
+        "v1-e0": NEW.sha256,
+        "v1-e1": NEW_BRAKE.sha256,
+    }
+    assert vehicle["attempts"] == [{"attempt_id": "a1", "release": "1.1.0"}]
+    assert vehicle["permits"] == vehicle["installs"] == ["a1"]
+    assert vehicle["events_told"] == vehicle["events_acknowledged"] == 5
+    assert vehicle["manifest_submitted"]
+    assert report["calls"] == [{"method": "CheckIn", "status": "OK", "count": 3}]
+
+
+def test_report_sums_by_region_hardware_and_cohort() -> None:
+    """The table at the end of a run comes from here."""
+    report = a_report(a_ride(Fault(FaultKind.SILENT_BRICK)))
+    (cell,) = report["totals"]["cells"]  # type: ignore[index]
+    assert (cell["region"], cell["hardware"], cell["cohort"]) == ("eu", "gen1", "canary")
+    assert (cell["vehicles"], cell["bricked"], cell["permits"], cell["installs"]) == (1, 1, 1, 1)
+    assert cell["events_acknowledged"] <= cell["events_told"]
+
+
+def test_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """Another process may read it at any moment."""
+    path = tmp_path / "report.json"
+    write_report(path, {"over": ""})
+    with path.open() as old:
+        write_report(path, {"over": "settled"})
+        assert json.loads(old.read()) == {"over": ""}
+    assert json.loads(path.read_text()) == {"over": "settled"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_state_of_a_vehicle_is_read_back(tmp_path: Path) -> None:
+    """A bricked vehicle stays bricked when the simulator is started again."""
+    road = a_ride(Fault(FaultKind.SILENT_BRICK))
+    home = VehicleFolder(tmp_path)
+    assert home.load_state() is None
+    home.save_state(road.car.state)
+    state = home.load_state()
+    assert state == road.car.state
+    again = a_car(state=state)
+    assert again.start(road.now) == []
+    assert again.due_at is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"agent": {"format": 99}}', b"[1]"])
+def test_damaged_state_is_named_with_its_file(tmp_path: Path, content: bytes) -> None:
+    """Nobody can guess which of 200 vehicles it was."""
+    (tmp_path / "state.json").write_bytes(content)
+    with pytest.raises(StateError, match=r"state.json: .*make it again"):
+        VehicleFolder(tmp_path).load_state()
+
+
+def test_restarted_orchestrator_is_found_on_its_new_port(tmp_path: Path) -> None:
+    """A new endpoints.json counts from the next connection on; a half written one does not."""
+    path = tmp_path / "endpoints.json"
+    path.write_text('{"enrollment": "127.0.0.1:1", "vehicles": "127.0.0.1:2"}')
+    endpoints = EndpointsFile(path)
+    assert endpoints.vehicles() == "127.0.0.1:2"
+    path.write_text("{")
+    os.utime(path, ns=(1, 1))
+    assert endpoints.vehicles() == "127.0.0.1:2"
+    path.write_text('{"enrollment": "127.0.0.1:1", "vehicles": "127.0.0.1:3"}')
+    os.utime(path, ns=(2, 2))
+    assert endpoints.vehicles() == "127.0.0.1:3"
+
+
+def test_unusable_inputs_are_one_line_with_a_remedy(tmp_path: Path) -> None:
+    """Each names the file and what writes it."""
+    with pytest.raises(InputFileError, match="is `outrider serve` running"):
+        read_endpoints(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text('{"vehicles": "127.0.0.1:2"}')
+    with pytest.raises(InputFileError, match=r"bad.json is not an endpoints.json: KeyError\('enrollment'\)"):
+        read_endpoints(tmp_path / "bad.json")
+    with pytest.raises(InputFileError, match="write them with `outrider fleet tokens`"):
+        read_tokens(tmp_path / "none.jsonl")
+    (tmp_path / "tokens.jsonl").write_text('{"vehicle_id": "v1", "token": "t"}\n\n{"vehicle_id": "v2"}\n')
+    with pytest.raises(InputFileError, match=r"tokens.jsonl:3: not a JSON line with vehicle_id and token"):
+        read_tokens(tmp_path / "tokens.jsonl")
+    with pytest.raises(InputFileError, match=r"director-root.json.*give --provisioning"):
+        read_provisioning(tmp_path)
