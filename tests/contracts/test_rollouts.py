@@ -187,8 +187,9 @@ async def test_released_slot_is_free_once_however_often_it_is_released(bench: St
         assert await reserve(bench.store, attempt_id, region_max=2) == Reserved()
     for _ in range(3):
         await bench.store.release(SPRING, [ids[0], AttemptId("spring.never.1")])
-    assert await reserve(bench.store, "spring.v-3.1", region_max=2) == Reserved()
+    assert await reserve(bench.store, "spring.v-3.1", region_max=2, total_max=2) == Reserved()
     assert reason(await reserve(bench.store, "spring.v-4.1", region_max=2)) == "in_flight_spent"
+    assert reason(await reserve(bench.store, "spring.v-4.1", region="us", total_max=2)) == "in_flight_spent"
 
 
 async def test_released_attempt_may_reserve_again(bench: StoreBench) -> None:
