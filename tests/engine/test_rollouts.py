@@ -195,7 +195,7 @@ def a_fleet(size: int, fate: Callable[[Vehicle, Random], str], random: Random) -
             cohort=("internal", "canary", "early", "general", "general", "general", "general")[number % 7],
             hardware=("gen1", "gen2")[number % 2],
         )
-        calls = 0.9 if random.random() < 0.85 else 0.08
+        calls = 0.9 if random.random() < 0.85 else 0.15
         cars.append(Car(a_record(vehicle), calls, fate(vehicle, random)))
     return cars
 
