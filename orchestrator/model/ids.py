@@ -31,6 +31,9 @@ ROLLOUT_ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 """Regions, cohorts, models, hardware variants and tags: short, so that they can be labels."""
 
+ATTEMPT_NUMBER_PATTERN = re.compile(r"[0-9]{1,9}")
+"""Ids come from outside: int() refuses thousands of digits with an error of its own."""
+
 
 def attempt_id(rollout_id: RolloutId, vehicle_id: VehicleId, number: int) -> AttemptId:
     """The id of the `number`th try (from 1) of a vehicle at a rollout."""
@@ -40,7 +43,7 @@ def attempt_id(rollout_id: RolloutId, vehicle_id: VehicleId, number: int) -> Att
 def split_attempt_id(value: str) -> tuple[RolloutId, VehicleId, int] | None:
     """Take an attempt id apart; None when `value` is not one."""
     parts = value.split(".")
-    if len(parts) != 3 or not parts[2].isascii() or not parts[2].isdigit():
+    if len(parts) != 3 or not ATTEMPT_NUMBER_PATTERN.fullmatch(parts[2]):
         return None
     if not ROLLOUT_ID_PATTERN.fullmatch(parts[0]) or not VEHICLE_ID_PATTERN.fullmatch(parts[1]):
         return None

@@ -21,8 +21,23 @@ from orchestrator.store.base import StoreError
 from signing.errors import SignerUnavailableError
 
 DOMAIN = "outrider"
+OVERLOAD_RETRY_S = 5.0
+
+
+class OverloadedError(TryLaterError):
+    """Too many calls at once."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too many calls at once",
+            reason="OVERLOADED",
+            remedy="wait and call again",
+            retry_after_s=OVERLOAD_RETRY_S,
+        )
+
 
 CODES: tuple[tuple[type[Exception], int], ...] = (
+    (OverloadedError, code_pb2.RESOURCE_EXHAUSTED),
     (InvalidInputError, code_pb2.INVALID_ARGUMENT),
     (NotFoundError, code_pb2.NOT_FOUND),
     (ForbiddenError, code_pb2.PERMISSION_DENIED),
@@ -47,6 +62,13 @@ def status_of(error: Exception) -> status_pb2.Status | None:
             remedy="call again",
         )
     return status_pb2.Status(code=code, message=str(error), details=list(map(packed, details_of(error))))
+
+
+def internal() -> status_pb2.Status:
+    """The status of a defect of ours: says nothing of what went wrong, that is in the log."""
+    info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+    message = "internal error; the server's log says more"
+    return status_pb2.Status(code=code_pb2.INTERNAL, message=message, details=[packed(info)])
 
 
 def details_of(error: ServiceError) -> list[Message]:

@@ -11,11 +11,10 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
-from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
 from orchestrator.clock import FleetClock, MachineClock
-from orchestrator.rpc.errors import packed, retry_info, status_of
+from orchestrator.rpc.errors import OverloadedError, internal, status_of
 from orchestrator.service.errors import ForbiddenError
 from orchestrator.telemetry import Metrics
 
@@ -109,10 +108,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             raise ForbiddenError("less than TLS 1.3", reason="TLS_TOO_OLD", remedy="connect with TLS 1.3 or newer")
 
     async def _fail(self, error: Exception, context: Context, service: str, method: str, began_ms: int) -> NoReturn:
-        status = overloaded() if isinstance(error, OverloadedError) else status_of(error)
+        status = status_of(error)
         if status is None:
             log.exception("call_failed", service=service, method=method)
-            status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error; the server's log says more")
+            status = internal()
         reason = getattr(error, "reason", "")
         if reason:
             self._metrics.refused_requests.labels(reason=reason.lower()).inc()
@@ -124,14 +123,3 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.grpc_handled.labels(service=service, method=method, code=code).inc()
         elapsed_s = (self._machine.monotonic_ms() - began_ms) / 1000
         self._metrics.grpc_handling.labels(service=service, method=method).observe(elapsed_s)
-
-
-class OverloadedError(Exception):
-    """Too many calls at once."""
-
-
-def overloaded() -> status_pb2.Status:
-    """RESOURCE_EXHAUSTED with a delay."""
-    status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message="too many calls at once; wait and call again")
-    status.details.append(packed(retry_info(5.0)))
-    return status

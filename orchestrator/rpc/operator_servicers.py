@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -30,6 +31,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Item = TypeVar("Item")
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
+PAGE_TOKEN_PATTERN = re.compile(r"[0-9]{0,9}")
 
 
 class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
@@ -260,7 +262,7 @@ def page(items: Sequence[Item], page_size: int, page_token: str) -> tuple[Sequen
     Raises:
         InvalidInputError: size or token is none.
     """
-    if not 0 <= page_size <= PAGE_MAX or not (page_token or "0").isdigit():
+    if not 0 <= page_size <= PAGE_MAX or not PAGE_TOKEN_PATTERN.fullmatch(page_token):
         raise InvalidInputError("page_size or page_token is not one that this server gave", reason="PAGE_MALFORMED")
     begin = int(page_token or "0")
     end = begin + (page_size or PAGE_DEFAULT)

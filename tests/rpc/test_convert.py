@@ -1,0 +1,141 @@
+"""Between wire and model: every state has a name, every malformed field its own fault, and numbers stay exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from outrider.v1 import attempt_pb2, rollout_pb2, vehicle_pb2
+
+from orchestrator.model.attempt import VEHICLE_EVENTS, AttemptState
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.ids import AttemptId, VehicleId
+from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
+from orchestrator.rpc import convert
+from orchestrator.rpc.operator_servicers import PAGE_DEFAULT, PAGE_MAX, page, required, vehicle_id_of
+from orchestrator.service.errors import InvalidInputError
+from orchestrator.service.vehicles import CheckInReply, Install, PermitAnswer, Withdraw
+from tests.builders import NOW, an_attempt
+
+EVENT = vehicle_pb2.Event(number=1, attempt_id="spring.v-1.1", kind=vehicle_pb2.EVENT_KIND_FAILED, failure_code="x")
+GOOD = vehicle_pb2.CheckInRequest(outbox_id="box", events=[EVENT], oldest_number=1)
+
+
+def faults(change: Callable[[vehicle_pb2.CheckInRequest], None]) -> list[str]:
+    """Fields that are named after a change to a good request."""
+    request = vehicle_pb2.CheckInRequest()
+    request.CopyFrom(GOOD)
+    change(request)
+    with pytest.raises(InvalidInputError) as error:
+        convert.check_in(request, events_max=3)
+    return [violation.field for violation in error.value.violations]
+
+
+def test_good_poll_comes_through_whole() -> None:
+    """What a vehicle said is what the use case hears."""
+    poll = convert.check_in(GOOD, events_max=1)
+    (event,) = poll.events
+    assert (poll.outbox_id, poll.oldest_number, event.number, event.attempt_id, event.event, event.failure_code) == (
+        *("box", 1, 1, "spring.v-1.1"),
+        *("failed", "x"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda request: setattr(request, "outbox_id", "x" * 65), "outbox_id"),
+        (lambda request: setattr(request, "manifest_sha256", "f" * 63), "manifest_sha256"),
+        (lambda request: setattr(request, "oldest_number", 2**53), "oldest_number"),
+        (lambda request: request.events.extend([EVENT] * 3), "events"),
+        (lambda request: setattr(request.events[0], "attempt_id", "spring.v-1.x"), "events[0].attempt_id"),
+        (lambda request: setattr(request.events[0], "attempt_id", "spring.v-1.²"), "events[0].attempt_id"),
+        (lambda request: setattr(request.events[0], "attempt_id", "spring.v-1." + "9" * 5000), "events[0].attempt_id"),
+        (lambda request: setattr(request.events[0], "failure_code", "a" * 65), "events[0].failure_code"),
+        (lambda request: setattr(request.events[0], "number", -1), "events[0].number"),
+    ],
+)
+def test_malformed_field_is_named(change: Callable[[vehicle_pb2.CheckInRequest], None], field: str) -> None:
+    """Whoever writes an agent mends it from the answer alone."""
+    assert field in faults(change)
+
+
+def test_every_fault_of_a_poll_is_told_at_once() -> None:
+    """One answer a bug, not one a release of the agent."""
+
+    def spoil(request: vehicle_pb2.CheckInRequest) -> None:
+        request.outbox_id = ""
+        request.events[0].kind = vehicle_pb2.EVENT_KIND_UNSPECIFIED
+        request.events[0].number = 0
+
+    assert faults(spoil) == ["outbox_id", "events[0].kind", "events[0].number"]
+
+
+def test_every_value_of_the_model_has_its_own_on_the_wire() -> None:
+    """A state without a name would be sent as UNSPECIFIED, which is never sent."""
+    for table, members in (
+        (convert.ATTEMPT_STATES, AttemptState),
+        (convert.ROLLOUT_STATUSES, RolloutStatus),
+        (convert.REGION_PHASES, RegionPhase),
+        (convert.VERDICTS, VerdictKind),
+    ):
+        assert set(table) == set(members)
+        assert len(set(table.values())) == len(table)
+        assert 0 not in table.values()
+    assert set(convert.EVENTS.values()) == set(VEHICLE_EVENTS)
+    assert set(convert.EVENTS) == set(vehicle_pb2.EventKind.values()) - {vehicle_pb2.EVENT_KIND_UNSPECIFIED}
+    assert set(convert.ATTEMPT_STATES.values()) == set(attempt_pb2.AttemptState.values()) - {0}
+    assert set(convert.ROLLOUT_STATUSES.values()) == set(rollout_pb2.RolloutStatus.values()) - {0}
+
+
+def test_times_keep_their_milliseconds() -> None:
+    """A second lost in rounding would look like time that goes back."""
+    assert convert.timestamp(NOW + 123).ToMilliseconds() == NOW + 123
+    assert convert.duration(1_234).ToMilliseconds() == 1_234
+
+
+@pytest.mark.parametrize(
+    ("directive", "kind"),
+    [(None, "none"), (Install(an_attempt()), "install"), (Withdraw(AttemptId("a.v.1"), "fenced"), "withdraw")],
+)
+def test_answer_always_has_exactly_one_directive(directive: Install | Withdraw | None, kind: str) -> None:
+    """An agent that finds none of them set would have to guess."""
+    reply = CheckInReply(NOW, 60_000, 0, False, directive, {"a": b"1"}, {"b": b"2"})
+    response = convert.check_in_response(reply, image_base_urls=["https://x/targets"])
+    assert response.directive.WhichOneof("kind") == kind
+    assert [(file.repository, file.name) for file in response.metadata] == [(1, "a"), (2, "b")]
+    if kind == "install":
+        assert list(response.directive.install.image_base_urls) == ["https://x/targets"]
+
+
+def test_refused_permit_says_when_to_ask_again_or_nothing_at_all() -> None:
+    """Absent means never; zero would mean at once."""
+    refusal = Refusal(RefusalReason.ROLLOUT_PAUSED, "paused")
+    later = convert.authorize_response(PermitAnswer(AttemptId("a.v.1"), NOW, 0, refusal, 120_000))
+    assert (later.refusal.reason, later.refusal.retry_after.seconds) == ("rollout_paused", 120)
+    never = convert.authorize_response(PermitAnswer(AttemptId("a.v.1"), NOW, 0, refusal, None))
+    assert not never.refusal.HasField("retry_after")
+    permit = convert.authorize_response(PermitAnswer(AttemptId("a.v.1"), NOW, 900_000, None, None))
+    assert permit.permit.valid_for.seconds == 900
+
+
+def test_pages_follow_each_other_and_bad_tokens_are_refused() -> None:
+    """AIP-158: sizes have bounds, tokens are ours."""
+    items = list(range(PAGE_DEFAULT + 5))
+    first, token = page(items, 0, "")
+    second, end = page(items, 0, token)
+    assert (len(first), second, end) == (PAGE_DEFAULT, items[PAGE_DEFAULT:], "")
+    assert page(items, 2, "") == ([0, 1], "2")
+    for size, bad in ((-1, ""), (PAGE_MAX + 1, ""), (0, "x"), (0, "-1"), (0, "²"), (0, "9" * 5000)):
+        with pytest.raises(InvalidInputError):
+            page(items, size, bad)
+
+
+def test_resource_names_and_reasons_are_checked() -> None:
+    """Names come from outside; a change without a reason is none."""
+    assert vehicle_id_of("vehicles/v-1") == VehicleId("v-1")
+    for name in ("v-1", "vehicles/", "vehicles/a b", "rollouts/v-1"):
+        with pytest.raises(InvalidInputError):
+            vehicle_id_of(name)
+    with pytest.raises(InvalidInputError):
+        required(" \t")
