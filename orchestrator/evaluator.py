@@ -8,6 +8,7 @@ last whole one. A second evaluator is harmless: compare-and-set decides.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 UNSETTLED_AFTER_MS = 5_000
 """Machine time after which a reservation or permit that no shard confirmed is looked into."""
 SWEEP_BATCH = 256
+SHOWN_MS = 14 * 24 * 3600 * 1000
+"""Fleet time that a rollout is still shown in metrics after it was over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Evaluator:
         self._metrics = metrics
         self._origin = origin
         self._scale = scale
+        self._shown: set[RolloutId] = set()
 
     async def recover(self) -> str:
         """After a start: pause every running rollout unless nothing can be missing; why, or empty.
@@ -109,6 +113,7 @@ class Evaluator:
                 self._metrics.evaluator_last_tick.set(self._machine.wall_ms() / 1000)
             elapsed_s = (self._machine.monotonic_ms() - began_ms) / 1000
             self._metrics.evaluator_tick.observe(elapsed_s)
+            self._metrics.journal_lag.set(self._feed.waiting)
             await self._machine.sleep(max(0.0, tick_s - elapsed_s))
 
     async def tick(self) -> None:
@@ -120,9 +125,10 @@ class Evaluator:
         """
         clock = await self._store.clock(origin=self._origin, scale=self._scale)
         self._clock.synchronise(clock.machine_ms)
-        rollouts = await self._store.rollouts()
         carried = await self._feed.run_once()
-        await self._sweep(rollouts)
+        everything = await self._store.rollouts()
+        await self._sweep(everything)
+        rollouts = self._recent(everything)
         for rollout in rollouts:
             await self._settle(rollout)
         picture = Picture(
@@ -137,13 +143,25 @@ class Evaluator:
         for rollout_id, ceiling in ceilings.items():
             await self._store.renew(rollout_id, permit_ceiling=ceiling)
 
+    def _recent(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        """Rollouts worth judging and showing; those that have been over for long lose their series."""
+        now = self._now()
+        recent = [rollout for rollout in rollouts if not rollout.status.over or now - rollout.updated_at < SHOWN_MS]
+        names = {rollout.rollout_id for rollout in recent}
+        for rollout_id in self._shown - names:
+            self._metrics.drop_rollout(rollout_id)
+        self._shown = names
+        return recent
+
     async def _sweep(self, rollouts: Sequence[Rollout]) -> None:
         fences = {rollout.rollout_id: rollout.fence for rollout in rollouts if rollout.fence}
-        for shard in range(self._store.shards):
-            while True:
-                swept = await self._store.sweep(shard, now=self._now(), fences=fences, batch=SWEEP_BATCH)
-                if swept.handled < SWEEP_BATCH:
-                    break
+        shards: Sequence[int] = range(self._store.shards)
+        while shards:
+            now = self._now()
+            swept = await asyncio.gather(
+                *(self._store.sweep(shard, now=now, fences=fences, batch=SWEEP_BATCH) for shard in shards)
+            )
+            shards = [shard for shard, result in zip(shards, swept, strict=True) if result.handled == SWEEP_BATCH]
 
     async def _settle(self, rollout: Rollout) -> None:
         unsettled = await self._store.unsettled(rollout.rollout_id, older_than_ms=UNSETTLED_AFTER_MS)

@@ -67,6 +67,11 @@ class Authority:
         """What others have to trust."""
         return self._certificate.public_bytes(Encoding.PEM)
 
+    @property
+    def expires(self) -> datetime:
+        """When the authority's own certificate ends, and with it all that it issued."""
+        return self._certificate.not_valid_after_utc
+
     @classmethod
     def create(cls, common_name: str, now: datetime, life: timedelta) -> Authority:
         """A new authority that may issue leaf certificates only."""

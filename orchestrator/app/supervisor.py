@@ -16,12 +16,14 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from orchestrator.app.children import Child, python_module
+from orchestrator.app.expiries import show_expiries
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders, Ports, choose_ports, write_endpoints
 from orchestrator.clock import MachineClock
@@ -60,6 +62,7 @@ class Supervisor:
         self._settings = settings
         self._machine = MachineClock()
         self._metrics = Metrics(CollectorRegistry())
+        self._metrics.build_info.labels(version=version("outrider")).set(1)
         self._embedded = None if settings.store_url else EmbeddedServer(installation.store)
         self._stopped = asyncio.Event()
 
@@ -92,6 +95,7 @@ class Supervisor:
             running = [tasks.create_task(child.supervise(self._machine)) for child in children]
             running.append(tasks.create_task(evaluator.run(self._settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
+            running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))
             write_endpoints(self._installation, self._settings.host, orders.ports, self._settings.trust_domain)
             log.info("serving", **{name: getattr(orders.ports, name) for name in Ports.__slots__})
             await self._stopped.wait()

@@ -36,18 +36,20 @@ def show_rollout(
     allowance = max(0, permit_ceiling - total(cells.values()).exposed)
     metrics.permit_allowance.labels(rollout=name).set(allowance)
     for stratum, tally in by_stratum(cells).items():
-        show_stratum(metrics, name, stratum, tally)
+        show_stratum(metrics, name, stratum, tally, rollout.plan.gate.checkpoints_ms)
 
 
-def show_stratum(metrics: Metrics, name: RolloutId, stratum: Stratum, tally: Tally) -> None:
+def show_stratum(
+    metrics: Metrics, name: RolloutId, stratum: Stratum, tally: Tally, checkpoints_ms: Sequence[int]
+) -> None:
     """Counts of one stratum of one rollout."""
     where = {"rollout": name, "region": stratum.region, "hardware": stratum.hardware}
     for state in AttemptState:
         metrics.attempts.labels(**where, state=state.value).set(tally.state(state))
     metrics.exposures.labels(**where).set(tally.exposed)
-    for index, group in enumerate(tally.age_groups):
-        metrics.aged.labels(**where, checkpoint=str(index)).set(group.exposed)
-        metrics.silent.labels(**where, checkpoint=str(index)).set(group.silent)
+    for age_ms, group in zip(checkpoints_ms, tally.age_groups, strict=False):
+        metrics.aged.labels(**where, checkpoint=age(age_ms)).set(group.exposed)
+        metrics.silent.labels(**where, checkpoint=age(age_ms)).set(group.silent)
 
 
 def show_tick(metrics: Metrics, *, fleet_now: FleetTime, carried: Mapping[str, int]) -> None:
@@ -55,3 +57,11 @@ def show_tick(metrics: Metrics, *, fleet_now: FleetTime, carried: Mapping[str, i
     metrics.fleet_time.set(fleet_now / 1000)
     for kind, count in carried.items():
         metrics.ledger_entries.labels(kind=kind).inc(count)
+
+
+def age(milliseconds: int) -> str:
+    """A checkpoint as a label: `24h`, `90m`, `45s`."""
+    for unit, length in (("h", 3_600_000), ("m", 60_000)):
+        if milliseconds % length == 0:
+            return f"{milliseconds // length}{unit}"
+    return f"{milliseconds // 1000}s"

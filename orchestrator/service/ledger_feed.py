@@ -7,6 +7,7 @@ done before, and again after a crash: each is idempotent by attempt.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class LedgerFeed:
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
+        self.waiting = 0
+        """Entries that the ledger lacked when it was last fed, or did not take; at most BATCH a stream."""
 
     async def run_once(self) -> Mapping[str, int]:
         """Carry what there is; how many entries of each kind were new to the ledger.
@@ -43,18 +46,26 @@ class LedgerFeed:
             orchestrator.ledger.LedgerError: the ledger did not take them; they stay in the journal.
         """
         carried: Counter[str] = Counter()
-        for stream in await self._store.journal_streams():
-            while True:
-                after = await self._ledger.mark(stream)
-                entries = await self._store.journal(stream, after=after, count=BATCH)
-                if not entries:
-                    break
-                await self._settle(entries)
-                carried.update(await self._ledger.append([ledger_entry(entry) for entry in entries]))
-                await self._store.trim_journal(stream, upto=entries[-1].entry_id)
-                if len(entries) < BATCH:
-                    break
+        streams = await self._store.journal_streams()
+        while streams:
+            marks = await self._ledger.marks()
+            batches = await asyncio.gather(
+                *(self._store.journal(stream, after=marks.get(stream, ""), count=BATCH) for stream in streams)
+            )
+            self.waiting = sum(map(len, batches))
+            carried.update(await self._carry([entry for batch in batches for entry in batch]))
+            streams = [stream for stream, batch in zip(streams, batches, strict=True) if len(batch) == BATCH]
+        self.waiting = 0
         return carried
+
+    async def _carry(self, entries: Sequence[JournalEntry]) -> Mapping[str, int]:
+        if not entries:
+            return {}
+        await self._settle(entries)
+        new = await self._ledger.append([ledger_entry(entry) for entry in entries])
+        last = {entry.stream: entry.entry_id for entry in entries}
+        await asyncio.gather(*(self._store.trim_journal(stream, upto=upto) for stream, upto in last.items()))
+        return new
 
     async def _settle(self, entries: Sequence[JournalEntry]) -> None:
         for rollout_id, settlement in settlements(entries).items():

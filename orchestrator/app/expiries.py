@@ -1,0 +1,42 @@
+"""Says in metrics when certificates and metadata end, long before they do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from orchestrator.app.installation import Installation
+from orchestrator.clock import MachineClock
+from orchestrator.telemetry import Metrics
+from signing.errors import SigningError
+from signing.image_repo import ImageRepository
+from signing.pki import Authority
+
+log = structlog.get_logger()
+
+LOOK_S = 60.0
+AUTHORITIES = ("server", "vehicle", "operator")
+
+
+async def show_expiries(installation: Installation, metrics: Metrics, machine: MachineClock) -> None:
+    """Look for ever."""
+    while True:
+        try:
+            await asyncio.to_thread(show_once, installation, metrics)
+        except (SigningError, OSError) as error:
+            log.warning("expiries_unknown", error=str(error))
+        await machine.sleep(LOOK_S)
+
+
+def show_once(installation: Installation, metrics: Metrics) -> None:
+    """Set the gauges from what lies in the data folder.
+
+    Raises:
+        SigningError: a certificate or the Image repository cannot be read.
+    """
+    for name in AUTHORITIES:
+        authority = Authority.load(installation.authorities, name)
+        metrics.certificate_expiry.labels(certificate=f"{name}-authority").set(authority.expires.timestamp())
+    for role, expires in ImageRepository(installation.image_repository).expiries().items():
+        metrics.metadata_expiry.labels(repository="image", role=role).set(expires.timestamp())
