@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DEMO_SCENARIO = Path(__file__).parent.parent / "examples" / "scenarios" / "demo.toml"
+DEMO_SCENARIO = Path(__file__).parent / "demo" / "demo.toml"
 _PLAIN_LINE_EVERY_MS = 10_000
 
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_sim.cli import DEMO_SCENARIO
 from agent_sim.errors import FleetFolderError
 from agent_sim.fleet import CSV_FIELDS, build_fleet, dealt, load_fleet, make_vehicles
 from agent_sim.images import ImageError, build_image, image_path, read_header, release_counter, version_of
 from agent_sim.scenario import Scenario, load_scenario, parse_scenario
 from signing.keys import public_key_from_base64
-from tests.agent_sim.test_scenario import EXAMPLES, GOOD
+from tests.agent_sim.test_scenario import GOOD
 
 
 def a_scenario(*, seed: int = 1) -> Scenario:
@@ -24,7 +25,7 @@ def a_scenario(*, seed: int = 1) -> Scenario:
 
 def test_same_seed_makes_the_same_vehicles() -> None:
     """A run that failed can be repeated."""
-    scenario = load_scenario(EXAMPLES / "demo.toml")
+    scenario = load_scenario(DEMO_SCENARIO)
     assert make_vehicles(scenario) == make_vehicles(scenario)
     other = scenario.model_copy(update={"seed": scenario.seed + 1})
     assert make_vehicles(scenario) != make_vehicles(other)
@@ -32,7 +33,7 @@ def test_same_seed_makes_the_same_vehicles() -> None:
 
 def test_demo_fleet_has_the_shares_it_declares() -> None:
     """200 vehicles, 3 regions, 4 cohorts, 2 variants, each with a Primary and a Secondary."""
-    vehicles = make_vehicles(load_scenario(EXAMPLES / "demo.toml"))
+    vehicles = make_vehicles(load_scenario(DEMO_SCENARIO))
     assert Counter(vehicle.region for vehicle in vehicles) == {"eu": 80, "us": 80, "apac": 40}
     assert Counter(vehicle.cohort for vehicle in vehicles) == {
         "internal": 10,
