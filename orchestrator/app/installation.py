@@ -145,9 +145,10 @@ def last_ports(endpoints: Path) -> dict[str, int]:
     """Ports that the last run told, by name; empty when there was none."""
     try:
         document = json.loads(endpoints.read_text(encoding="utf-8"))
-        return {name: int(str(document[name]).rpartition(":")[2]) for name in PORT_NAMES}
-    except (OSError, ValueError, KeyError):
+        ports = {name: int(str(document[name]).rpartition(":")[2]) for name in PORT_NAMES}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
+    return {name: port for name, port in ports.items() if 0 < port < 65_536}
 
 
 def is_free(host: str, port: int) -> bool:

@@ -1,0 +1,121 @@
+"""Ports, addresses and orders: told by files that are whole or old, never torn."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.app.installation import (
+    PORT_NAMES,
+    Installation,
+    InstallationError,
+    Orders,
+    Ports,
+    choose_ports,
+    free_port,
+    is_free,
+    last_ports,
+    write_atomically,
+    write_endpoints,
+)
+
+HOST = "127.0.0.1"
+ANY = Ports(enrollment=0, vehicles=0, operators=0, web=0, images=0)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def told(folder: Path, ports: Ports) -> Path:
+    """An endpoints.json of an earlier run."""
+    installation = Installation(folder)
+    write_endpoints(installation, HOST, ports, "test.outrider.invalid")
+    return installation.endpoints
+
+
+def as_dict(ports: Ports) -> dict[str, int]:
+    return {name: getattr(ports, name) for name in PORT_NAMES}
+
+
+def test_free_ports_are_chosen_each_its_own(tmp_path: Path) -> None:
+    """Five servers, five ports, nothing to configure."""
+    chosen = as_dict(choose_ports(HOST, ANY, tmp_path / "endpoints.json"))
+    assert len(set(chosen.values())) == 5
+    assert all(is_free(HOST, port) for port in chosen.values())
+
+
+def test_ports_of_the_last_run_are_taken_again(tmp_path: Path) -> None:
+    """Vehicles keep the address they know: a restart must not move the service."""
+    first = choose_ports(HOST, ANY, tmp_path / "endpoints.json")
+    assert choose_ports(HOST, ANY, told(tmp_path, first)) == first
+
+
+def test_remembered_port_that_is_taken_is_replaced(tmp_path: Path, taken: int) -> None:
+    """Nobody asked for that number, so another is as good as none."""
+    before = Ports(enrollment=taken, vehicles=free_port(HOST), operators=0, web=0, images=0)
+    chosen = choose_ports(HOST, ANY, told(tmp_path, before))
+    assert chosen.enrollment not in (0, taken)
+    assert chosen.vehicles == before.vehicles
+
+
+def test_port_that_was_asked_for_and_is_taken_is_refused(tmp_path: Path, taken: int) -> None:
+    """A number that somebody wrote down is what vehicles in the field call: no other will do."""
+    wanted = Ports(enrollment=0, vehicles=taken, operators=0, web=0, images=0)
+    with pytest.raises(InstallationError, match=f"port {taken} \\(vehicles\\).*set port_vehicles"):
+        choose_ports(HOST, wanted, tmp_path / "endpoints.json")
+
+
+OUT_OF_RANGE = json.dumps({name: f"{HOST}:{65_536 + number}" for number, name in enumerate(PORT_NAMES)})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', '{"vehicles": "x"}', '{"enrollment": "h:p"}', OUT_OF_RANGE])
+def test_torn_or_foreign_addresses_are_forgotten(tmp_path: Path, text: str) -> None:
+    """A file that a crash left behind must not keep the service down."""
+    path = tmp_path / "endpoints.json"
+    path.write_text(text)
+    assert last_ports(path) == {}
+    assert len(set(as_dict(choose_ports(HOST, ANY, path)).values())) == 5
+
+
+def test_addresses_are_told_with_the_process_that_serves(tmp_path: Path) -> None:
+    """Who finds the file must be able to tell this run from the last."""
+    path = told(tmp_path, Ports(1, 2, 3, 4, 5))
+    document = json.loads(path.read_text())
+    assert document["vehicles"] == f"{HOST}:2"
+    assert document["web"] == f"http://{HOST}:4"
+    assert document["images"] == f"https://{HOST}:5"
+    assert document["pid"] > 0
+
+
+def test_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
+    """Orders hold the store's address, which may hold its password."""
+    path = tmp_path / "below" / "orders.json"
+    write_atomically(path, "old")
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [item.name for item in path.parent.iterdir()] == ["orders.json"]
+
+
+def test_orders_come_through_to_the_children(tmp_path: Path) -> None:
+    """A worker must see the settings that the supervisor resolved, not resolve its own."""
+    orders = Orders(settings={"poll_s": 60}, ports=Ports(1, 2, 3, 4, 5), store_url="unix:///x", signer_socket="/y")
+    orders.save(tmp_path / "orders.json")
+    assert Orders.load(tmp_path / "orders.json") == orders
+
+
+def test_folder_that_was_never_made_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """The first mistake of every newcomer."""
+    with pytest.raises(InstallationError, match="outrider keys init"):
+        Installation(tmp_path).check()
