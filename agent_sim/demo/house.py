@@ -150,17 +150,17 @@ class House:
             *("--scale", f"{scale:g}"),
         )
 
-    async def _service(self, name: str, program: str, *arguments: str) -> asyncio.subprocess.Process:
+    async def _service(self, name: str, command: str, *arguments: str) -> asyncio.subprocess.Process:
         log = self._stack.enter_context(self._log(name).open("wb"))
-        process = await self._start(program, arguments, stdout=log, stderr=log)
+        process = await self._start(command, arguments, stdout=log, stderr=log)
         self._stack.push_async_callback(end, process)
         return process
 
     async def _start(
-        self, program: str, arguments: Sequence[str], *, stdout: Any, stderr: Any = PIPE
+        self, name: str, arguments: Sequence[str], *, stdout: Any, stderr: Any = PIPE
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).parent / program),
+            str(program(name)),
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,
@@ -175,6 +175,11 @@ class House:
 
     def _log(self, name: str) -> Path:
         return self._folders.root / f"{name}.log"
+
+
+def program(name: str) -> Path:
+    """One of our commands, installed beside this interpreter."""
+    return Path(sys.executable).parent / name
 
 
 async def end(process: asyncio.subprocess.Process) -> None:

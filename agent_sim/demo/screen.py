@@ -125,7 +125,7 @@ def region_table(view: View, cohorts: Sequence[str]) -> Table:
         sums[region, "all"] += counts
         sums["all", cohort] += counts
         sums["all", "all"] += counts
-    table = Table(title="done / failed / silent / waiting", title_style="dim", header_style="bold", box=None)
+    table = Table(title="done/failed/silent/waiting", title_style="dim", header_style="bold", box=None)
     table.add_column("region")
     for cohort in (*cohorts, "all"):
         table.add_column(cohort, justify="right")
@@ -136,7 +136,7 @@ def region_table(view: View, cohorts: Sequence[str]) -> Table:
 
 def quadruple(counts: Counts) -> Text:
     """The four numbers of one field; what is bad stands out."""
-    text = Text(f"{counts.done} / ", style="green" if counts.done else "dim")
-    text.append(f"{counts.failed}", "bold red" if counts.failed else "dim").append(" / ", "dim")
-    text.append(f"{counts.silent}", "bold red" if counts.silent else "dim").append(" / ", "dim")
+    text = Text(f"{counts.done}", style="green" if counts.done else "dim", no_wrap=True).append("/", "dim")
+    text.append(f"{counts.failed}", "bold red" if counts.failed else "dim").append("/", "dim")
+    text.append(f"{counts.silent}", "bold red" if counts.silent else "dim").append("/", "dim")
     return text.append(f"{counts.waiting + counts.under_way}", "default" if counts.waiting else "dim")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from agent_sim.clock import machine_ms
 from agent_sim.demo.audit import Audit, cases_agree, rollout_agrees, vehicles_agree
-from agent_sim.demo.house import Folders, House
+from agent_sim.demo.house import Folders, House, program
 from agent_sim.demo.screen import Screen, region_table
 from agent_sim.demo.view import View
 from agent_sim.errors import DemoError
@@ -83,8 +83,9 @@ class Story:
             bad = await self._bad_release(house, fleet)
             agreed = await self._audit(house, [good, bad])
             await self._close(house, bad, agreed)
+            self._next_commands(keep=keep)
             if keep:
-                await self._keep()
+                await asyncio.Event().wait()
         return agreed
 
     async def _set_up(self, house: House) -> Fleet:
@@ -256,22 +257,25 @@ class Story:
         self._screen.say()
         self._screen.say(verdict.append(f"  {self._screen.elapsed_s:.0f} s", "dim"))
 
-    async def _keep(self) -> None:
-        self._next_commands()
-        self._screen.say("The fleet drives on. Ctrl-C ends it.")
-        await asyncio.Event().wait()
-
-    def _next_commands(self) -> None:
-        data = self._folders.data
-        self._screen.say("\nTry:")
+    def _next_commands(self, *, keep: bool) -> None:
+        data = shown(self._folders.data)
+        if keep:
+            self._screen.say("\nThe fleet drives on until Ctrl-C. Try, in another terminal:")
+        else:
+            self._screen.say("\n`make demo KEEP=1` stays up at this point, for:")
         for command in (
-            f"outrider rollout status bad --data {data}",
-            f"outrider case list --data {data}",
-            f"outrider vehicle explain sim-000001 --data {data}",
-            f"outrider rollout abort bad --reason 'bricks gen2' --data {data}",
-            f"outrider ledger verify --data {data}",
+            f"rollout watch bad --data {data}",
+            f"case list --data {data}",
+            f"vehicle explain {self._scenario.fleet.prefix}-000001 --data {data}",
+            f"rollout abort bad --reason 'bricks gen2' --data {data}",
+            f"ledger verify --data {data}",
         ):
-            self._screen.say(Text(f"  {command}", style="cyan"))
+            self._screen.say(Text(f"  {shown(program('outrider'))} {command}", style="cyan"))
+
+
+def shown(path: Path) -> Path:
+    """A path as a person would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 async def run_demo(folder: Path, scenario: Path, *, scale: float, keep: bool, screen: Screen) -> bool:
