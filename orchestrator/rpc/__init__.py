@@ -1,1 +1,1 @@
-"""."""
+"""The gRPC edge: identity, conversion, errors; no decisions."""

@@ -1,1 +1,1 @@
-"""."""
+"""Use cases: load, ask the engine, commit, carry out."""
