@@ -98,8 +98,10 @@ class ChannelPool:
             del self._open[vehicle_id]
 
     async def _close_unused(self, entry: _Open) -> None:
-        idle = [name for name, other in self._open.items() if other.users == 0]
-        victims = [self._open.pop(name) for name in idle[: max(0, len(self._open) - self._open_max)]]
+        victims = []
+        if (surplus := len(self._open) - self._open_max) > 0:
+            idle = [name for name, other in self._open.items() if other.users == 0]
+            victims = [self._open.pop(name) for name in idle[:surplus]]
         if entry.discarded and entry.users == 0:
             victims.append(entry)
         for victim in victims:

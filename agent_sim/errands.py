@@ -14,6 +14,7 @@ from agent_sim.fleet import Fleet
 from agent_sim.manifests import ManifestSigner
 from agent_sim.persisted import fresh_state
 from agent_sim.scenario import Scenario
+from agent_sim.state_journal import StateJournal
 from agent_sim.vehicle import VehicleSpec
 from agent_sim.verification import Verifications, held_versions
 
@@ -26,17 +27,27 @@ class FleetErrands:
         calls: the wire.
         downloads: the images.
         verifications: the checks.
+        journal: what vehicles persist.
     """
 
-    def __init__(self, fleet: Fleet, calls: VehicleCalls, downloads: Downloads, verifications: Verifications) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        calls: VehicleCalls,
+        downloads: Downloads,
+        verifications: Verifications,
+        journal: StateJournal,
+    ) -> None:
         self._fleet = fleet
+        self._journal = journal
+        self._tls = {spec.vehicle_id: fleet.home(spec.vehicle_id).tls for spec in fleet.vehicles}
         self._calls = calls
         self._downloads = downloads
         self._verifications = verifications
 
     def save(self, car: Car, state: CarState) -> None:
-        """Write the vehicle's state."""
-        self._fleet.home(car.spec.vehicle_id).save_state(state)
+        """Append the vehicle's state to the journal."""
+        self._journal.save(car.spec.vehicle_id, state)
 
     def discard(self, car: Car) -> None:
         """Remove the vehicle's downloads."""
@@ -44,8 +55,8 @@ class FleetErrands:
 
     async def call(self, car: Car, call: Call) -> Input:
         """Call with the vehicle's certificate."""
-        tls = self._fleet.home(car.spec.vehicle_id).tls
-        return await self._calls.make(car.spec.vehicle_id, tls, call, car.conditions)
+        vehicle_id = car.spec.vehicle_id
+        return await self._calls.make(vehicle_id, self._tls[vehicle_id], call, car.conditions)
 
     async def download(self, car: Car, download: Download) -> Input:
         """Fetch into the vehicle's folder."""
@@ -57,14 +68,15 @@ class FleetErrands:
         return await self._verifications.verify(folder, car.spec, verify, car.state.agent.ecus, now)
 
 
-def make_car(fleet: Fleet, spec: VehicleSpec, scenario: Scenario, verifications: Verifications) -> Car:
-    """A vehicle as it was left, or fresh from the factory.
+def make_car(
+    fleet: Fleet, spec: VehicleSpec, state: CarState | None, scenario: Scenario, verifications: Verifications
+) -> Car:
+    """A vehicle as it was left, or fresh from the factory when `state` is None.
 
     Raises:
         SimulationError: its files cannot be used.
     """
     home = fleet.home(spec.vehicle_id)
-    state = home.load_state()
     if state is None:
         director, image = verifications.verifier(home.metadata, spec).versions()
         ecus = tuple(

@@ -129,6 +129,11 @@ class Fleet:
         """The inventory for `outrider fleet import`."""
         return self.folder / "fleet.csv"
 
+    @property
+    def states(self) -> Path:
+        """Where vehicles persist."""
+        return self.folder / "states.jsonl"
+
     def home(self, vehicle_id: str) -> VehicleFolder:
         """Where a vehicle's files are."""
         return VehicleFolder(self.folder / "vehicles" / vehicle_id)

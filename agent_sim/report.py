@@ -123,4 +123,4 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_atomically(path, json.dumps(report, indent=1).encode(), durable=False)
+    write_atomically(path, json.dumps(report).encode(), durable=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from agent_sim.errors import SimulationError
 from agent_sim.fleet import Fleet, load_fleet
 from agent_sim.report import run_report, running_release, write_report
 from agent_sim.scenario import Scenario
+from agent_sim.state_journal import StateJournal
 from agent_sim.steps import poll_of
 from agent_sim.tally import Tally
 from agent_sim.verification import Verifications, read_provisioning
@@ -120,15 +121,21 @@ class Simulation:
             server_ca=provisioning.enrolment_ca.encode(),
             progress=lambda done, total: show(Progress("enrolling", done, total)),
         )
-        with ThreadPoolExecutor(self._limits.in_flight.verifications, "verify") as executor:
+        with (
+            closing(StateJournal(fleet.states)) as journal,
+            ThreadPoolExecutor(self._limits.in_flight.verifications, "verify") as executor,
+        ):
             verifications = Verifications(provisioning, executor, self._tally)
-            cars = [make_car(fleet, spec, self._scenario, verifications) for spec in fleet.vehicles]
+            cars = [
+                make_car(fleet, spec, journal.found.get(spec.vehicle_id), self._scenario, verifications)
+                for spec in fleet.vehicles
+            ]
             async with (
                 self._calls(endpoints) as calls,
                 self._downloads(provisioning.enrolment_ca, executor) as downloads,
             ):
                 await self._learn_time(fleet, cars, calls)
-                errands = FleetErrands(fleet, calls, downloads, verifications)
+                errands = FleetErrands(fleet, calls, downloads, verifications, journal)
                 await self._drive(cars, Driver(cars, errands, self._clock, self._limits.in_flight), show)
         return self._over
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent_sim.car import CarState
 from agent_sim.endpoints import EndpointsFile, read_endpoints
 from agent_sim.enrolment import read_tokens
 from agent_sim.errors import InputFileError, StateError
 from agent_sim.faults import Fault, FaultKind
 from agent_sim.report import run_report, write_report
+from agent_sim.state_journal import StateJournal, read_states
 from agent_sim.tally import Tally
-from agent_sim.vehicle_folder import VehicleFolder
 from agent_sim.verification import read_provisioning
-from tests.agent_sim.builders import NEW, NEW_BRAKE, Road, a_car
+from tests.agent_sim.builders import NEW, NEW_BRAKE, Road, a_car, a_state
 from tests.agent_sim.fake_orchestrator import HOUR_MS, FakeOrchestrator
 
 
@@ -73,22 +75,44 @@ def test_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_state_of_a_vehicle_is_read_back(tmp_path: Path) -> None:
     """A bricked vehicle stays bricked when the simulator is started again."""
     road = a_ride(Fault(FaultKind.SILENT_BRICK))
-    home = VehicleFolder(tmp_path)
-    assert home.load_state() is None
-    home.save_state(road.car.state)
-    state = home.load_state()
-    assert state == road.car.state
-    again = a_car(state=state)
+    path = tmp_path / "states.jsonl"
+    with closing(StateJournal(path)) as journal:
+        assert journal.found == {}
+        journal.save("v1", CarState(agent=a_state()))
+        journal.save("v1", road.car.state)
+    with closing(StateJournal(path)) as journal:
+        assert journal.found == {"v1": road.car.state}
+    assert path.read_bytes().count(b"\n") == 1
+    again = a_car(state=read_states(path)["v1"])
     assert again.start(road.now) == []
     assert again.due_at is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"agent": {"format": 99}}', b"[1]"])
-def test_damaged_state_is_named_with_its_file(tmp_path: Path, content: bytes) -> None:
+def test_second_simulator_on_one_fleet_is_refused(tmp_path: Path) -> None:
+    """Two drivers would give one vehicle two lives and one outbox."""
+    path = tmp_path / "states.jsonl"
+    with closing(StateJournal(path)), pytest.raises(StateError, match="another simulator drives the fleet"):
+        StateJournal(path)
+    StateJournal(path).close()
+
+
+def test_line_that_was_cut_short_leaves_the_state_before(tmp_path: Path) -> None:
+    """Kill -9 in the middle of a write is a loss of power, not the end of the fleet."""
+    path = tmp_path / "states.jsonl"
+    with closing(StateJournal(path)) as journal:
+        journal.save("v1", CarState(agent=a_state()))
+        journal.save("v1", CarState(agent=a_state(), boots=1))
+    path.write_bytes(path.read_bytes()[:-2])
+    assert read_states(path)["v1"].boots == 0
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b'{"vehicle_id": "v1", "state": {"agent": {"format": 99}}}', b"[1]"])
+def test_damaged_state_is_named_with_its_place(tmp_path: Path, line: bytes) -> None:
     """Nobody can guess which of 200 vehicles it was."""
-    (tmp_path / "state.json").write_bytes(content)
-    with pytest.raises(StateError, match=r"state.json: .*make it again"):
-        VehicleFolder(tmp_path).load_state()
+    path = tmp_path / "states.jsonl"
+    path.write_bytes(line + b"\n")
+    with pytest.raises(StateError, match=r"states.jsonl:1: .*make it again"):
+        StateJournal(path)
 
 
 def test_restarted_orchestrator_is_found_on_its_new_port(tmp_path: Path) -> None:
