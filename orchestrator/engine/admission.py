@@ -65,6 +65,13 @@ class _Question:
     record: VehicleRecord
     candidate: Candidate
     now: FleetTime
+    draw: int
+    """The vehicle's, in this rollout."""
+
+    @property
+    def drawn(self) -> str:
+        """The draw, for people: the share at which its turn comes."""
+        return f"{self.draw / selection.DRAW_RANGE * 100:.4f} %"
 
     @property
     def rollout(self) -> Rollout:
@@ -90,7 +97,12 @@ def consider(
     Returns:
         A grant, or the first reason against it in the order above.
     """
-    question = _Question(record=record, candidate=Candidate(rollout=rollout, release=release, target=target), now=now)
+    question = _Question(
+        record=record,
+        candidate=Candidate(rollout=rollout, release=release, target=target),
+        now=now,
+        draw=selection.draw(rollout.salt, record.vehicle.vehicle_id),
+    )
     for look in _REASONS:
         refusal = look(question)
         if refusal is not None:
@@ -233,12 +245,12 @@ def _tries_left(question: _Question) -> Refusal | None:
 def _holdout(question: _Question) -> Refusal | None:
     share = question.rollout.plan.holdout_share
     progress = question.rollout.regions[question.record.vehicle.region]
-    if waves.holdout_open(progress) or not selection.in_holdout(_draw(question), share):
+    if waves.holdout_open(progress) or not selection.in_holdout(question.draw, share):
         return None
     return Refusal(
         RefusalReason.HOLDOUT,
-        f"drawn at {_drawn(question)}, in the {percent(share)} that stay out until the last wave has aged",
-        {"draw": _drawn(question), "holdout_share": percent(share), "phase": progress.phase.value},
+        f"drawn at {question.drawn}, in the {percent(share)} that stay out until the last wave has aged",
+        {"draw": question.drawn, "holdout_share": percent(share), "phase": progress.phase.value},
     )
 
 
@@ -246,20 +258,19 @@ def _wave(question: _Question) -> Refusal | None:
     rollout, vehicle = question.rollout, question.record.vehicle
     progress = rollout.regions[vehicle.region]
     share = waves.open_share(rollout.plan, progress.wave, vehicle.cohort)
-    draw = _draw(question)
-    if share and draw < selection.threshold(share):
+    if share and question.draw < selection.threshold(share):
         return None
     current = rollout.plan.waves[progress.wave]
-    its = waves.first_wave(rollout.plan, vehicle.cohort, draw)
+    its = waves.first_wave(rollout.plan, vehicle.cohort, question.draw)
     turn = f"its turn is wave {its.name}" if its else "no wave of the plan is for it"
-    facts = {"region": vehicle.region, "cohort": vehicle.cohort, "wave": current.name, "draw": _drawn(question)}
+    facts = {"region": vehicle.region, "cohort": vehicle.cohort, "wave": current.name, "draw": question.drawn}
     if its:
         facts["its_wave"] = its.name
     if not share:
         message = f"region {vehicle.region} is in wave {current.name}, which is not for cohort {vehicle.cohort}; {turn}"
         return Refusal(RefusalReason.WAVE_NOT_REACHED, message, facts)
     opened = f"wave {current.name} of region {vehicle.region} is open to {percent(share)}"
-    message = f"drawn at {_drawn(question)}, {opened}; {turn}"
+    message = f"drawn at {question.drawn}, {opened}; {turn}"
     return Refusal(RefusalReason.NOT_YET_DRAWN, message, {**facts, "open_share": percent(share)})
 
 
@@ -343,21 +354,13 @@ def _grant(question: _Question) -> Grant:
         cell=Cell(region=vehicle.region, hardware=vehicle.hardware, cohort=vehicle.cohort),
         number=number,
         epoch=rollout.epoch,
-        message=f"{place}; drawn at {_drawn(question)}; attempt {number}",
+        message=f"{place}; drawn at {question.drawn}; attempt {number}",
         facts={
             "region": vehicle.region,
             "cohort": vehicle.cohort,
             "hardware": vehicle.hardware,
             "wave": wave,
-            "draw": _drawn(question),
+            "draw": question.drawn,
             "number": str(number),
         },
     )
-
-
-def _draw(question: _Question) -> int:
-    return selection.draw(question.rollout.salt, question.record.vehicle.vehicle_id)
-
-
-def _drawn(question: _Question) -> str:
-    return f"{_draw(question) / selection.DRAW_RANGE * 100:.4f} %"

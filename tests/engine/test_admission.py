@@ -125,8 +125,8 @@ def test_retry_by_class(state, exposed, expected):
 
 def test_backoff_doubles_and_ends():
     """Tries are spaced further and further, and stop at the plan's number."""
-    rollout = a_rollout(plan=a_plan(limits=some_limits(attempts_max=3, retry_backoff_ms=10 * MINUTE_MS)))
-    for number, wait in ((1, 10), (2, 20)):
+    rollout = a_rollout(plan=a_plan(limits=some_limits(attempts_max=4, retry_backoff_ms=10 * MINUTE_MS)))
+    for number, wait in ((1, 10), (2, 20), (3, 40)):
         record = tried(S.TIMED_OUT, number=number)
         refusal = answer(record, rollout, now=after(wait * MINUTE_MS - 1))
         assert refusal.reason is Reason.RETRY_LATER
@@ -134,7 +134,7 @@ def test_backoff_doubles_and_ends():
         grant = answer(record, rollout, now=after(wait * MINUTE_MS))
         assert isinstance(grant, Grant)
         assert grant.number == number + 1
-    assert reason(tried(S.TIMED_OUT, number=3), rollout, now=after(10**9)) is Reason.ATTEMPTS_SPENT
+    assert reason(tried(S.TIMED_OUT, number=4), rollout, now=after(10**9)) is Reason.ATTEMPTS_SPENT
 
 
 def test_backoff_stays_within_time():

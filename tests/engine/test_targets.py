@@ -100,3 +100,6 @@ def test_mismatch_says_what_was_wanted_and_found():
     found = mismatch(compile_target(Target(model=("S", "X"))), a_profile(model="Y"))
     assert found is not None
     assert (found.wanted, found.found) == ("S, X", "Y")
+    unknown = mismatch(compile_target(Target(installed="<1.1.0")), a_profile(installed=""))
+    assert unknown is not None
+    assert (unknown.wanted, unknown.found) == ("<1.1.0", "unknown")
