@@ -30,6 +30,8 @@ from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.fleet import FleetDesk
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
+from orchestrator.service.manifests import ManifestDesk
+from orchestrator.service.permits import PermitDesk
 from orchestrator.service.releases import ReleaseDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
@@ -52,6 +54,8 @@ class Desks:
     """The use cases that a worker serves, and what they keep fresh."""
 
     vehicles: VehicleDesk
+    permits: PermitDesk
+    manifests: ManifestDesk
     enrollment: EnrollmentDesk
     fleet: FleetDesk
     releases: ReleaseDesk
@@ -109,6 +113,8 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
     repository = ImageRepository(installation.image_repository)
     return Desks(
         vehicles=vehicles,
+        permits=PermitDesk(store=store, snapshots=snapshots, clock=context.clock, metrics=context.metrics),
+        manifests=ManifestDesk(store=store, snapshots=snapshots, clock=context.clock, metrics=context.metrics),
         enrollment=enrollment,
         fleet=fleet,
         releases=ReleaseDesk(store=store, repository=repository, clock=context.clock),
@@ -149,6 +155,8 @@ async def build_servers(context: Context, desks: Desks) -> Sequence[grpc.aio.Ser
         vehicles,
         VehicleServicer(
             desk=desks.vehicles,
+            permits=desks.permits,
+            manifests=desks.manifests,
             enrollment=desks.enrollment,
             identities=identities,
             events_max=settings.events_max,

@@ -47,6 +47,10 @@ TERMINAL_STATES = frozenset(
 LIVE_STATES = frozenset(AttemptState) - TERMINAL_STATES
 SLOT_STATES = LIVE_STATES - {AttemptState.DEFERRED}
 """Live states that hold an in-flight slot."""
+BEFORE_PERMIT_STATES = frozenset(
+    {AttemptState.OFFERED, AttemptState.DOWNLOADING, AttemptState.DOWNLOADED, AttemptState.DEFERRED}
+)
+"""Live states in which nothing irreversible has begun."""
 
 
 class AttemptEvent(StrEnum):

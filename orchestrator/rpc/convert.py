@@ -22,8 +22,9 @@ from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
 from orchestrator.model.tally import Tally
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.errors import InvalidInputError, Violation
+from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.rollouts import RolloutView, etag_of
-from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, PermitAnswer, Withdraw
+from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, Withdraw
 
 EVENTS = {
     vehicle_pb2.EVENT_KIND_DOWNLOAD_STARTED: AttemptEvent.DOWNLOAD_STARTED,

@@ -13,6 +13,8 @@ from orchestrator.rpc import convert
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.errors import ForbiddenError, InvalidInputError, NotFoundError, Violation
+from orchestrator.service.manifests import ManifestDesk
+from orchestrator.service.permits import PermitDesk
 from orchestrator.service.vehicles import VehicleDesk
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -29,12 +31,16 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         self,
         *,
         desk: VehicleDesk,
+        permits: PermitDesk,
+        manifests: ManifestDesk,
         enrollment: EnrollmentDesk,
         identities: IdentityReader,
         events_max: int,
         image_base_urls: Sequence[str],
     ) -> None:
         self._desk = desk
+        self._permits = permits
+        self._manifests = manifests
         self._enrollment = enrollment
         self._identities = identities
         self._events_max = events_max
@@ -67,7 +73,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
                 f"manifest of {len(request.manifest)} bytes, 1 to {MANIFEST_BYTES_MAX} are possible",
                 reason="OVERSIZED",
             )
-        digest, record = await self._desk.submit_manifest(vehicle_id, request.manifest)
+        digest, record = await self._manifests.submit(vehicle_id, request.manifest)
         response = vehicle_pb2.SubmitManifestResponse(manifest_sha256=digest, installed_release=record.installed)
         if record.attempt is not None:
             response.attempt_state = convert.ATTEMPT_STATES[record.attempt.state]
@@ -83,7 +89,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
             raise convert.malformed([Violation("attempt_id", "is no attempt id")])
         if about[1] != vehicle_id:
             raise ForbiddenError("an attempt of another vehicle", reason="IDENTITY_MISMATCH")
-        return convert.authorize_response(await self._desk.authorize_install(vehicle_id, AttemptId(request.attempt_id)))
+        return convert.authorize_response(await self._permits.authorize(vehicle_id, AttemptId(request.attempt_id)))
 
     async def FetchMetadata(  # noqa: N802 - gRPC's name
         self, request: vehicle_pb2.FetchMetadataRequest, context: Context

@@ -15,6 +15,7 @@ from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.errors import InvalidInputError, NotFoundError
 from orchestrator.service.fleet_csv import read_fleet_csv
+from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.base import ImportOutcome, JournalEntry, Store
 
@@ -120,14 +121,7 @@ class FleetDesk:
         Raises:
             NotFoundError: it is not in the inventory.
         """
-        record = await self._store.vehicle(vehicle_id)
-        if record is None:
-            raise NotFoundError(
-                f"vehicle {vehicle_id} is not in the inventory",
-                reason="VEHICLE_UNKNOWN",
-                remedy="`outrider fleet list` shows those that are",
-            )
-        return record
+        return await record_of(self._store, vehicle_id)
 
     async def attempts(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
         """Every attempt of a vehicle, newest first."""

@@ -14,7 +14,8 @@ from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
 from orchestrator.rpc import convert
 from orchestrator.rpc.operator_servicers import PAGE_DEFAULT, PAGE_MAX, page, required, vehicle_id_of
 from orchestrator.service.errors import InvalidInputError
-from orchestrator.service.vehicles import CheckInReply, Install, PermitAnswer, Withdraw
+from orchestrator.service.permits import PermitAnswer
+from orchestrator.service.vehicles import CheckInReply, Install, Withdraw
 from tests.builders import NOW, an_attempt
 
 EVENT = vehicle_pb2.Event(number=1, attempt_id="spring.v-1.1", kind=vehicle_pb2.EVENT_KIND_FAILED, failure_code="x")

@@ -191,7 +191,7 @@ async def test_failures_stop_the_rollout_with_the_numbers_and_raise_the_fence(wo
     assert rollout.fence == rollout.epoch == 2
     assert rollout.verdict is not None
     assert rollout.verdict.inputs
-    refused = await world.desk.authorize_install(late.vehicle_id, doomed)
+    refused = await world.permits.authorize(late.vehicle_id, doomed)
     assert refused.refusal is not None
     assert refused.refusal.reason is RefusalReason.ROLLOUT_HALTED
     await world.tick()
@@ -208,7 +208,7 @@ async def test_good_rollout_walks_to_its_end_by_itself(world: World) -> None:
     await world.start(QUICK)
     for car in cars:
         await world.permitted(car)
-        await world.desk.submit_manifest(car.vehicle_id, car.manifest(world.now, release))
+        await world.manifests.submit(car.vehicle_id, car.manifest(world.now, release))
     for _ in range(6):
         await world.tick()
         world.hand.advance(HOUR_MS)

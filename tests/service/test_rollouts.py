@@ -127,7 +127,7 @@ async def test_watch_tells_each_change_and_ends_with_the_last_install(world: Wor
     await world.rollouts.request(SPRING, AbortRequested("alice", "enough"), etag="")
     second = await anext(views)
     assert second.rollout.status is RolloutStatus.ABORTED
-    await world.desk.submit_manifest(car.vehicle_id, car.manifest(world.now, release))
+    await world.manifests.submit(car.vehicle_id, car.manifest(world.now, release))
     third = await anext(views)
     assert sum(tally.in_flight for tally in third.cells.values()) == 0
     with pytest.raises(StopAsyncIteration):

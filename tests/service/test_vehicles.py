@@ -107,13 +107,13 @@ async def test_silent_evaluator_stops_grants_and_permits(world: World) -> None:
     await world.start()
     attempt_id = await world.downloaded(ready)
     world.hand.advance(TICK_LIFE_MS)
-    answer = await world.desk.authorize_install(ready.vehicle_id, attempt_id)
+    answer = await world.permits.authorize(ready.vehicle_id, attempt_id)
     assert answer.refusal is not None
     assert answer.refusal.reason is RefusalReason.EVALUATOR_SILENT
     assert answer.retry_after_ms, "ask again"
     assert (await world.check_in(late)).directive is None
     await world.tick()
-    assert (await world.desk.authorize_install(ready.vehicle_id, attempt_id)).refusal is None
+    assert (await world.permits.authorize(ready.vehicle_id, attempt_id)).refusal is None
 
 
 async def test_snapshot_behind_a_pause_cannot_grant(world: World) -> None:
@@ -135,7 +135,7 @@ async def test_permit_is_given_once_and_again_within_its_life(world: World) -> N
     await world.start()
     attempt_id = await world.permitted(car)
     world.hand.advance(5 * MINUTE_MS)
-    again = await world.desk.authorize_install(car.vehicle_id, attempt_id)
+    again = await world.permits.authorize(car.vehicle_id, attempt_id)
     assert again.refusal is None
     assert again.valid_ms == 10 * MINUTE_MS
     assert (await world.counted()).exposed == 1
@@ -147,7 +147,7 @@ async def test_permit_is_granted_while_the_download_event_is_in_the_outbox(world
     await world.add(car)
     await world.start()
     attempt_id = await world.granted(car)
-    assert (await world.desk.authorize_install(car.vehicle_id, attempt_id)).refusal is None
+    assert (await world.permits.authorize(car.vehicle_id, attempt_id)).refusal is None
     assert await world.state(car) is AttemptState.PERMITTED
 
 
@@ -156,12 +156,12 @@ async def test_permit_is_for_the_latest_live_attempt_only(world: World) -> None:
     car = Car("v-1")
     await world.add(car)
     await world.start()
-    never = await world.desk.authorize_install(car.vehicle_id, AttemptId("spring.v-1.7"))
+    never = await world.permits.authorize(car.vehicle_id, AttemptId("spring.v-1.7"))
     assert never.refusal is not None
     assert (never.refusal.reason, never.retry_after_ms) == (RefusalReason.UNKNOWN_ATTEMPT, None)
     attempt_id = await world.granted(car)
     await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.REJECTED, "no_space"))
-    over = await world.desk.authorize_install(car.vehicle_id, attempt_id)
+    over = await world.permits.authorize(car.vehicle_id, attempt_id)
     assert over.refusal is not None
     assert (over.refusal.reason, over.retry_after_ms) == (RefusalReason.ATTEMPT_OVER, None)
 
@@ -173,7 +173,7 @@ async def test_abort_between_authorize_and_poll_loses_no_permit(world: World) ->
     await world.start()
     doomed, kept = await world.downloaded(ready), await world.permitted(running)
     await world.rollouts.request(RolloutId("spring"), AbortRequested("alice", "enough"), etag="")
-    refused = await world.desk.authorize_install(ready.vehicle_id, doomed)
+    refused = await world.permits.authorize(ready.vehicle_id, doomed)
     assert refused.refusal is not None
     assert refused.retry_after_ms is None
     await world.snapshots.refresh()
@@ -194,10 +194,10 @@ async def test_manifest_settles_the_attempt_and_frees_its_slot(world: World) -> 
     await world.start("release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {in_flight: 1}\n")
     await world.permitted(first)
     content = first.manifest(world.now, release)
-    digest, record = await world.desk.submit_manifest(first.vehicle_id, content)
+    digest, record = await world.manifests.submit(first.vehicle_id, content)
     assert (record.installed, record.manifest_sha256) == ("1.1.0", digest)
     assert await world.state(first) is AttemptState.SUCCEEDED
-    assert await world.desk.submit_manifest(first.vehicle_id, content) == (digest, record), "handed in twice"
+    assert await world.manifests.submit(first.vehicle_id, content) == (digest, record), "handed in twice"
     await world.tick()
     assert await world.granted(second) == "spring.v-2.1"
 
@@ -208,7 +208,7 @@ async def test_manifest_of_some_of_the_units_proves_no_release(world: World) -> 
     await world.add(car)
     release = (await world.store.releases())[0]
     half = replace(release, images=release.images[:1])
-    _, record = await world.desk.submit_manifest(car.vehicle_id, car.manifest(world.now, half))
+    _, record = await world.manifests.submit(car.vehicle_id, car.manifest(world.now, half))
     assert record.installed == ""
 
 
@@ -216,9 +216,9 @@ async def test_replayed_manifest_is_refused_and_journalled(world: World) -> None
     """An old true statement is a lie today."""
     car = Car("v-1")
     await world.add(car)
-    await world.desk.submit_manifest(car.vehicle_id, car.manifest(world.now))
+    await world.manifests.submit(car.vehicle_id, car.manifest(world.now))
     with pytest.raises(InvalidInputError) as error:
-        await world.desk.submit_manifest(car.vehicle_id, car.manifest(world.now + SECOND_MS, counter=1))  # type: ignore[arg-type]
+        await world.manifests.submit(car.vehicle_id, car.manifest(world.now + SECOND_MS, counter=1))  # type: ignore[arg-type]
     assert error.value.reason == "REPLAY"
     (entry,) = await world.journal("manifest_refused")
     assert (entry.data["vehicle_id"], entry.data["code"]) == ("v-1", "replay")
@@ -230,7 +230,7 @@ async def test_two_manifests_at_once_keep_the_higher_counter(world: World) -> No
     await world.add(car)
     older, newer = car.manifest(world.now, counter=1), car.manifest(world.now, counter=2)
     outcomes = await asyncio.gather(
-        *(world.desk.submit_manifest(car.vehicle_id, content) for content in (newer, older)), return_exceptions=True
+        *(world.manifests.submit(car.vehicle_id, content) for content in (newer, older)), return_exceptions=True
     )
     assert (await world.record(car)).manifest_counter == 2
     failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]

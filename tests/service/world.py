@@ -22,6 +22,8 @@ from orchestrator.service.director import DirectorDesk, to_datetime
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.ledger_feed import LedgerFeed
+from orchestrator.service.manifests import ManifestDesk
+from orchestrator.service.permits import PermitDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, PollPace, VehicleDesk
@@ -174,6 +176,10 @@ class World:
             pace=PollPace(idle_ms=3_600_000, live_ms=300_000),
             metrics=self.metrics,
         )
+        self.permits = PermitDesk(store=self.store, snapshots=self.snapshots, clock=self.clock, metrics=self.metrics)
+        self.manifests = ManifestDesk(
+            store=self.store, snapshots=self.snapshots, clock=self.clock, metrics=self.metrics
+        )
         self.rollouts = RolloutDesk(store=self.store, clock=self.clock, machine=self.hand.machine)
         self.ledger = Ledger(folder / "ledger.sqlite3", busy_timeout_s=0.1)
         self.feed = LedgerFeed(self.store, self.ledger)
@@ -245,7 +251,7 @@ class World:
     async def permitted(self, car: Car) -> AttemptId:
         """Take a vehicle past the point of no return."""
         attempt_id = await self.downloaded(car)
-        answer = await self.desk.authorize_install(car.vehicle_id, attempt_id)
+        answer = await self.permits.authorize(car.vehicle_id, attempt_id)
         assert answer.refusal is None, answer
         return attempt_id
 

@@ -1,0 +1,121 @@
+"""Use case of the point of no return: a permit or a refusal. Exposure begins here.
+
+A permit is only true once `authorize` said so on the rollout's keys and `permit` on the vehicle's shard, both on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.clock import FleetClock
+from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
+from orchestrator.model.rollout import Rollout
+from orchestrator.service.records import record_of
+from orchestrator.service.snapshot import SnapshotKeeper
+from orchestrator.store.base import Permitted, Store
+from orchestrator.telemetry import Metrics
+
+log = structlog.get_logger()
+
+PERMIT_RETRY_MS = 120_000
+"""Fleet time after which a vehicle with a refused permit asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermitAnswer:
+    """A permit (`valid_ms` > 0) or a refusal."""
+
+    attempt_id: AttemptId
+    now: FleetTime
+    valid_ms: int
+    refusal: Refusal | None
+    retry_after_ms: int | None
+    """None: the attempt is over, do not ask again."""
+
+
+class PermitDesk:
+    """Gives permits.
+
+    Args:
+        store: committed to.
+        snapshots: plans of the rollouts.
+        clock: fleet time.
+        metrics: counted into.
+    """
+
+    def __init__(self, *, store: Store, snapshots: SnapshotKeeper, clock: FleetClock, metrics: Metrics) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._clock = clock
+        self._metrics = metrics
+
+    async def authorize(self, vehicle_id: VehicleId, wanted: AttemptId) -> PermitAnswer:
+        """Answer at the point of no return. A permit is durable on the rollout's and the vehicle's keys before it is
+        told.
+
+        Raises:
+            NotFoundError: the vehicle is not in the inventory.
+            StoreUnavailableError: no permit; ask again.
+        """
+        now = FleetTime(self._clock.now())
+        record = await record_of(self._store, vehicle_id)
+        attempt = record.attempt
+        if attempt is None or attempt.attempt_id != wanted:
+            return self._refused(wanted, now, unknown_attempt(wanted), None)
+        if attempt.state.terminal or attempt.state not in BEFORE_PERMIT_STATES | {AttemptState.PERMITTED}:
+            return self._refused(wanted, now, attempt_over(attempt), None)
+        rollout = self._snapshots.current.rollouts.get(attempt.rollout_id)
+        if rollout is None:
+            return self._refused(wanted, now, stale(attempt.rollout_id), PERMIT_RETRY_MS)
+        # Asking implies that the images are there, also when the event that says so is still in the outbox.
+        if attempt.state in BEFORE_PERMIT_STATES and attempt.state is not AttemptState.DOWNLOADED:
+            await self._store.change(wanted, AttemptEvent.DOWNLOAD_FINISHED, now=now)
+        return await self._permit(attempt, rollout, now)
+
+    async def _permit(self, attempt: Attempt, rollout: Rollout, now: FleetTime) -> PermitAnswer:
+        limits = rollout.plan.limits
+        answer = await self._store.authorize(
+            rollout.rollout_id,
+            attempt.attempt_id,
+            attempt_epoch=attempt.epoch,
+            starts_per_minute_max=limits.starts_per_minute_max,
+            valid_ms=limits.permit_valid_ms,
+            now=now,
+        )
+        if isinstance(answer, Permitted):
+            marked = await self._store.permit(attempt.attempt_id, permitted_at=answer.permitted_at)
+            if isinstance(marked, Refusal):
+                return self._refused(attempt.attempt_id, now, marked, None)
+            self._metrics.permits.labels(outcome="issued").inc()
+            log.info("permit_issued", rollout_id=rollout.rollout_id, attempt_id=attempt.attempt_id)
+            valid_ms = max(1, limits.permit_valid_ms - max(0, now - answer.permitted_at))
+            return PermitAnswer(attempt.attempt_id, now, valid_ms, None, None)
+        fenced = answer.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER)
+        return self._refused(attempt.attempt_id, now, answer, None if fenced else PERMIT_RETRY_MS)
+
+    def _refused(self, wanted: AttemptId, now: FleetTime, refusal: Refusal, retry_after_ms: int | None) -> PermitAnswer:
+        self._metrics.permits.labels(outcome=refusal.reason.value).inc()
+        return PermitAnswer(wanted, now, 0, refusal, retry_after_ms)
+
+
+def unknown_attempt(wanted: AttemptId) -> Refusal:
+    """There is no such attempt, or a later one took its place."""
+    return Refusal(RefusalReason.UNKNOWN_ATTEMPT, f"{wanted} is not this vehicle's latest attempt")
+
+
+def attempt_over(attempt: Attempt) -> Refusal:
+    """The attempt cannot get a permit any more."""
+    return Refusal(
+        RefusalReason.ATTEMPT_OVER,
+        f"{attempt.attempt_id} is {attempt.state.value}",
+        {"state": attempt.state.value},
+    )
+
+
+def stale(rollout_id: RolloutId) -> Refusal:
+    """This worker does not know the rollout yet."""
+    return Refusal(RefusalReason.STALE_EPOCH, f"rollout {rollout_id} is not known here yet", {"rollout": rollout_id})
