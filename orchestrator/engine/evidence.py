@@ -65,7 +65,7 @@ def beta_above(x: float, a: float, b: float) -> float:
         a: Positive.
         b: Positive.
     """
-    return incomplete_beta(1.0 - x, b, a)
+    return _regularised(1.0 - x, x, b, a)
 
 
 def incomplete_beta(x: float, a: float, b: float) -> float:
@@ -73,14 +73,20 @@ def incomplete_beta(x: float, a: float, b: float) -> float:
 
     By its continued fraction, evaluated on the side where that converges fast. Source: DLMF 8.17.22.
     """
+    return _regularised(x, 1.0 - x, a, b)
+
+
+def _regularised(x: float, y: float, a: float, b: float) -> float:
+    """I_x(a, b) of `x` and `y` = 1 - x: the smaller of the two is exact, and the larger is made from it."""
     if x <= 0.0:
         return 0.0
-    if x >= 1.0:
+    if y <= 0.0:
         return 1.0
-    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x))
+    log_x, log_y = (log(x), log1p(-x)) if x < y else (log1p(-y), log(y))
+    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log_x + b * log_y)
     if x < (a + 1.0) / (a + b + 2.0):
         return min(1.0, front * _beta_fraction(x, a, b) / a)
-    return max(0.0, 1.0 - front * _beta_fraction(1.0 - x, b, a) / b)
+    return max(0.0, 1.0 - front * _beta_fraction(y, b, a) / b)
 
 
 def _beta_fraction(x: float, a: float, b: float) -> float:

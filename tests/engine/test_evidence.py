@@ -59,6 +59,13 @@ def test_incomplete_beta_is_a_probability(x, a, b):
     assert value + beta_above(x, a, b) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_probability_beyond_a_tiny_limit_keeps_its_digits():
+    """One minus a tiny number is one to a float: the complement must not be computed through it."""
+    x, a = 3e-64, 0.0625
+    assert incomplete_beta(x, a, 1.0) == pytest.approx(x**a)
+    assert beta_above(x, a, 1.0) == pytest.approx(1 - x**a)
+
+
 @given(a=st.floats(0.1, 1e5), b=st.floats(0.1, 1e5), x=rates, y=rates)
 def test_incomplete_beta_rises(a, b, x, y):
     """A distribution function never falls."""
