@@ -5,10 +5,13 @@ Each test has vehicles and, where it starts a rollout, a region of its own, so t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.e2e.rolling import prepared
 from tests.processes import Installation, an_installation
 
 RELEASE = "1.1.0"
@@ -20,3 +23,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     with an_installation(tmp_path_factory.mktemp("installation")) as running:
         running.publish(RELEASE, release_counter=2)
         yield running
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data folder with an enrolled fleet, to be copied; made once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    return prepared((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fleet")

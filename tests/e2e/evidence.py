@@ -1,0 +1,177 @@
+"""What must be true after anything was killed: by counters, by recount, by ledger, and by the vehicles themselves.
+
+Owns the comparison. The ledger is replayed entry by entry, so that a limit broken for a moment in the middle shows as
+well. Asked while the fleet stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from orchestrator.engine.gates import AGED_MIN
+from orchestrator.ledger.entry import position
+from orchestrator.model.attempt import SLOT_STATES, TERMINAL_STATES, AttemptState
+from orchestrator.model.ids import RolloutId
+from orchestrator.model.tally import CellTallies, Tally, total
+from orchestrator.store.redis import RedisStore
+from orchestrator.store.redis.keys import key, rollout_tag
+from tests.e2e.rolling import BLAST_BUDGET, IN_FLIGHT, IN_FLIGHT_IN_ALL, STARTS_PER_MINUTE, Road
+from tests.processes import Installation, eventually
+
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Happened:
+    """One entry of the ledger about one rollout."""
+
+    place: tuple[int, int]
+    kind: str
+    at: int
+    data: Mapping[str, Any]
+
+    @property
+    def attempt_id(self) -> str:
+        return str(self.data.get("attempt_id", ""))
+
+    @property
+    def to(self) -> AttemptState:
+        """The state that an attempt is in from here on."""
+        return AttemptState(self.data["to"]) if self.kind != "attempt_granted" else AttemptState.OFFERED
+
+
+def happened(installation: Installation, rollout_id: str) -> Sequence[Happened]:
+    """What the ledger has of a rollout, in the order in which the store wrote it."""
+    connection = sqlite3.connect(f"file:{installation.data / 'ledger.sqlite3'}?mode=ro", uri=True)
+    try:
+        rows = connection.execute("SELECT entry_id, kind, at, data FROM entries WHERE rollout_id = ?", (rollout_id,))
+        found = [Happened(position(entry_id), kind, at, json.loads(data)) for entry_id, kind, at, data in rows]
+    finally:
+        connection.close()
+    return sorted(found, key=lambda entry: entry.place)
+
+
+def attempts_only(entries: Sequence[Happened]) -> Sequence[Happened]:
+    """Those that put an attempt into a state."""
+    kinds = {"attempt_granted", "attempt_changed", "attempt_corrected"}
+    return [entry for entry in entries if entry.kind in kinds]
+
+
+def counted(installation: Installation, rollout_id: str) -> tuple[CellTallies, CellTallies]:
+    """The store's counters, and the same counted anew from the attempts' records."""
+
+    async def ask() -> tuple[CellTallies, CellTallies]:
+        store = await RedisStore.connect(store_socket(installation))
+        try:
+            wanted = [RolloutId(rollout_id)]
+            return (await store.tallies(wanted))[wanted[0]], (await store.recount(wanted))[wanted[0]]
+        finally:
+            await store.close()
+
+    return asyncio.run(ask())
+
+
+def store_socket(installation: Installation) -> str:
+    """Where the embedded store listens."""
+    return str(json.loads((installation.data / "store" / "store.json").read_text())["socket"])
+
+
+def permits_given(installation: Installation, rollout_id: str) -> int:
+    """Permits by the rollout's own keys, where they are given."""
+    with redis.Redis(unix_socket_path=store_socket(installation)) as client:
+        return int(client.hlen(key(rollout_tag(RolloutId(rollout_id)), "permits")))
+
+
+def slots_held(installation: Installation, rollout_id: str) -> int:
+    """In-flight slots by the rollout's own keys, where they are taken."""
+    with redis.Redis(unix_socket_path=store_socket(installation)) as client:
+        return int(client.hlen(key(rollout_tag(RolloutId(rollout_id)), "slots")))
+
+
+def check_counters(road: Road, rollout_id: str) -> Tally:
+    """Counters equal a recount and what the ledger replays; its chain is whole; no slot is lost. Their sum."""
+    installation = road.installation
+    counters, recount = counted(installation, rollout_id)
+    assert counters == recount
+    tally = total(counters.values())
+
+    def ledger_agrees() -> bool:
+        # The journal is carried once a tick.
+        told = installation.must("ledger", "outcomes", rollout_id)
+        states = {state.value: tally.state(state) for state in AttemptState if tally.state(state)}
+        assert told["states"] == states
+        assert told["permitted"] == tally.exposed
+        return True
+
+    eventually(ledger_agrees, what="the ledger has caught up")
+    assert installation.must("ledger", "verify")["ok"]
+    eventually(lambda: slots_held(installation, rollout_id) == tally.in_flight, what="every slot is returned")
+    return tally
+
+
+def permits_received(road: Road, rollout_id: str) -> set[str]:
+    """Permits by the vehicles' own records."""
+    mine = f"{rollout_id}."
+    return {permit for each in road.vehicles().values() for permit in each["permits"] if permit.startswith(mine)}
+
+
+def check_history(installation: Installation, rollout_id: str) -> None:
+    """No limit was broken and no vehicle had two live attempts at any moment that the ledger knows of."""
+    entries = happened(installation, rollout_id)
+    check_one_live_attempt(entries)
+    check_in_flight(entries)
+    check_starts(entries)
+    check_blast_budget(entries)
+
+
+def check_one_live_attempt(entries: Sequence[Happened]) -> None:
+    """A vehicle that is granted an attempt has no other one that lives."""
+    live: dict[str, str] = {}
+    for entry in attempts_only(entries):
+        vehicle_id = entry.data["vehicle_id"]
+        if entry.kind == "attempt_granted":
+            assert vehicle_id not in live, f"{entry.attempt_id} was granted while {live[vehicle_id]} lived"
+            live[vehicle_id] = entry.attempt_id
+        elif entry.to in TERMINAL_STATES and live.get(vehicle_id) == entry.attempt_id:
+            del live[vehicle_id]
+
+
+def check_in_flight(entries: Sequence[Happened]) -> None:
+    """Attempts that hold a slot stay within the limits, by region and in all."""
+    holders: defaultdict[str, set[str]] = defaultdict(set)
+    for entry in attempts_only(entries):
+        region = entry.data["region"]
+        if entry.to in SLOT_STATES:
+            holders[region].add(entry.attempt_id)
+        else:
+            holders[region].discard(entry.attempt_id)
+        assert len(holders[region]) <= IN_FLIGHT[region], f"{region} at {entry.place}"
+        assert sum(map(len, holders.values())) <= IN_FLIGHT_IN_ALL, f"in all at {entry.place}"
+
+
+def check_starts(entries: Sequence[Happened]) -> None:
+    """Permits stay within the plan's starts a minute of fleet time."""
+    given = sorted(entry.at for entry in attempts_only(entries) if entry.to is AttemptState.PERMITTED)
+    for index, at in enumerate(given):
+        within = sum(at - MINUTE_MS < other <= at for other in given[: index + 1])
+        assert within <= STARTS_PER_MINUTE, f"{within} permits in the minute before {at}"
+
+
+def check_blast_budget(entries: Sequence[Happened]) -> None:
+    """While nothing is known yet every exposure counts as harmed: no more may be young than the budget allows."""
+    seen: Counter[str] = Counter()
+    for entry in entries:
+        if entry.kind == "exposure_aged":
+            seen["aged"] += 1
+        elif entry.kind == "attempt_changed" and entry.to is AttemptState.PERMITTED:
+            seen["exposed"] += 1
+            if seen["aged"] < AGED_MIN:
+                assert seen["exposed"] - seen["aged"] <= BLAST_BUDGET, f"young exposures at {entry.place}: {seen}"
