@@ -29,7 +29,7 @@ IMAGE_BYTES = 400_000
 SETTINGS = """\
 # Fast fleet time, so that hours pass in a minute; polls are those of a hurried fleet.
 scale = {scale:g}
-poll_s = 300
+poll_s = 420
 poll_live_s = 60
 evaluator_tick_s = 0.4
 """
@@ -42,9 +42,9 @@ waves:
   - {{name: canary, cohorts: [internal, canary], soak: 6m}}
   - {{name: early, cohorts: [early], soak: 6m}}
   - {{name: general, soak: 6m}}
-regions: {{apac: {{in_flight: 8}}, eu: {{in_flight: 14}}, us: {{in_flight: 14}}}}
+regions: {{apac: {{in_flight: 10}}, eu: {{in_flight: 18}}, us: {{in_flight: 18}}}}
 # Soak and checkpoints of minutes, because this fleet calls every few; the defaults are a day and more.
-gate: {{failure_ratio: 2%, sample: 5, checkpoints: [15m, 30m], silence_reference: [10%, 6%]}}
+gate: {{failure_ratio: 2%, sample: 5, checkpoints: [12m, 24m], silence_reference: [10%, 6%]}}
 limits: {{blast_budget: 60, starts_per_minute: 60, permit_valid: 15m, patience: 2d}}
 deadlines: {{permitted: 30m, installing: 30m, rebooting: 30m, verifying: 30m}}
 """
@@ -211,7 +211,7 @@ class Story:
         with self._screen.step("vehicles under way come home, silence is counted, cases are opened"):
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 while not await self._quiet(house, name):  # noqa: ASYNC110 - another process settles
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(1.0)
 
     async def _quiet(self, house: House, name: str) -> bool:
         record = self._record()

@@ -196,7 +196,8 @@ def waiting_for(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int
     if rollout.status.over or progress.phase is RegionPhase.DONE:
         return ""
     if rollout.status is not RolloutStatus.RUNNING:
-        return f"the rollout is {rollout.status} by {rollout.actor}: {rollout.reason}"
+        person = "a person to resume or abort"
+        return f"the gate to clear, or {person}" if rollout.status is RolloutStatus.HELD else person
     return regions.hindrance(regions.region_at(region, rollout.plan, progress, cells, waiting), now)
 
 

@@ -288,7 +288,7 @@ def test_nothing_moves_unless_the_gate_proceeds():
     held = stepped(rollout, Judged(judge(cells, WALK), cells, {CANARY: 5, GENERAL: 60}), after(DAY_MS)).rollout
     assert held.status is R.HELD
     assert held.regions == rollout.regions
-    assert waiting_for(held, cells, {}, "eu", after(DAY_MS)).startswith("the rollout is held by gate: ")
+    assert waiting_for(held, cells, {}, "eu", after(DAY_MS)) == "the gate to clear, or a person to resume or abort"
 
 
 ALL_AGED = a_tally(succeeded=40, aged=((40, 1), (40, 1)))
