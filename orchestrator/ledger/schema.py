@@ -68,8 +68,7 @@ def connect(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
         LedgerBrokenError: the file belongs to another program or to a newer Outrider.
         sqlite3.Error: anything else.
     """
-    if path.parent.is_dir():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    _make_private(path)
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path)
@@ -77,6 +76,18 @@ def connect(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, readable by its owner only, if it is not there.
+
+    A file that is there must not be opened here: SQLite's locks are the process's, and closing any other descriptor of
+    the file drops those of its open connections. Source: SQLite, How To Corrupt An SQLite Database File, section 2.2.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except (FileExistsError, FileNotFoundError, NotADirectoryError):
+        return  # what cannot be made, SQLite will say
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
