@@ -23,7 +23,7 @@ from orchestrator.model.decision import Refusal
 from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.model.tally import CellTallies
+from orchestrator.model.tally import CellTallies, count_strata
 from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.rollouts import decision_entry
@@ -186,11 +186,11 @@ class Evaluator:
         """Judge, make the transition that follows, and return the permit ceiling."""
         cells = picture.tallies.get(rollout.rollout_id, {})
         held = rollout.status is RolloutStatus.HELD
-        judgement = judge(cells, rollout.plan, waived=rollout.waived, held=held)
+        unreached = waiting(rollout.plan, picture.profiles)
+        judgement = judge(cells, rollout.plan, waived=rollout.waived, held=held, strata=count_strata(cells, unreached))
         show_rollout(self._metrics, rollout, cells, verdict=judgement.worst, permit_ceiling=judgement.permit_ceiling)
         if rollout.status.over:
             return judgement.permit_ceiling
-        unreached = waiting(rollout.plan, picture.profiles)
         event = Judged(judgement=judgement, cells=cells, waiting=unreached)
         changed = step(rollout, event, self._now())
         if not isinstance(changed, Illegal) and changed.changed:

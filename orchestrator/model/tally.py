@@ -103,3 +103,8 @@ def by_stratum(cells: CellTallies) -> dict[Stratum, Tally]:
     for cell, tally in cells.items():
         groups.setdefault(cell.stratum, []).append(tally)
     return {stratum: total(tallies) for stratum, tallies in sorted(groups.items())}
+
+
+def count_strata(cells: CellTallies, waiting: Mapping[Cell, int]) -> int:
+    """Strata that a rollout has reached or will reach: how many are judged apart."""
+    return len({cell.stratum for cell in (*cells, *waiting)})

@@ -26,7 +26,7 @@ from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, RolloutId
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.model.tally import CellTallies
+from orchestrator.model.tally import CellTallies, count_strata
 from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, StateError, Violation
 from orchestrator.store.base import JournalEntry, Json, Store
 
@@ -190,7 +190,11 @@ class RolloutDesk:
                     cells=cells,
                     waiting=unreached,
                     judgement=judge(
-                        cells, rollout.plan, waived=rollout.waived, held=rollout.status is RolloutStatus.HELD
+                        cells,
+                        rollout.plan,
+                        waived=rollout.waived,
+                        held=rollout.status is RolloutStatus.HELD,
+                        strata=count_strata(cells, unreached),
                     ),
                     waiting_for={
                         region: waiting_for(rollout, cells, unreached, region, now) for region in rollout.regions
