@@ -133,7 +133,7 @@ def test_killed_worker_signer_and_store_come_back(house: Installation) -> None:
     store = house.store_pid
     house.kill_store()
     eventually(served, timeout_s=20, what="another store answers")
-    assert house.store_pid != store
+    eventually(lambda: house.store_pid != store, what="it is told which one runs now")
     eventually(lambda: house.get("/readyz")[0] == 200)
 
     signer = next(pid for pid in house.children() if pid not in (*house.workers(), house.store_pid))
