@@ -3,7 +3,8 @@
 A tick: carry the journal to the ledger, handle what is due, settle what a crash left between the rollouts' keys and
 the vehicles' shards, judge each rollout, make transitions by compare-and-set, and only then, as its last act, renew
 the dead-man. A tick that fails anywhere renews nothing: grants and permits stop by themselves ten seconds after the
-last whole one. A second evaluator is harmless: compare-and-set decides.
+last whole one. A second evaluator is harmless: compare-and-set decides. After an absence of our own nothing is handled
+as due before vehicles had the time to call again.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.model.tally import CellTallies, count_strata
+from orchestrator.service.absence import Absence
 from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.rollouts import decision_entry
 from orchestrator.store.base import Store, StoreError
+from orchestrator.store.streams import position
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -79,6 +82,7 @@ class Evaluator:
         self._origin = origin
         self._scale = scale
         self._shown: set[RolloutId] = set()
+        self._absence = Absence()
 
     async def recover(self) -> str:
         """After a start: pause every running rollout unless nothing can be missing; why, or empty.
@@ -86,6 +90,7 @@ class Evaluator:
         Raises:
             StoreError: the store did not answer.
         """
+        self._absence.resume(await self._last_recorded())
         gap = await self._feed.gap()
         if not gap:
             return ""
@@ -123,11 +128,22 @@ class Evaluator:
             StoreError: the store did not answer; the dead-man is not renewed.
             LedgerError: the ledger did not take the journal; the dead-man is not renewed.
         """
+        try:
+            await self._tick()
+        except StoreError:
+            self._absence.begin()
+            raise
+        self._absence.hear(self._now())
+
+    async def _tick(self) -> None:
         clock = await self._store.clock(origin=self._origin, scale=self._scale)
         self._clock.synchronise(clock.machine_ms)
+        if away_ms := self._absence.end(self._now()):
+            log.info("absence_ended", fleet_ms=away_ms)
         carried = await self._feed.run_once()
         everything = await self._store.rollouts()
-        await self._sweep(everything)
+        if not self._absence.listens(self._now()):
+            await self._sweep(everything)
         rollouts = self._recent(everything)
         for rollout in rollouts:
             await self._settle(rollout)
@@ -152,6 +168,14 @@ class Evaluator:
             self._metrics.drop_rollout(rollout_id)
         self._shown = names
         return recent
+
+    async def _last_recorded(self) -> FleetTime | None:
+        """Fleet time of the last thing that the store's journal knows of; None when it is empty."""
+        marks = [await self._store.journal_mark(stream) for stream in await self._store.journal_streams()]
+        latest_ms = max((position(mark)[0] for mark in marks if mark), default=None)
+        if latest_ms is None:
+            return None
+        return FleetTime(self._now() - self._clock.to_fleet((self._clock.store_ms() - latest_ms) / 1000))
 
     async def _sweep(self, rollouts: Sequence[Rollout]) -> None:
         fences = {rollout.rollout_id: rollout.fence for rollout in rollouts if rollout.fence}
