@@ -10,7 +10,7 @@ as due before vehicles had the time to call again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -61,6 +61,7 @@ class Evaluator:
         metrics: gauges of rollouts are set here, once a tick.
         origin: fleet time at the first start.
         scale: of the fleet clock at the first start.
+        reachable: whether vehicles can call; while they cannot, their silence is ours.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Evaluator:
         metrics: Metrics,
         origin: FleetTime,
         scale: float,
+        reachable: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._feed = feed
@@ -81,6 +83,7 @@ class Evaluator:
         self._metrics = metrics
         self._origin = origin
         self._scale = scale
+        self._reachable = reachable
         self._shown: set[RolloutId] = set()
         self._absence = Absence()
 
@@ -133,16 +136,16 @@ class Evaluator:
         except StoreError:
             self._absence.begin()
             raise
-        self._absence.hear(self._now())
+        if self._reachable():
+            self._absence.hear(self._now())
 
     async def _tick(self) -> None:
         clock = await self._store.clock(origin=self._origin, scale=self._scale)
         self._clock.synchronise(clock.machine_ms)
-        if away_ms := self._absence.end(self._now()):
-            log.info("absence_ended", fleet_ms=away_ms)
+        hears = self._hears()
         carried = await self._feed.run_once()
         everything = await self._store.rollouts()
-        if not self._absence.listens(self._now()):
+        if hears:
             await self._sweep(everything)
         rollouts = self._recent(everything)
         for rollout in rollouts:
@@ -158,6 +161,15 @@ class Evaluator:
         # The last act: whatever failed above, grants and permits stop by themselves.
         for rollout_id, ceiling in ceilings.items():
             await self._store.renew(rollout_id, permit_ceiling=ceiling)
+
+    def _hears(self) -> bool:
+        """Whether a vehicle that is silent now is silent by itself."""
+        if not self._reachable():
+            self._absence.begin()
+            return False
+        if away_ms := self._absence.end(self._now()):
+            log.info("absence_ended", fleet_ms=away_ms)
+        return not self._absence.listens(self._now())
 
     def _recent(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         """Rollouts worth judging and showing; those that have been over for long lose their series."""

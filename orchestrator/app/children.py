@@ -42,6 +42,8 @@ class Child:
     ended: Callable[[int], None]
     """Told the process id of each that ended."""
     process: asyncio.subprocess.Process | None = field(default=None)
+    serving: bool = field(default=False)
+    """Whether it said that it is ready, and has not ended since, as far as is known."""
 
     async def start(self) -> None:
         """Start and wait until it is ready.
@@ -67,6 +69,7 @@ class Child:
         if line != READY:
             await self.stop(grace_s=0.0)
             raise ChildError(f"{self.name} did not start; its log above says why")
+        self.serving = True
         log.info("child_ready", child=self.name, pid=self.process.pid)
 
     async def supervise(self, machine: MachineClock) -> None:
@@ -76,6 +79,7 @@ class Child:
             assert self.process is not None
             began_ms = machine.monotonic_ms()
             code = await self.process.wait()
+            self.serving = False
             self.ended(self.process.pid)
             if machine.monotonic_ms() - began_ms > LIVED_S * 1000:
                 failures = 0

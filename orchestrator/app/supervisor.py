@@ -64,6 +64,7 @@ class Supervisor:
         self._metrics = Metrics(CollectorRegistry())
         self._metrics.build_info.labels(version=version("outrider")).set(1)
         self._embedded = None if settings.store_url else EmbeddedServer(installation.store)
+        self._workers: list[Child] = []
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -119,6 +120,7 @@ class Supervisor:
             metrics=self._metrics,
             origin=machine_origin(self._settings, self._machine),
             scale=self._settings.scale,
+            reachable=lambda: any(worker.serving for worker in self._workers),
         )
 
     def _give_orders(self, house: AsyncExitStack, store_url: str) -> Orders:
@@ -144,15 +146,15 @@ class Supervisor:
 
     async def _start_children(self, house: AsyncExitStack) -> list[Child]:
         signer = self._child("signer", "signer_process", {})
-        workers = [
+        self._workers = [
             self._child(f"worker-{number}", "worker", {"PROMETHEUS_MULTIPROC_DIR": str(self._installation.metrics)})
             for number in range(1, self._settings.workers + 1)
         ]
         house.push_async_callback(signer.stop, grace_s=SIGNER_GRACE_S)
-        for worker in workers:
+        for worker in self._workers:
             house.push_async_callback(worker.stop, grace_s=self._settings.drain_s + SIGNER_GRACE_S)
         # All at once: starting Python is most of the wait, and a worker calls the signer only when vehicles call it.
-        children = [signer, *workers]
+        children = [signer, *self._workers]
         for failed in await asyncio.gather(*(child.start() for child in children), return_exceptions=True):
             if failed is not None:
                 raise failed

@@ -1,4 +1,4 @@
-"""Silence that is our own: while the orchestrator or its store was away, no vehicle could be heard.
+"""Silence that is our own: while orchestrator, store or every worker was away, no vehicle could be heard.
 
 Owns how long to listen after an absence before checkpoints and deadlines count again. Waiting costs nothing but time:
 what is not aged keeps the permit ceiling shut, what is not timed out keeps its slot. Counting at once would take our
@@ -24,7 +24,7 @@ class Absence:
         self._listens_until = FleetTime(0)
 
     def begin(self) -> None:
-        """We are away: the store does not answer."""
+        """We are away: the store does not answer, or no worker does."""
         self._away = True
 
     def resume(self, heard_at: FleetTime | None) -> None:

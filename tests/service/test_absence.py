@@ -88,6 +88,25 @@ async def test_start_after_a_crash_listens_before_it_counts(world: World) -> Non
     assert await group(world) == AgeGroup(exposed=1, silent=1)
 
 
+async def test_vehicle_that_found_no_worker_is_not_silent(world: World) -> None:
+    """The evaluator lives on while workers are started again: that it sees the store does not mean that it hears."""
+    served = True
+    world.evaluator = world.an_evaluator(world.feed, reachable=lambda: served)
+    await exposed(world)
+    served = False
+    world.hand.advance(HOUR_MS)
+    await world.tick()
+    assert await group(world) == AgeGroup(exposed=0, silent=0)
+    served = True
+    await world.tick()
+    world.hand.advance(LISTEN_MAX_MS - SECOND_MS)
+    await world.tick()
+    assert await group(world) == AgeGroup(exposed=0, silent=0)
+    world.hand.advance(SECOND_MS)
+    await world.tick()
+    assert await group(world) == AgeGroup(exposed=1, silent=1)
+
+
 async def test_short_absence_is_listened_to_for_a_short_time(world: World) -> None:
     """A restart of seconds must not delay what a gate knows by half an hour."""
     await exposed(world)

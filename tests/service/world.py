@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -185,7 +185,7 @@ class World:
         self.feed = LedgerFeed(self.store, self.ledger)
         self.evaluator = self.an_evaluator(self.feed)
 
-    def an_evaluator(self, feed: LedgerFeed) -> Evaluator:
+    def an_evaluator(self, feed: LedgerFeed, *, reachable: Callable[[], bool] = lambda: True) -> Evaluator:
         """One more evaluator on the same store."""
         return Evaluator(
             store=self.store,
@@ -195,6 +195,7 @@ class World:
             metrics=self.metrics,
             origin=NOW,
             scale=1.0,
+            reachable=reachable,
         )
 
     @property
