@@ -132,6 +132,12 @@ def check_history(installation: Installation, rollout_id: str) -> None:
     check_blast_budget(entries)
 
 
+def check_never_stopped(installation: Installation, rollout_id: str) -> None:
+    """The gate took nothing that was killed here for a fault of the release."""
+    stops = [entry for entry in happened(installation, rollout_id) if entry.kind in ("rollout_held", "rollout_halted")]
+    assert stops == []
+
+
 def check_one_live_attempt(entries: Sequence[Happened]) -> None:
     """A vehicle that is granted an attempt has no other one that lives."""
     live: dict[str, str] = {}

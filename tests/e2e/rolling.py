@@ -122,7 +122,7 @@ waves:
 regions: {{{regions}}}
 gate: {{failure_ratio: 2%, sample: 5, checkpoints: [20m], silence_reference: [10%]}}
 limits: {{in_flight: {in_flight}, blast_budget: {budget}, starts_per_minute: {starts}, permit_valid: 15m, attempts: 5}}
-deadlines: {{permitted: 30m, installing: 30m, rebooting: 30m, verifying: 30m}}
+deadlines: {{permitted: 2h, installing: 30m, rebooting: 30m, verifying: 30m}}
 holdout: 0%
 """
 STATUS = "ROLLOUT_STATUS_"

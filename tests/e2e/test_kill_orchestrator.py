@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.evidence import check_counters, check_history, permits_received
+from tests.e2e.evidence import check_counters, check_history, check_never_stopped, permits_received
 from tests.e2e.rolling import GOOD, SIZE, TEST_TIMEOUT_S, a_fleet_on_the_road
 from tests.processes import is_alive
 
@@ -34,3 +34,4 @@ def test_good_release_reaches_every_vehicle_though_the_orchestrator_is_killed(fl
         assert tally.exposed == len(permits_received(road, name))
         assert road.open_cases(name) == set()
         check_history(road.installation, name)
+        check_never_stopped(road.installation, name)
