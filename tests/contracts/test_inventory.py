@@ -132,6 +132,15 @@ async def test_last_seen_survives_other_writes(bench: StoreBench) -> None:
     assert applied.record.last_seen_at == after(5)
 
 
+async def test_last_seen_before_the_import_does_not_count(bench: StoreBench) -> None:
+    """Somebody who was not in the inventory was not seen as this vehicle."""
+    await bench.store.touch({V1: after(5)})
+    await bench.store.import_vehicles([a_vehicle()], now=NOW)
+    record = await bench.store.vehicle(V1)
+    assert record is not None
+    assert record.last_seen_at is None
+
+
 async def test_token_is_spent_for_one_request(bench: StoreBench) -> None:
     """The same request may be repeated, its answer may have been lost; another one never succeeds."""
     await bench.store.import_vehicles([a_vehicle()], now=NOW)
