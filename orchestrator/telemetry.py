@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Literal, TextIO, TypeVar
 
@@ -70,14 +69,6 @@ def configure_logging(*, level: str, log_format: Literal["auto", "json", "consol
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-@contextmanager
-def log_context(*, rollout_id: str = "", attempt_id: str = "") -> Iterator[None]:
-    """Put these ids on every log line inside; an empty one leaves what stood before."""
-    ids = {"rollout_id": rollout_id, "attempt_id": attempt_id}
-    with structlog.contextvars.bound_contextvars(**{key: value for key, value in ids.items() if value}):
-        yield
 
 
 def _without_vin(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -105,7 +105,8 @@ class ImageRepository:
     def publish(self, images: Sequence[NewImage], keys_folder: Path, now: datetime) -> list[TargetInfo]:
         """Take in images and sign them; images first, then targets, snapshot, timestamp.
 
-        Publishing the same again changes nothing, so a publication that was cut short is simply repeated.
+        Publishing the same again changes nothing, so a publication that was cut short is simply repeated; but targets
+        past half of their life are signed anew by any publication.
 
         Args:
             images: What to publish; all of it or nothing is listed.
@@ -130,7 +131,7 @@ class ImageRepository:
                 if not stored.exists():
                     copy_atomically(image.file, stored)
                     _check_stored(stored, entry)
-            if any(path not in current.targets for path in fresh):
+            if any(path not in current.targets for path in fresh) or _past_half_life(current, now):
                 current.targets |= fresh
                 snapshot, timestamp = self._load("snapshot", Snapshot), self._load("timestamp", Timestamp)
                 self._release(current, snapshot, timestamp, keys_folder, now)

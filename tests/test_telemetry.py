@@ -23,7 +23,6 @@ from orchestrator.telemetry import (
     Metrics,
     configure_logging,
     forget_worker,
-    log_context,
     prepare_workers_folder,
 )
 
@@ -208,7 +207,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 def test_log_lines_are_json_with_the_ids_of_their_context(log: io.StringIO):
     """Whoever reads the log of one attempt greps for its id."""
     logger = structlog.get_logger("orchestrator.test")
-    with log_context(rollout_id="spring"), log_context(attempt_id="spring.v1.1"):
+    with structlog.contextvars.bound_contextvars(rollout_id="spring", attempt_id="spring.v1.1"):
         logger.info("permit_issued", valid_for_s=900)
     logger.info("after")
     first, second = lines(log)

@@ -53,6 +53,12 @@ class Installation:
         """The ledger's file."""
         return self.data / "ledger.sqlite3"
 
+    def offline_keys(self) -> list[Path]:
+        """Keys that no running service needs, and that still lie here."""
+        keys = self.data / "keys"
+        found = [*keys.glob("*/root-*.pem"), keys / "image" / "targets.pem"]
+        return sorted(path for path in found if path.exists())
+
     @property
     def run(self) -> Path:
         """What lives only as long as a run."""

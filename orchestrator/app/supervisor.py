@@ -25,14 +25,24 @@ from prometheus_client import CollectorRegistry
 from orchestrator.app.children import Child, python_module
 from orchestrator.app.expiries import show_expiries
 from orchestrator.app.fleet_time import machine_origin, open_clock
-from orchestrator.app.installation import Installation, Orders, Ports, choose_ports, write_endpoints
+from orchestrator.app.installation import (
+    Installation,
+    InstallationError,
+    Orders,
+    Ports,
+    choose_ports,
+    is_free,
+    last_ports,
+    write_endpoints,
+)
 from orchestrator.clock import MachineClock
 from orchestrator.evaluator import Evaluator
 from orchestrator.ledger import Ledger
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.settings import Settings, load
-from orchestrator.store.base import StoreError
+from orchestrator.store.base import StoreError, StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.lock import FolderLock
 from orchestrator.telemetry import (
     Exposition,
     Metrics,
@@ -47,6 +57,7 @@ log = structlog.get_logger()
 
 STORE_WATCH_S = 0.2
 SIGNER_GRACE_S = 2.0
+PORT_TRIES = 15
 
 
 class Supervisor:
@@ -82,6 +93,7 @@ class Supervisor:
             await self._open(house)
 
     async def _open(self, house: AsyncExitStack) -> None:
+        self._lock(house)
         url = await self._start_store(house)
         store = await RedisStore.connect(url, durability=self._settings.store_durability)
         house.push_async_callback(store.close)
@@ -89,6 +101,7 @@ class Supervisor:
         house.push_async_callback(ledger.close)
         evaluator = await self._evaluator(store, ledger)
         await evaluator.recover()
+        await self._await_last_ports()
         orders = self._give_orders(house, url)
         children = await self._start_children(house)
         await self._start_web(house, store, orders.ports)
@@ -103,6 +116,34 @@ class Supervisor:
             log.info("stopping")
             for task in running:
                 task.cancel()
+
+    def _lock(self, house: AsyncExitStack) -> None:
+        """One supervisor a data folder, also where the store is elsewhere.
+
+        Raises:
+            InstallationError: another one serves it.
+        """
+        self._installation.run.mkdir(exist_ok=True)
+        lock = FolderLock(self._installation.run)
+        try:
+            lock.take()
+        except StoreRefusedError as error:
+            raise InstallationError(
+                f"{self._installation.data} is served already: stop that process first, or use another data folder"
+            ) from error
+        house.callback(lock.drop)
+        for path in self._installation.offline_keys():
+            log.warning(
+                "offline_key_online", path=str(path), remedy="take it offline before production; see SECURITY.md"
+            )
+
+    async def _await_last_ports(self) -> None:
+        """Give workers of a killed supervisor the moment they need to let go of the ports that vehicles know."""
+        for _ in range(PORT_TRIES):
+            ports = last_ports(self._installation.endpoints).values()
+            if all(is_free(self._settings.host, port) for port in ports):
+                return
+            await self._machine.sleep(STORE_WATCH_S)
 
     async def _start_store(self, house: AsyncExitStack) -> str:
         if self._embedded is None:

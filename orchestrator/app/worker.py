@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -23,7 +22,7 @@ from orchestrator.rpc import servers
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.interceptor import EdgeInterceptor
 from orchestrator.rpc.operator_servicers import CaseServicer, FleetServicer, ReleaseServicer, RolloutServicer
-from orchestrator.rpc.servers import Binding, Tls
+from orchestrator.rpc.servers import Binding, Bound, Tls
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.enrollment import EnrollmentDesk
@@ -46,6 +45,7 @@ from signing.signer import SignerClient
 log = structlog.get_logger()
 
 CALLS_MAX = 512
+HEALTH_S = 0.5
 TOKEN_LIFE_MS = 7 * 24 * 3600 * 1000
 
 
@@ -125,34 +125,31 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
     )
 
 
-async def build_servers(context: Context, desks: Desks) -> Sequence[grpc.aio.Server]:
+def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
     """The three servers, bound.
 
     Raises:
         servers.PortTakenError: a port is taken.
     """
     settings, ports = context.settings, context.orders.ports
-    interceptor = EdgeInterceptor(
-        metrics=context.metrics, clock=context.clock, machine=context.machine, calls_max=CALLS_MAX
-    )
     identities = IdentityReader(settings.trust_domain, desks.fleet.revoked)
     tls = server_tls(context)
     shared = settings.workers > 1
-    enrollment, _ = await servers.new_server(
+    enrollment = servers.new_server(
         Binding(settings.host, ports.enrollment, shared, servers.ENROLLMENT_BYTES_MAX),
         tls[""],
-        interceptor,
+        edge(context),
         [servers.ENROLLMENT],
     )
-    servers.add_enrollment(enrollment, EnrollmentServicer(desks.enrollment))
-    vehicles, _ = await servers.new_server(
+    servers.add_enrollment(enrollment.server, EnrollmentServicer(desks.enrollment))
+    vehicles = servers.new_server(
         Binding(settings.host, ports.vehicles, shared, settings.vehicle_message_bytes_max),
         tls["vehicle"],
-        interceptor,
+        edge(context),
         [servers.VEHICLES],
     )
     servers.add_vehicles(
-        vehicles,
+        vehicles.server,
         VehicleServicer(
             desk=desks.vehicles,
             permits=desks.permits,
@@ -163,20 +160,25 @@ async def build_servers(context: Context, desks: Desks) -> Sequence[grpc.aio.Ser
             image_base_urls=[f"https://{settings.host}:{ports.images}/targets"],
         ),
     )
-    operators, _ = await servers.new_server(
+    operators = servers.new_server(
         Binding(settings.host, ports.operators, shared, settings.operator_message_bytes_max),
         tls["operator"],
-        interceptor,
+        edge(context),
         list(servers.OPERATORS),
     )
     servers.add_operators(
-        operators,
+        operators.server,
         fleet=FleetServicer(desks.fleet, identities),
         releases=ReleaseServicer(desks.releases, identities),
         rollouts=RolloutServicer(desks.rollouts, identities),
         cases=CaseServicer(desks.rollouts, identities),
     )
     return [enrollment, vehicles, operators]
+
+
+def edge(context: Context) -> EdgeInterceptor:
+    """A fresh interceptor, for one server."""
+    return EdgeInterceptor(metrics=context.metrics, clock=context.clock, machine=context.machine, calls_max=CALLS_MAX)
 
 
 def server_tls(context: Context) -> dict[str, Tls]:
@@ -187,7 +189,7 @@ def server_tls(context: Context) -> dict[str, Tls]:
         now=datetime.fromtimestamp(context.machine.wall_ms() // 1000, tz=UTC),
         life=timedelta(days=context.settings.certificate_server_days),
     )
-    clients = {name: Authority.load(authorities, name).certificate_pem for name in ("vehicle", "operator")}
+    clients = {name: (authorities / f"{name}.crt").read_bytes() for name in ("vehicle", "operator")}
     return {"": Tls(key, chain, None)} | {name: Tls(key, chain, pem) for name, pem in clients.items()}
 
 
@@ -208,7 +210,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
     desks = build_desks(context, store, signer)
     desks.images.refresh()
     await desks.snapshots.refresh()
-    running = await build_servers(context, desks)
+    running = build_servers(context, desks)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with asyncio.TaskGroup() as tasks:
@@ -216,19 +218,31 @@ async def serve(installation: Installation, orders: Orders) -> None:
             tasks.create_task(desks.snapshots.run()),
             tasks.create_task(desks.images.run()),
             tasks.create_task(desks.last_seen.run()),
+            tasks.create_task(tell_health(running, desks.snapshots, machine)),
         ]
-        for server in running:
-            await server.start()
+        for bound in running:
+            await bound.server.start()
         say_ready()
         await stopped.wait()
         log.info("draining", seconds=settings.drain_s)
-        await asyncio.gather(*(server.stop(settings.drain_s) for server in running))
+        await asyncio.gather(*(bound.server.stop(settings.drain_s) for bound in running))
         for task in background:
             task.cancel()
     await desks.last_seen.flush()
     await signer.close()
     await store.close()
     log.info("drained")
+
+
+async def tell_health(running: Sequence[Bound], snapshots: SnapshotKeeper, machine: MachineClock) -> None:
+    """Say through gRPC's health service, for ever, whether the store is within reach."""
+    told: bool | None = None
+    while True:
+        if snapshots.fresh != told:
+            told = snapshots.fresh
+            for bound in running:
+                await bound.tell(serving=told)
+        await machine.sleep(HEALTH_S)
 
 
 def main(data: Path) -> None:

@@ -20,10 +20,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 class Role(StrEnum):
-    """What an operator may do; each may what the one before may."""
+    """What an operator may do. All may look; an approver does not operate; an admin may everything."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
+    APPROVER = "approver"
     ADMIN = "admin"
 
 

@@ -45,8 +45,7 @@ TERMINAL_STATES = frozenset(
     }
 )
 LIVE_STATES = frozenset(AttemptState) - TERMINAL_STATES
-SLOT_STATES = LIVE_STATES - {AttemptState.DEFERRED}
-"""Live states that hold an in-flight slot."""
+"""States that hold an in-flight slot: all that are not over."""
 BEFORE_PERMIT_STATES = frozenset(
     {AttemptState.OFFERED, AttemptState.DOWNLOADING, AttemptState.DOWNLOADED, AttemptState.DEFERRED}
 )

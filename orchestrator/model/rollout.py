@@ -100,6 +100,8 @@ class Rollout:
     """Why."""
     request_id: str = ""
     """Of the creation, for safe repetition."""
+    recent_requests: tuple[str, ...] = ()
+    """Ids of the latest changes that people asked for: a repetition of one changes nothing."""
     waived: tuple[str, ...] = ()
     """Rules (`rule@scope`) that a person waived by resuming from a hold or a halt; not judged again. Logged."""
     verdict: Verdict | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.model.attempt import SLOT_STATES, AttemptState
+from orchestrator.model.attempt import LIVE_STATES, AttemptState
 from orchestrator.model.fleet import Cell, Stratum
 
 
@@ -64,7 +64,7 @@ class Tally:
             count
             for states in (self.before_permit, self.after_permit)
             for state, count in states.items()
-            if state in SLOT_STATES
+            if state in LIVE_STATES
         )
 
     def state(self, state: AttemptState) -> int:

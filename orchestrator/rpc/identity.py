@@ -71,7 +71,7 @@ class IdentityReader:
             raise ForbiddenError(
                 "the certificates of this vehicle are revoked",
                 reason="VEHICLE_REVOKED",
-                remedy="the operator must enrol the vehicle anew",
+                remedy="ask the operator: a revocation is for good",
             )
         return vehicle_id
 

@@ -29,7 +29,7 @@ NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of a server.
+    """Wraps every handler of one server: a flood at one port must not shed calls at another.
 
     Args:
         metrics: counted into.
@@ -88,6 +88,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, call: Any, service: str, method: str) -> Any:
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             began_ms = self._machine.monotonic_ms()
+            self._calls += 1
             try:
                 self._admit(context)
                 async for reply in call(request, context):
@@ -97,6 +98,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 raise
             except Exception as error:
                 await self._fail(error, context, service, method, began_ms)
+            finally:
+                self._calls -= 1
             self._count(service, method, "OK", began_ms)
 
         return answer

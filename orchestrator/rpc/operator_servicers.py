@@ -28,6 +28,7 @@ from orchestrator.service.releases import ReleaseDesk, version_of
 from orchestrator.service.rollouts import Request, RolloutDesk, rollout_id_of
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+ChangeRequest = rollout_pb2.PauseRolloutRequest | rollout_pb2.ResumeRolloutRequest | rollout_pb2.AbortRolloutRequest
 Item = TypeVar("Item")
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
@@ -213,24 +214,26 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
     ) -> rollout_pb2.Rollout:
         """Stop grants and permits."""
         operator = self._identities.operator(context.auth_context(), "operator")
-        return await self._change(request.name, request.etag, PauseRequested(operator.name, request.reason))
+        return await self._change(request, PauseRequested(operator.name, request.reason))
 
     async def ResumeRollout(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.ResumeRolloutRequest, context: Context
     ) -> rollout_pb2.Rollout:
         """Go on."""
         operator = self._identities.operator(context.auth_context(), "operator")
-        return await self._change(request.name, request.etag, ResumeRequested(operator.name, request.reason))
+        return await self._change(request, ResumeRequested(operator.name, request.reason))
 
     async def AbortRollout(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.AbortRolloutRequest, context: Context
     ) -> rollout_pb2.Rollout:
         """End it."""
         operator = self._identities.operator(context.auth_context(), "operator")
-        return await self._change(request.name, request.etag, AbortRequested(operator.name, request.reason))
+        return await self._change(request, AbortRequested(operator.name, request.reason))
 
-    async def _change(self, name: str, etag: str, wanted: Request) -> rollout_pb2.Rollout:
-        rollout = await self._desk.request(rollout_id_of(name), wanted, etag=etag)
+    async def _change(self, request: ChangeRequest, wanted: Request) -> rollout_pb2.Rollout:
+        rollout = await self._desk.request(
+            rollout_id_of(request.name), wanted, etag=request.etag, request_id=request.request_id
+        )
         return convert.rollout(await self._desk.view(rollout.rollout_id))
 
 

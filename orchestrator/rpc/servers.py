@@ -67,7 +67,6 @@ class Binding:
 
     host: str
     port: int
-    """0 takes a free one."""
     shared: bool
     """Whether other workers listen on the same port; otherwise a second server there must fail loudly."""
     message_bytes_max: int
@@ -77,10 +76,23 @@ class PortTakenError(Exception):
     """Nothing can listen there; the message names the address and the remedy."""
 
 
-async def new_server(
-    binding: Binding, tls: Tls, interceptor: EdgeInterceptor, services: Sequence[str]
-) -> tuple[grpc.aio.Server, int]:
-    """A server with health (serving) and reflection, bound and not yet started; and its real port.
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A server that is bound, and its health service."""
+
+    server: grpc.aio.Server
+    health: health.aio.HealthServicer
+    services: Sequence[str]
+
+    async def tell(self, *, serving: bool) -> None:
+        """Answer health checks so from now on."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *self.services):
+            await self.health.set(service, status)
+
+
+def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, services: Sequence[str]) -> Bound:
+    """A server with health and reflection, bound and not yet started.
 
     Raises:
         PortTakenError: the port is taken.
@@ -97,17 +109,15 @@ async def new_server(
     )
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    for service in ("", *services):
-        await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     address = f"{binding.host}:{binding.port}"
     try:
-        port = server.add_secure_port(address, tls.credentials())
+        server.add_secure_port(address, tls.credentials())
     except RuntimeError as error:
         raise PortTakenError(
             f"cannot listen on {address}: {error}; stop what listens there or choose another port"
         ) from error
-    return server, port
+    return Bound(server, checks, tuple(services))
 
 
 def add_enrollment(server: grpc.aio.Server, servicer: EnrollmentServicer) -> None:

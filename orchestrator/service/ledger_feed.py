@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.ledger import Ledger, LedgerEntry
-from orchestrator.model.attempt import SLOT_STATES, AttemptState
+from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import AttemptId, RolloutId
 from orchestrator.store.base import JournalEntry, Store
 
@@ -107,7 +107,7 @@ def settlements(entries: Sequence[JournalEntry]) -> dict[RolloutId, Settlement]:
         state = AttemptState(str(entry.data["to"]))
         if state is AttemptState.PERMITTED:
             settlement.permits.append(attempt)
-        if state not in SLOT_STATES:
+        if state.terminal:
             settlement.released.append(attempt)
     return found
 

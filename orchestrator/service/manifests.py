@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -25,6 +26,10 @@ from orchestrator.telemetry import Metrics
 from signing.errors import AttackCode, VerificationError
 from signing.manifest import InventoryEcu, Manifest, verify_manifest
 
+RECORD_AGAIN_MS = 3_600_000
+"""Fleet time before the same fault of the same vehicle is recorded again; every one is counted."""
+RECORDED_MAX = 10_000
+
 
 class ManifestDesk:
     """Takes manifests.
@@ -41,6 +46,7 @@ class ManifestDesk:
         self._snapshots = snapshots
         self._clock = clock
         self._metrics = metrics
+        self._recorded: OrderedDict[tuple[VehicleId, AttackCode], FleetTime] = OrderedDict()
 
     async def submit(self, vehicle_id: VehicleId, content: bytes) -> tuple[str, VehicleRecord]:
         """Verify and record a vehicle version manifest; this alone settles an attempt as succeeded.
@@ -82,20 +88,33 @@ class ManifestDesk:
 
     async def _refuse(self, vehicle_id: VehicleId, code: AttackCode, message: str, now: FleetTime) -> NoReturn:
         self._metrics.manifests.labels(outcome="refused").inc()
-        await self._store.record(
-            JournalEntry(
-                stream="fleet",
-                entry_id="",
-                kind="manifest_refused",
-                at=now,
-                data={"vehicle_id": vehicle_id, "code": code.value, "message": message},
+        if self._worth_recording(vehicle_id, code, now):
+            await self._store.record(
+                JournalEntry(
+                    stream="fleet",
+                    entry_id="",
+                    kind="manifest_refused",
+                    at=now,
+                    data={"vehicle_id": vehicle_id, "code": code.value, "message": message},
+                )
             )
-        )
         raise InvalidInputError(
             f"manifest refused: {message}",
             reason=code.value.upper(),
             remedy="sign a fresh manifest with every ECU's own key",
         )
+
+    def _worth_recording(self, vehicle_id: VehicleId, code: AttackCode, now: FleetTime) -> bool:
+        """Once an hour for a vehicle and kind of fault: a hostile vehicle must not be able to fill the ledger."""
+        key = (vehicle_id, code)
+        last = self._recorded.get(key)
+        if last is not None and now - last < RECORD_AGAIN_MS:
+            return False
+        self._recorded[key] = now
+        self._recorded.move_to_end(key)
+        while len(self._recorded) > RECORDED_MAX:
+            self._recorded.popitem(last=False)
+        return True
 
     def _attestation(self, record: VehicleRecord, manifest: Manifest, content: bytes) -> Attestation:
         releases = self._snapshots.current.releases

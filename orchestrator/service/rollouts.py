@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.engine.gates import Judgement, judge
@@ -31,6 +31,8 @@ from orchestrator.service.errors import ConflictError, InvalidInputError, NotFou
 from orchestrator.store.base import JournalEntry, Json, Store
 
 CAS_TRIES = 8
+REQUESTS_KEPT = 32
+REQUEST_ID_MAX = 64
 SALT_BYTES = 16
 WATCH_S = 0.5
 
@@ -221,8 +223,8 @@ class RolloutDesk:
                 return
             await self._machine.sleep(WATCH_S)
 
-    async def request(self, rollout_id: RolloutId, request: Request, *, etag: str) -> Rollout:
-        """Carry out a person's request.
+    async def request(self, rollout_id: RolloutId, request: Request, *, etag: str, request_id: str = "") -> Rollout:
+        """Carry out a person's request, once for each `request_id`.
 
         Raises:
             NotFoundError: no such rollout.
@@ -234,8 +236,12 @@ class RolloutDesk:
             raise InvalidInputError(
                 "a reason is required", reason="REASON_MISSING", remedy="say why with --reason; it lands in the ledger"
             )
+        if len(request_id) > REQUEST_ID_MAX:
+            raise InvalidInputError(f"request_id has more than {REQUEST_ID_MAX} characters", reason="MALFORMED")
         for _ in range(CAS_TRIES):
             rollout = await self.get(rollout_id)
+            if request_id and request_id in rollout.recent_requests:
+                return rollout
             if etag and etag != etag_of(rollout):
                 raise ConflictError(
                     f"rollout {rollout_id} has changed: etag {etag_of(rollout)}, not {etag}",
@@ -248,9 +254,11 @@ class RolloutDesk:
                 raise StateError(answer.message, reason="ROLLOUT_STATUS", remedy=answer.remedy)
             if not answer.changed:
                 return rollout
-            decision = decision_entry(answer.rollout, answer.kind, answer.data)
-            if await self._store.transition(answer.rollout, expected_epoch=rollout.epoch, decision=decision):
-                return answer.rollout
+            requests = (*rollout.recent_requests, request_id)[-REQUESTS_KEPT:]
+            changed = replace(answer.rollout, recent_requests=requests) if request_id else answer.rollout
+            decision = decision_entry(changed, answer.kind, answer.data)
+            if await self._store.transition(changed, expected_epoch=rollout.epoch, decision=decision):
+                return changed
         raise ConflictError(
             f"rollout {rollout_id} kept changing", reason="CONTENDED", remedy="look at it again, then repeat"
         )

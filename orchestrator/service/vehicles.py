@@ -180,15 +180,16 @@ class VehicleDesk:
 
     async def _withdraw(
         self, record: VehicleRecord, attempt: Attempt, now: FleetTime
-    ) -> tuple[VehicleRecord, Withdraw | None]:
+    ) -> tuple[VehicleRecord, Install | Withdraw]:
         applied = await self._store.change(attempt.attempt_id, AttemptEvent.WITHDRAWN, now=now, failure_code="fenced")
-        self._metrics.checkins.labels(outcome="withdrawn").inc()
         record = applied.record if applied else record
-        state = assigned(record.director, ReleaseVersion(""), now)
-        await self._store.direct(
-            record.vehicle.vehicle_id, state, expected_timestamp_version=record.director.timestamp_version
-        )
-        return replace(record, director=state), Withdraw(attempt.attempt_id, "the rollout was aborted or halted")
+        current = record.attempt
+        if current is not None and current.attempt_id == attempt.attempt_id and not current.state.terminal:
+            # A permit came in between: what has a permit runs on.
+            self._metrics.checkins.labels(outcome="attempt_live").inc()
+            return record, Install(current)
+        self._metrics.checkins.labels(outcome="withdrawn").inc()
+        return record, Withdraw(attempt.attempt_id, "the rollout was aborted or halted")
 
     async def _grant(
         self, record: VehicleRecord, grant: Grant, snapshot: Snapshot, now: FleetTime
@@ -219,7 +220,9 @@ class VehicleDesk:
         return answer.record, Install(granted) if granted and not granted.state.terminal else None
 
     async def _keep_director_fresh(self, record: VehicleRecord, now: FleetTime) -> VehicleRecord:
-        state = renewed(record.director, now)
+        wanted = owed(record)
+        state = record.director
+        state = renewed(state, now) if state.release == wanted else assigned(state, wanted, now)
         if state == record.director:
             return record
         won = await self._store.direct(
@@ -273,6 +276,17 @@ def offered(record: VehicleRecord, grant: Grant, rollout: Rollout, now: FleetTim
         aged=tuple(False for _ in rollout.plan.gate.checkpoints_ms),
         silent=tuple(False for _ in rollout.plan.gate.checkpoints_ms),
     )
+
+
+def owed(record: VehicleRecord) -> ReleaseVersion:
+    """What the Director shall assign: the release of an attempt that is live or succeeded, and else nothing.
+
+    An attempt that ended badly must not leave signed leave to install behind.
+    """
+    attempt = record.attempt
+    if attempt is None or (attempt.state.terminal and attempt.state is not AttemptState.SUCCEEDED):
+        return ReleaseVersion("")
+    return attempt.release
 
 
 def assigned_release(state: DirectorState, snapshot: Snapshot) -> Release | None:

@@ -18,7 +18,7 @@ import redis
 
 from orchestrator.engine.gates import AGED_MIN
 from orchestrator.ledger.entry import position
-from orchestrator.model.attempt import SLOT_STATES, TERMINAL_STATES, AttemptState
+from orchestrator.model.attempt import TERMINAL_STATES, AttemptState
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.tally import CellTallies, Tally, total
 from orchestrator.store.redis import RedisStore
@@ -155,10 +155,10 @@ def check_in_flight(entries: Sequence[Happened]) -> None:
     holders: defaultdict[str, set[str]] = defaultdict(set)
     for entry in attempts_only(entries):
         region = entry.data["region"]
-        if entry.to in SLOT_STATES:
-            holders[region].add(entry.attempt_id)
-        else:
+        if entry.to in TERMINAL_STATES:
             holders[region].discard(entry.attempt_id)
+        else:
+            holders[region].add(entry.attempt_id)
         assert len(holders[region]) <= IN_FLIGHT[region], f"{region} at {entry.place}"
         assert sum(map(len, holders.values())) <= IN_FLIGHT_IN_ALL, f"in all at {entry.place}"
 

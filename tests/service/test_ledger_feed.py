@@ -67,13 +67,16 @@ async def test_crash_between_writing_and_trimming_writes_nothing_twice(world: Wo
     assert (await kinds(world)).count("attempt_granted") == 1
 
 
-async def test_slot_is_returned_when_the_attempt_defers(world: World) -> None:
-    """A vehicle that waits for its owner must not hold up others."""
+async def test_slot_is_kept_while_the_attempt_defers(world: World) -> None:
+    """A vehicle that goes on after its owner agreed must not be one more than the cap allows."""
     car, other = Car("v-1"), Car("v-2")
     await world.add(car, other)
     await world.start("release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {in_flight: 1}\n")
     attempt_id = await world.granted(car)
     await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.DEFERRED, "no_consent"))
+    await world.tick()
+    assert (await world.check_in(other)).directive is None
+    await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.REJECTED, "no_consent"))
     await world.tick()
     assert await world.granted(other) == "spring.v-2.1"
 
