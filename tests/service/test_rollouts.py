@@ -147,3 +147,16 @@ def test_resource_names_are_checked() -> None:
     for name in ("spring", "rollouts/", "rollouts/UPPER", "vehicles/spring", "rollouts/a/b"):
         with pytest.raises(InvalidInputError):
             rollout_id_of(name)
+
+
+async def test_repeated_resume_does_not_waive_a_second_rule(world: World) -> None:
+    """A reply was lost, the tool asked again, and meanwhile the gate had stopped the rollout anew: that stop stands."""
+    await world.add(Car("v-1"))
+    await world.start()
+    name = RolloutId("spring")
+    await world.rollouts.request(name, PauseRequested("ann", "look"), etag="")
+    resumed = await world.rollouts.request(name, ResumeRequested("ann", "fine"), etag="", request_id="r-1")
+    await world.rollouts.request(name, PauseRequested("bob", "not fine"), etag="")
+    repeated = await world.rollouts.request(name, ResumeRequested("ann", "fine"), etag="", request_id="r-1")
+    assert resumed.status is RolloutStatus.RUNNING
+    assert repeated.status is RolloutStatus.PAUSED

@@ -270,3 +270,31 @@ async def test_last_contact_is_written_behind_and_kept_while_the_store_is_away(w
     world.store.fail_with = None
     await world.last_seen.flush()
     assert (await world.record(car)).last_seen_at == world.now
+
+
+async def test_attempt_that_ended_badly_leaves_no_assignment_behind(world: World) -> None:
+    """Signed leave to install a release must not outlive the attempt that it was given for."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    attempt_id = await world.granted(car)
+    before = (await world.record(car)).director
+    reply = await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.REJECTED, "no_space"))
+    after = (await world.record(car)).director
+    assert (before.release, after.release) == ("1.1.0", "")
+    assert after.version > before.version
+    assert f"{after.version}.targets.json" in reply.director_files
+
+
+async def test_same_fault_of_a_manifest_is_journalled_once_an_hour(world: World) -> None:
+    """A hostile vehicle must not be able to fill the ledger."""
+    car = Car("v-1")
+    await world.add(car)
+    for _ in range(3):
+        with pytest.raises(InvalidInputError):
+            await world.manifests.submit(car.vehicle_id, b"{}")
+    assert len(await world.journal("manifest_refused")) == 1
+    world.hand.advance(HOUR_MS)
+    with pytest.raises(InvalidInputError):
+        await world.manifests.submit(car.vehicle_id, b"{}")
+    assert len(await world.journal("manifest_refused")) == 2
