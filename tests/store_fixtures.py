@@ -16,6 +16,7 @@ from orchestrator.model.ids import RolloutId
 from orchestrator.store.base import DEAD_MAN_LIFE_MS, Store
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.keys import key, rollout_tag
 
 __all__ = [
     "FakeMachine",
@@ -44,12 +45,14 @@ class FakeMachine:
 
 @dataclass(frozen=True)
 class StoreBench:
-    """A store under test, and how to make its dead-man run out."""
+    """A store under test, and how to make its dead-man run out and its clock go wrong."""
 
     name: str
     store: Store
     lapse: Callable[[RolloutId], Awaitable[None]]
     """Lets the last sign of life of a rollout's evaluator expire."""
+    set_back: Callable[[RolloutId, int], Awaitable[None]]
+    """Sets machine time back by milliseconds, as far as the signs of life of a rollout's evaluator are concerned."""
 
 
 @pytest.fixture
@@ -104,16 +107,24 @@ async def bench(request: pytest.FixtureRequest, embedded_server: EmbeddedServer)
         async def lapse_memory(rollout_id: RolloutId) -> None:
             machine.advance(DEAD_MAN_LIFE_MS)
 
-        yield StoreBench("memory", memory, lapse_memory)
+        async def set_back_memory(rollout_id: RolloutId, by_ms: int) -> None:
+            machine.advance(-by_ms)
+
+        yield StoreBench("memory", memory, lapse_memory, set_back_memory)
         return
     empty(embedded_server.socket_path)
     store = await RedisStore.connect(embedded_server.url, shards=4)
 
     async def lapse_redis(rollout_id: RolloutId) -> None:
-        # Signs of life given through this one are over as soon as they are given.
-        lifeless = await RedisStore.connect(embedded_server.url, dead_man_life_ms=0)
-        await lifeless.renew(rollout_id, permit_ceiling=1_000_000)
-        await lifeless.close()
+        move_signs_of_life(-DEAD_MAN_LIFE_MS, rollout_id)
 
-    yield StoreBench("redis", store, lapse_redis)
+    async def set_back_redis(rollout_id: RolloutId, by_ms: int) -> None:
+        move_signs_of_life(by_ms, rollout_id)
+
+    def move_signs_of_life(by_ms: int, rollout_id: RolloutId) -> None:
+        # The server's clock is the machine's: what was written by it is moved instead.
+        with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
+            client.hincrby(key(rollout_tag(rollout_id), "rollout"), "alive_until", by_ms)
+
+    yield StoreBench("redis", store, lapse_redis, set_back_redis)
     await store.close()

@@ -27,7 +27,8 @@ from orchestrator.model.vehicle import DirectorState, VehicleRecord
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 DEAD_MAN_LIFE_MS = 10_000
-"""Machine time that grants and permits go on without a finished evaluator tick."""
+"""Machine time that grants and permits go on without a finished evaluator tick; none when the clock is set back
+meanwhile."""
 
 
 class StoreError(Exception):

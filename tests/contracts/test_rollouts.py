@@ -133,6 +133,18 @@ async def test_grants_and_permits_stop_when_the_evaluator_falls_silent(bench: St
     assert await authorize(bench.store, "spring.v-1.1") == Permitted(NOW)
 
 
+async def test_sign_of_life_does_not_outlive_a_clock_that_is_set_back(bench: StoreBench) -> None:
+    """An hour back would let grants and permits go on for an hour without an evaluator."""
+    await running(bench.store)
+    assert await reserve(bench.store, "spring.v-1.1") == Reserved()
+    await bench.set_back(SPRING, HOUR_MS)
+    assert reason(await reserve(bench.store, "spring.v-1.1")) == "evaluator_silent"
+    assert reason(await authorize(bench.store, "spring.v-1.1")) == "evaluator_silent"
+    await bench.store.renew(SPRING, permit_ceiling=10)
+    assert await reserve(bench.store, "spring.v-1.1") == Reserved()
+    assert await authorize(bench.store, "spring.v-1.1") == Permitted(NOW)
+
+
 async def test_reserving_again_takes_no_second_slot(bench: StoreBench) -> None:
     """A repeated call after an unknown outcome must not leak a slot."""
     await running(bench.store)

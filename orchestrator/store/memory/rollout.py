@@ -117,7 +117,8 @@ class RolloutKeys:
         return refusal(reason, {"rollout_id": self.rollout.rollout_id, "status": self.rollout.status.value})
 
     def _dead_man_refusal(self) -> Refusal | None:
-        if self._machine_ms() < self._alive_until:
+        # What reaches further than a life was given before the clock was set back, and says nothing.
+        if 0 < self._alive_until - self._machine_ms() <= self._life_ms:
             return None
         return refusal(RefusalReason.EVALUATOR_SILENT, {"life_ms": str(self._life_ms)})
 

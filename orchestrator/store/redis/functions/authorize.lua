@@ -18,7 +18,7 @@ register('authorize', function(keys, args)
   local no = status_refusal(tag, rollout)
   if no then return no end
   if epoch < rollout.fence then return refused('fenced', {epoch = epoch, fence = rollout.fence}) end
-  if machine >= rollout.alive_until then return refused('evaluator_silent', {life_ms = args[6]}) end
+  if not alive(rollout, machine, args[6]) then return refused('evaluator_silent', {life_ms = args[6]}) end
   if not permit then
     redis.call('ZREMRANGEBYSCORE', tag .. KEY.starts, '-inf', int(now - MINUTE_MS))
     local starts = redis.call('ZCARD', tag .. KEY.starts)

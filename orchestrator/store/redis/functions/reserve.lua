@@ -14,6 +14,12 @@ local function status_refusal(tag, rollout)
   return reason and refused(reason, {rollout_id = id, status = rollout.status})
 end
 
+-- Whether the evaluator gave a sign of life within `life` of machine time. One that reaches further than a life from now
+-- was given before the clock was set back, and says nothing.
+local function alive(rollout, now, life)
+  return now < rollout.alive_until and rollout.alive_until - now <= tonumber(life)
+end
+
 -- reserve: takes an in-flight slot, keyed by attempt. A repetition finds its slot, but still asks for leave.
 -- KEYS[1] rollout tag. ARGV: attempt id, region, limit of the region, limit in all, epoch, dead-man life in ms.
 -- Reply: ok; refused by status, stale_epoch, evaluator_silent, in_flight_spent.
@@ -24,7 +30,7 @@ register('reserve', function(keys, args)
   local no = status_refusal(tag, rollout)
   if no then return no end
   if epoch ~= rollout.epoch then return refused('stale_epoch', {epoch = epoch, current = rollout.epoch}) end
-  if now >= rollout.alive_until then return refused('evaluator_silent', {life_ms = args[6]}) end
+  if not alive(rollout, now, args[6]) then return refused('evaluator_silent', {life_ms = args[6]}) end
   if redis.call('HEXISTS', tag .. KEY.slots, id) == 1 then return {'ok'} end
   local held = redis.call('HMGET', tag .. KEY.in_flight, region, '*')
   local in_region, in_all = tonumber(held[1]) or 0, tonumber(held[2]) or 0
