@@ -29,7 +29,7 @@ from orchestrator.service.absence import Absence
 from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.rollouts import decision_entry
-from orchestrator.store.base import Store, StoreError
+from orchestrator.store.base import Store, StoreError, StoreUnavailableError
 from orchestrator.store.streams import position
 from orchestrator.telemetry import Metrics
 
@@ -38,6 +38,8 @@ log = structlog.get_logger()
 UNSETTLED_AFTER_MS = 5_000
 """Machine time after which a reservation or permit that no shard confirmed is looked into."""
 SWEEP_BATCH = 256
+CAS_TRIES = 8
+UNNOTICED_S = 15.0
 SHOWN_MS = 14 * 24 * 3600 * 1000
 """Fleet time that a rollout is still shown in metrics after it was over."""
 
@@ -48,6 +50,15 @@ class Picture:
 
     tallies: Mapping[RolloutId, CellTallies]
     profiles: Mapping[Profile, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Most permits of a rollout in all, as judged."""
+
+    permits: int
+    epoch: int
+    """Of the rollout after the tick's own transition: under any other this says nothing."""
 
 
 class Evaluator:
@@ -62,6 +73,7 @@ class Evaluator:
         origin: fleet time at the first start.
         scale: of the fleet clock at the first start.
         reachable: whether vehicles can call; while they cannot, their silence is ours.
+        unnoticed_s: machine time between two ticks beyond which vehicles could not be heard, whatever the cause.
     """
 
     def __init__(
@@ -75,6 +87,7 @@ class Evaluator:
         origin: FleetTime,
         scale: float,
         reachable: Callable[[], bool] = lambda: True,
+        unnoticed_s: float = UNNOTICED_S,
     ) -> None:
         self._store = store
         self._feed = feed
@@ -84,8 +97,11 @@ class Evaluator:
         self._origin = origin
         self._scale = scale
         self._reachable = reachable
+        self._unnoticed_s = unnoticed_s
         self._shown: set[RolloutId] = set()
         self._absence = Absence()
+        self._gaps: set[str] = set()
+        """What is known to be missing, and was answered by a pause."""
 
     async def recover(self) -> str:
         """After a start: pause every running rollout unless nothing can be missing; why, or empty.
@@ -94,17 +110,31 @@ class Evaluator:
             StoreError: the store did not answer.
         """
         self._absence.resume(await self._last_recorded())
-        gap = await self._feed.gap()
-        if not gap:
+        return await self._pause_unproven()
+
+    async def _pause_unproven(self) -> str:
+        """Pause every running rollout when something is missing from the store that was not missing before."""
+        gaps = await self._feed.gaps()
+        fresh = sorted(gaps.keys() - self._gaps)
+        self._gaps = set(gaps)
+        if not fresh:
             return ""
+        reason = gaps[fresh[0]] if len(fresh) == 1 else f"{gaps[fresh[0]]}, and {len(fresh) - 1} more"
         for rollout in await self._store.rollouts():
-            changed = step(rollout, RecoveryUnproven(gap), self._now())
+            await self._pause(rollout, reason)
+        return reason
+
+    async def _pause(self, rollout: Rollout, reason: str) -> None:
+        for _ in range(CAS_TRIES):
+            changed = step(rollout, RecoveryUnproven(reason), self._now())
             if isinstance(changed, Illegal) or not changed.changed:
-                continue
+                return
             entry = decision_entry(changed.rollout, changed.kind, changed.data)
-            await self._store.transition(changed.rollout, expected_epoch=rollout.epoch, decision=entry)
-            log.error("rollout_paused", rollout_id=rollout.rollout_id, reason=gap)
-        return gap
+            if await self._store.transition(changed.rollout, expected_epoch=rollout.epoch, decision=entry):
+                log.error("rollout_paused", rollout_id=rollout.rollout_id, reason=reason)
+                return
+            rollout = next(one for one in await self._store.rollouts() if one.rollout_id == rollout.rollout_id)
+        raise StoreUnavailableError(f"rollout {rollout.rollout_id} kept changing and could not be paused")
 
     async def run(self, tick_s: float) -> None:
         """Tick for ever; a failed tick is logged, and the next one tries again."""
@@ -143,27 +173,44 @@ class Evaluator:
         clock = await self._store.clock(origin=self._origin, scale=self._scale)
         self._clock.synchronise(clock.machine_ms)
         hears = self._hears()
+        await self._pause_unproven()
         carried = await self._feed.run_once()
         everything = await self._store.rollouts()
         if hears:
             await self._sweep(everything)
         rollouts = self._recent(everything)
-        for rollout in rollouts:
-            await self._settle(rollout)
         picture = Picture(
             tallies=await self._store.tallies([rollout.rollout_id for rollout in rollouts]),
             profiles=await self._store.profiles(),
         )
-        ceilings = {rollout.rollout_id: await self._judge(rollout, picture) for rollout in rollouts}
+        ceilings = {}
+        for rollout in rollouts:
+            ceiling = await self._look_at(rollout, picture)
+            if ceiling is not None:
+                ceilings[rollout.rollout_id] = ceiling
         cases = await self._store.cases(rollout_id=None, settled=False)
         show_fleet(self._metrics, registered=sum(picture.profiles.values()), cases=cases, rollouts=rollouts)
         show_tick(self._metrics, fleet_now=self._now(), carried=carried)
         # The last act: whatever failed above, grants and permits stop by themselves.
         for rollout_id, ceiling in ceilings.items():
-            await self._store.renew(rollout_id, permit_ceiling=ceiling)
+            await self._store.renew(
+                rollout_id, permit_ceiling=ceiling.permits, began_ms=clock.machine_ms, epoch=ceiling.epoch
+            )
+
+    async def _look_at(self, rollout: Rollout, picture: Picture) -> Ceiling | None:
+        """Settle and judge one rollout; its permit ceiling, None when that failed: only its own dead-man runs out."""
+        try:
+            await self._settle(rollout)
+            return await self._judge(rollout, picture)
+        except StoreError:
+            raise
+        except Exception:
+            log.exception("rollout_failed", rollout_id=rollout.rollout_id)
+            return None
 
     def _hears(self) -> bool:
         """Whether a vehicle that is silent now is silent by itself."""
+        self._absence.notice(self._now(), longest_ms=self._clock.to_fleet(self._unnoticed_s))
         if not self._reachable():
             self._absence.begin()
             return False
@@ -218,20 +265,22 @@ class Evaluator:
             await self._store.release(rollout.rollout_id, lost)
             log.warning("reservations_lost", rollout_id=rollout.rollout_id, count=len(lost))
 
-    async def _judge(self, rollout: Rollout, picture: Picture) -> int:
+    async def _judge(self, rollout: Rollout, picture: Picture) -> Ceiling:
         """Judge, make the transition that follows, and return the permit ceiling."""
+        epoch = rollout.epoch
         cells = picture.tallies.get(rollout.rollout_id, {})
         held = rollout.status is RolloutStatus.HELD
         unreached = waiting(rollout.plan, picture.profiles)
         judgement = judge(cells, rollout.plan, waived=rollout.waived, held=held, strata=count_strata(cells, unreached))
         show_rollout(self._metrics, rollout, cells, verdict=judgement.worst, permit_ceiling=judgement.permit_ceiling)
         if rollout.status.over:
-            return judgement.permit_ceiling
+            return Ceiling(judgement.permit_ceiling, epoch)
         event = Judged(judgement=judgement, cells=cells, waiting=unreached)
         changed = step(rollout, event, self._now())
         if not isinstance(changed, Illegal) and changed.changed:
             entry = decision_entry(changed.rollout, changed.kind, changed.data)
             won = await self._store.transition(changed.rollout, expected_epoch=rollout.epoch, decision=entry)
+            epoch = changed.rollout.epoch if won else epoch
             log.info(
                 "rollout_changed" if won else "transition_lost",
                 rollout_id=rollout.rollout_id,
@@ -239,7 +288,7 @@ class Evaluator:
                 epoch=changed.rollout.epoch,
                 reason=changed.rollout.reason,
             )
-        return judgement.permit_ceiling
+        return Ceiling(judgement.permit_ceiling, epoch)
 
     def _now(self) -> FleetTime:
         return FleetTime(self._clock.now())

@@ -88,7 +88,7 @@ class Child:
             failures += 1
             try:
                 await self.start()
-            except ChildError as error:
+            except (ChildError, OSError) as error:
                 log.error("child_failed", child=self.name, error=str(error))
 
     async def stop(self, *, grace_s: float) -> None:

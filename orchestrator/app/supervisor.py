@@ -245,7 +245,7 @@ class Supervisor:
                 log.error("store_ended")
                 try:
                     await asyncio.to_thread(self._embedded.start)
-                except StoreError as error:
+                except (StoreError, OSError) as error:
                     log.error("store_failed", error=str(error))
             try:
                 await store.dataset_id()

@@ -258,7 +258,9 @@ def _walked(rollout: Rollout, event: Judged, now: FleetTime) -> Step:
     done = all(progress.phase is RegionPhase.DONE for progress in after.values())
     if done and _settled(total(event.cells.values())):
         reason = "; ".join([*moves, "every region is through"])
-        completed = replace(moved_on, status=RolloutStatus.COMPLETED, reason=reason)
+        # The fence withdraws a vehicle that was granted in the very moment: it must not wait on a rollout that is over.
+        fence = rollout.epoch + 1
+        completed = replace(moved_on, status=RolloutStatus.COMPLETED, fence=fence, reason=reason)
         return _changed(rollout, completed, "rollout_completed", now, event)
     if not moves:
         return _same(rollout)

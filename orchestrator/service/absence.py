@@ -31,6 +31,14 @@ class Absence:
         """We start; an earlier run last heard something at `heard_at`, None when there was none."""
         self._away, self._heard_at = True, heard_at
 
+    def notice(self, now: FleetTime, *, longest_ms: int) -> None:
+        """We come back: more than `longest_ms` since we were last there is an absence that nobody told us of.
+
+        A suspended machine, or a clock that jumped ahead: nothing failed, and yet nobody was heard.
+        """
+        if self._heard_at is not None and now - self._heard_at > longest_ms:
+            self._away = True
+
     def hear(self, now: FleetTime) -> None:
         """We were there the whole tick."""
         self._heard_at = now

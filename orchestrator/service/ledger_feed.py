@@ -18,6 +18,7 @@ from orchestrator.model.ids import AttemptId, RolloutId
 from orchestrator.store.base import JournalEntry, Store
 
 BATCH = 512
+ROUNDS_MAX = 2
 
 
 @dataclass(slots=True)
@@ -39,7 +40,11 @@ class LedgerFeed:
         """Entries that the ledger lacked when it was last fed, or did not take; at most BATCH a stream."""
 
     async def run_once(self) -> Mapping[str, int]:
-        """Carry what there is; how many entries of each kind were new to the ledger.
+        """Carry what there is, at most ROUNDS_MAX batches a stream; how many entries of each kind were new to the
+        ledger.
+
+        Bounded, because whoever judges waits for it: a vehicle that talks without end must not keep the gate from
+        looking.
 
         Raises:
             StoreError: the store did not answer.
@@ -47,7 +52,7 @@ class LedgerFeed:
         """
         carried: Counter[str] = Counter()
         streams = await self._store.journal_streams()
-        while streams:
+        for _ in range(ROUNDS_MAX):
             marks = await self._ledger.marks()
             batches = await asyncio.gather(
                 *(self._store.journal(stream, after=marks.get(stream, ""), count=BATCH) for stream in streams)
@@ -55,7 +60,9 @@ class LedgerFeed:
             self.waiting = sum(map(len, batches))
             carried.update(await self._carry([entry for batch in batches for entry in batch]))
             streams = [stream for stream, batch in zip(streams, batches, strict=True) if len(batch) == BATCH]
-        self.waiting = 0
+            if not streams:
+                self.waiting = 0
+                break
         return carried
 
     async def _carry(self, entries: Sequence[JournalEntry]) -> Mapping[str, int]:
@@ -74,23 +81,30 @@ class LedgerFeed:
             if settlement.released:
                 await self._store.release(rollout_id, settlement.released)
 
-    async def gap(self) -> str:
-        """Why the store cannot be proven complete against the ledger; empty when it is.
+    async def gaps(self) -> Mapping[str, str]:
+        """Why the store cannot be proven complete against the ledger, by what is missing; empty when it is complete.
 
-        The same data set must lie below both, and each stream must have reached the ledger's mark.
+        The same data set must lie below both, and each stream must have reached the ledger's mark. A ledger that is new
+        proves nothing about a store that already has rollouts.
+
+        Raises:
+            StoreError: the store did not answer.
+            orchestrator.ledger.LedgerError: the ledger cannot be read.
         """
         dataset_id = await self._store.dataset_id()
         known = await self._ledger.dataset_id()
         if known == "":
             await self._ledger.set_dataset_id(dataset_id)
-            return ""
+            return {"ledger": "the ledger is new, the store is not"} if await self._store.rollouts() else {}
         if known != dataset_id:
-            return f"the store holds data set {dataset_id}, the ledger belongs to {known}"
-        for stream, mark in sorted((await self._ledger.marks()).items()):
-            reached = await self._store.journal_mark(stream)
-            if position(reached) < position(mark):
-                return f"journal {stream} ends at {reached or 'nothing'}, the ledger has seen {mark}"
-        return ""
+            return {"dataset": f"the store holds data set {dataset_id}, the ledger belongs to {known}"}
+        marks = await self._ledger.marks()
+        reached = await asyncio.gather(*(self._store.journal_mark(stream) for stream in marks))
+        return {
+            stream: f"journal {stream} ends at {end or 'nothing'}, the ledger has seen {mark}"
+            for (stream, mark), end in zip(marks.items(), reached, strict=True)
+            if position(end) < position(mark)
+        }
 
 
 def settlements(entries: Sequence[JournalEntry]) -> dict[RolloutId, Settlement]:

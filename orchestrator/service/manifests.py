@@ -18,7 +18,7 @@ from orchestrator.model.ids import FleetTime, ReleaseVersion, VehicleId
 from orchestrator.model.release import Release
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.director import to_datetime
-from orchestrator.service.errors import InvalidInputError
+from orchestrator.service.errors import InvalidInputError, TryLaterError
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.base import Attestation, JournalEntry, Store
@@ -56,6 +56,7 @@ class ManifestDesk:
 
         Raises:
             NotFoundError: the vehicle is not in the inventory.
+            TryLaterError: this worker does not know the attempt's release yet.
             InvalidInputError: forged, replayed, incomplete or foreign: dropped and recorded.
         """
         now = FleetTime(self._clock.now())
@@ -124,8 +125,17 @@ class ManifestDesk:
         event = None
         if record.attempt is not None:
             wanted = releases.get(record.attempt.release)
-            matches = wanted is not None and runs(record, wanted, installed)
-            event = AttemptEvent.ATTESTED_RELEASE if matches else AttemptEvent.ATTESTED_OTHER
+            if wanted is None:
+                raise TryLaterError(
+                    f"release {record.attempt.release} is not known here yet",
+                    reason="RELEASE_NOT_YET_KNOWN",
+                    remedy="hand the manifest in again",
+                )
+            if runs(record, wanted, installed):
+                event = AttemptEvent.ATTESTED_RELEASE
+            elif newest is None or newest.created_at < wanted.created_at:
+                # A newer release than the attempt's is no way back: a workshop was faster.
+                event = AttemptEvent.ATTESTED_OTHER
         return Attestation(
             sha256=manifest.sha256,
             counter=manifest.counter,

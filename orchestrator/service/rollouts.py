@@ -4,6 +4,7 @@ by compare-and-set.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +109,8 @@ class RolloutDesk:
             StateError: the plan targets nobody, or the id is taken by another request.
         """
         plan = await self._read(plan_text)
-        chosen = rollout_id or plan.name or f"r-{plan.release.replace('.', '-')}-{secrets.token_hex(3)}"
+        mark = hashlib.sha256(request_id.encode()).hexdigest()[:8] if request_id else secrets.token_hex(4)
+        chosen = rollout_id or plan.name or f"r-{plan.release.replace('.', '-')}-{mark}"
         if not ROLLOUT_ID_PATTERN.fullmatch(chosen):
             raise InvalidInputError(
                 f"rollout id `{chosen}` must match {ROLLOUT_ID_PATTERN.pattern}", reason="ROLLOUT_ID_MALFORMED"
@@ -143,7 +145,8 @@ class RolloutDesk:
             },
         }
         stored = await self._store.create_rollout(rollout, decision_entry(rollout, "rollout_created", data))
-        if stored.salt != rollout.salt and (not request_id or stored.request_id != request_id):
+        repeated = bool(request_id) and stored.request_id == request_id and stored.plan_text == plan_text
+        if stored.salt != rollout.salt and not repeated:
             raise StateError(
                 f"rollout {chosen} exists already",
                 reason="ROLLOUT_EXISTS",

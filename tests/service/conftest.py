@@ -21,6 +21,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def world(tmp_path: Path, template: Path) -> AsyncIterator[World]:
     """Use cases on a fresh reference store, with release 1.1.0 registered."""
     world = World(tmp_path, template)
+    # As a supervisor does before its first tick: binds the ledger to the store.
+    await world.evaluator.recover()
     await world.release()
     yield world
     await world.ledger.close()

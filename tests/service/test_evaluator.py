@@ -7,11 +7,16 @@ import sqlite3
 
 import pytest
 
-from orchestrator.ledger import LedgerError
+from orchestrator import evaluator as evaluator_module
+from orchestrator.engine.gates import Judgement, judge
+from orchestrator.engine.progress import ResumeRequested
+from orchestrator.ledger import LedgerEntry, LedgerError
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, RolloutId
+from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import RolloutStatus
+from orchestrator.model.tally import CellTallies
 from orchestrator.service.director import assigned
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.store.base import Permitted, Reserved, StoreUnavailableError
@@ -248,5 +253,65 @@ async def test_start_without_proof_pauses_and_says_why(world: World) -> None:
     assert why == "the store holds data set memory, the ledger belongs to another"
     rollout = await world.rollout()
     assert (rollout.status, rollout.actor, rollout.reason) == (RolloutStatus.PAUSED, "recovery", why)
-    assert await world.evaluator.recover() == why
+    assert await world.an_evaluator(world.feed).recover() == why
     assert (await world.rollout()).epoch == rollout.epoch, "a second start changes nothing more"
+
+
+async def test_store_that_goes_back_under_a_living_evaluator_pauses_everything(world: World) -> None:
+    """A failover that lost acknowledged writes must not go on as if nothing were missing; a person's resume stands."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.evaluator.recover()
+    await world.start()
+    await world.granted(car)
+    await world.tick()
+    ahead = LedgerEntry(stream="shard/0", entry_id=f"{10**14}-0", kind="event_ignored", at=0, data={})
+    await world.ledger.append([ahead])
+    await world.tick()
+    paused = await world.rollout()
+    assert (paused.status, paused.actor) == (RolloutStatus.PAUSED, "recovery")
+    assert "the ledger has seen" in paused.reason
+    await world.rollouts.request(SPRING, ResumeRequested("ann", "looked into it"), etag="")
+    await world.tick()
+    assert (await world.rollout()).status is RolloutStatus.RUNNING
+
+
+async def test_defect_of_one_rollout_stops_that_rollout_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One record that cannot be judged must not be able to stop every rollout of the fleet."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start(ONE_AT_A_TIME, rollout_id="ill")
+    await world.start(ONE_AT_A_TIME)
+
+    def judged(cells: CellTallies, plan: Plan, **rest: object) -> Judgement:
+        if broken:
+            broken.pop()
+            raise ValueError("numbers that nobody foresaw")
+        return judge(cells, plan, **rest)  # type: ignore[arg-type]  # passed on as they came
+
+    broken = [True]
+    monkeypatch.setattr(evaluator_module, "judge", judged)
+    world.hand.advance(TICK_LIFE_MS)
+    await world.tick()
+    answers = {}
+    for name in ("spring", "ill"):
+        answers[name] = await world.store.reserve(
+            RolloutId(name), AttemptId(f"{name}.v-1.1"), region="eu", region_max=1, total_max=1, epoch=1
+        )
+    refused = [answer for answer in answers.values() if isinstance(answer, Refusal)]
+    assert [refusal.reason for refusal in refused] == [RefusalReason.EVALUATOR_SILENT]
+
+
+async def test_clock_that_jumps_ahead_takes_nobodys_silence_for_a_brick(world: World) -> None:
+    """A suspended host wakes a day later: nobody could be heard, so nobody was silent."""
+    cars = [Car(f"v-{number}") for number in range(3)]
+    await world.add(*cars)
+    await world.start(QUICK)
+    for car in cars:
+        await world.permitted(car)
+    evaluator = world.an_evaluator(world.feed, unnoticed_s=15)
+    await evaluator.tick()
+    world.hand.advance(26 * HOUR_MS)
+    await evaluator.tick()
+    assert (await world.rollout()).status is RolloutStatus.RUNNING
+    assert sum(group.silent for group in (await world.counted()).age_groups) == 0

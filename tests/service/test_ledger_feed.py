@@ -6,10 +6,10 @@ import sqlite3
 
 import pytest
 
-from orchestrator.ledger import LedgerError
+from orchestrator.ledger import Ledger, LedgerError
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
-from orchestrator.service.ledger_feed import LedgerFeed, ledger_entry, position
+from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, ledger_entry, position
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
 from tests.service.world import PLAN, Car, World
@@ -20,7 +20,7 @@ SPRING = RolloutId("spring")
 async def start(world: World) -> None:
     """A running rollout that the evaluator's keys know, without a look at the journal."""
     await world.rollouts.create(PLAN, rollout_id="spring", request_id="", actor="alice", reason="test")
-    await world.store.renew(SPRING, permit_ceiling=10)
+    assert await world.store.renew(SPRING, permit_ceiling=10, began_ms=world.hand.now_ms, epoch=1)
     await world.snapshots.refresh()
 
 
@@ -83,30 +83,60 @@ async def test_slot_is_kept_while_the_attempt_defers(world: World) -> None:
 
 async def test_first_start_binds_the_ledger_and_the_same_data_pass_ever_after(world: World) -> None:
     """What was started together belongs together."""
-    assert await world.ledger.dataset_id() == ""
-    assert await world.feed.gap() == ""
+    assert await world.feed.gaps() == {}
     assert await world.ledger.dataset_id() == await world.store.dataset_id()
     await world.add(Car("v-1"))
     await world.feed.run_once()
-    assert await world.feed.gap() == ""
+    assert await world.feed.gaps() == {}
 
 
 async def test_other_data_set_is_a_gap(world: World) -> None:
     """A store from a backup of another installation must not run on with this ledger."""
-    await world.feed.gap()
+    await world.feed.gaps()
     other = MemoryStore(2, machine_ms=lambda: world.hand.now_ms, dataset_id="other")
-    assert await LedgerFeed(other, world.ledger).gap() == "the store holds data set other, the ledger belongs to memory"
+    assert await LedgerFeed(other, world.ledger).gaps() == {
+        "dataset": "the store holds data set other, the ledger belongs to memory"
+    }
 
 
 async def test_journal_behind_the_ledgers_mark_is_a_gap(world: World) -> None:
     """The ledger has seen what the store does not know any more: acknowledgements are missing."""
-    await world.feed.gap()
+    await world.feed.gaps()
     await world.add(Car("v-1"))
     await world.feed.run_once()
     emptied = MemoryStore(2, machine_ms=lambda: world.hand.now_ms)
     assert await emptied.dataset_id() == await world.store.dataset_id()
-    why = await LedgerFeed(emptied, world.ledger).gap()
-    assert "ends at nothing, the ledger has seen" in why
+    gaps = await LedgerFeed(emptied, world.ledger).gaps()
+    assert all("ends at nothing, the ledger has seen" in why for why in gaps.values())
+    assert gaps
+
+
+async def test_new_ledger_proves_nothing_about_an_old_store(world: World) -> None:
+    """Who lost the ledger must not be told that nothing is missing."""
+    await world.add(Car("v-1"))
+    await world.start()
+    lost = Ledger(world.folder / "another.sqlite3")
+    try:
+        assert await LedgerFeed(world.store, lost).gaps() == {"ledger": "the ledger is new, the store is not"}
+    finally:
+        await lost.close()
+
+
+async def test_feed_comes_back_to_the_gate_however_much_there_is(world: World) -> None:
+    """A vehicle that talks without end must not keep the gate from looking."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    attempt_id = await world.granted(car)
+    total = BATCH * ROUNDS_MAX + 100
+    for begin in range(1, total + 1, 64):
+        numbers = range(begin, min(begin + 64, total + 1))
+        await world.check_in(car, *(VehicleEvent(n, attempt_id, AttemptEvent.VERIFY_STARTED) for n in numbers))
+    carried = await world.feed.run_once()
+    assert 0 < sum(carried.values()) <= (BATCH * ROUNDS_MAX) * 4
+    assert world.feed.waiting > 0
+    await world.feed.run_once()
+    assert world.feed.waiting == 0
 
 
 def test_positions_are_compared_as_numbers() -> None:

@@ -185,8 +185,10 @@ class World:
         self.feed = LedgerFeed(self.store, self.ledger)
         self.evaluator = self.an_evaluator(self.feed)
 
-    def an_evaluator(self, feed: LedgerFeed, *, reachable: Callable[[], bool] = lambda: True) -> Evaluator:
-        """One more evaluator on the same store."""
+    def an_evaluator(
+        self, feed: LedgerFeed, *, reachable: Callable[[], bool] = lambda: True, unnoticed_s: float = 10**9
+    ) -> Evaluator:
+        """One more evaluator on the same store; hours between its ticks are no absence unless said so."""
         return Evaluator(
             store=self.store,
             feed=feed,
@@ -196,6 +198,7 @@ class World:
             origin=NOW,
             scale=1.0,
             reachable=reachable,
+            unnoticed_s=unnoticed_s,
         )
 
     @property
