@@ -124,7 +124,8 @@ async def bench(request: pytest.FixtureRequest, embedded_server: EmbeddedServer)
     def move_signs_of_life(by_ms: int, rollout_id: RolloutId) -> None:
         # The server's clock is the machine's: what was written by it is moved instead.
         with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
-            client.hincrby(key(rollout_tag(rollout_id), "rollout"), "alive_until", by_ms)
+            for field in ("alive_until", "began_ms"):
+                client.hincrby(key(rollout_tag(rollout_id), "rollout"), field, by_ms)
 
     yield StoreBench("redis", store, lapse_redis, set_back_redis)
     await store.close()

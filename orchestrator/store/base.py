@@ -156,9 +156,19 @@ class RolloutStore(Protocol):
         False: someone was faster.
         """
 
-    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int) -> None:
-        """The evaluator's sign of life, last act of a finished tick: DEAD_MAN_LIFE_MS more of grants, and permits up
-        to `permit_ceiling` in all.
+    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
+        """The evaluator's sign of life, last act of a finished tick: grants until DEAD_MAN_LIFE_MS after its begin,
+        and permits up to `permit_ceiling` in all.
+
+        Args:
+            rollout_id: of the rollout that was judged.
+            permit_ceiling: most permits in all.
+            began_ms: machine time (`ClockState.machine_ms`) at the begin of the tick.
+            epoch: of the rollout, after the tick's own transition.
+
+        Returns:
+            False, and nothing changes, when a tick that began later has renewed already, the rollout's epoch is
+            another, or `began_ms` is still to come: an evaluator that slept must not speak for one that did not.
         """
 
     async def reserve(

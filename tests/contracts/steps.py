@@ -31,8 +31,14 @@ def entry(kind: str = "rollout_changed", **data: str) -> JournalEntry:
 async def running(store: Store, rollout: Rollout | None = None, *, permit_ceiling: int = 1000) -> Rollout:
     """A rollout in the store whose evaluator is alive."""
     created = await store.create_rollout(rollout or a_rollout(), entry("rollout_created"))
-    await store.renew(created.rollout_id, permit_ceiling=permit_ceiling)
+    assert await renew(store, created.rollout_id, permit_ceiling=permit_ceiling, epoch=created.epoch)
     return created
+
+
+async def renew(store: Store, rollout_id: RolloutId = SPRING, *, permit_ceiling: int, epoch: int = 1) -> bool:
+    """A sign of life of an evaluator whose tick begins and ends now."""
+    clock = await store.clock(origin=NOW, scale=1.0)
+    return await store.renew(rollout_id, permit_ceiling=permit_ceiling, began_ms=clock.machine_ms, epoch=epoch)
 
 
 async def assigned(store: Store, attempt: Attempt | None = None) -> Attempt:

@@ -47,7 +47,7 @@ operations = st.one_of(
     st.tuples(st.just("release"), vehicles, rollouts, numbers),
     st.tuples(st.just("confirm"), vehicles, rollouts, numbers),
     st.tuples(st.just("authorize"), vehicles, rollouts, numbers, st.integers(0, 1)),
-    st.tuples(st.just("renew"), rollouts, st.integers(0, 4)),
+    st.tuples(st.just("renew"), rollouts, st.integers(0, 4), st.sampled_from([0, 0, 0, 1]), st.booleans()),
     st.tuples(st.just("token"), vehicles, st.sampled_from("ab"), st.sampled_from("xy")),
 )
 EVENTS_FORWARD = (
@@ -211,8 +211,16 @@ class Twins:
             )
         )
 
-    async def do_renew(self, rollout_id: RolloutId, ceiling: int) -> None:
-        await self.both(lambda store: store.renew(rollout_id, permit_ceiling=ceiling))
+    async def do_renew(self, rollout_id: RolloutId, ceiling: int, old: int = 0, overtaken: bool = False) -> None:
+        (rollout,) = [one for one in await self.memory.rollouts() if one.rollout_id == rollout_id]
+
+        async def act(store: Store) -> bool:
+            # Each machine has a time of its own; far back is before every tick on either.
+            now_ms = (await store.clock(origin=NOW, scale=1.0)).machine_ms
+            began_ms = now_ms - HOUR_MS if overtaken else now_ms
+            return await store.renew(rollout_id, permit_ceiling=ceiling, began_ms=began_ms, epoch=rollout.epoch - old)
+
+        await self.both(act)
 
     async def do_token(self, vehicle_id: VehicleId, token: str, request: str) -> None:
         if request == "y":

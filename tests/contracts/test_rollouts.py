@@ -10,9 +10,9 @@ from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.ids import AttemptId, RolloutId
 from orchestrator.model.rollout import RegionPhase, RegionProgress, RolloutStatus, Verdict, VerdictKind
-from orchestrator.store.base import Permitted, Reserved
+from orchestrator.store.base import DEAD_MAN_LIFE_MS, Permitted, Reserved
 from tests.builders import HOUR_MS, MINUTE_MS, NOW, a_plan, a_rollout, after
-from tests.contracts.steps import SPRING, authorize, entry, next_epoch, reason, reserve, running
+from tests.contracts.steps import SPRING, authorize, entry, next_epoch, reason, renew, reserve, running
 from tests.store_fixtures import StoreBench
 
 STATUS_REFUSALS = [
@@ -101,7 +101,7 @@ async def test_unknown_rollout_admits_nobody(bench: StoreBench) -> None:
     """A worker may hold an attempt of a rollout that a restored store does not know."""
     assert reason(await reserve(bench.store, "ghost.v-1.1", rollout_id=RolloutId("ghost"))) == "rollout_over"
     assert reason(await authorize(bench.store, "ghost.v-1.1", rollout_id=RolloutId("ghost"))) == "rollout_over"
-    await bench.store.renew(RolloutId("ghost"), permit_ceiling=5)
+    assert not await renew(bench.store, RolloutId("ghost"), permit_ceiling=5)
     await bench.store.release(RolloutId("ghost"), [AttemptId("ghost.v-1.1")])
     assert list(await bench.store.rollouts()) == []
 
@@ -128,7 +128,7 @@ async def test_grants_and_permits_stop_when_the_evaluator_falls_silent(bench: St
     await bench.lapse(SPRING)
     assert reason(await reserve(bench.store, "spring.v-1.1")) == "evaluator_silent"
     assert reason(await authorize(bench.store, "spring.v-1.1")) == "evaluator_silent"
-    await bench.store.renew(SPRING, permit_ceiling=10)
+    assert await renew(bench.store, permit_ceiling=10)
     assert await reserve(bench.store, "spring.v-1.1") == Reserved()
     assert await authorize(bench.store, "spring.v-1.1") == Permitted(NOW)
 
@@ -140,9 +140,54 @@ async def test_sign_of_life_does_not_outlive_a_clock_that_is_set_back(bench: Sto
     await bench.set_back(SPRING, HOUR_MS)
     assert reason(await reserve(bench.store, "spring.v-1.1")) == "evaluator_silent"
     assert reason(await authorize(bench.store, "spring.v-1.1")) == "evaluator_silent"
-    await bench.store.renew(SPRING, permit_ceiling=10)
+    assert await renew(bench.store, permit_ceiling=10)
     assert await reserve(bench.store, "spring.v-1.1") == Reserved()
     assert await authorize(bench.store, "spring.v-1.1") == Permitted(NOW)
+
+
+async def machine_ms(bench: StoreBench) -> int:
+    """Machine time of the store."""
+    return (await bench.store.clock(origin=NOW, scale=1.0)).machine_ms
+
+
+async def test_evaluator_that_slept_through_a_later_tick_renews_nothing(bench: StoreBench) -> None:
+    """What it counted is old: it must not raise the ceiling that a younger look lowered."""
+    await running(bench.store, permit_ceiling=5)
+    now = await machine_ms(bench)
+    assert await bench.store.renew(SPRING, permit_ceiling=1, began_ms=now, epoch=1)
+    assert not await bench.store.renew(SPRING, permit_ceiling=5, began_ms=now - 1, epoch=1)
+    assert await authorize(bench.store, "spring.v-1.1") == Permitted(NOW)
+    answer = await authorize(bench.store, "spring.v-2.1")
+    assert answer.facts == {"permits": "1", "ceiling": "1"}  # type: ignore[attr-defined]
+    assert await bench.store.renew(SPRING, permit_ceiling=2, began_ms=now, epoch=1), "the same tick, repeated"
+    assert await authorize(bench.store, "spring.v-2.1") == Permitted(NOW)
+
+
+async def test_evaluator_that_wakes_does_not_revive_the_dead_man(bench: StoreBench) -> None:
+    """The life counts from the begin of its tick: one that began a life ago is as silent as before."""
+    await bench.store.create_rollout(a_rollout(), entry())
+    began_ms = await machine_ms(bench) - DEAD_MAN_LIFE_MS
+    await bench.store.renew(SPRING, permit_ceiling=9, began_ms=began_ms, epoch=1)
+    assert reason(await reserve(bench.store, "spring.v-1.1")) == "evaluator_silent"
+    assert reason(await authorize(bench.store, "spring.v-1.1")) == "evaluator_silent"
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+async def test_sign_of_life_about_another_epoch_changes_nothing(bench: StoreBench, epoch: int) -> None:
+    """A ceiling that was computed for another state of the rollout is not this one's."""
+    rollout = await running(bench.store, permit_ceiling=1)
+    assert await bench.store.transition(next_epoch(rollout), expected_epoch=1, decision=entry())
+    assert not await renew(bench.store, permit_ceiling=9, epoch=epoch)
+    assert await authorize(bench.store, "spring.v-1.1", epoch=2) == Permitted(NOW)
+    assert reason(await authorize(bench.store, "spring.v-2.1", epoch=2)) == "blast_budget_spent"
+
+
+async def test_sign_of_life_from_the_future_is_none(bench: StoreBench) -> None:
+    """The clock was set back while the tick ran: its begin says nothing about now."""
+    await bench.store.create_rollout(a_rollout(), entry())
+    began_ms = await machine_ms(bench) + HOUR_MS
+    assert not await bench.store.renew(SPRING, permit_ceiling=9, began_ms=began_ms, epoch=1)
+    assert reason(await reserve(bench.store, "spring.v-1.1")) == "evaluator_silent"
 
 
 async def test_reserving_again_takes_no_second_slot(bench: StoreBench) -> None:
@@ -292,7 +337,7 @@ async def test_permits_never_exceed_the_ceiling_under_concurrency(bench: StoreBe
     answers = await asyncio.gather(*(authorize(bench.store, f"spring.v-{number}.1") for number in range(200)))
     assert sum(1 for answer in answers if answer == Permitted(NOW)) == 7
     assert {reason(answer) for answer in answers if answer != Permitted(NOW)} == {"blast_budget_spent"}
-    await bench.store.renew(SPRING, permit_ceiling=8)
+    assert await renew(bench.store, permit_ceiling=8)
     assert await authorize(bench.store, "spring.w-1.1") == Permitted(NOW)
     assert reason(await authorize(bench.store, "spring.w-2.1")) == "blast_budget_spent"
 
@@ -302,7 +347,7 @@ async def test_lowered_ceiling_stops_permits_at_once(bench: StoreBench) -> None:
     await running(bench.store, permit_ceiling=5)
     await authorize(bench.store, "spring.v-1.1")
     await authorize(bench.store, "spring.v-2.1")
-    await bench.store.renew(SPRING, permit_ceiling=1)
+    assert await renew(bench.store, permit_ceiling=1)
     answer = await authorize(bench.store, "spring.v-3.1")
     assert answer.facts == {"permits": "2", "ceiling": "1"}  # type: ignore[attr-defined]
 

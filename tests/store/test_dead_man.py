@@ -7,7 +7,7 @@ import asyncio
 from orchestrator.model.decision import Refusal
 from orchestrator.store.base import Reserved
 from orchestrator.store.redis import EmbeddedServer, RedisStore
-from tests.contracts.steps import SPRING, reason, reserve, running
+from tests.contracts.steps import SPRING, reason, renew, reserve, running
 
 
 async def test_sign_of_life_runs_out_by_itself(redis_store: RedisStore, embedded_server: EmbeddedServer) -> None:
@@ -19,7 +19,7 @@ async def test_sign_of_life_runs_out_by_itself(redis_store: RedisStore, embedded
         while not isinstance(answer := await reserve(store, "spring.v-1.1"), Refusal):
             continue
     assert reason(answer) == "evaluator_silent"
-    await store.renew(SPRING, permit_ceiling=1)
+    assert await renew(store, permit_ceiling=1)
     assert await reserve(store, "spring.v-1.1") == Reserved()
     await store.close()
 

@@ -30,6 +30,7 @@ class RolloutKeys:
         self._machine_ms = machine_ms
         self._life_ms = dead_man_life_ms
         self._alive_until = 0
+        self._began_ms = 0
         self._ceiling = 0
         self._slots: dict[AttemptId, str] = {}
         self._permits: dict[AttemptId, tuple[FleetTime, FleetTime]] = {}
@@ -37,10 +38,18 @@ class RolloutKeys:
         self._unsettled_slots: dict[AttemptId, int] = {}
         self._unsettled_permits: dict[AttemptId, int] = {}
 
-    def renew(self, permit_ceiling: int) -> None:
+    def renew(self, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
         """See `base.RolloutStore`."""
-        self._alive_until = self._machine_ms() + self._life_ms
+        now = self._machine_ms()
+        if epoch != self.rollout.epoch or began_ms > now:
+            return False
+        # A last begin that is still to come was written before the clock was set back; it must not lock everybody out.
+        if began_ms < self._began_ms <= now:
+            return False
+        self._alive_until = began_ms + self._life_ms
+        self._began_ms = began_ms
         self._ceiling = permit_ceiling
+        return True
 
     def reserve(
         self, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int

@@ -106,10 +106,10 @@ class MemoryStore:
         keys.log.append(decision.kind, decision.at, decision.data)
         return True
 
-    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int) -> None:
+    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
         """See `base.RolloutStore`."""
-        if rollout_id in self._rollouts:
-            self._rollouts[rollout_id].renew(permit_ceiling)
+        keys = self._rollouts.get(rollout_id)
+        return keys is not None and keys.renew(permit_ceiling, began_ms, epoch)
 
     async def reserve(
         self, rollout_id: RolloutId, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int

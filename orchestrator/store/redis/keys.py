@@ -57,7 +57,8 @@ SHARD_KEYS: Mapping[str, str] = {
 """Suffixes after a shard's tag."""
 
 ROLLOUT_KEYS: Mapping[str, str] = {
-    # hash: `document` (codec, JSON), `status`, `epoch`, `fence`; `alive_until` (machine time) and `ceiling` by renew.
+    # hash: `document` (codec, JSON), `status`, `epoch`, `fence`; by renew `alive_until` and `began_ms` (machine time),
+    # `ceiling`.
     "rollout": ":rollout",
     # hash: attempt id -> region, while it holds an in-flight slot.
     "slots": ":slots",

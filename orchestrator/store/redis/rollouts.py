@@ -58,9 +58,12 @@ class RedisRollouts:
         reply = await self._calls.function("transition", tag, *_written(rollout), *journalled(decision), expected_epoch)
         return yes(reply)
 
-    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int) -> None:
+    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
         """See `base.RolloutStore`."""
-        await self._calls.function("renew", rollout_tag(rollout_id), self._dead_man_life_ms, permit_ceiling)
+        reply = await self._calls.function(
+            "renew", rollout_tag(rollout_id), self._dead_man_life_ms, permit_ceiling, began_ms, epoch
+        )
+        return yes(reply)
 
     async def reserve(
         self, rollout_id: RolloutId, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int

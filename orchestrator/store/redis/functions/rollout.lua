@@ -25,11 +25,18 @@ register('transition', function(keys, args)
   return {'ok', '1'}
 end)
 
--- renew: the evaluator's sign of life and the permit ceiling. A rollout that does not exist stays so.
--- KEYS[1] rollout tag. ARGV: life in ms of machine time, ceiling. Reply: ok.
+-- renew: the evaluator's sign of life and the permit ceiling, as of the begin of its tick. Refused to one that looked
+-- earlier than the last, or at another epoch. A rollout that does not exist stays so.
+-- KEYS[1] rollout tag. ARGV: life in ms of machine time, ceiling, machine time at the begin of the tick, epoch.
+-- Reply: ok, `1` or `0`.
 register('renew', function(keys, args)
-  local tag = keys[1]
-  if redis.call('EXISTS', tag .. KEY.rollout) == 0 then return {'ok'} end
-  redis.call('HSET', tag .. KEY.rollout, 'alive_until', int(machine_ms() + tonumber(args[1])), 'ceiling', args[2])
-  return {'ok'}
+  local tag, began, now = keys[1], tonumber(args[3]), machine_ms()
+  local held = redis.call('HMGET', tag .. KEY.rollout, 'epoch', 'began_ms')
+  if held[1] ~= args[4] or began > now then return {'ok', '0'} end
+  local last = tonumber(held[2]) or 0
+  -- A last begin that is still to come was written before the clock was set back; it must not lock everybody out.
+  if began < last and last <= now then return {'ok', '0'} end
+  redis.call('HSET', tag .. KEY.rollout, 'alive_until', int(began + tonumber(args[1])), 'began_ms', args[3], 'ceiling',
+    args[2])
+  return {'ok', '1'}
 end)
