@@ -24,6 +24,7 @@ from orchestrator.rpc.interceptor import EdgeInterceptor
 from orchestrator.rpc.operator_servicers import CaseServicer, FleetServicer, ReleaseServicer, RolloutServicer
 from orchestrator.rpc.servers import Binding, Bound, Tls
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
+from orchestrator.service.call_rates import CallRates
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.fleet import FleetDesk
@@ -156,6 +157,7 @@ def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
             manifests=desks.manifests,
             enrollment=desks.enrollment,
             identities=identities,
+            rates=CallRates(context.clock),
             events_max=settings.events_max,
             image_base_urls=[f"https://{settings.host}:{ports.images}/targets"],
         ),

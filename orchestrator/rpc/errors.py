@@ -15,6 +15,7 @@ from orchestrator.service.errors import (
     NotFoundError,
     ServiceError,
     StateError,
+    TooManyCallsError,
     TryLaterError,
 )
 from orchestrator.store.base import StoreError
@@ -43,6 +44,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (ForbiddenError, code_pb2.PERMISSION_DENIED),
     (StateError, code_pb2.FAILED_PRECONDITION),
     (ConflictError, code_pb2.ABORTED),
+    (TooManyCallsError, code_pb2.RESOURCE_EXHAUSTED),
     (TryLaterError, code_pb2.UNAVAILABLE),
     (StoreError, code_pb2.UNAVAILABLE),
     (SignerUnavailableError, code_pb2.UNAVAILABLE),

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 import grpc
 from outrider.v1 import enrollment_pb2, enrollment_pb2_grpc, vehicle_pb2, vehicle_pb2_grpc
 
-from orchestrator.model.ids import AttemptId, split_attempt_id
+from orchestrator.model.ids import AttemptId, VehicleId, split_attempt_id
 from orchestrator.rpc import convert
 from orchestrator.rpc.identity import IdentityReader
+from orchestrator.service.call_rates import CallRates
 from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.errors import ForbiddenError, InvalidInputError, NotFoundError, Violation
 from orchestrator.service.manifests import ManifestDesk
@@ -35,6 +36,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         manifests: ManifestDesk,
         enrollment: EnrollmentDesk,
         identities: IdentityReader,
+        rates: CallRates,
         events_max: int,
         image_base_urls: Sequence[str],
     ) -> None:
@@ -45,12 +47,18 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         self._identities = identities
         self._events_max = events_max
         self._image_base_urls = tuple(image_base_urls)
+        self._rates = rates
+
+    def _caller(self, context: Context) -> VehicleId:
+        vehicle_id = self._identities.vehicle(context.auth_context())
+        self._rates.take(vehicle_id)
+        return vehicle_id
 
     async def CheckIn(  # noqa: N802 - gRPC's name
         self, request: vehicle_pb2.CheckInRequest, context: Context
     ) -> vehicle_pb2.CheckInResponse:
         """Answer a poll."""
-        vehicle_id = self._identities.vehicle(context.auth_context())
+        vehicle_id = self._caller(context)
         poll = convert.check_in(request, events_max=self._events_max)
         for event in poll.events:
             about = split_attempt_id(event.attempt_id)
@@ -67,7 +75,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         self, request: vehicle_pb2.SubmitManifestRequest, context: Context
     ) -> vehicle_pb2.SubmitManifestResponse:
         """Record a signed manifest."""
-        vehicle_id = self._identities.vehicle(context.auth_context())
+        vehicle_id = self._caller(context)
         if not 0 < len(request.manifest) <= MANIFEST_BYTES_MAX:
             raise InvalidInputError(
                 f"manifest of {len(request.manifest)} bytes, 1 to {MANIFEST_BYTES_MAX} are possible",
@@ -83,7 +91,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         self, request: vehicle_pb2.AuthorizeInstallRequest, context: Context
     ) -> vehicle_pb2.AuthorizeInstallResponse:
         """Permit or refuse."""
-        vehicle_id = self._identities.vehicle(context.auth_context())
+        vehicle_id = self._caller(context)
         about = split_attempt_id(request.attempt_id)
         if about is None:
             raise convert.malformed([Violation("attempt_id", "is no attempt id")])
@@ -95,7 +103,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         self, request: vehicle_pb2.FetchMetadataRequest, context: Context
     ) -> vehicle_pb2.FetchMetadataResponse:
         """Metadata files, exact bytes."""
-        vehicle_id = self._identities.vehicle(context.auth_context())
+        vehicle_id = self._caller(context)
         if not 1 <= len(request.names) <= NAMES_MAX:
             raise convert.malformed([Violation("names", f"{len(request.names)} names, 1 to {NAMES_MAX} are possible")])
         if request.repository == vehicle_pb2.REPOSITORY_DIRECTOR:
@@ -113,7 +121,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         self, request: vehicle_pb2.RenewCertificateRequest, context: Context
     ) -> vehicle_pb2.RenewCertificateResponse:
         """A new certificate for the same identity."""
-        vehicle_id = self._identities.vehicle(context.auth_context())
+        vehicle_id = self._caller(context)
         check_request_size(request.csr)
         issued = await self._enrollment.issue(vehicle_id, request.csr)
         return vehicle_pb2.RenewCertificateResponse(certificate_chain=issued.chain_pem, server_ca=issued.server_ca_pem)

@@ -72,3 +72,7 @@ class TryLaterError(ServiceError):
     def __init__(self, message: str, *, reason: str, remedy: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(message, reason=reason, remedy=remedy)
         self.retry_after_s = retry_after_s
+
+
+class TooManyCallsError(TryLaterError):
+    """This caller alone asks too often."""
