@@ -209,7 +209,11 @@ class VehicleDesk:
         if isinstance(reserved, Refusal):
             answer = reserved
         else:
-            answer = await self._store.assign(attempt, assigned(record.director, grant.release, now))
+            answer = await self._store.assign(
+                attempt,
+                assigned(record.director, grant.release, now),
+                expected_timestamp_version=record.director.timestamp_version,
+            )
         if isinstance(answer, Refusal):
             self._metrics.refusals.labels(reason=answer.reason.value).inc()
             self._metrics.checkins.labels(outcome="refused").inc()

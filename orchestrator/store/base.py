@@ -243,11 +243,14 @@ class VehicleStore(Protocol):
         request; False for anything else.
         """
 
-    async def assign(self, attempt: Attempt, director: DirectorState) -> Applied | Refusal:
-        """Make `attempt` (OFFERED) the vehicle's latest, with its Director state.
+    async def assign(
+        self, attempt: Attempt, director: DirectorState, *, expected_timestamp_version: int
+    ) -> Applied | Refusal:
+        """Make `attempt` (OFFERED) the vehicle's latest, with its Director state in place of the one whose timestamp
+        version is the expected one.
 
         Idempotent by attempt id. Refuses: ATTEMPT_LIVE (another one is live), TOMBSTONED (resolved as lost),
-        UNKNOWN_ATTEMPT (no such vehicle).
+        UNKNOWN_ATTEMPT (no such vehicle), STALE_EPOCH (the Director state was replaced meanwhile).
         """
 
     async def resolve(self, attempt_id: AttemptId) -> bool:

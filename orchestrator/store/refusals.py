@@ -24,6 +24,7 @@ _MESSAGES: Mapping[RefusalReason, str] = {
     RefusalReason.ATTEMPT_OVER: "attempt {attempt_id} is over: {state}",
     RefusalReason.WRONG_STATE: "attempt {attempt_id} is {state}, not ready for a permit",
 }
+_DIRECTOR_OVERTAKEN = "Director timestamp version ({expected}) is not the one on record ({standing})"
 _MANIFEST_REPLAYED = "manifest counter ({counter}) <= counter on record ({held})"
 
 REFUSED_BY_STATUS: Mapping[RolloutStatus, RefusalReason] = {
@@ -39,4 +40,5 @@ REFUSED_BY_STATUS: Mapping[RolloutStatus, RefusalReason] = {
 def refusal(reason: RefusalReason, facts: Mapping[str, str]) -> Refusal:
     """Word a refusal from the facts that decided."""
     template = _MANIFEST_REPLAYED if "held" in facts else _MESSAGES[reason]
+    template = _DIRECTOR_OVERTAKEN if "standing" in facts else template
     return Refusal(reason=reason, message=template.format(**facts), facts=dict(facts))

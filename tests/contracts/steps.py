@@ -48,7 +48,10 @@ async def assigned(store: Store, attempt: Attempt | None = None) -> Attempt:
         cell = attempt.cell
         vehicle = a_vehicle(attempt.vehicle_id, region=cell.region, hardware=cell.hardware, cohort=cell.cohort)
         await store.import_vehicles([vehicle], now=NOW)
-    answer = await store.assign(attempt, DIRECTOR)
+    record = await store.vehicle(attempt.vehicle_id)
+    assert record is not None
+    expected = record.director.timestamp_version
+    answer = await store.assign(attempt, DIRECTOR, expected_timestamp_version=expected)
     assert isinstance(answer, Applied), answer
     return attempt
 

@@ -49,7 +49,7 @@ async def test_assigning_again_changes_nothing(bench: StoreBench) -> None:
     """A repeated assign after progress must not set the attempt back nor count it twice."""
     attempt = await assigned(bench.store)
     await tell(bench.store, attempt, E.DOWNLOAD_STARTED)
-    answer = await bench.store.assign(attempt, DirectorState(version=99))
+    answer = await bench.store.assign(attempt, DirectorState(version=99), expected_timestamp_version=0)
     assert isinstance(answer, Applied)
     assert answer.record.attempt is not None
     assert answer.record.attempt.state is S.DOWNLOADING
@@ -63,10 +63,29 @@ async def test_vehicle_has_one_live_attempt_at_most(bench: StoreBench) -> None:
     """Two rollouts must not install into one vehicle at once; of two concurrent assigns one wins."""
     await bench.store.import_vehicles([a_vehicle()], now=NOW)
     spring, autumn = an_attempt(), an_attempt(rollout_id="autumn")
-    answers = await asyncio.gather(bench.store.assign(spring, DIRECTOR), bench.store.assign(autumn, DIRECTOR))
+    answers = await asyncio.gather(
+        *(bench.store.assign(one, DIRECTOR, expected_timestamp_version=0) for one in (spring, autumn))
+    )
     won = [isinstance(answer, Applied) for answer in answers]
     assert sorted(won) == [False, True]
     assert reason(answers[won.index(False)]) == "attempt_live"
+
+
+async def test_assign_does_not_overwrite_a_director_state_it_has_not_seen(bench: StoreBench) -> None:
+    """Another worker may have renewed it since: two different files of one version must not both be signed."""
+    await bench.store.import_vehicles([a_vehicle()], now=NOW)
+    other = replace(DIRECTOR, release=ReleaseVersion(""))
+    assert await bench.store.direct(V1, other, expected_timestamp_version=0)
+    answer = await bench.store.assign(an_attempt(), DIRECTOR, expected_timestamp_version=0)
+    assert reason(answer) == "stale_epoch"
+    assert answer.facts == {"expected": "0", "standing": "9"}  # type: ignore[union-attr]
+    assert answer.message == "Director timestamp version (0) is not the one on record (9)"  # type: ignore[union-attr]
+    record = await bench.store.vehicle(V1)
+    assert record is not None
+    assert (record.director, record.attempt) == (other, None)
+    assert await entries(bench.store, "attempt_granted") == []
+    again = await bench.store.assign(an_attempt(), DIRECTOR, expected_timestamp_version=9)
+    assert isinstance(again, Applied)
 
 
 async def test_next_attempt_follows_once_the_last_is_over(bench: StoreBench) -> None:
@@ -84,7 +103,7 @@ async def test_next_attempt_follows_once_the_last_is_over(bench: StoreBench) -> 
 
 async def test_attempt_of_an_unknown_vehicle_is_refused(bench: StoreBench) -> None:
     """Nothing is made up for a vehicle that is not in the inventory."""
-    assert reason(await bench.store.assign(an_attempt(), DIRECTOR)) == "unknown_attempt"
+    assert reason(await bench.store.assign(an_attempt(), DIRECTOR, expected_timestamp_version=0)) == "unknown_attempt"
     assert await bench.store.attempts(V1) == []
 
 
@@ -93,7 +112,7 @@ async def test_lost_reservation_refuses_its_late_assign_for_ever(bench: StoreBen
     await bench.store.import_vehicles([a_vehicle()], now=NOW)
     assert not await bench.store.resolve(AttemptId("spring.v-1.1"))
     assert not await bench.store.resolve(AttemptId("spring.v-1.1"))
-    assert reason(await bench.store.assign(an_attempt(), DIRECTOR)) == "tombstoned"
+    assert reason(await bench.store.assign(an_attempt(), DIRECTOR, expected_timestamp_version=0)) == "tombstoned"
     record = await bench.store.vehicle(V1)
     assert record is not None
     assert record.attempt is None

@@ -30,7 +30,7 @@ steps_ms = st.sampled_from([0, 1, MINUTE_MS, HOUR_MS, DAY_MS, 8 * DAY_MS])
 told = st.tuples(st.sampled_from(sorted(VEHICLE_EVENTS)), st.integers(0, 2), numbers)
 manifests = st.sampled_from([None, AttemptEvent.ATTESTED_RELEASE, AttemptEvent.ATTESTED_OTHER])
 operations = st.one_of(
-    st.tuples(st.just("assign"), vehicles, rollouts, st.sampled_from([0, 0, 0, 1, 2])),
+    st.tuples(st.just("assign"), vehicles, rollouts, st.sampled_from([0, 0, 0, 1, 2]), st.sampled_from([0, 0, 0, 1])),
     st.tuples(st.just("resolve"), vehicles, rollouts, numbers),
     st.tuples(st.just("walk"), vehicles, st.integers(1, 6)),
     st.tuples(st.just("walk"), vehicles, st.integers(1, 6)),
@@ -83,7 +83,7 @@ class Twins:
         name, *arguments = operation
         await getattr(self, f"do_{name}")(*arguments)
 
-    async def do_assign(self, vehicle_id: VehicleId, rollout_id: RolloutId, lower: int) -> None:
+    async def do_assign(self, vehicle_id: VehicleId, rollout_id: RolloutId, lower: int, overtaken: int = 0) -> None:
         record = await self.memory.vehicle(vehicle_id)
         last = record.tries.get(rollout_id) if record else None
         number = max(1, (last.number if last else 0) + 1 - lower)
@@ -95,7 +95,10 @@ class Twins:
             state_at=self.now,
             deadline_at=FleetTime(self.now + DAY_MS),
         )
-        await self.both(lambda store: store.assign(attempt, DirectorState(version=number)))
+        held = record.director.timestamp_version if record else 0
+        expected = held - overtaken
+        state = DirectorState(version=number, timestamp_version=held + 1)
+        await self.both(lambda store: store.assign(attempt, state, expected_timestamp_version=expected))
 
     async def do_resolve(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int) -> None:
         await self.both(lambda store: store.resolve(attempt_id(rollout_id, vehicle_id, number)))

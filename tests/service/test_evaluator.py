@@ -134,7 +134,10 @@ async def test_lost_reservation_returns_and_its_late_assignment_is_refused(world
     assert await world.granted(other) == "spring.v-2.1"
     record = await world.record(frozen)
     late = an_attempt(vehicle_id="v-1")
-    answer = await world.store.assign(late, assigned(record.director, late.release, world.now))
+    state = record.director
+    answer = await world.store.assign(
+        late, assigned(state, late.release, world.now), expected_timestamp_version=state.timestamp_version
+    )
     assert isinstance(answer, Refusal)
     assert answer.reason is RefusalReason.TOMBSTONED
 

@@ -68,7 +68,7 @@ class Shard:
         found = [self.attempts[one] for one in ids if one in self.attempts]
         return sorted(found, key=lambda attempt: (attempt.granted_at, attempt.number), reverse=True)
 
-    def assign(self, attempt: Attempt, director: DirectorState) -> Applied | Refusal:
+    def assign(self, attempt: Attempt, director: DirectorState, expected_version: int) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         record = self.records.get(attempt.vehicle_id)
         if record is None:
@@ -81,6 +81,10 @@ class Shard:
         if record.attempt is not None and not record.attempt.state.terminal:
             facts = {"attempt_id": attempt.attempt_id, "live": record.attempt.attempt_id}
             return refusal(RefusalReason.ATTEMPT_LIVE, facts)
+        standing = record.director.timestamp_version
+        if standing != expected_version:
+            numbers = {"expected": str(expected_version), "standing": str(standing)}
+            return refusal(RefusalReason.STALE_EPOCH, numbers)
         self._count(attempt.rollout_id, state_field(attempt), 1)
         self.records[attempt.vehicle_id] = replace(record, director=director, attempt=attempt)
         self._keep(attempt)

@@ -210,9 +210,11 @@ class MemoryStore:
         records[vehicle_id] = replace(records[vehicle_id], enrolled=True)
         return True
 
-    async def assign(self, attempt: Attempt, director: DirectorState) -> Applied | Refusal:
+    async def assign(
+        self, attempt: Attempt, director: DirectorState, *, expected_timestamp_version: int
+    ) -> Applied | Refusal:
         """See `base.VehicleStore`."""
-        return self._shard(attempt.vehicle_id).assign(attempt, director)
+        return self._shard(attempt.vehicle_id).assign(attempt, director, expected_timestamp_version)
 
     async def resolve(self, attempt_id: AttemptId) -> bool:
         """See `base.VehicleStore`."""

@@ -15,7 +15,7 @@ from orchestrator.store.redis import codec, keys
 from orchestrator.store.refusals import REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
-LIBRARY = "outrider_v1"
+LIBRARY = "outrider_v2"
 """Raised whenever functions of an earlier build could not serve this one."""
 PREFIX = f"{LIBRARY}_"
 """In front of every function's name."""

@@ -25,6 +25,11 @@ class FolderLock:
         """Whether this object holds it."""
         return self._descriptor is not None
 
+    @property
+    def holder(self) -> str:
+        """The process that took it last, as far as the file tells."""
+        return self._path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+
     def take(self) -> None:
         """Take it, or refuse at once.
 
@@ -36,10 +41,9 @@ class FolderLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise StoreRefusedError(
-                f"the store in {self._path.parent} is in use by process {holder}: stop that one first, or use another "
+                f"the store in {self._path.parent} is in use by process {self.holder}: stop that one first, or use another "
                 "data folder"
             ) from None
         os.ftruncate(descriptor, 0)

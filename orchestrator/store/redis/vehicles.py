@@ -97,13 +97,16 @@ class RedisVehicles:
         tag = self._tag(vehicle_id)
         return yes(await self._calls.function("take_token", tag, vehicle_id, token_sha256, request_sha256))
 
-    async def assign(self, attempt: Attempt, director: DirectorState) -> Applied | Refusal:
+    async def assign(
+        self, attempt: Attempt, director: DirectorState, *, expected_timestamp_version: int
+    ) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         reply = await self._calls.function(
             "assign",
             self._tag(attempt.vehicle_id),
             codec.encode_attempt(attempt),
             codec.pack(codec.director_fields(director)),
+            expected_timestamp_version,
         )
         return applied_or_refused(reply)
 

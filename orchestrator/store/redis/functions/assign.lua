@@ -1,6 +1,6 @@
 -- assign: makes an attempt the vehicle's latest, with its Director state. Idempotent by attempt id.
--- KEYS[1] shard tag. ARGV: packed attempt (state OFFERED), packed Director state.
--- Reply: ok and the record's parts; refused unknown_attempt, tombstoned, attempt_live.
+-- KEYS[1] shard tag. ARGV: packed attempt (state OFFERED), packed Director state, expected timestamp version.
+-- Reply: ok and the record's parts; refused unknown_attempt, tombstoned, attempt_live, stale_epoch (Director overtaken).
 register('assign', function(keys, args)
   local tag, attempt, director = keys[1], cmsgpack.unpack(args[1]), cmsgpack.unpack(args[2])
   local id, vehicle_id = attempt[ATTEMPT.attempt_id], attempt[ATTEMPT.vehicle_id]
@@ -13,6 +13,10 @@ register('assign', function(keys, args)
   local latest = hot[HOT.attempt_id] ~= '' and load_attempt(tag, hot[HOT.attempt_id])
   if latest and LIVE[latest[ATTEMPT.state]] then
     return refused('attempt_live', {attempt_id = id, live = latest[ATTEMPT.attempt_id]})
+  end
+  local standing = hot[HOT.director][3]
+  if standing ~= tonumber(args[3]) then
+    return refused('stale_epoch', {expected = args[3], standing = standing})
   end
   save(tag, 'attempts', id, attempt)
   count(tag, attempt, state_counter(attempt), 1)
