@@ -129,7 +129,8 @@ class Supervisor:
             lock.take()
         except StoreRefusedError as error:
             raise InstallationError(
-                f"{self._installation.data} is served already: stop that process first, or use another data folder"
+                f"{self._installation.data} is served by process {lock.holder} already: stop that one first, or use "
+                "another data folder"
             ) from error
         house.callback(lock.drop)
         for path in self._installation.offline_keys():

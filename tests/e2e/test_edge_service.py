@@ -105,7 +105,7 @@ def test_second_server_on_one_data_folder_fails_with_one_line(house: Installatio
     """Two supervisors on one store would each think that they are the one."""
     before = house.endpoints
     outcome = run_cli("serve", "--data", house.data)
-    assert outcome.exit_code == 1
+    assert outcome.exit_code == 4
     said = [line for line in outcome.stderr.splitlines() if not line.startswith("{")]
     assert len(said) == 1, outcome.stderr
     assert said[0].startswith("error: ")
