@@ -43,8 +43,8 @@ class FolderLock:
         except BlockingIOError:
             os.close(descriptor)
             raise StoreRefusedError(
-                f"the store in {self._path.parent} is in use by process {self.holder}: stop that one first, or use another "
-                "data folder"
+                f"the store in {self._path.parent} is in use by process {self.holder}: stop that one first, or use "
+                "another data folder"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
