@@ -20,7 +20,7 @@ from orchestrator.engine.gates import judge
 from orchestrator.engine.preview import waiting
 from orchestrator.engine.progress import Illegal, Judged, RecoveryUnproven, step
 from orchestrator.ledger import LedgerError
-from orchestrator.model.decision import Refusal
+from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus
@@ -252,15 +252,20 @@ class Evaluator:
         lost: list[AttemptId] = []
         for attempt_id in unsettled.reservations:
             (known if await self._store.resolve(attempt_id) else lost).append(attempt_id)
-        permitted = []
+        permitted: list[AttemptId] = []
+        over: list[AttemptId] = []
         for attempt_id, permitted_at in unsettled.permits.items():
             answer = await self._store.permit(attempt_id, permitted_at=permitted_at)
-            # An attempt that is over by now keeps its place in the budget: every doubt admits fewer.
-            permitted.append(attempt_id)
+            # Over and never exposed is the last word: its place in the budget is another's. Any other refusal leaves a
+            # doubt, and keeps the place: every doubt admits fewer.
+            ended = isinstance(answer, Refusal) and answer.reason is RefusalReason.ATTEMPT_OVER
+            (over if ended else permitted).append(attempt_id)
             if isinstance(answer, Refusal):
                 log.warning("orphan_permit", rollout_id=rollout.rollout_id, attempt_id=attempt_id, why=answer.message)
         if known or permitted:
             await self._store.confirm(rollout.rollout_id, reservations=known, permits=permitted)
+        if over:
+            await self._store.forfeit(rollout.rollout_id, over)
         if lost:
             await self._store.release(rollout.rollout_id, lost)
             log.warning("reservations_lost", rollout_id=rollout.rollout_id, count=len(lost))

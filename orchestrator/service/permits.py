@@ -89,6 +89,9 @@ class PermitDesk:
         if isinstance(answer, Permitted):
             marked = await self._store.permit(attempt.attempt_id, permitted_at=answer.permitted_at)
             if isinstance(marked, Refusal):
+                if marked.reason is RefusalReason.ATTEMPT_OVER:
+                    # It ended in between, unexposed, and stays so: its place in the budget is another's.
+                    await self._store.forfeit(rollout.rollout_id, [attempt.attempt_id])
                 return self._refused(attempt.attempt_id, now, marked, None)
             self._metrics.permits.labels(outcome="issued").inc()
             log.info("permit_issued", rollout_id=rollout.rollout_id, attempt_id=attempt.attempt_id)

@@ -198,6 +198,12 @@ class RolloutStore(Protocol):
         BLAST_BUDGET_SPENT (permit ceiling).
         """
 
+    async def forfeit(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
+        """Take back the permits of these, whose shard said ATTEMPT_OVER: no vehicle was told of them and none ever will
+        be. Their place under the ceiling is free again; as starts they stay counted. Once each, whatever the
+        repetition.
+        """
+
     async def confirm(
         self, rollout_id: RolloutId, *, reservations: Sequence[AttemptId], permits: Sequence[AttemptId]
     ) -> None:

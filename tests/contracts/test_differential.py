@@ -47,6 +47,7 @@ operations = st.one_of(
     st.tuples(st.just("release"), vehicles, rollouts, numbers),
     st.tuples(st.just("confirm"), vehicles, rollouts, numbers),
     st.tuples(st.just("authorize"), vehicles, rollouts, numbers, st.integers(0, 1)),
+    st.tuples(st.just("forfeit"), vehicles, rollouts, numbers),
     st.tuples(st.just("renew"), rollouts, st.integers(0, 4), st.sampled_from([0, 0, 0, 1]), st.booleans()),
     st.tuples(st.just("token"), vehicles, st.sampled_from("ab"), st.sampled_from("xy")),
 )
@@ -213,6 +214,9 @@ class Twins:
                 now=self.now,
             )
         )
+
+    async def do_forfeit(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int) -> None:
+        await self.both(lambda store: store.forfeit(rollout_id, [attempt_id(rollout_id, vehicle_id, number)]))
 
     async def do_renew(self, rollout_id: RolloutId, ceiling: int, old: int = 0, overtaken: bool = False) -> None:
         (rollout,) = [one for one in await self.memory.rollouts() if one.rollout_id == rollout_id]

@@ -364,6 +364,34 @@ async def test_permit_is_unsettled_until_the_shard_knows_it(bench: StoreBench) -
     assert await authorize(bench.store, "spring.v-1.1", valid_ms=100, now=after(30)) == Permitted(after(20))
 
 
+async def test_forfeited_permit_gives_its_place_back_once_but_not_its_start(bench: StoreBench) -> None:
+    """A permit that nobody was told of must not spend the budget for ever; the burst limit is about asking."""
+    await running(bench.store, permit_ceiling=2)
+    ids = [AttemptId("spring.v-1.1"), AttemptId("spring.v-2.1")]
+    for attempt_id in ids:
+        assert await authorize(bench.store, attempt_id) == Permitted(NOW)
+    assert reason(await authorize(bench.store, "spring.v-3.1")) == "blast_budget_spent"
+    for _ in range(3):
+        await bench.store.forfeit(SPRING, [ids[0], AttemptId("spring.never.1")])
+    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {ids[1]: NOW}
+    answer = await authorize(bench.store, "spring.v-3.1", starts=2)
+    assert answer.facts == {"starts": "2", "limit": "2"}  # type: ignore[attr-defined]
+    assert await authorize(bench.store, "spring.v-3.1", starts=3) == Permitted(NOW)
+    assert reason(await authorize(bench.store, "spring.v-4.1")) == "blast_budget_spent"
+    await bench.store.forfeit(RolloutId("ghost"), ids)
+    await bench.store.forfeit(SPRING, [])
+
+
+async def test_forfeited_attempt_asks_as_if_for_the_first_time(bench: StoreBench) -> None:
+    """Nothing of the permit is left to be repeated, not even within its validity."""
+    rollout = await running(bench.store)
+    assert await authorize(bench.store, "spring.v-1.1") == Permitted(NOW)
+    await bench.store.forfeit(SPRING, [AttemptId("spring.v-1.1")])
+    paused = next_epoch(rollout, status=RolloutStatus.PAUSED)
+    assert await bench.store.transition(paused, expected_epoch=1, decision=entry())
+    assert reason(await authorize(bench.store, "spring.v-1.1", now=after(1))) == "rollout_paused"
+
+
 async def test_rollouts_do_not_share_limits(bench: StoreBench) -> None:
     """Each rollout's keys are its own."""
     await running(bench.store)

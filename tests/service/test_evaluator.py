@@ -25,6 +25,7 @@ from tests.service.world import TICK_LIFE_MS, Car, World
 
 SPRING = RolloutId("spring")
 ONE_AT_A_TIME = "release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {in_flight: 1}\n"
+ONE_AT_RISK = "release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {blast_budget: 1}\n"
 QUICK = """
 release: 1.1.0
 holdout: 0%
@@ -103,11 +104,11 @@ async def test_orphan_permit_is_completed_on_the_vehicles_shard(world: World) ->
     assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).permits
 
 
-async def test_orphan_permit_of_an_attempt_that_is_over_keeps_its_place_in_the_budget(world: World) -> None:
-    """Every doubt admits fewer, never more, and is not asked about for ever."""
-    car = Car("v-1")
-    await world.add(car)
-    await world.start()
+async def test_orphan_permit_of_an_attempt_that_ended_gives_its_place_in_the_budget_back(world: World) -> None:
+    """Nobody was told of it and nobody is exposed by it: it must not spend the budget for ever."""
+    car, other = Car("v-1"), Car("v-2")
+    await world.add(car, other)
+    await world.start(ONE_AT_RISK)
     attempt_id = await world.downloaded(car)
     await world.store.authorize(
         SPRING, attempt_id, attempt_epoch=1, starts_per_minute_max=9, valid_ms=MINUTE_MS, now=world.now
@@ -117,6 +118,8 @@ async def test_orphan_permit_of_an_attempt_that_is_over_keeps_its_place_in_the_b
     await world.tick()
     assert await world.state(car) is AttemptState.REJECTED
     assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).permits
+    await world.permitted(other)
+    assert (await world.counted()).exposed == 1
 
 
 async def test_lost_reservation_returns_and_its_late_assignment_is_refused(world: World) -> None:

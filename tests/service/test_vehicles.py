@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from orchestrator.engine.progress import AbortRequested, PauseRequested
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
-from orchestrator.model.decision import RefusalReason
+from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, RolloutId, VehicleId
 from orchestrator.service.errors import InvalidInputError, NotFoundError
 from orchestrator.service.vehicles import Held, Install, Withdraw
-from orchestrator.store.base import StoreUnavailableError
+from orchestrator.store.base import Permitted, StoreUnavailableError
 from signing.verify import PrimaryVerifier
 from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from tests.service.world import POLL, TICK_LIFE_MS, Car, World
@@ -184,6 +185,30 @@ async def test_abort_between_authorize_and_poll_loses_no_permit(world: World) ->
     going_on = await world.check_in(running)
     assert isinstance(going_on.directive, Install)
     assert going_on.directive.attempt.attempt_id == kept
+
+
+async def test_permit_that_was_overtaken_by_the_end_of_its_attempt_spends_no_budget(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vehicle gave up while its permit was on the way: the place is free for the next one at once."""
+    car, other = Car("v-1"), Car("v-2")
+    await world.add(car, other)
+    await world.start("release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {blast_budget: 1}\n")
+    attempt_id = await world.downloaded(car)
+    authorize = world.store.authorize
+
+    async def authorized_too_late(*args: Any, **facts: Any) -> Permitted | Refusal:
+        answer = await authorize(*args, **facts)
+        await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.REJECTED, "no_space"))
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "authorize", authorized_too_late)
+        answer = await world.permits.authorize(car.vehicle_id, attempt_id)
+    assert answer.refusal is not None
+    assert (answer.refusal.reason, answer.retry_after_ms) == (RefusalReason.ATTEMPT_OVER, None)
+    await world.permitted(other)
+    assert (await world.counted()).exposed == 1
 
 
 async def test_manifest_settles_the_attempt_and_frees_its_slot(world: World) -> None:

@@ -35,6 +35,8 @@ class RolloutKeys:
         self._slots: dict[AttemptId, str] = {}
         self._permits: dict[AttemptId, tuple[FleetTime, FleetTime]] = {}
         """By attempt: first and latest permit."""
+        self._starts: dict[AttemptId, FleetTime] = {}
+        """First permits of the last minute; forfeiting takes none away."""
         self._unsettled_slots: dict[AttemptId, int] = {}
         self._unsettled_permits: dict[AttemptId, int] = {}
 
@@ -91,8 +93,15 @@ class RolloutKeys:
         if no := self._budget_refusal(starts_per_minute_max, now):
             return no
         self._permits[attempt_id] = (now, now)
+        self._starts[attempt_id] = now
         self._unsettled_permits[attempt_id] = self._machine_ms()
         return Permitted(permitted_at=now)
+
+    def forfeit(self, attempt_ids: Sequence[AttemptId]) -> None:
+        """See `base.RolloutStore`."""
+        for attempt_id in attempt_ids:
+            self._permits.pop(attempt_id, None)
+            self._unsettled_permits.pop(attempt_id, None)
 
     def confirm(self, reservations: Sequence[AttemptId], permits: Sequence[AttemptId]) -> None:
         """See `base.RolloutStore`."""
@@ -132,9 +141,9 @@ class RolloutKeys:
         return refusal(RefusalReason.EVALUATOR_SILENT, {"life_ms": str(self._life_ms)})
 
     def _budget_refusal(self, starts_max: int, now: FleetTime) -> Refusal | None:
-        starts = sum(1 for first, _ in self._permits.values() if first > now - MINUTE_MS)
-        if starts >= starts_max:
-            return refusal(RefusalReason.STARTS_SPENT, {"starts": str(starts), "limit": str(starts_max)})
+        self._starts = {name: at for name, at in self._starts.items() if at > now - MINUTE_MS}
+        if len(self._starts) >= starts_max:
+            return refusal(RefusalReason.STARTS_SPENT, {"starts": str(len(self._starts)), "limit": str(starts_max)})
         if len(self._permits) >= self._ceiling:
             facts = {"permits": str(len(self._permits)), "ceiling": str(self._ceiling)}
             return refusal(RefusalReason.BLAST_BUDGET_SPENT, facts)

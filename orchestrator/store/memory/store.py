@@ -142,6 +142,11 @@ class MemoryStore:
             now=now,
         )
 
+    async def forfeit(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
+        """See `base.RolloutStore`."""
+        if rollout_id in self._rollouts:
+            self._rollouts[rollout_id].forfeit(attempt_ids)
+
     async def confirm(
         self, rollout_id: RolloutId, *, reservations: Sequence[AttemptId], permits: Sequence[AttemptId]
     ) -> None:

@@ -98,6 +98,11 @@ class RedisRollouts:
         )
         return refused(reply) or Permitted(permitted_at=FleetTime(number(reply)))
 
+    async def forfeit(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
+        """See `base.RolloutStore`."""
+        if attempt_ids:
+            await self._calls.function("forfeit", rollout_tag(rollout_id), *attempt_ids)
+
     async def confirm(
         self, rollout_id: RolloutId, *, reservations: Sequence[AttemptId], permits: Sequence[AttemptId]
     ) -> None:

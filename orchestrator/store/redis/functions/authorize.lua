@@ -34,3 +34,14 @@ register('authorize', function(keys, args)
   redis.call('HSET', tag .. KEY.permits, id, first .. '|' .. int(now))
   return {'ok', int(now)}
 end)
+
+-- forfeit: takes back permits that no vehicle was told of; their attempts ended without exposure. Starts stay counted.
+-- KEYS[1] rollout tag. ARGV: attempt ids. Reply: ok.
+register('forfeit', function(keys, args)
+  local tag = keys[1]
+  for _, id in ipairs(args) do
+    redis.call('HDEL', tag .. KEY.permits, id)
+    redis.call('ZREM', tag .. KEY.unsettled, 'p|' .. id)
+  end
+  return {'ok'}
+end)
