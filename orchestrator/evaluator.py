@@ -188,8 +188,8 @@ class Evaluator:
             ceiling = await self._look_at(rollout, picture)
             if ceiling is not None:
                 ceilings[rollout.rollout_id] = ceiling
-        cases = await self._store.cases(rollout_id=None, settled=False)
-        show_fleet(self._metrics, registered=sum(picture.profiles.values()), cases=cases, rollouts=rollouts)
+        opened = await self._store.open_cases()
+        show_fleet(self._metrics, registered=sum(picture.profiles.values()), open_cases=opened, rollouts=rollouts)
         show_tick(self._metrics, fleet_now=self._now(), carried=carried)
         # The last act: whatever failed above, grants and permits stop by themselves.
         for rollout_id, ceiling in ceilings.items():

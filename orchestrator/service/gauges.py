@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from orchestrator.model.attempt import AttemptState, Case
+from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus, Verdict, VerdictKind
@@ -16,12 +15,13 @@ STATUSES = [status.value for status in RolloutStatus]
 VERDICTS = [kind.value for kind in VerdictKind]
 
 
-def show_fleet(metrics: Metrics, *, registered: int, cases: Sequence[Case], rollouts: Sequence[Rollout]) -> None:
+def show_fleet(
+    metrics: Metrics, *, registered: int, open_cases: Mapping[RolloutId, int], rollouts: Sequence[Rollout]
+) -> None:
     """What concerns the whole fleet."""
     metrics.vehicles_registered.set(registered)
-    opened = Counter(case.rollout_id for case in cases)
     for rollout in rollouts:
-        metrics.cases_open.labels(rollout=rollout.rollout_id).set(opened[rollout.rollout_id])
+        metrics.cases_open.labels(rollout=rollout.rollout_id).set(open_cases.get(rollout.rollout_id, 0))
 
 
 def show_rollout(

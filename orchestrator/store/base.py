@@ -333,6 +333,9 @@ class VehicleStore(Protocol):
     async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
         """Cases, newest first; without the settled ones unless asked."""
 
+    async def open_cases(self) -> Mapping[RolloutId, int]:
+        """How many cases of each rollout are open, counted as they open and settle; a rollout without any is absent."""
+
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
         """Entries of one stream after a position (empty: from the start), in order."""
 

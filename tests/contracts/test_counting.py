@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from orchestrator.model.attempt import AttemptEvent, AttemptState
@@ -215,6 +217,55 @@ async def test_silent_vehicle_gets_a_case_while_its_attempt_lives(bench: StoreBe
     await tell(bench.store, attempt, E.VERIFY_STARTED, now=after(DAY_MS + 1))
     (case,) = await bench.store.cases(rollout_id=None, settled=False)
     assert (case.cause, case.attempt_state) == ("silent", S.VERIFYING)
+
+
+async def test_open_cases_are_counted_as_they_open_and_settle(bench: StoreBench) -> None:
+    """The count is kept, not computed: recounting the list gives the same after every step."""
+    attempts = [
+        await permitted(bench.store, an_attempt(vehicle_id=f"v-{number}", rollout_id=rollout))
+        for number, rollout in enumerate(("spring", "autumn", "spring"), start=1)
+    ]
+    counts = [await recounted_cases(bench.store)]
+    for number, attempt in enumerate(attempts):
+        for _ in range(2):
+            await tell(bench.store, attempt, E.FAILED, now=after(number))
+        counts.append(await recounted_cases(bench.store))
+    for attempt in attempts[:2]:
+        proof = a_manifest(attempt, event=E.ATTESTED_RELEASE)
+        await bench.store.attest(attempt.vehicle_id, proof, now=after(HOUR_MS))
+        counts.append(await recounted_cases(bench.store))
+    await sweep_all(bench.store, after(DAY_MS))
+    counts.append(await recounted_cases(bench.store))
+    assert counts == [
+        {},
+        {"spring": 1},
+        {"spring": 1, "autumn": 1},
+        {"spring": 2, "autumn": 1},
+        {"spring": 1, "autumn": 1},
+        {"spring": 1},
+        {"spring": 1},
+    ]
+    assert len(await bench.store.cases(rollout_id=None, settled=True)) == 3
+
+
+async def recounted_cases(store: Store) -> dict[RolloutId, int]:
+    """Open cases by rollout as the store counts them, which is what its list says."""
+    counted = dict(await store.open_cases())
+    assert counted == Counter(case.rollout_id for case in await store.cases(rollout_id=None, settled=False))
+    return counted
+
+
+async def test_settled_case_that_hurts_again_is_opened_again_once(bench: StoreBench) -> None:
+    """It stands in one of the two lists, never in both."""
+    attempt = await permitted(bench.store)
+    await tell(bench.store, attempt, E.FAILED, now=after(1))
+    for counter, event in enumerate((E.ATTESTED_RELEASE, E.ATTESTED_OTHER), start=1):
+        await bench.store.attest(V1, a_manifest(attempt, counter=counter, event=event), now=after(1 + counter))
+        await recounted_cases(bench.store)
+    found = await bench.store.cases(rollout_id=None, settled=True)
+    assert [(case.opened_at, case.settled_at) for case in found] == [(after(3), None)]
+    kinds = [one.kind for one in await entries(bench.store, "case_opened", "case_changed", "case_settled")]
+    assert kinds == ["case_opened", "case_settled", "case_opened"]
 
 
 async def test_cases_are_listed_newest_first_and_by_rollout(bench: StoreBench) -> None:

@@ -240,6 +240,8 @@ class Twins:
         assert tallies == await self.both(lambda store: store.recount(ROLLOUTS))
         await self.both(lambda store: store.profiles())
         await self.both(lambda store: store.cases(rollout_id=None, settled=True))
+        await self.both(lambda store: store.cases(rollout_id=None, settled=False))
+        await self.both(lambda store: store.open_cases())
         await self.both(lambda store: store.rollouts())
         for rollout_id in ROLLOUTS:
             await self.both(lambda store, one=rollout_id: store.unsettled(one, older_than_ms=-1))

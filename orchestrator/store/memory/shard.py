@@ -37,6 +37,8 @@ class Shard:
         """The attempt in a record is the latest, kept up with every change."""
         self.attempts: dict[AttemptId, Attempt] = {}
         self.cases: dict[AttemptId, Case] = {}
+        """Open ones."""
+        self.settled_cases: dict[AttemptId, Case] = {}
         self.counters: dict[RolloutId, dict[str, int]] = {}
         self.profiles: dict[Profile, int] = {}
         self._due: dict[str, int] = {}
@@ -238,7 +240,7 @@ class Shard:
             self._count(attempt.rollout_id, silent_field(attempt.cell, checkpoint), 1)
         self._store_attempt(aged)
         self.journal.append("exposure_aged", now, {**_about(aged), "checkpoint": checkpoint, "silent": silent})
-        if silent and aged.attempt_id not in self.cases:
+        if silent and aged.attempt_id not in self.cases and aged.attempt_id not in self.settled_cases:
             self._open_case(aged, "silent", f"checkpoint {checkpoint + 1} in {aged.state.value}", now)
 
     def _advance(self, attempt: Attempt, event: AttemptEvent, now: FleetTime, failure_code: str = "") -> bool:
@@ -300,19 +302,23 @@ class Shard:
             self._open_case(attempt, cause, attempt.failure_code or f"in {before.value}", now)
             return
         case = self.cases.get(attempt.attempt_id)
-        if case is None or case.settled_at is not None:
+        if case is None:
             return
-        settled = attempt.state.terminal
-        self.cases[attempt.attempt_id] = replace(case, attempt_state=attempt.state, settled_at=now if settled else None)
-        if settled:
-            data = {**_about(attempt), "cause": case.cause, "state": attempt.state.value}
-            self.journal.append("case_settled", now, data)
+        case = replace(case, attempt_state=attempt.state)
+        if not attempt.state.terminal:
+            self.cases[attempt.attempt_id] = case
+            return
+        del self.cases[attempt.attempt_id]
+        self.settled_cases[attempt.attempt_id] = replace(case, settled_at=now)
+        data = {**_about(attempt), "cause": case.cause, "state": attempt.state.value}
+        self.journal.append("case_settled", now, data)
 
     def _open_case(self, attempt: Attempt, cause: str, detail: str, now: FleetTime) -> None:
         case = self.cases.get(attempt.attempt_id)
         kind = "case_changed"
-        if case is None or case.settled_at is not None:
+        if case is None:
             kind = "case_opened"
+            self.settled_cases.pop(attempt.attempt_id, None)
             case = Case(
                 attempt_id=attempt.attempt_id,
                 rollout_id=attempt.rollout_id,

@@ -5,6 +5,7 @@ Nothing here awaits, so every method is one atomic step of its event loop.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -307,10 +308,14 @@ class MemoryStore:
         found = [
             case
             for shard in self._shards
-            for case in shard.cases.values()
-            if (rollout_id is None or case.rollout_id == rollout_id) and (settled or case.settled_at is None)
+            for case in (*shard.cases.values(), *(shard.settled_cases.values() if settled else ()))
+            if rollout_id is None or case.rollout_id == rollout_id
         ]
         return sorted(found, key=lambda case: (case.opened_at, case.attempt_id), reverse=True)
+
+    async def open_cases(self) -> Mapping[RolloutId, int]:
+        """See `base.VehicleStore`."""
+        return Counter(case.rollout_id for shard in self._shards for case in shard.cases.values())
 
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
         """See `base.VehicleStore`."""

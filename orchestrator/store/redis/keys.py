@@ -45,8 +45,12 @@ SHARD_KEYS: Mapping[str, str] = {
     "changed": ":changed",
     # hash: profile (codec.profile_key) -> vehicles that have it.
     "profiles": ":profiles",
-    # hash: attempt id -> case record (codec.CASE).
+    # hash: attempt id -> case record (codec.CASE), open ones: what is read at every look stays small.
     "cases": ":cases",
+    # hash: attempt id -> case record (codec.CASE), settled ones; an attempt is in one of the two.
+    "settled_cases": ":settled_cases",
+    # hash: rollout id -> its open cases, where there are any.
+    "open_cases": ":open_cases",
     # hash per vehicle, `:token:<vehicle id>`: `token` -> SHA-256 of the enrolment token, `request` -> SHA-256 of the
     # request that spent it. Expires with the token.
     "token": ":token:",

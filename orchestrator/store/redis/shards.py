@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,17 +105,21 @@ class RedisShards:
 
     async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
         """See `base.VehicleStore`."""
-        replies = await asyncio.gather(*(self._calls.command("HVALS", key(tag, "cases")) for tag in self._tags))
-        found = [codec.decode_case(packed) for reply in replies for packed in reply]
+        replies = await asyncio.gather(*(self._calls.function("cases", tag, int(settled)) for tag in self._tags))
+        found = [codec.decode_case(packed) for reply in replies for packed in reply[1:]]
         return sorted(
-            (
-                case
-                for case in found
-                if (rollout_id is None or case.rollout_id == rollout_id) and (settled or case.settled_at is None)
-            ),
+            (case for case in found if rollout_id is None or case.rollout_id == rollout_id),
             key=lambda case: (case.opened_at, case.attempt_id),
             reverse=True,
         )
+
+    async def open_cases(self) -> Mapping[RolloutId, int]:
+        """See `base.VehicleStore`."""
+        replies = await asyncio.gather(*(self._calls.command("HGETALL", key(tag, "open_cases")) for tag in self._tags))
+        summed: Counter[RolloutId] = Counter()
+        for reply in replies:
+            summed.update({RolloutId(name.decode()): int(count) for name, count in reply.items()})
+        return summed
 
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
         """See `base.VehicleStore`."""

@@ -33,3 +33,14 @@ register('tally', function(keys, args)
   end
   return reply
 end, true)
+
+-- cases: the open cases, and the settled ones if asked, packed, in no order.
+-- KEYS[1] shard tag. ARGV: `1` for the settled ones too. Reply: ok and one string a case.
+register('cases', function(keys, args)
+  local tag, reply = keys[1], {'ok'}
+  for _, packed in ipairs(redis.call('HVALS', tag .. KEY.cases)) do reply[#reply + 1] = packed end
+  if args[1] == '1' then
+    for _, packed in ipairs(redis.call('HVALS', tag .. KEY.settled_cases)) do reply[#reply + 1] = packed end
+  end
+  return reply
+end, true)

@@ -13,7 +13,7 @@ local function age(tag, attempt, index, now)
   save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
   journal(tag .. KEY.journal, 'exposure_aged', now, data)
   -- One case an attempt: where its state opened one already, silence adds nothing to it.
-  if data.silent and redis.call('HEXISTS', tag .. KEY.cases, attempt[ATTEMPT.attempt_id]) == 0 then
+  if data.silent and not has_case(tag, attempt[ATTEMPT.attempt_id]) then
     open_case(tag, attempt, 'silent', 'checkpoint ' .. int(index) .. ' in ' .. attempt[ATTEMPT.state], now)
   end
 end

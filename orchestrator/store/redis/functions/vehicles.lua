@@ -84,13 +84,28 @@ local function note_try(hot, attempt)
   try[5] = attempt[ATTEMPT.permitted_at] and true or false
 end
 
+-- Adds to the open cases of the attempt's rollout.
+local function count_case(tag, attempt, amount)
+  local rollout_id = attempt[ATTEMPT.rollout_id]
+  if redis.call('HINCRBY', tag .. KEY.open_cases, rollout_id, amount) <= 0 then
+    redis.call('HDEL', tag .. KEY.open_cases, rollout_id)
+  end
+end
+
+-- Whether the attempt ever had a case.
+local function has_case(tag, attempt_id)
+  return redis.call('HEXISTS', tag .. KEY.cases, attempt_id) == 1
+    or redis.call('HEXISTS', tag .. KEY.settled_cases, attempt_id) == 1
+end
+
 local function open_case(tag, attempt, cause, detail, now)
   local id = attempt[ATTEMPT.attempt_id]
   local case = load(tag, 'cases', id, CASE)
-  local kind = 'case_opened'
-  if case and not case[CASE.settled_at] then
-    kind = 'case_changed'
-  else
+  local kind = 'case_changed'
+  if not case then
+    kind = 'case_opened'
+    redis.call('HDEL', tag .. KEY.settled_cases, id)
+    count_case(tag, attempt, 1)
     case = {SCHEMA, id, attempt[ATTEMPT.rollout_id], attempt[ATTEMPT.vehicle_id], attempt[ATTEMPT.region],
       attempt[ATTEMPT.hardware], attempt[ATTEMPT.cohort], '', '', now, false, ''}
   end
@@ -113,17 +128,22 @@ local function follow_case(tag, attempt, from, now)
     open_case(tag, attempt, cause, detail ~= '' and detail or 'in ' .. from, now)
     return
   end
-  local case = load(tag, 'cases', attempt[ATTEMPT.attempt_id], CASE)
-  if not case or case[CASE.settled_at] then return end
+  local id = attempt[ATTEMPT.attempt_id]
+  local case = load(tag, 'cases', id, CASE)
+  if not case then return end
   case[CASE.attempt_state] = state
-  if not LIVE[state] then
-    case[CASE.settled_at] = now
-    local data = about(attempt)
-    data.cause = case[CASE.cause]
-    data.state = state
-    journal(tag .. KEY.journal, 'case_settled', now, data)
+  if LIVE[state] then
+    save(tag, 'cases', id, case)
+    return
   end
-  save(tag, 'cases', attempt[ATTEMPT.attempt_id], case)
+  case[CASE.settled_at] = now
+  save(tag, 'settled_cases', id, case)
+  redis.call('HDEL', tag .. KEY.cases, id)
+  count_case(tag, attempt, -1)
+  local data = about(attempt)
+  data.cause = case[CASE.cause]
+  data.state = state
+  journal(tag .. KEY.journal, 'case_settled', now, data)
 end
 
 local function schedule(tag, attempt)
