@@ -17,6 +17,8 @@ INTEGER_MAX = 2**53 - 1
 """Beyond it, readers of JSON disagree on the value."""
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class JsonFormError(ValueError):
@@ -27,7 +29,8 @@ def encode(value: object) -> bytes:
     """Encode `value` in OLPC canonical JSON.
 
     Raises:
-        JsonFormError: A float, a control character, text that is not NFC, a key that is not text, an odd type.
+        JsonFormError: A float, a control character, half a surrogate pair, text that is not NFC, a key that is not
+            text, an odd type.
     """
     _check(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -37,16 +40,21 @@ def decode(data: bytes) -> Any:
     """Decode JSON, refusing everything that two readers could understand differently.
 
     Raises:
-        JsonFormError: Not UTF-8, not JSON, nested too deeply, a name twice in one object, a float, NaN, a huge integer.
+        JsonFormError: Not UTF-8, not JSON, nested too deeply, a name twice in one object, a float, NaN, a huge integer,
+            half a surrogate pair.
     """
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_object,
             parse_float=_refuse,
             parse_constant=_refuse,
             parse_int=_integer,
         )
+        # UTF-8 carries none as such. An escaped pair has become one character by now; half a pair has not.
+        if _ESCAPED_SURROGATE.search(data):
+            _refuse_surrogates(value)
+        return value
     except RecursionError as exc:
         raise JsonFormError("nested too deeply") from exc
     except JsonFormError:
@@ -72,11 +80,27 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _refuse_surrogates(value: object) -> None:
+    if isinstance(value, str):
+        if _SURROGATE.search(value):
+            raise JsonFormError(f"half a surrogate pair in {value[:64]!r}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_surrogates(key)
+            _refuse_surrogates(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_surrogates(item)
+
+
 def _check(value: object) -> None:
     if isinstance(value, str):
         if _CONTROL.search(value):
             raise JsonFormError(f"control character in {value[:64]!r}")
-        if not value.isascii() and not unicodedata.is_normalized("NFC", value):
+        if value.isascii():
+            return
+        _refuse_surrogates(value)
+        if not unicodedata.is_normalized("NFC", value):
             raise JsonFormError(f"{value[:64]!r} is not in Unicode NFC")
     elif isinstance(value, Mapping):
         for key, item in value.items():

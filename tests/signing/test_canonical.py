@@ -41,6 +41,13 @@ def test_what_has_no_agreed_form_is_not_written(value: object):
         encode(value)
 
 
+@pytest.mark.parametrize("value", ["\ud800", "a\udfff", {"\udc00": 1}, [{"a": "\ud83d"}]])
+def test_half_a_surrogate_pair_is_not_written(value: object):
+    """A30: it has no bytes in UTF-8; a sender must get a refusal for it, not break the reader."""
+    with pytest.raises(JsonFormError, match="half a surrogate pair"):
+        encode(value)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -57,6 +64,10 @@ def test_what_has_no_agreed_form_is_not_written(value: object):
         "{",
         "[1] 2",
         '"\ud800"',
+        r'"\ud800"',
+        r'{"a":[{"b":"x\uDFFFy"}]}',
+        r'{"\udc00":1}',
+        r'"\ude00\ud83d"',
     ],
     ids=lambda text: text[:10],
 )
@@ -64,6 +75,12 @@ def test_what_could_be_read_differently_is_not_read(text: str):
     """A30: one reading or none."""
     with pytest.raises(JsonFormError):
         decode(text.encode("utf-8", "surrogatepass"))
+
+
+def test_escaped_pair_of_surrogates_is_the_character_it_stands_for():
+    """It has one reading, and survives being written again."""
+    assert decode(rb'{"a":"\ud83d\ude00"}') == {"a": "\U0001f600"}
+    assert decode(encode("\U0001f600")) == "\U0001f600"
 
 
 def test_plain_json_is_read_as_json_is():
