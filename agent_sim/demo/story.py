@@ -48,6 +48,7 @@ gate: {{failure_ratio: 2%, sample: 5, checkpoints: [12m, 24m], silence_reference
 limits: {{blast_budget: 60, starts_per_minute: 60, permit_valid: 15m, patience: 4h}}
 deadlines: {{permitted: 30m, installing: 30m, rebooting: 30m, verifying: 30m}}
 """
+ROLLOUT_TIMEOUT_S = 300.0
 SETTLE_TIMEOUT_S = 90.0
 
 
@@ -160,7 +161,8 @@ class Story:
     async def _good_release(self, house: House) -> str:
         self._screen.heading(f"3  Release {GOOD} goes out by waves and regions, and nobody touches it")
         name = await self._start(house, "good", GOOD, f"<{GOOD}")
-        view = await self._watch(house, name, OVER)
+        # Nothing but a person moves a halted rollout: waiting for its end would be for ever.
+        view = await self._watch(house, name, OVER | {"halted"})
         if view.status != "completed":
             raise DemoError(f"rollout {name} ended as {view.status}: {view.gate['message']}")
         total = view.total()
@@ -197,10 +199,15 @@ class Story:
     async def _watch(self, house: House, name: str, until: Collection[str]) -> View:
         began_ms = machine_ms()
         last: View | None = None
-        with self._screen.rollout() as panel:
-            async for view in house.watch(name, until):
-                last = view
-                panel.show(view)
+        try:
+            async with asyncio.timeout(ROLLOUT_TIMEOUT_S):
+                with self._screen.rollout() as panel:
+                    async for view in house.watch(name, until):
+                        last = view
+                        panel.show(view)
+        except TimeoutError as error:
+            stands = f"{last.status}: {last.gate['message']}" if last else "not to be seen"
+            raise DemoError(f"rollout {name} did not end within {ROLLOUT_TIMEOUT_S:g} s, it is {stands}") from error
         if last is None:
             raise DemoError(f"rollout {name} was not to be seen")
         self._screen.done(f"rollout {name} is {last.status}", began_ms)
