@@ -18,7 +18,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from orchestrator.model.attempt import LIVE_STATES, TERMINAL_STATES, Attempt, AttemptEvent, AttemptState
+from orchestrator.model.attempt import (
+    BEFORE_PERMIT_STATES,
+    LIVE_STATES,
+    TERMINAL_STATES,
+    Attempt,
+    AttemptEvent,
+    AttemptState,
+)
 from orchestrator.model.ids import FleetTime
 
 _S = AttemptState
@@ -125,16 +132,30 @@ def advance(attempt: Attempt, event: AttemptEvent, *, now: FleetTime, failure_co
     transition = TRANSITIONS.get((attempt.state, attempt.exposed, event))
     if transition is None:
         return None
-    live = transition.state in LIVE_STATES
     changed = replace(
         attempt,
         state=transition.state,
         state_at=now,
-        deadline_at=FleetTime(now + attempt.deadlines_ms[transition.state]) if live else None,
+        deadline_at=deadline(attempt, transition.state, now),
         permitted_at=now if event is AttemptEvent.PERMIT_ISSUED else attempt.permitted_at,
         failure_code=failure_code,
     )
     return Changed(attempt=changed, transition=transition)
+
+
+def deadline(attempt: Attempt, state: AttemptState, now: FleetTime) -> FleetTime | None:
+    """When `attempt` times out if it enters `state` at `now`; None when that state is terminal.
+
+    All its states before a permit together last no longer than the sum of their deadlines: a vehicle that defers and
+    goes on again and again must not hold its slot for ever.
+    """
+    if state not in LIVE_STATES:
+        return None
+    ends_at = now + attempt.deadlines_ms[state]
+    if state in BEFORE_PERMIT_STATES:
+        life_ms = sum(attempt.deadlines_ms[each] for each in BEFORE_PERMIT_STATES)
+        ends_at = min(ends_at, attempt.granted_at + life_ms)
+    return FleetTime(ends_at)
 
 
 def case_cause(state: AttemptState, exposed: bool) -> str | None:

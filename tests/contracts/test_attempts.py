@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
+from orchestrator.model.attempt import BEFORE_PERMIT_STATES, AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.vehicle import DirectorState
 from orchestrator.store.base import Applied
@@ -355,7 +355,7 @@ async def test_change_cannot_take_back_a_permit(bench: StoreBench) -> None:
 
 
 async def test_deferred_attempt_says_so_in_the_journal(bench: StoreBench) -> None:
-    """Its slot is released from the journal: the entry names the state it entered."""
+    """Whoever reads the story of a vehicle sees that it waited, and for what."""
     attempt = await assigned(bench.store)
     await tell(bench.store, attempt, E.DEFERRED, failure_code="no_consent")
     (change,) = await entries(bench.store, "attempt_changed")
@@ -397,3 +397,20 @@ async def test_director_state_is_replaced_by_version_only(bench: StoreBench) -> 
     assert record is not None
     assert record.director == (renewed if outcomes[0] else other)
     assert not await bench.store.direct(VehicleId("ghost"), renewed, expected_timestamp_version=0)
+
+
+async def test_vehicle_that_defers_again_and_again_times_out_all_the_same(bench: StoreBench) -> None:
+    """Postponing renews a deadline; it must not hold an in-flight slot for ever."""
+    attempt = await assigned(bench.store)
+    life_ms = sum(DEADLINES_MS[state] for state in BEFORE_PERMIT_STATES)
+    number, now = 0, NOW
+    while now < NOW + 2 * life_ms and not (await state_of(bench.store, attempt)).terminal:
+        for event in (E.DEFERRED, E.DOWNLOAD_STARTED):
+            number += 1
+            await bench.store.apply(
+                V1, outbox_id="o-1", oldest_number=1, events=[an_event(number, event)], now=FleetTime(now)
+            )
+        now = FleetTime(now + HOUR_MS)
+        await sweep_all(bench.store, now)
+    assert await state_of(bench.store, attempt) is S.TIMED_OUT
+    assert now <= NOW + life_ms + HOUR_MS

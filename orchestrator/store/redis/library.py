@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import resources
 
 from orchestrator.engine.attempts import TRANSITIONS, case_cause
-from orchestrator.model.attempt import AttemptState
+from orchestrator.model.attempt import BEFORE_PERMIT_STATES, AttemptState
 from orchestrator.store.redis import codec, keys
 from orchestrator.store.refusals import REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
@@ -62,6 +62,7 @@ def prelude() -> str:
             _table("ATTEMPT", _positions(codec.ATTEMPT)),
             _table("CASE", _positions(codec.CASE)),
             _table("LIVE", live),
+            _table("BEFORE_PERMIT", {state.value: 1 for state in BEFORE_PERMIT_STATES}),
             _table("NEXT", moves),
             _table("CAUSE", causes),
             _table("OWN_WORD", {state.value: 1 for state in OWN_WORD}),

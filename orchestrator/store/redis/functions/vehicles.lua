@@ -170,6 +170,17 @@ local function expose(tag, attempt, now)
   end
 end
 
+-- When an attempt times out that enters a live state now. Its states before a permit together last no longer than the
+-- sum of their deadlines: who defers and goes on again and again must not hold a slot for ever.
+local function deadline(attempt, state, now)
+  local deadlines = attempt[ATTEMPT.deadlines]
+  local ends_at = now + deadlines[LIVE[state]]
+  if not BEFORE_PERMIT[state] then return ends_at end
+  local life = 0
+  for each, _ in pairs(BEFORE_PERMIT) do life = life + deadlines[LIVE[each]] end
+  return math.min(ends_at, attempt[ATTEMPT.granted_at] + life)
+end
+
 -- Takes an attempt through one event by the transition table: record, counters, due set, case, journal and the try in
 -- `hot`, which the caller saves. Returns whether the event was legal.
 local function advance(tag, hot, attempt, event, now, failure_code)
@@ -180,7 +191,7 @@ local function advance(tag, hot, attempt, event, now, failure_code)
   attempt[ATTEMPT.state] = to
   attempt[ATTEMPT.state_at] = now
   attempt[ATTEMPT.failure_code] = failure_code
-  attempt[ATTEMPT.deadline_at] = LIVE[to] and now + attempt[ATTEMPT.deadlines][LIVE[to]] or false
+  attempt[ATTEMPT.deadline_at] = LIVE[to] and deadline(attempt, to, now) or false
   if event == 'permit_issued' then expose(tag, attempt, now) end
   count(tag, attempt, state_counter(attempt), 1)
   counted(tag, attempt)
