@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, AttemptEvent, AttemptState, VehicleEvent
-from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
 from orchestrator.model.vehicle import DirectorState
 from orchestrator.store.base import Applied
-from tests.builders import DAY_MS, DEADLINES_MS, HOUR_MS, NOW, a_vehicle, after, an_attempt
+from tests.builders import DEADLINES_MS, HOUR_MS, NOW, a_vehicle, after, an_attempt
 from tests.contracts.steps import (
     DIRECTOR,
     V1,
@@ -69,23 +69,6 @@ async def test_vehicle_has_one_live_attempt_at_most(bench: StoreBench) -> None:
     won = [isinstance(answer, Applied) for answer in answers]
     assert sorted(won) == [False, True]
     assert reason(answers[won.index(False)]) == "attempt_live"
-
-
-async def test_assign_does_not_overwrite_a_director_state_it_has_not_seen(bench: StoreBench) -> None:
-    """Another worker may have renewed it since: two different files of one version must not both be signed."""
-    await bench.store.import_vehicles([a_vehicle()], now=NOW)
-    other = replace(DIRECTOR, release=ReleaseVersion(""))
-    assert await bench.store.direct(V1, other, expected_timestamp_version=0)
-    answer = await bench.store.assign(an_attempt(), DIRECTOR, expected_timestamp_version=0)
-    assert reason(answer) == "stale_epoch"
-    assert answer.facts == {"expected": "0", "standing": "9"}  # type: ignore[union-attr]
-    assert answer.message == "Director timestamp version (0) is not the one on record (9)"  # type: ignore[union-attr]
-    record = await bench.store.vehicle(V1)
-    assert record is not None
-    assert (record.director, record.attempt) == (other, None)
-    assert await entries(bench.store, "attempt_granted") == []
-    again = await bench.store.assign(an_attempt(), DIRECTOR, expected_timestamp_version=9)
-    assert isinstance(again, Applied)
 
 
 async def test_next_attempt_follows_once_the_last_is_over(bench: StoreBench) -> None:
@@ -381,22 +364,6 @@ async def test_grant_is_journalled_with_what_it_was_based_on(bench: StoreBench) 
         "epoch": 3,
         "director_version": 7,
     }
-
-
-async def test_director_state_is_replaced_by_version_only(bench: StoreBench) -> None:
-    """Two workers that renew the same timestamp must not both sign the next version."""
-    await assigned(bench.store)
-    renewed = replace(DIRECTOR, timestamp_version=10, timestamp_issued_at=FleetTime(NOW + DAY_MS))
-    other = replace(renewed, release=ReleaseVersion(""))
-    outcomes = await asyncio.gather(
-        bench.store.direct(V1, renewed, expected_timestamp_version=9),
-        bench.store.direct(V1, other, expected_timestamp_version=9),
-    )
-    assert sorted(outcomes) == [False, True]
-    record = await bench.store.vehicle(V1)
-    assert record is not None
-    assert record.director == (renewed if outcomes[0] else other)
-    assert not await bench.store.direct(VehicleId("ghost"), renewed, expected_timestamp_version=0)
 
 
 async def test_vehicle_that_defers_again_and_again_times_out_all_the_same(bench: StoreBench) -> None:
