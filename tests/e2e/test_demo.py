@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,17 @@ def test_demo_ends_with_every_record_agreed_and_leaves_no_process(tmp_path: Path
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Processes that work below a folder."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if str(folder) in command_line(pid) and pid != os.getpid()]
+    """Processes that were told of a folder or work below it; a store says where only by the latter."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    return [pid for pid in pids if str(folder) in command_line(pid) or works_in(pid).is_relative_to(folder)]
+
+
+def works_in(pid: int) -> Path:
+    """A process's working directory; the root when it is gone or another user's."""
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return Path("/")
 
 
 @contextmanager
@@ -65,7 +74,8 @@ def ended(folder: Path) -> Iterator[None]:
         yield
     finally:
         for pid in processes_of(folder):
-            os.kill(pid, 9)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         eventually(lambda: not processes_of(folder))
 
 
