@@ -44,7 +44,9 @@ waves:
   - {{name: general, soak: 6m}}
 regions: {{apac: {{in_flight: 10}}, eu: {{in_flight: 18}}, us: {{in_flight: 18}}}}
 # Soak and checkpoints of minutes, because this fleet calls every few; the defaults are a day and more.
-gate: {{failure_ratio: 2%, sample: 5, checkpoints: [12m, 24m], silence_reference: [10%, 6%]}}
+gate: {{failure_ratio: 2%, sample: 5, checkpoints: [15m, 30m], silence_reference: [15%, 10%]}}
+# No holdout: it would wait for a checkpoint more before the last two vehicles.
+holdout: 0%
 limits: {{blast_budget: 60, starts_per_minute: 60, permit_valid: 15m, patience: 4h}}
 deadlines: {{permitted: 30m, installing: 30m, rebooting: 30m, verifying: 30m}}
 """
