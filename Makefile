@@ -11,7 +11,9 @@ demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
 
 test: check
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"
+	@# Whole installations with their fleets use both cores by themselves: one after the other.
+	@$(BIN)/python -m pytest -q -m processes
 
 check: lint types imports proto
 

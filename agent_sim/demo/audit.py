@@ -128,13 +128,20 @@ def told(simulator: Mapping[str, Any], rollout_id: str) -> tuple[int, int]:
 
 
 def cases_agree(audit: Audit, simulator: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> None:
-    """Every vehicle that was hurt stands in a case, and no other."""
-    bricked = {vehicle_id for vehicle_id, truth in simulator["vehicles"].items() if truth["bricked"]}
-    listed = {case["vehicle_id"] for case in cases}
+    """Every vehicle that was hurt stands in a case, and no other; but a permit that went unused is rightly one, too."""
+    vehicles = simulator["vehicles"]
+    bricked = {vehicle_id for vehicle_id, truth in vehicles.items() if truth["bricked"]}
+    listed = {case["vehicle_id"] for case in cases if not unused(vehicles, case)}
     audit.facts.append(Fact("vehicles hurt", {"simulator": len(bricked), "orchestrator": len(listed)}))
     for vehicle_id in sorted(bricked ^ listed):
         words = "is bricked without a case" if vehicle_id in bricked else "is in a case, but well"
         audit.faults.append(f"{vehicle_id} {words}")
+
+
+def unused(vehicles: Mapping[str, Mapping[str, Any]], case: Mapping[str, Any]) -> bool:
+    """Whether the vehicle of a case is well because it never installed what it had a permit for."""
+    truth = vehicles.get(case["vehicle_id"])
+    return truth is not None and not truth["bricked"] and case["attempt_id"] not in truth["installs"]
 
 
 def scrape(metrics: str, name: str, rollout_id: str, *, by: str) -> Counter[str]:

@@ -133,7 +133,7 @@ class Records:
         'outrider_attempts{rollout="r",region="eu",state="timed_out"} 1.0\n'
         'outrider_exposures{rollout="r",region="eu"} 3.0\n'
     )
-    cases: list[dict[str, Any]] = field(default_factory=lambda: [{"vehicle_id": "v-3"}])
+    cases: list[dict[str, Any]] = field(default_factory=lambda: [{"vehicle_id": "v-3", "attempt_id": "r.v-3.1"}])
 
     def audit(self) -> Audit:
         """Lay them side by side."""
@@ -194,8 +194,10 @@ TAMPERED: dict[str, Callable[[Records], Any]] = {
     "/metrics shows another exposure": replaced("} 3.0", "} 2.0"),
     "/metrics shows nothing": lambda it: setattr(it, "metrics", ""),
     "a hurt vehicle stands in no case": lambda it: it.cases.clear(),
-    "a case is of another vehicle": lambda it: it.cases[0].update(vehicle_id="v-1"),
-    "a vehicle that is well stands in a case": lambda it: it.cases.append({"vehicle_id": "v-2"}),
+    "a case is of another vehicle": lambda it: it.cases[0].update(vehicle_id="v-1", attempt_id="r.v-1.1"),
+    "a vehicle that is well stands in a case": lambda it: it.cases.append(
+        {"vehicle_id": "v-2", "attempt_id": "r.v-2.1"}
+    ),
 }
 
 
@@ -205,3 +207,13 @@ def test_audit_fails_when_one_record_is_altered(tampering: str) -> None:
     records = Records()
     TAMPERED[tampering](records)
     assert not records.audit().passed
+
+
+def test_permit_that_went_unused_is_a_case_and_no_harm():
+    """A vehicle whose permit's reply was lost may stand in a case: exposed it was, hurt it is not."""
+    records = Records()
+    records.simulator["vehicles"]["v-2"]["installs"] = []
+    audit = Audit()
+    cases = [*records.cases, {"vehicle_id": "v-2", "attempt_id": "r.v-2.1"}]
+    cases_agree(audit, records.simulator, cases)
+    assert audit.passed
