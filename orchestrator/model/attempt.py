@@ -167,11 +167,15 @@ class Case:
     vehicle_id: VehicleId
     cell: Cell
     cause: str
-    """`failed`, `rolled_back`, `timed_out` or `silent`."""
+    """`failed`, `rolled_back`, `timed_out`, `silent` or `diagnosis`."""
     detail: str
     """Failure code or checkpoint, for people."""
     opened_at: FleetTime
     settled_at: FleetTime | None
-    """When a later report settled it; None while open."""
+    """When a later report, or a person, settled it; None while open."""
     attempt_state: AttemptState
     """State of the attempt now."""
+    closed_by: str = ""
+    """Who closed it; empty when a later report did, or nobody."""
+    close_reason: str = ""
+    """Why, by whoever closed it."""

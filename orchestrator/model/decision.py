@@ -17,6 +17,10 @@ class RefusalReason(StrEnum):
     ALREADY_INSTALLED = "already_installed"
     NO_IMAGE_FOR_HARDWARE = "no_image_for_hardware"
     REGION_NOT_IN_PLAN = "region_not_in_plan"
+    QUARANTINED = "quarantined"
+    DENIED = "denied"
+    APPROVAL_MISSING = "approval_missing"
+    FOLLOWED_REGION_FIRST = "followed_region_first"
     WAVE_NOT_REACHED = "wave_not_reached"
     NOT_YET_DRAWN = "not_yet_drawn"
     HOLDOUT = "holdout"
@@ -39,6 +43,12 @@ class RefusalReason(StrEnum):
     UNKNOWN_ATTEMPT = "unknown_attempt"
     ATTEMPT_OVER = "attempt_over"
     WRONG_STATE = "wrong_state"
+    WINDOW_CLOSED = "window_closed"
+    FREEZE_DAY = "freeze_day"
+    CONSENT_MISSING = "consent_missing"
+    LINK_METERED = "link_metered"
+    BATTERY_LOW = "battery_low"
+    NOT_PARKED = "not_parked"
 
 
 @dataclass(frozen=True, slots=True)

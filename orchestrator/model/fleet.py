@@ -39,6 +39,8 @@ class Vehicle:
     """Sorted, without repetition."""
     ecus: tuple[Ecu, ...]
     """By serial; exactly one is the Primary."""
+    zone: str = ""
+    """IANA time zone; empty means that of its region in a plan."""
 
     def profile(self, installed: ReleaseVersion) -> Profile:
         """The fields a target can match, with the release that is installed now."""
@@ -49,6 +51,7 @@ class Vehicle:
             cohort=self.cohort,
             tags=self.tags,
             installed=installed,
+            zone=self.zone,
         )
 
 
@@ -63,6 +66,8 @@ class Profile:
     tags: tuple[str, ...]
     installed: ReleaseVersion
     """Release proven by the last manifest; empty when none."""
+    zone: str = ""
+    """IANA time zone; empty means that of its region in a plan. No target matches it; windows are in it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
 
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import ReleaseVersion
@@ -36,6 +38,51 @@ class Wave:
     """Part of these, 0 < share <= 1, chosen by hash. Later waves add to earlier ones."""
     soak_ms: int
     """Least time in this wave, fleet time."""
+    approvals: int = 0
+    """People, other than who created the rollout, that must approve before the wave begins."""
+
+
+class Consent(StrEnum):
+    """What the owner has to say about an installation."""
+
+    NONE = "none"
+    """Install without a word."""
+    NOTICE = "notice"
+    """Tell the owner; no answer is needed."""
+    REQUIRED = "required"
+    """Install only after the owner agreed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When installations may begin, by the clock on the vehicle's dashboard."""
+
+    weekdays: tuple[int, ...]
+    """Days on which it begins, 0 is Monday; ascending."""
+    start_minute: int
+    """Minute of the local day at which it begins, 0 to 1439."""
+    end_minute: int
+    """Minute at which it ends, 1 to 1440; at or before the start: on the next day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Local days on which no installation begins."""
+
+    first: date
+    last: date
+    """The last day of it, not before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditions:
+    """What must hold when an installation begins."""
+
+    unmetered: bool = False
+    """The link costs its owner nothing."""
+    parked: bool = False
+    battery_percent_min: int = 0
+    """0 to 100; 0 asks for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +91,15 @@ class RegionRules:
 
     in_flight_max: int
     """Attempts that hold a slot at once; counted exactly."""
+    zone: str = "UTC"
+    """IANA time zone of vehicles that have none of their own."""
+    windows: tuple[Window, ...] = ()
+    """When installations may begin; empty means at any time."""
+    freezes: tuple[Freeze, ...] = ()
+    """When none may, whatever the windows say."""
+    follow: str = ""
+    """The region that must be through with a wave before it begins here; empty when none."""
+    consent: Consent = Consent.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +156,7 @@ class Plan:
     """Part of the target that stays out until the last wave has aged; default 0.01."""
     name: str = ""
     """Optional, becomes the rollout's id."""
+    region_defaults: RegionRules = RegionRules(in_flight_max=1000)
+    """Rules of a region that the plan does not name."""
+    preconditions: Preconditions = Preconditions()
+    """What must hold when an installation begins."""

@@ -37,6 +37,8 @@ class Release:
     """Registration."""
     targets_version: int
     """Version of the Image repository's targets that it was checked against."""
+    reverts: ReleaseVersion = ReleaseVersion("")
+    """The release that this one undoes: earlier content under higher release counters; empty for others."""
 
     def image_for(self, hardware_id: HardwareId) -> Image | None:
         """The image that fits `hardware_id`, or None."""

@@ -30,6 +30,8 @@ class RolloutStatus(StrEnum):
 class RegionPhase(StrEnum):
     """Where a region stands in its walk over the waves."""
 
+    PENDING = "pending"
+    """Not begun: waits for an approval, or for the region that it follows. Admits nobody."""
     ROLLING = "rolling"
     """Admits vehicles of its wave."""
     AGING = "aging"
@@ -50,6 +52,19 @@ class RegionProgress:
     wave_started_at: FleetTime
     waiting_for: str = ""
     """What it waits for, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person let a wave begin."""
+
+    wave: str
+    """Its name."""
+    region: str
+    """Empty means every region."""
+    actor: str
+    reason: str
+    at: FleetTime
 
 
 class VerdictKind(StrEnum):
@@ -106,3 +121,9 @@ class Rollout:
     """Rules (`rule@scope`) that a person waived by resuming from a hold or a halt; not judged again. Logged."""
     verdict: Verdict | None = None
     """What the gate last said when it made a transition; None before the first."""
+    creator: str = ""
+    """Who created it: may not approve its waves."""
+    approvals: tuple[Approval, ...] = ()
+    """In the order in which they were given."""
+    reverts: str = ""
+    """Id of the rollout that this one undoes; empty for others."""

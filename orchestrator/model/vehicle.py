@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from orchestrator.model.attempt import Attempt, Try
 from orchestrator.model.fleet import Vehicle
@@ -22,6 +23,76 @@ class DirectorState:
     timestamp_issued_at: FleetTime = FleetTime(0)
     release: ReleaseVersion = ReleaseVersion("")
     """Release that the targets assign; empty means no images."""
+
+
+class LinkType(StrEnum):
+    """What a vehicle is connected by."""
+
+    UNKNOWN = "unknown"
+    CELLULAR = "cellular"
+    WIFI = "wifi"
+    WIRED = "wired"
+
+
+class Severity(StrEnum):
+    """How bad a diagnosis is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    """The vehicle is impaired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How a vehicle says it stands. Informative: not trusted for safety."""
+
+    link: LinkType = LinkType.UNKNOWN
+    signal_percent: int = 0
+    """0 to 100; 0 when unknown."""
+    metered: bool = False
+    """Whether traffic on this link costs its owner money."""
+    battery_percent: int = 0
+    """0 to 100."""
+    parked: bool = False
+    storage_free_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One active diagnostic trouble code."""
+
+    code: str
+    """For example `U0100`."""
+    ecu_serial: str
+    severity: Severity
+    first_seen_at: FleetTime
+    """By the vehicle's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """The last time a vehicle was heard, and what it said of itself."""
+
+    at: FleetTime
+    conditions: Conditions | None = None
+    """None when it told none."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+EVERY_ROLLOUT = ""
+"""Scope of a quarantine, where a denial has a rollout's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A vehicle kept out by a person: of every rollout (quarantine) or of one (deny)."""
+
+    scope: str
+    """EVERY_ROLLOUT or a rollout's id."""
+    actor: str
+    reason: str
+    at: FleetTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +116,9 @@ class VehicleRecord:
     """The latest attempt, live or over; None when there was none."""
     last_seen_at: FleetTime | None
     """Written behind, up to a second late."""
+    conditions: Conditions | None = None
+    """At the last contact; None when it told none."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+    """Active at the last contact."""
+    exclusions: tuple[Exclusion, ...] = ()
+    """By scope."""

@@ -22,7 +22,7 @@ from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, Rollout
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies
-from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.model.vehicle import Contact, DirectorState, Exclusion, VehicleRecord
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -312,8 +312,35 @@ class VehicleStore(Protocol):
         faster.
         """
 
-    async def touch(self, seen: Mapping[VehicleId, FleetTime]) -> None:
-        """Write last-seen behind."""
+    async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
+        """Write last contacts behind: when, under which conditions, with which diagnoses."""
+
+    async def remove_vehicle(self, vehicle_id: VehicleId, *, now: FleetTime) -> bool | Refusal:
+        """Take a vehicle out of the inventory, profile counts with it; attempts, cases and counters stay. False when it
+        is not there.
+
+        Refuses: ATTEMPT_LIVE.
+        """
+
+    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion) -> bool:
+        """Keep a vehicle out of the exclusion's scope. False: it was so already, the first one stands.
+
+        Raises:
+            KeyError: the vehicle is not in the inventory.
+        """
+
+    async def readmit(self, vehicle_id: VehicleId, scope: str, *, actor: str, reason: str, now: FleetTime) -> bool:
+        """Take an exclusion back. False: there was none.
+
+        Raises:
+            KeyError: the vehicle is not in the inventory.
+        """
+
+    async def diagnose(self, attempt_id: AttemptId, *, detail: str, now: FleetTime) -> bool:
+        """Open a case `diagnosis` for an exposed attempt. False: it is not exposed, or has or had a case."""
+
+    async def close_case(self, attempt_id: AttemptId, *, actor: str, reason: str, now: FleetTime) -> Case | None:
+        """A person settles an open case; a settled one stays as it is. None when there never was one."""
 
     async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
         """Handle what is due on one shard: deadlines become TIMED_OUT (WITHDRAWN when the attempt is fenced and has
