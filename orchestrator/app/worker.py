@@ -19,9 +19,12 @@ from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.rpc import servers
+from orchestrator.rpc.case_servicer import CaseServicer
+from orchestrator.rpc.fleet_servicer import FleetServicer
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.interceptor import EdgeInterceptor
-from orchestrator.rpc.operator_servicers import CaseServicer, FleetServicer, ReleaseServicer, RolloutServicer
+from orchestrator.rpc.release_servicer import ReleaseServicer
+from orchestrator.rpc.rollout_servicer import RolloutServicer
 from orchestrator.rpc.servers import Binding, Bound, Tls
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
 from orchestrator.service.call_rates import CallRates

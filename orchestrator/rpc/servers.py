@@ -25,8 +25,11 @@ from outrider.v1 import (
     vehicle_pb2_grpc,
 )
 
+from orchestrator.rpc.case_servicer import CaseServicer
+from orchestrator.rpc.fleet_servicer import FleetServicer
 from orchestrator.rpc.interceptor import EdgeInterceptor
-from orchestrator.rpc.operator_servicers import CaseServicer, FleetServicer, ReleaseServicer, RolloutServicer
+from orchestrator.rpc.release_servicer import ReleaseServicer
+from orchestrator.rpc.rollout_servicer import RolloutServicer
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
 
 ENROLLMENT = enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name

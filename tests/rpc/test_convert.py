@@ -12,7 +12,7 @@ from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, VehicleId
 from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
 from orchestrator.rpc import convert
-from orchestrator.rpc.operator_servicers import PAGE_DEFAULT, PAGE_MAX, page, required, vehicle_id_of
+from orchestrator.rpc.operator_requests import PAGE_DEFAULT, PAGE_MAX, page, required, vehicle_id_of
 from orchestrator.service.errors import InvalidInputError
 from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.vehicles import CheckInReply, Install, Withdraw

@@ -1,0 +1,45 @@
+"""Conversion between the wire and the model: here and nowhere else. What does not fit is refused with the field's
+name.
+"""
+
+from __future__ import annotations
+
+from orchestrator.rpc.convert.attempts import ATTEMPT_STATES, attempt, case
+from orchestrator.rpc.convert.fleet import explanation, vehicle
+from orchestrator.rpc.convert.polls import (
+    DIAGNOSTICS_MAX,
+    EVENTS,
+    NUMBER_MAX,
+    authorize_response,
+    check_in,
+    check_in_response,
+    metadata_files,
+)
+from orchestrator.rpc.convert.releases import release, release_in
+from orchestrator.rpc.convert.rollouts import REGION_PHASES, ROLLOUT_STATUSES, VERDICTS, preview, rollout
+from orchestrator.rpc.convert.wire import duration, malformed, timestamp
+
+__all__ = [
+    "ATTEMPT_STATES",
+    "DIAGNOSTICS_MAX",
+    "EVENTS",
+    "NUMBER_MAX",
+    "REGION_PHASES",
+    "ROLLOUT_STATUSES",
+    "VERDICTS",
+    "attempt",
+    "authorize_response",
+    "case",
+    "check_in",
+    "check_in_response",
+    "duration",
+    "explanation",
+    "malformed",
+    "metadata_files",
+    "preview",
+    "release",
+    "release_in",
+    "rollout",
+    "timestamp",
+    "vehicle",
+]

@@ -1,0 +1,47 @@
+"""Vehicles as operators see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outrider.v1 import fleet_pb2
+
+from orchestrator.model.attempt import Attempt
+from orchestrator.model.decision import Grant, Refusal
+from orchestrator.model.ids import RolloutId
+from orchestrator.model.vehicle import VehicleRecord
+from orchestrator.rpc.convert.attempts import attempt
+from orchestrator.rpc.convert.wire import timestamp
+
+
+def vehicle(record: VehicleRecord, *, revoked: bool, attempts: Sequence[Attempt] = ()) -> fleet_pb2.Vehicle:
+    """A vehicle as operators see it."""
+    value = record.vehicle
+    return fleet_pb2.Vehicle(
+        name=f"vehicles/{value.vehicle_id}",
+        vehicle_id=value.vehicle_id,
+        model=value.model,
+        hardware=value.hardware,
+        region=value.region,
+        cohort=value.cohort,
+        tags=value.tags,
+        ecus=[
+            fleet_pb2.Ecu(
+                serial=ecu.serial, hardware_id=ecu.hardware_id, public_key=ecu.public_key, primary=ecu.primary
+            )
+            for ecu in value.ecus
+        ],
+        installed_release=record.installed,
+        last_seen_time=None if record.last_seen_at is None else timestamp(record.last_seen_at),
+        attempts=[attempt(item) for item in attempts],
+        revoked=revoked,
+        enrolled=record.enrolled,
+    )
+
+
+def explanation(rollout_id: RolloutId, answer: Grant | Refusal) -> fleet_pb2.Explanation:
+    """Why, for one rollout."""
+    reason = "grant" if isinstance(answer, Grant) else answer.reason.value
+    return fleet_pb2.Explanation(
+        rollout=f"rollouts/{rollout_id}", reason=reason, message=answer.message, facts=answer.facts
+    )

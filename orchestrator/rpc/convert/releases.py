@@ -1,0 +1,50 @@
+"""Releases, both ways."""
+
+from __future__ import annotations
+
+from outrider.v1 import release_pb2
+
+from orchestrator.model.ids import FleetTime, HardwareId, ReleaseVersion
+from orchestrator.model.release import Image, Release
+from orchestrator.rpc.convert.wire import timestamp
+
+
+def release_in(message: release_pb2.Release) -> Release:
+    """A release to be registered; output fields are ignored."""
+    return Release(
+        version=ReleaseVersion(message.version),
+        images=tuple(
+            Image(
+                path=image.path,
+                hardware_id=HardwareId(image.hardware_id),
+                length_bytes=image.length_bytes,
+                sha256=image.sha256,
+                release_counter=image.release_counter,
+            )
+            for image in sorted(message.images, key=lambda image: image.hardware_id)
+        ),
+        notes=message.notes,
+        created_at=FleetTime(0),
+        targets_version=0,
+    )
+
+
+def release(value: Release) -> release_pb2.Release:
+    """A release as operators see it."""
+    return release_pb2.Release(
+        name=f"releases/{value.version}",
+        version=value.version,
+        images=[
+            release_pb2.Image(
+                path=image.path,
+                hardware_id=image.hardware_id,
+                length_bytes=image.length_bytes,
+                sha256=image.sha256,
+                release_counter=image.release_counter,
+            )
+            for image in value.images
+        ],
+        notes=value.notes,
+        create_time=timestamp(value.created_at),
+        targets_version=value.targets_version,
+    )

@@ -1,0 +1,29 @@
+"""What every conversion shares: times on the wire, and the refusal of a field that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from orchestrator.service.errors import InvalidInputError, Violation
+
+
+def timestamp(at: int) -> timestamp_pb2.Timestamp:
+    """Milliseconds since the epoch as a Timestamp."""
+    return timestamp_pb2.Timestamp(seconds=at // 1000, nanos=at % 1000 * 1_000_000)
+
+
+def duration(milliseconds: int) -> duration_pb2.Duration:
+    """Milliseconds as a Duration."""
+    return duration_pb2.Duration(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
+
+
+def malformed(violations: Sequence[Violation]) -> InvalidInputError:
+    """The error for a message that no correct agent sends."""
+    return InvalidInputError(
+        "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3]),
+        reason="MALFORMED",
+        remedy="docs and the .proto files describe the field",
+        violations=violations,
+    )

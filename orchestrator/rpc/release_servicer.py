@@ -1,0 +1,43 @@
+"""Releases on the operator port: identity and role in, use case, conversion out."""
+
+from __future__ import annotations
+
+from outrider.v1 import release_pb2, release_pb2_grpc
+
+from orchestrator.rpc import convert
+from orchestrator.rpc.identity import IdentityReader
+from orchestrator.rpc.operator_requests import Context, page
+from orchestrator.service.releases import ReleaseDesk, version_of
+
+
+class ReleaseServicer(release_pb2_grpc.ReleaseServiceServicer):
+    """Releases."""
+
+    def __init__(self, desk: ReleaseDesk, identities: IdentityReader) -> None:
+        self._desk = desk
+        self._identities = identities
+
+    async def CreateRelease(  # noqa: N802 - gRPC's name
+        self, request: release_pb2.CreateReleaseRequest, context: Context
+    ) -> release_pb2.Release:
+        """Register a signed release."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        release = convert.release_in(request.release)
+        return convert.release(await self._desk.create(release, actor=operator.name, reason=request.reason))
+
+    async def GetRelease(  # noqa: N802 - gRPC's name
+        self, request: release_pb2.GetReleaseRequest, context: Context
+    ) -> release_pb2.Release:
+        """One release."""
+        self._identities.operator(context.auth_context(), "viewer")
+        return convert.release(await self._desk.get(version_of(request.name)))
+
+    async def ListReleases(  # noqa: N802 - gRPC's name
+        self, request: release_pb2.ListReleasesRequest, context: Context
+    ) -> release_pb2.ListReleasesResponse:
+        """Releases, newest first."""
+        self._identities.operator(context.auth_context(), "viewer")
+        releases, following = page(await self._desk.list(), request.page_size, request.page_token)
+        return release_pb2.ListReleasesResponse(
+            releases=[convert.release(release) for release in releases], next_page_token=following
+        )

@@ -1,0 +1,96 @@
+"""Rollouts on the operator port: identity and role in, use case, conversion out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from outrider.v1 import rollout_pb2, rollout_pb2_grpc
+
+from orchestrator.engine.progress import AbortRequested, PauseRequested, ResumeRequested
+from orchestrator.rpc import convert
+from orchestrator.rpc.identity import IdentityReader
+from orchestrator.rpc.operator_requests import Context, page
+from orchestrator.service.rollouts import Request, RolloutDesk, rollout_id_of
+
+ChangeRequest = rollout_pb2.PauseRolloutRequest | rollout_pb2.ResumeRolloutRequest | rollout_pb2.AbortRolloutRequest
+
+
+class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
+    """Rollouts."""
+
+    def __init__(self, desk: RolloutDesk, identities: IdentityReader) -> None:
+        self._desk = desk
+        self._identities = identities
+
+    async def PreviewRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.PreviewRolloutRequest, context: Context
+    ) -> rollout_pb2.PreviewRolloutResponse:
+        """What a plan would do."""
+        self._identities.operator(context.auth_context(), "viewer")
+        return convert.preview(*await self._desk.preview(request.plan))
+
+    async def CreateRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.CreateRolloutRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """Start a rollout."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        rollout = await self._desk.create(
+            request.plan,
+            rollout_id=request.rollout_id,
+            request_id=request.request_id,
+            actor=operator.name,
+            reason=request.reason,
+        )
+        return convert.rollout(await self._desk.view(rollout.rollout_id))
+
+    async def GetRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.GetRolloutRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """One rollout with its counts."""
+        self._identities.operator(context.auth_context(), "viewer")
+        return convert.rollout(await self._desk.view(rollout_id_of(request.name)))
+
+    async def ListRollouts(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.ListRolloutsRequest, context: Context
+    ) -> rollout_pb2.ListRolloutsResponse:
+        """Rollouts, newest first."""
+        self._identities.operator(context.auth_context(), "viewer")
+        views, following = page(await self._desk.views(), request.page_size, request.page_token)
+        return rollout_pb2.ListRolloutsResponse(
+            rollouts=[convert.rollout(view) for view in views], next_page_token=following
+        )
+
+    async def WatchRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.WatchRolloutRequest, context: Context
+    ) -> AsyncIterator[rollout_pb2.Rollout]:
+        """A rollout each time it changed."""
+        self._identities.operator(context.auth_context(), "viewer")
+        async for view in self._desk.watch(rollout_id_of(request.name)):
+            yield convert.rollout(view)
+
+    async def PauseRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.PauseRolloutRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """Stop grants and permits."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        return await self._change(request, PauseRequested(operator.name, request.reason))
+
+    async def ResumeRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.ResumeRolloutRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """Go on."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        return await self._change(request, ResumeRequested(operator.name, request.reason))
+
+    async def AbortRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.AbortRolloutRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """End it."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        return await self._change(request, AbortRequested(operator.name, request.reason))
+
+    async def _change(self, request: ChangeRequest, wanted: Request) -> rollout_pb2.Rollout:
+        rollout = await self._desk.request(
+            rollout_id_of(request.name), wanted, etag=request.etag, request_id=request.request_id
+        )
+        return convert.rollout(await self._desk.view(rollout.rollout_id))
