@@ -18,11 +18,13 @@ from orchestrator.app.children import end_with_parent, say_ready
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.ledger import LedgerReader
 from orchestrator.rpc import servers
 from orchestrator.rpc.case_servicer import CaseServicer
 from orchestrator.rpc.fleet_servicer import FleetServicer
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.interceptor import EdgeInterceptor
+from orchestrator.rpc.ledger_servicer import LedgerServicer
 from orchestrator.rpc.release_servicer import ReleaseServicer
 from orchestrator.rpc.rollout_servicer import RolloutServicer
 from orchestrator.rpc.servers import Binding, Bound, Tls
@@ -31,6 +33,7 @@ from orchestrator.service.call_rates import CallRates
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.fleet import FleetDesk
+from orchestrator.service.history import HistoryDesk
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.manifests import ManifestDesk
@@ -67,6 +70,7 @@ class Desks:
     snapshots: SnapshotKeeper
     images: ImageFiles
     last_seen: LastSeen
+    ledger: LedgerReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         snapshots=snapshots,
         images=images,
         last_seen=last_seen,
+        ledger=LedgerReader(installation.ledger),
     )
 
 
@@ -177,6 +182,7 @@ def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
         releases=ReleaseServicer(desks.releases, identities),
         rollouts=RolloutServicer(desks.rollouts, identities),
         cases=CaseServicer(desks.rollouts, identities),
+        ledger=LedgerServicer(HistoryDesk(desks.ledger), identities),
     )
     return [enrollment, vehicles, operators]
 
@@ -234,6 +240,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
         for task in background:
             task.cancel()
     await desks.last_seen.flush()
+    await desks.ledger.close()
     await signer.close()
     await store.close()
     log.info("drained")

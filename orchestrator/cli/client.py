@@ -19,6 +19,7 @@ from typing import Self, TypeVar, cast
 import grpc
 from outrider.v1.case_pb2_grpc import CaseServiceStub
 from outrider.v1.fleet_pb2_grpc import FleetServiceStub
+from outrider.v1.ledger_pb2_grpc import LedgerServiceStub
 from outrider.v1.release_pb2_grpc import ReleaseServiceStub
 from outrider.v1.rollout_pb2 import ListRolloutsRequest
 from outrider.v1.rollout_pb2_grpc import RolloutServiceStub
@@ -113,7 +114,7 @@ def operators_address(data: Path) -> str:
 
 
 class OperatorClient:
-    """The four operator services over one channel. A context manager: closes the channel at the end.
+    """The five operator services over one channel. A context manager: closes the channel at the end.
 
     Args:
         address: `host:port` of the operator port.
@@ -148,6 +149,7 @@ class OperatorClient:
         self.releases = ReleaseServiceStub(self._channel)
         self.rollouts = RolloutServiceStub(self._channel)
         self.cases = CaseServiceStub(self._channel)
+        self.ledger = LedgerServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self

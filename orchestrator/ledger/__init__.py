@@ -3,14 +3,17 @@
 from orchestrator.ledger.entry import LedgerEntry, Recorded
 from orchestrator.ledger.errors import LedgerBrokenError, LedgerEntryError, LedgerError, LedgerUnavailableError
 from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.reader import EntryFilter, LedgerReader
 from orchestrator.ledger.verify import VerifyReport
 
 __all__ = [
+    "EntryFilter",
     "Ledger",
     "LedgerBrokenError",
     "LedgerEntry",
     "LedgerEntryError",
     "LedgerError",
+    "LedgerReader",
     "LedgerUnavailableError",
     "Recorded",
     "VerifyReport",

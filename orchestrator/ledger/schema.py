@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.ledger.errors import LedgerBrokenError
+from orchestrator.ledger.errors import LedgerBrokenError, LedgerUnavailableError
 
 APPLICATION_ID = 0x4F545244
 """`OTRD`: says to whom the file belongs."""
@@ -72,6 +72,30 @@ def connect(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reading(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
+    """Open a ledger that is there, for reading only. The caller serialises the use of the connection.
+
+    Args:
+        path: The file.
+        busy_timeout_s: How long to wait for a lock.
+
+    Raises:
+        LedgerBrokenError: the file belongs to another program or to a newer Outrider.
+        LedgerUnavailableError: it has no tables yet.
+        sqlite3.Error: anything else.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA trusted_schema=OFF")
+        if _empty(connection, path):
+            raise LedgerUnavailableError(f"ledger {path}: it has no tables yet; try again")
     except BaseException:
         connection.close()
         raise

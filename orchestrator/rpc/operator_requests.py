@@ -20,7 +20,7 @@ PAGE_DEFAULT = 100
 
 PAGE_MAX = 1000
 
-PAGE_TOKEN_PATTERN = re.compile(r"[0-9]{0,9}")
+PAGE_TOKEN_PATTERN = re.compile(r"[0-9]{0,15}")
 
 
 def page(items: Sequence[Item], page_size: int, page_token: str) -> tuple[Sequence[Item], str]:
@@ -29,11 +29,20 @@ def page(items: Sequence[Item], page_size: int, page_token: str) -> tuple[Sequen
     Raises:
         InvalidInputError: size or token is none.
     """
+    begin, count = page_bounds(page_size, page_token)
+    end = begin + count
+    return items[begin:end], str(end) if end < len(items) else ""
+
+
+def page_bounds(page_size: int, page_token: str) -> tuple[int, int]:
+    """Where a page begins, 0 for the first, and how many it holds at most.
+
+    Raises:
+        InvalidInputError: size or token is none.
+    """
     if not 0 <= page_size <= PAGE_MAX or not PAGE_TOKEN_PATTERN.fullmatch(page_token):
         raise InvalidInputError("page_size or page_token is not one that this server gave", reason="PAGE_MALFORMED")
-    begin = int(page_token or "0")
-    end = begin + (page_size or PAGE_DEFAULT)
-    return items[begin:end], str(end) if end < len(items) else ""
+    return int(page_token or "0"), page_size or PAGE_DEFAULT
 
 
 def checked_vehicle_id(value: str) -> VehicleId:

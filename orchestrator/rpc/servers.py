@@ -17,6 +17,8 @@ from outrider.v1 import (
     enrollment_pb2_grpc,
     fleet_pb2,
     fleet_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
     release_pb2,
     release_pb2_grpc,
     rollout_pb2,
@@ -28,6 +30,7 @@ from outrider.v1 import (
 from orchestrator.rpc.case_servicer import CaseServicer
 from orchestrator.rpc.fleet_servicer import FleetServicer
 from orchestrator.rpc.interceptor import EdgeInterceptor
+from orchestrator.rpc.ledger_servicer import LedgerServicer
 from orchestrator.rpc.release_servicer import ReleaseServicer
 from orchestrator.rpc.rollout_servicer import RolloutServicer
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
@@ -39,6 +42,7 @@ OPERATORS = (
     release_pb2.DESCRIPTOR.services_by_name["ReleaseService"].full_name,
     rollout_pb2.DESCRIPTOR.services_by_name["RolloutService"].full_name,
     case_pb2.DESCRIPTOR.services_by_name["CaseService"].full_name,
+    ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
 )
 CONNECTION_AGE_MS = 1_800_000
 CONNECTION_GRACE_MS = 300_000
@@ -140,9 +144,11 @@ def add_operators(
     releases: ReleaseServicer,
     rollouts: RolloutServicer,
     cases: CaseServicer,
+    ledger: LedgerServicer,
 ) -> None:
     """Put the operators' services on their server."""
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
     release_pb2_grpc.add_ReleaseServiceServicer_to_server(releases, server)
     rollout_pb2_grpc.add_RolloutServiceServicer_to_server(rollouts, server)
     case_pb2_grpc.add_CaseServiceServicer_to_server(cases, server)
+    ledger_pb2_grpc.add_LedgerServiceServicer_to_server(ledger, server)

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from outrider.v1 import case_pb2, fleet_pb2, release_pb2, rollout_pb2
+from outrider.v1 import case_pb2, fleet_pb2, ledger_pb2, release_pb2, rollout_pb2
 
 from orchestrator.cli.local import certificate_time
 from signing.pki import Authority
@@ -30,6 +30,7 @@ SERVICES = (
     release_pb2.DESCRIPTOR.services_by_name["ReleaseService"],
     rollout_pb2.DESCRIPTOR.services_by_name["RolloutService"],
     case_pb2.DESCRIPTOR.services_by_name["CaseService"],
+    ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"],
 )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from orchestrator.rpc.convert.attempts import ATTEMPT_STATES, attempt, case
 from orchestrator.rpc.convert.fleet import explanation, vehicle
+from orchestrator.rpc.convert.ledger import ledger_entry
 from orchestrator.rpc.convert.polls import (
     DIAGNOSTICS_MAX,
     EVENTS,
@@ -34,6 +35,7 @@ __all__ = [
     "check_in_response",
     "duration",
     "explanation",
+    "ledger_entry",
     "malformed",
     "metadata_files",
     "preview",
