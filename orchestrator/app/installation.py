@@ -175,8 +175,8 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def write_endpoints(installation: Installation, host: str, ports: Ports, trust_domain: str) -> None:
-    """Tell where the servers listen."""
+def write_endpoints(installation: Installation, host: str, ports: Ports, trust_domain: str, scale: float = 1.0) -> None:
+    """Tell where the servers listen, and how many seconds of fleet time a second has."""
     document = {
         "pid": os.getpid(),
         "enrollment": f"{host}:{ports.enrollment}",
@@ -185,6 +185,7 @@ def write_endpoints(installation: Installation, host: str, ports: Ports, trust_d
         "web": f"http://{host}:{ports.web}",
         "images": f"https://{host}:{ports.images}",
         "trust_domain": trust_domain,
+        "scale": scale,
     }
     write_atomically(installation.endpoints, json.dumps(document, indent=2) + "\n")
 

@@ -35,7 +35,7 @@ from orchestrator.app.installation import (
     last_ports,
     write_endpoints,
 )
-from orchestrator.clock import MachineClock
+from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.evaluator import Evaluator
 from orchestrator.ledger import Ledger
 from orchestrator.service.ledger_feed import LedgerFeed
@@ -99,7 +99,8 @@ class Supervisor:
         house.push_async_callback(store.close)
         ledger = Ledger(self._installation.ledger)
         house.push_async_callback(ledger.close)
-        evaluator = await self._evaluator(store, ledger)
+        clock = await open_clock(store, self._settings, self._machine)
+        evaluator = self._evaluator(store, ledger, clock)
         await evaluator.recover()
         await self._await_last_ports()
         orders = self._give_orders(house, url)
@@ -110,7 +111,13 @@ class Supervisor:
             running.append(tasks.create_task(evaluator.run(self._settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))
-            write_endpoints(self._installation, self._settings.host, orders.ports, self._settings.trust_domain)
+            write_endpoints(
+                self._installation,
+                self._settings.host,
+                orders.ports,
+                self._settings.trust_domain,
+                clock.scale,
+            )
             log.info("serving", **{name: getattr(orders.ports, name) for name in Ports.__slots__})
             await self._stopped.wait()
             log.info("stopping")
@@ -153,11 +160,11 @@ class Supervisor:
         house.push_async_callback(asyncio.to_thread, self._embedded.stop)
         return self._embedded.url
 
-    async def _evaluator(self, store: RedisStore, ledger: Ledger) -> Evaluator:
+    def _evaluator(self, store: RedisStore, ledger: Ledger, clock: FleetClock) -> Evaluator:
         return Evaluator(
             store=store,
             feed=LedgerFeed(store, ledger),
-            clock=await open_clock(store, self._settings, self._machine),
+            clock=clock,
             machine=self._machine,
             metrics=self._metrics,
             origin=machine_origin(self._settings, self._machine),

@@ -55,6 +55,13 @@ def test_free_ports_are_chosen_each_its_own(tmp_path: Path) -> None:
     assert all(is_free(HOST, port) for port in chosen.values())
 
 
+def test_endpoints_tell_how_fast_fleet_time_runs(tmp_path: Path) -> None:
+    """A vehicle on simulated time has to know before its first call what a second is worth."""
+    installation = Installation(tmp_path)
+    write_endpoints(installation, HOST, choose_ports(HOST, ANY, installation.endpoints), "test.outrider.invalid", 120)
+    assert json.loads(installation.endpoints.read_text())["scale"] == 120
+
+
 def test_ports_of_the_last_run_are_taken_again(tmp_path: Path) -> None:
     """Vehicles keep the address they know: a restart must not move the service."""
     first = choose_ports(HOST, ANY, tmp_path / "endpoints.json")
