@@ -6,12 +6,10 @@ import asyncio
 
 import pytest
 
-from orchestrator.model.attempt import AttemptState
-from orchestrator.model.fleet import Stratum
 from orchestrator.model.ids import AttemptId, RolloutId
-from orchestrator.model.rollout import RegionPhase, RegionProgress, RolloutStatus, Verdict, VerdictKind
+from orchestrator.model.rollout import RolloutStatus
 from orchestrator.store.base import DEAD_MAN_LIFE_MS, Permitted, Reserved
-from tests.builders import HOUR_MS, MINUTE_MS, NOW, a_plan, a_rollout, after
+from tests.builders import HOUR_MS, MINUTE_MS, NOW, a_rollout, after
 from tests.contracts.steps import SPRING, authorize, entry, next_epoch, reason, renew, reserve, running
 from tests.store_fixtures import StoreBench
 
@@ -22,25 +20,6 @@ STATUS_REFUSALS = [
     (RolloutStatus.COMPLETED, "rollout_over"),
     (RolloutStatus.ABORTED, "rollout_over"),
 ]
-
-
-async def test_rollout_comes_back_exactly_as_it_was_written(bench: StoreBench) -> None:
-    """Every field survives, the optional ones too: decisions are replayed from what was stored."""
-    rollout = a_rollout(
-        salt=bytes([0, 255, 128] + [7] * 13),
-        waived=("failures@eu/gen2",),
-        verdict=Verdict(
-            kind=VerdictKind.HOLD,
-            rule="silence",
-            scope=Stratum(region="eu", hardware="gen2"),
-            message="5 of 20 silent",
-            inputs={"n": 20.0, "p": 0.25},
-        ),
-        regions={"eu": RegionProgress(RegionPhase.AGING, 2, NOW, "the last checkpoint")},
-        plan=a_plan(deadlines_ms={AttemptState.OFFERED: 5}),
-    )
-    assert await bench.store.create_rollout(rollout, entry()) == rollout
-    assert list(await bench.store.rollouts()) == [rollout]
 
 
 async def test_creating_a_rollout_again_returns_the_one_that_stands(bench: StoreBench) -> None:

@@ -291,7 +291,7 @@ def decode_entry(stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) ->
 
 def encode_rollout(rollout: Rollout) -> str:
     """A rollout as JSON; the salt in hex."""
-    value = _ROLLOUT.dump_python(rollout)
+    value = _ROLLOUT.dump_python(rollout, mode="json", exclude={"salt"})  # the salt is no text
     return json.dumps({"schema": SCHEMA, "rollout": {**value, "salt": rollout.salt.hex()}})
 
 
