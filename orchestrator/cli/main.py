@@ -49,7 +49,7 @@ GROUPS: Mapping[str, Group] = {
     "rollout": Group("orchestrator.cli.rollout", "Preview, start, watch and stop rollouts."),
     "vehicle": Group("orchestrator.cli.vehicle", "Show a vehicle, and why it does or does not get an update."),
     "case": Group("orchestrator.cli.case", "List vehicles that an update hurt, or may have."),
-    "ledger": Group("orchestrator.cli.ledger", "Verify and read the append-only record."),
+    "ledger": Group("orchestrator.cli.ledger", "Verify and read the append-only record of decisions and outcomes."),
     "image-repo": Group("orchestrator.cli.image_repo", "Keep the Image repository's metadata fresh."),
     "store": Group("orchestrator.cli.store", "Repair the private store after a crash of the machine."),
     "ca": Group("orchestrator.cli.ca", "Issue certificates to operators."),

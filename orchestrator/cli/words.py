@@ -31,6 +31,8 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "grant": ("✓", GREEN),
     "enrolled": ("✓", GREEN),
     "settled": ("✓", GREEN),
+    "approved": ("✓", GREEN),
+    "pending": ("◌", AMBER),
     "aging": ("◷", BLUE),
     "holdout": ("◷", BLUE),
     "paused": ("Ⅱ", AMBER),

@@ -1,0 +1,232 @@
+"""A rollout's story, or a vehicle's, in plain words: one sentence an entry of the ledger.
+
+Owns how each kind of entry is told. A kind that is not known here is told by its name and its data, so that nothing
+is left out because this command line is older than the record. Leaves layout to `story_view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.cli.words import number
+
+Data = Mapping[str, Any]
+
+BY_THEMSELVES = ("evaluator", "gate", "recovery")
+"""Actors that are parts of the orchestrator, not people."""
+LEFT_OUT = frozenset({"rollout_id", "vehicle_id", "attempt_id", "number", "epoch", "fence", "change"})
+"""Names that the heading says already, or that say nothing to people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One entry in words."""
+
+    word: str
+    """Status word that gives mark and colour; empty for neither."""
+    text: str
+    """What happened, by whom, why."""
+    numbers: str = ""
+    """What decided it; empty when nothing was weighed."""
+
+
+def told(kind: str, data: Data) -> Told:
+    """An entry in words.
+
+    Args:
+        kind: of the entry.
+        data: of the entry, as JSON.
+    """
+    teller = TELLERS.get(kind)
+    if teller is not None:
+        return teller(data)
+    facts = ", ".join(f"{name} {short(value)}" for name, value in data.items() if name not in LEFT_OUT and value)
+    return Told("", f"{kind.replace('_', ' ')}: {facts}" if facts else kind.replace("_", " "))
+
+
+def _created(data: Data) -> Told:
+    targeted: Mapping[str, float] = data.get("targeted") or {}
+    regions: dict[str, float] = {}
+    for cell, vehicles in targeted.items():
+        region = cell.split("/")[0]
+        regions[region] = regions.get(region, 0) + vehicles
+    parts = ", ".join(f"{region} {number(vehicles)}" for region, vehicles in sorted(regions.items()))
+    undoes = f" It undoes rollout {data['reverts']}." if data.get("reverts") else ""
+    sum_of_all = number(sum(regions.values()))
+    return Told(
+        "running",
+        f"started by {who(data)}: {quoted(data)}. Release {data.get('release')} for {sum_of_all} vehicles ({parts})."
+        + undoes,
+    )
+
+
+def _advanced(data: Data) -> Told:
+    return Told("proceed", moves(str(data.get("reason", ""))))
+
+
+def _completed(data: Data) -> Told:
+    return Told("completed", f"completed: {moves(str(data.get('reason', '')))}")
+
+
+def _held(data: Data) -> Told:
+    return Told("held", f"held by the gate: {data.get('reason')}. Nobody new begins until that clears.", decided(data))
+
+
+def _cleared(data: Data) -> Told:
+    return Told("running", f"the hold cleared by itself: {data.get('reason')}. It goes on.", decided(data))
+
+
+def _halted(data: Data) -> Told:
+    text = f"halted by the gate: {data.get('reason')}. Attempts without a permit are withdrawn; it needs a person."
+    return Told("halted", text, decided(data))
+
+
+def _paused(data: Data) -> Told:
+    return Told("paused", f"paused by {who(data)}: {quoted(data)}")
+
+
+def _recovery(data: Data) -> Told:
+    return Told("paused", f"paused after a restart that could not be proven complete: {data.get('reason')}")
+
+
+def _resumed(data: Data) -> Told:
+    waived = ", ".join(map(str, data.get("waived") or ()))
+    return Told("running", f"resumed by {who(data)}: {quoted(data)}", f"waived from now on: {waived}" if waived else "")
+
+
+def _aborted(data: Data) -> Told:
+    text = f"aborted by {who(data)}: {quoted(data)}. Attempts without a permit are withdrawn, running installs go on."
+    return Told("aborted", text)
+
+
+def _approved(data: Data) -> Told:
+    region = f"region {data['region']}" if data.get("region") else "every region"
+    return Told("approved", f"wave {data.get('wave', '?')} approved for {region} by {who(data)}: {quoted(data)}")
+
+
+def _granted(data: Data) -> Told:
+    return Told("", f"rollout {data.get('rollout_id')} offered it release {data.get('release', '?')}{nth(data)}")
+
+
+def _changed(data: Data) -> Told:
+    code = f" ({data['failure_code']})" if data.get("failure_code") else ""
+    return Told(str(data.get("to", "")), f"{data.get('from')} -> {data.get('to')}{code}", about(data))
+
+
+def _corrected(data: Data) -> Told:
+    code = f" ({data['failure_code']})" if data.get("failure_code") else ""
+    text = f"a late word corrects the record: {data.get('from')} -> {data.get('to')}{code}"
+    return Told(str(data.get("to", "")), text, about(data))
+
+
+def _aged(data: Data) -> Told:
+    checkpoint = number(float(data.get("checkpoint", 0)) + 1)
+    if data.get("silent"):
+        return Told("silent", f"silent at checkpoint {checkpoint}: no word of its own since the permit")
+    return Told("succeeded", f"settled by its own word at checkpoint {checkpoint}")
+
+
+def _case(data: Data) -> Told:
+    return Told("open", f"a case: {data.get('cause')}, {data.get('detail')}")
+
+
+def _case_changed(data: Data) -> Told:
+    return Told("open", f"the case is now one of {data.get('cause')}, {data.get('detail')}")
+
+
+def _case_settled(data: Data) -> Told:
+    if data.get("actor"):
+        return Told("settled", f"the case was closed by {who(data)}: {quoted(data)}")
+    return Told("settled", f"the case settled by itself: the attempt is {data.get('state')}")
+
+
+def _manifest(data: Data) -> Told:
+    return Told("", f"a signed manifest proves release {data.get('installed') or 'unknown'}")
+
+
+def _manifest_refused(data: Data) -> Told:
+    return Told("failed", f"a manifest was refused: {data.get('message')}")
+
+
+TELLERS: Mapping[str, Callable[[Data], Told]] = {
+    "rollout_created": _created,
+    "regions_advanced": _advanced,
+    "rollout_completed": _completed,
+    "rollout_held": _held,
+    "hold_cleared": _cleared,
+    "rollout_halted": _halted,
+    "rollout_paused": _paused,
+    "recovery_paused": _recovery,
+    "rollout_resumed": _resumed,
+    "rollout_aborted": _aborted,
+    "wave_approved": _approved,
+    "attempt_granted": _granted,
+    "attempt_changed": _changed,
+    "attempt_corrected": _corrected,
+    "exposure_aged": _aged,
+    "case_opened": _case,
+    "case_changed": _case_changed,
+    "case_settled": _case_settled,
+    "manifest_accepted": _manifest,
+    "manifest_refused": _manifest_refused,
+}
+"""By kind of entry."""
+
+
+def who(data: Data) -> str:
+    """Who did it."""
+    actor = str(data.get("actor") or "nobody")
+    return f"the {actor}" if actor in BY_THEMSELVES else actor
+
+
+def quoted(data: Data) -> str:
+    """The reason that was given, as it was given."""
+    return f'"{data["reason"]}"' if data.get("reason") else "no reason given"
+
+
+def moves(reason: str) -> str:
+    """What the evaluator wrote about regions, as sentences: `eu: wave canary -> wave early` becomes
+    `eu goes from wave canary to wave early`.
+    """
+    parts: list[str] = []
+    for part in filter(None, reason.split("; ")):
+        region, colon, rest = part.partition(": ")
+        before, arrow, after = rest.partition(" -> ")
+        parts.append(f"{region} goes from {before} to {after}" if colon and arrow else part)
+    return "; ".join(parts)
+
+
+def decided(data: Data) -> str:
+    """Rule, scope and inputs of the verdict that decided, for example `rule failures_evalue on us: evalue 682`."""
+    verdicts: Sequence[Data] = data.get("verdicts") or ()
+    # The one whose words became the reason; the gate writes both.
+    found = next((item for item in verdicts if item.get("message") == data.get("reason")), None)
+    if found is None:
+        return ""
+    inputs = ", ".join(f"{name} {short(value)}" for name, value in sorted((found.get("inputs") or {}).items()))
+    return f"rule {found.get('rule')} on {found.get('scope') or 'all'}: {inputs}"
+
+
+def nth(data: Data) -> str:
+    """Which try this is, from the second on."""
+    tries = float(data.get("number") or 1)
+    return f", try {number(tries)}" if tries > 1 else ""
+
+
+def about(data: Data) -> str:
+    """Which attempt and what it was told, for a vehicle with several."""
+    return f"{data.get('event', '')}, attempt {data.get('attempt_id', '?')}".removeprefix(", ")
+
+
+def short(value: object) -> str:
+    """A value on a line: numbers short, structures by their size."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, Mapping | list):
+        return f"({len(value)} entries)" if value else "none"
+    text = " ".join(str(value).split())
+    return text if len(text) <= 120 else f"{text[:117]}..."

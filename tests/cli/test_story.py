@@ -1,0 +1,150 @@
+"""`outrider ledger show`: what the ledger holds, told so that a person who was not there understands it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+from outrider.v1 import case_pb2, ledger_pb2
+
+from orchestrator.cli.story import told
+from tests.cli.answers import a_case, a_rollout
+from tests.cli.conftest import Outrider
+from tests.cli.server import FLEET_TIME, OperatorServer
+
+
+def at(**after: float) -> Timestamp:
+    """A moment that long after the server's fleet time."""
+    moment = Timestamp()
+    moment.FromDatetime(FLEET_TIME + timedelta(**after))
+    return moment
+
+
+def an_entry(number: int, kind: str, when: Timestamp, **data: Any) -> ledger_pb2.LedgerEntry:
+    """An entry of the ledger on the wire."""
+    packed = Struct()
+    packed.update({"rollout_id": "spring-1-1-0", **data})
+    return ledger_pb2.LedgerEntry(number=number, kind=kind, create_time=when, data=packed, hash="ab" * 32)
+
+
+GATE_SAYS = "us/gen2: 5 of 5 exposed were silent after 15 min"
+VERDICT = {
+    "kind": "halt",
+    "rule": "silence_evalue_0",
+    "scope": "us/gen2",
+    "message": GATE_SAYS,
+    "inputs": {"evalue": 682.1234, "exposed": 5, "silent": 5},
+}
+STORY = [
+    an_entry(
+        3,
+        "rollout_created",
+        at(),
+        actor="alice",
+        reason="brakes",
+        release="1.1.0",
+        targeted={"eu/gen1/canary": 80, "eu/gen2/canary": 20, "us/gen2/canary": 1000},
+    ),
+    an_entry(9, "regions_advanced", at(hours=1), actor="evaluator", reason="eu: wave canary -> wave early"),
+    an_entry(70, "rollout_halted", at(hours=2), actor="gate", reason=GATE_SAYS, verdicts=[{"kind": "hold"}, VERDICT]),
+    an_entry(99, "rollout_aborted", at(days=1, hours=3), actor="bob", reason="bad brakes"),
+]
+
+
+def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: OperatorServer, outrider: Outrider) -> None:
+    """Read a week later by somebody who was not there."""
+    server.will_answer("GetRollout", a_rollout("ABORTED"))
+    server.will_answer("ListLedgerEntries", ledger_pb2.ListLedgerEntriesResponse(entries=STORY))
+    silent = [a_case(open_time=at(hours=1, minutes=30)), a_case(open_time=at(hours=1, minutes=31), settle_time=at())]
+    failed = a_case(cause="rolled_back", open_time=at(hours=5))
+    server.will_answer("ListCases", case_pb2.ListCasesResponse(cases=[failed, *silent]))
+    outcome = outrider("ledger", "show", "spring-1-1-0")
+    assert outcome.exit_code == 0
+    lines = [" ".join(line.split()) for line in outcome.stdout.strip().splitlines()]
+    assert lines == [
+        '2031-04-05 06:07:08 UTC +0 s ▶ started by alice: "brakes". Release 1.1.0 for 1,100 vehicles '
+        "(eu 100, us 1,000).",
+        "2031-04-05 07:07:08 UTC +1 h ✓ eu goes from wave canary to wave early",
+        "2031-04-05 07:37:08 UTC +1 h 30 min ▲ 2 cases opened from here on: 2 silent",
+        f"2031-04-05 08:07:08 UTC +2 h ■ halted by the gate: {GATE_SAYS}. Attempts without a permit are withdrawn; "
+        "it needs a person.",
+        "rule silence_evalue_0 on us/gen2: evalue 682.1, exposed 5, silent 5",
+        "2031-04-05 11:07:08 UTC +5 h ▲ 1 case opened from here on: 1 rolled back",
+        '2031-04-06 09:07:08 UTC +1 d 3 h ■ aborted by bob: "bad brakes". Attempts without a permit are withdrawn, '
+        "running installs go on.",
+        "Now: ■ aborted; 60 of 120 done, 75 exposed, 6 failed, 9 silent; 3 cases, 2 open.",
+    ]
+    [asked] = server.asked("ListLedgerEntries")
+    assert (asked.rollout, asked.decisions_only) == ("rollouts/spring-1-1-0", True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        ("rollout_held", {"reason": "weak"}, "held by the gate: weak. Nobody new begins until that clears."),
+        ("hold_cleared", {"reason": "fine"}, "the hold cleared by itself: fine. It goes on."),
+        ("rollout_paused", {"actor": "eve", "reason": "lunch"}, 'paused by eve: "lunch"'),
+        ("recovery_paused", {"reason": "gap"}, "paused after a restart that could not be proven complete: gap"),
+        ("rollout_resumed", {"actor": "eve", "reason": "seen"}, 'resumed by eve: "seen"'),
+        ("wave_approved", {"actor": "ann", "wave": "all", "region": "eu", "reason": "ok"}, "region eu by ann"),
+        ("wave_approved", {"actor": "ann", "wave": "all", "reason": "ok"}, "wave all approved for every region"),
+        ("rollout_completed", {"reason": "eu: holdout -> done; every region is through"}, "every region is through"),
+        ("attempt_changed", {"from": "installing", "to": "failed", "failure_code": "E7"}, "installing -> failed (E7)"),
+        ("exposure_aged", {"checkpoint": 0, "silent": True}, "silent at checkpoint 1"),
+        ("case_settled", {"state": "succeeded"}, "the case settled by itself: the attempt is succeeded"),
+        ("case_settled", {"actor": "eve", "reason": "towed"}, 'the case was closed by eve: "towed"'),
+        ("vehicle_towed", {"actor": "eve", "to_city": "Ulm"}, "vehicle towed: actor eve, to_city Ulm"),
+    ],
+)
+def test_every_kind_of_entry_is_told(kind: str, data: dict[str, Any], words: str) -> None:
+    """One that this command line does not know is told by its name: nothing is left out."""
+    assert words in told(kind, data).text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--vehicle", "v-1"], {"vehicle": "vehicles/v-1"}),
+        (["--attempt", "spring.v-1.1"], {"attempt_id": "spring.v-1.1"}),
+        (["spring", "--all"], {"rollout": "rollouts/spring"}),
+        ([], {"decisions_only": True}),
+    ],
+)
+def test_a_vehicle_has_a_story_too(
+    arguments: list[str], wanted: dict[str, Any], data: Path, server: OperatorServer, outrider: Outrider
+) -> None:
+    """Asked with the right filter, over all pages, and ended by the limit."""
+    pages = [
+        ledger_pb2.ListLedgerEntriesResponse(entries=[STORY[0]], next_page_token="3"),
+        ledger_pb2.ListLedgerEntriesResponse(entries=[STORY[1]], next_page_token="9"),
+    ]
+    server.will_answer("ListLedgerEntries", *pages)
+    outcome = outrider("ledger", "show", *arguments, "--limit", "2")
+    assert outcome.exit_code == 0
+    assert "There is more: --limit 0 shows all." in outcome.stdout
+    first, second = server.asked("ListLedgerEntries")
+    expected = ledger_pb2.ListLedgerEntriesRequest(page_size=2, **wanted)
+    assert first == expected
+    expected.page_size, expected.page_token = 1, "3"
+    assert second == expected
+
+
+def test_json_is_the_entries_as_they_are(data: Path, server: OperatorServer, outrider: Outrider) -> None:
+    """Tools and auditors get the record, not the tale."""
+    server.will_answer("GetRollout", a_rollout())
+    server.will_answer("ListLedgerEntries", ledger_pb2.ListLedgerEntriesResponse(entries=STORY))
+    document = outrider("ledger", "show", "spring-1-1-0", "-o", "json").json
+    assert [entry["number"] for entry in document["entries"]] == ["3", "9", "70", "99"]
+    assert document["entries"][2]["data"]["verdicts"][1] == VERDICT
+    assert document["next_page_token"] == ""
+
+
+def test_all_of_a_vehicle_is_no_question(data: Path, server: OperatorServer, outrider: Outrider) -> None:
+    """Better said than guessed."""
+    outcome = outrider("ledger", "show", "--vehicle", "v-1", "--all")
+    assert outcome.exit_code == 2
+    assert "leave it out" in outcome.stderr
