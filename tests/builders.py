@@ -26,7 +26,15 @@ from orchestrator.model.plan import GateLimits, Limits, Plan, RegionRules, Targe
 from orchestrator.model.release import Image, Release
 from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, RolloutStatus
 from orchestrator.model.tally import AgeGroup, Tally
-from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.model.vehicle import (
+    Conditions,
+    Contact,
+    Diagnostic,
+    DirectorState,
+    LinkType,
+    Severity,
+    VehicleRecord,
+)
 
 NOW = FleetTime(1_767_225_600_000)
 """2026-01-01T00:00:00Z."""
@@ -169,6 +177,7 @@ def a_vehicle(
     cohort: str = "canary",
     tags: Sequence[str] = (),
     ecus: Sequence[Ecu] | None = None,
+    zone: str = "",
 ) -> Vehicle:
     """A vehicle with a Primary and a Secondary that `a_release()` has images for."""
     if ecus is None:
@@ -184,6 +193,7 @@ def a_vehicle(
         cohort=cohort,
         tags=tuple(sorted(set(tags))),
         ecus=tuple(sorted(ecus, key=lambda ecu: ecu.serial)),
+        zone=zone,
     )
 
 
@@ -203,6 +213,29 @@ def a_record(vehicle: Vehicle | None = None, **changes: Any) -> VehicleRecord:
         last_seen_at=None,
     )
     return replace(record, **changes)
+
+
+def some_conditions(**changes: Any) -> Conditions:
+    """Parked at home: wireless LAN, battery 80 %, 4 GB free."""
+    conditions = Conditions(
+        link=LinkType.WIFI,
+        signal_percent=70,
+        metered=False,
+        battery_percent=80,
+        parked=True,
+        storage_free_bytes=4_000_000_000,
+    )
+    return replace(conditions, **changes)
+
+
+def a_diagnostic(severity: Severity = Severity.CRITICAL, *, code: str = "U0100", at: FleetTime = NOW) -> Diagnostic:
+    """A trouble code of v-1's gateway."""
+    return Diagnostic(code=code, ecu_serial="v-1-gw", severity=severity, first_seen_at=at)
+
+
+def a_contact(at: FleetTime = NOW) -> Contact:
+    """A call of a vehicle that stands well but tells a critical diagnosis."""
+    return Contact(at=at, conditions=some_conditions(), diagnostics=(a_diagnostic(),))
 
 
 def a_cell(region: str = "eu", hardware: str = "gen2", cohort: str = "canary") -> Cell:

@@ -1,4 +1,5 @@
-"""Last contact of each vehicle, written behind: gathered in memory and flushed once a second.
+"""Last contact of each vehicle with its conditions and diagnoses, written behind: gathered in memory, flushed once a
+second.
 
 What a dead worker had not flushed is lost; nothing that decides depends on it.
 """
@@ -10,7 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from orchestrator.model.ids import FleetTime, VehicleId
+from orchestrator.model.ids import VehicleId
+from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import StoreError, VehicleStore
 
 log = structlog.get_logger()
@@ -28,12 +30,12 @@ class LastSeen:
 
     def __init__(self, store: LastSeenStore) -> None:
         self._store = store
-        self._pending: dict[VehicleId, FleetTime] = {}
+        self._pending: dict[VehicleId, Contact] = {}
 
-    def saw(self, vehicle_id: VehicleId, at: FleetTime) -> None:
+    def saw(self, vehicle_id: VehicleId, contact: Contact) -> None:
         """Note a contact. Beyond PENDING_MAX, new ones are dropped until the store takes them again."""
         if len(self._pending) < PENDING_MAX or vehicle_id in self._pending:
-            self._pending[vehicle_id] = at
+            self._pending[vehicle_id] = contact
 
     async def flush(self) -> None:
         """Write what is pending; it stays pending when the store does not answer."""

@@ -1,4 +1,4 @@
-"""What the orchestrator asks of a store: Protocols and the values that cross them.
+"""What the orchestrator asks of a store: Protocols; the values that cross them are in `values` and offered here too.
 
 Two implementations pass one contract suite (tests/contracts): `memory.MemoryStore`, the reference model, and
 `redis.RedisStore`.
@@ -12,19 +12,55 @@ own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.model.attempt import Attempt, AttemptEvent, Case, VehicleEvent
 from orchestrator.model.decision import Refusal
 from orchestrator.model.fleet import Profile, Vehicle
-from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies
 from orchestrator.model.vehicle import Contact, DirectorState, Exclusion, VehicleRecord
+from orchestrator.store.values import (
+    Applied,
+    Attestation,
+    ChangeOutcome,
+    ClockState,
+    ImportOutcome,
+    InventoryChange,
+    JournalEntry,
+    Json,
+    Permitted,
+    Reserved,
+    Standing,
+    Swept,
+    Unsettled,
+)
 
-Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+__all__ = [
+    "DEAD_MAN_LIFE_MS",
+    "Applied",
+    "Attestation",
+    "ChangeOutcome",
+    "ClockState",
+    "FleetStore",
+    "ImportOutcome",
+    "InventoryChange",
+    "JournalEntry",
+    "Json",
+    "Permitted",
+    "Reserved",
+    "RolloutStore",
+    "Standing",
+    "Store",
+    "StoreError",
+    "StoreRefusedError",
+    "StoreUnavailableError",
+    "Swept",
+    "Unsettled",
+    "VehicleStore",
+]
 
 DEAD_MAN_LIFE_MS = 10_000
 """Machine time that grants and permits go on without a finished evaluator tick; none when the clock is set back
@@ -43,101 +79,6 @@ class StoreRefusedError(StoreError):
     """The store cannot be used as it is (too old, not durable, other data, other version): the message says the
     remedy.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class ClockState:
-    """Fleet time = origin + scale x (machine time - started)."""
-
-    origin: FleetTime
-    started_ms: int
-    """Machine time (store TIME) at the start, milliseconds since the epoch."""
-    scale: float
-    machine_ms: int
-    """Store TIME now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A slot is held for the attempt (anew or already)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Permitted:
-    """The attempt may install."""
-
-    permitted_at: FleetTime
-    """Fleet time of the permit; a repetition within its validity returns the first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a step on a vehicle's shard left behind."""
-
-    record: VehicleRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Attestation:
-    """A manifest that was verified, about to be recorded."""
-
-    sha256: str
-    counter: int
-    content: bytes
-    """Rides the journal in the same step."""
-    installed: ReleaseVersion
-    """Release it proves; empty when it matches none."""
-    attempt_id: AttemptId | None
-    """The latest attempt as read before; None when there was none."""
-    event: AttemptEvent | None
-    """ATTESTED_RELEASE when every ECU that the attempt's release has an image for reports that image, else
-    ATTESTED_OTHER.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What one sweep of one shard did."""
-
-    handled: int
-    """Due items handled; when it equals the batch, more may be due."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsettled:
-    """Reservations and permits of a rollout that the shards have not yet been seen to know."""
-
-    reservations: Sequence[AttemptId]
-    permits: Mapping[AttemptId, FleetTime]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One record on its way to the ledger."""
-
-    stream: str
-    """Where it stands: `shard/<n>`, `rollout/<id>` or `fleet`; not looked at when it is written."""
-    entry_id: str
-    """Position in the stream, `<ms>-<n>`; rises. Empty before it is written."""
-    kind: str
-    """Past tense, for example `attempt_granted`, `attempt_changed`, `attempt_corrected`, `exposure_aged`,
-    `case_opened`, `case_settled`,
-    `manifest_accepted`, `manifest_refused`, `events_gap`, `rollout_created`, `rollout_changed`, `vehicles_imported`,
-    `release_created`."""
-    at: FleetTime
-    data: Mapping[str, Json]
-    """What happened; includes `rollout_id`, `vehicle_id`, `attempt_id` where they apply."""
-    blob: bytes = b""
-    """Manifest bytes, where it carries a manifest."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportOutcome:
-    """What writing vehicles did."""
-
-    added: int
-    changed: int
-    unchanged: int
 
 
 class RolloutStore(Protocol):
@@ -214,6 +155,9 @@ class RolloutStore(Protocol):
 
     async def unsettled(self, rollout_id: RolloutId, *, older_than_ms: int) -> Unsettled:
         """Reservations and permits unconfirmed for more than `older_than_ms` of machine time."""
+
+    async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
+        """How far its limits are used; nothing used, and no sign of life, of a rollout that is not there."""
 
 
 class VehicleStore(Protocol):
@@ -315,10 +259,18 @@ class VehicleStore(Protocol):
     async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
         """Write last contacts behind: when, under which conditions, with which diagnoses."""
 
-    async def remove_vehicle(self, vehicle_id: VehicleId, *, now: FleetTime) -> bool | Refusal:
-        """Take a vehicle out of the inventory, profile counts with it; attempts, cases and counters stay. False when it
-        is not there.
+    async def change_vehicles(
+        self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
+    ) -> ChangeOutcome:
+        """Replace inventory of vehicles that still are as they were read (compare-and-set, each by itself); each
+        change is journalled with who and why. Profile counts follow in the same step.
+        """
 
+    async def remove_vehicle(self, vehicle_id: VehicleId, *, actor: str, reason: str, now: FleetTime) -> bool | Refusal:
+        """Take a vehicle out of the inventory, profile counts and enrolment token with it. False when it is not there.
+
+        Attempts, cases and counters stay. So does what must never start again from nothing: tries, outbox, manifest
+        counter, Director versions and exclusions; an import of the same vehicle takes them up.
         Refuses: ATTEMPT_LIVE.
         """
 
@@ -337,10 +289,16 @@ class VehicleStore(Protocol):
         """
 
     async def diagnose(self, attempt_id: AttemptId, *, detail: str, now: FleetTime) -> bool:
-        """Open a case `diagnosis` for an exposed attempt. False: it is not exposed, or has or had a case."""
+        """Open a case `diagnosis` for an exposed attempt. False: it is not exposed, or has or had a case.
+
+        Success of the attempt does not settle it: the diagnosis stands.
+        """
 
     async def close_case(self, attempt_id: AttemptId, *, actor: str, reason: str, now: FleetTime) -> Case | None:
-        """A person settles an open case; a settled one stays as it is. None when there never was one."""
+        """A person settles an open case; a settled one stays as it is. None when there never was one.
+
+        What is new opens it again: a failure or a reset after it. That its attempt runs out of time is not.
+        """
 
     async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
         """Handle what is due on one shard: deadlines become TIMED_OUT (WITHDRAWN when the attempt is fenced and has
@@ -359,6 +317,9 @@ class VehicleStore(Protocol):
 
     async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
         """Cases, newest first; without the settled ones unless asked."""
+
+    async def case(self, attempt_id: AttemptId) -> Case | None:
+        """The case of one attempt, open or settled; None when there never was one."""
 
     async def open_cases(self) -> Mapping[RolloutId, int]:
         """How many cases of each rollout are open, counted as they open and settle; a rollout without any is absent."""

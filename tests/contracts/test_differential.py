@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from orchestrator.model.attempt import VEHICLE_EVENTS, AttemptEvent, VehicleEvent
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
 from orchestrator.model.rollout import RolloutStatus
-from orchestrator.model.vehicle import DirectorState
-from orchestrator.store.base import Attestation, Store, Unsettled
+from orchestrator.model.vehicle import Contact, DirectorState, Exclusion
+from orchestrator.store.base import Attestation, InventoryChange, Store, Unsettled
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.redis import EmbeddedServer, RedisStore
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_rollout, a_vehicle, an_attempt
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_contact, a_rollout, a_vehicle, an_attempt
 from tests.contracts.steps import entry, next_epoch, sweep_all
 from tests.store_fixtures import FakeMachine, empty
 
@@ -26,6 +26,7 @@ ROLLOUTS = [RolloutId("spring"), RolloutId("autumn")]
 vehicles = st.sampled_from(VEHICLES)
 rollouts = st.sampled_from(ROLLOUTS)
 numbers = st.integers(1, 3)
+scopes = st.sampled_from(["", "spring", "autumn"])
 steps_ms = st.sampled_from([0, 1, MINUTE_MS, HOUR_MS, DAY_MS, 8 * DAY_MS])
 told = st.tuples(st.sampled_from(sorted(VEHICLE_EVENTS)), st.integers(0, 2), numbers)
 manifests = st.sampled_from([None, AttemptEvent.ATTESTED_RELEASE, AttemptEvent.ATTESTED_OTHER])
@@ -41,7 +42,13 @@ operations = st.one_of(
     st.tuples(st.just("sweep"), steps_ms, st.sampled_from([{}, {"spring": 2}, {"spring": 9, "autumn": 9}])),
     st.tuples(st.just("import"), vehicles, st.sampled_from(["eu", "us"]), st.sampled_from([(), ("beta",)])),
     st.tuples(st.just("direct"), vehicles, st.integers(0, 2)),
-    st.tuples(st.just("touch"), vehicles),
+    st.tuples(st.just("touch"), vehicles, st.booleans()),
+    st.tuples(st.just("change_vehicle"), vehicles, st.sampled_from(["eu", "us"]), st.booleans()),
+    st.tuples(st.just("remove"), vehicles),
+    st.tuples(st.just("exclude"), vehicles, scopes),
+    st.tuples(st.just("readmit"), vehicles, scopes),
+    st.tuples(st.just("diagnose"), vehicles, rollouts, numbers),
+    st.tuples(st.just("close_case"), vehicles, rollouts, numbers),
     st.tuples(st.just("transition"), rollouts, st.sampled_from(RolloutStatus), st.booleans()),
     st.tuples(st.just("reserve"), vehicles, rollouts, numbers, st.integers(0, 1)),
     st.tuples(st.just("release"), vehicles, rollouts, numbers),
@@ -170,8 +177,34 @@ class Twins:
         state = DirectorState(version=1, timestamp_version=expected + 1, timestamp_issued_at=self.now)
         await self.both(lambda store: store.direct(vehicle_id, state, expected_timestamp_version=expected))
 
-    async def do_touch(self, vehicle_id: VehicleId) -> None:
-        await self.both(lambda store: store.touch({vehicle_id: self.now}))
+    async def do_touch(self, vehicle_id: VehicleId, ill: bool) -> None:
+        contact = a_contact(self.now) if ill else Contact(at=self.now)
+        await self.both(lambda store: store.touch({vehicle_id: contact}))
+
+    async def do_change_vehicle(self, vehicle_id: VehicleId, region: str, overtaken: bool) -> None:
+        record = await self.memory.vehicle(vehicle_id)
+        before = record.vehicle if record and not overtaken else a_vehicle(vehicle_id, model="X")
+        change = InventoryChange(before=before, after=replace(before, region=region, zone="Europe/Berlin"))
+        await self.both(lambda store: store.change_vehicles([change], actor="ann", reason="moved", now=self.now))
+
+    async def do_remove(self, vehicle_id: VehicleId) -> None:
+        await self.both(lambda store: store.remove_vehicle(vehicle_id, actor="ann", reason="sold", now=self.now))
+
+    async def do_exclude(self, vehicle_id: VehicleId, scope: str) -> None:
+        exclusion = Exclusion(scope=scope, actor="ann", reason="lemon", at=self.now)
+        await self.both(lambda store: store.exclude(vehicle_id, exclusion))
+
+    async def do_readmit(self, vehicle_id: VehicleId, scope: str) -> None:
+        await self.both(lambda store: store.readmit(vehicle_id, scope, actor="bob", reason="well", now=self.now))
+
+    async def do_diagnose(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int) -> None:
+        one = attempt_id(rollout_id, vehicle_id, number)
+        await self.both(lambda store: store.diagnose(one, detail="U0100 of v-1-gw", now=self.now))
+
+    async def do_close_case(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int) -> None:
+        one = attempt_id(rollout_id, vehicle_id, number)
+        await self.both(lambda store: store.close_case(one, actor="ann", reason="visited", now=self.now))
+        await self.both(lambda store: store.case(one))
 
     async def do_transition(self, rollout_id: RolloutId, status: RolloutStatus, fenced: bool) -> None:
         (rollout,) = [one for one in await self.memory.rollouts() if one.rollout_id == rollout_id]
@@ -245,6 +278,7 @@ class Twins:
         await self.both(lambda store: store.rollouts())
         for rollout_id in ROLLOUTS:
             await self.both(lambda store, one=rollout_id: store.unsettled(one, older_than_ms=-1))
+            await self.both(lambda store, one=rollout_id: store.standing(one, now=self.now))
         for vehicle_id in VEHICLES:
             await self.both(lambda store, one=vehicle_id: store.vehicle(one))
             await self.both(lambda store, one=vehicle_id: store.attempts(one))

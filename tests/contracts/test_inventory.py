@@ -10,6 +10,7 @@ import pytest
 from orchestrator.model.attempt import AttemptEvent, AttemptState
 from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import ReleaseVersion, VehicleId
+from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import Applied, ImportOutcome, Store
 from tests.builders import DAY_MS, HOUR_MS, NOW, a_vehicle, after, an_attempt
 from tests.contracts.steps import V1, a_manifest, assigned, entries, permitted, reason, state_of, sweep_all, tell
@@ -117,7 +118,7 @@ async def test_last_seen_is_written_behind(bench: StoreBench) -> None:
     """It changes nothing else."""
     await bench.store.import_vehicles([a_vehicle(), a_vehicle("v-2")], now=NOW)
     before = await bench.store.vehicle(V1)
-    await bench.store.touch({V1: after(5), VehicleId("v-2"): after(6)})
+    await bench.store.touch({V1: Contact(at=after(5)), VehicleId("v-2"): Contact(at=after(6))})
     seen = await bench.store.vehicle(V1)
     assert before is not None
     assert seen == replace(before, last_seen_at=after(5))
@@ -127,14 +128,14 @@ async def test_last_seen_is_written_behind(bench: StoreBench) -> None:
 async def test_last_seen_survives_other_writes(bench: StoreBench) -> None:
     """Every answer carries it."""
     attempt = await assigned(bench.store)
-    await bench.store.touch({V1: after(5)})
+    await bench.store.touch({V1: Contact(at=after(5))})
     applied = await tell(bench.store, attempt, E.DOWNLOAD_STARTED)
     assert applied.record.last_seen_at == after(5)
 
 
 async def test_last_seen_before_the_import_does_not_count(bench: StoreBench) -> None:
     """Somebody who was not in the inventory was not seen as this vehicle."""
-    await bench.store.touch({V1: after(5)})
+    await bench.store.touch({V1: Contact(at=after(5))})
     await bench.store.import_vehicles([a_vehicle()], now=NOW)
     record = await bench.store.vehicle(V1)
     assert record is not None

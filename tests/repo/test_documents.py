@@ -17,7 +17,7 @@ from orchestrator.cli.main import GROUPS, load
 from orchestrator.telemetry import Metrics
 from tests.repo.checkout import ROOT, anchors, console_lines, documents, sources, text_of, tracked
 
-LIBRARIES = {"outrider_v2"}
+LIBRARIES = {"outrider_v3"}
 """Names that begin like a metric and are none."""
 PACKAGES = ("orchestrator/", "signing/", "agent_sim/")
 PROSE_STOPS = {"the"}

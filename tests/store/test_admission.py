@@ -12,6 +12,7 @@ from orchestrator.store.base import StoreRefusedError, StoreUnavailableError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.admission import check_server
 from orchestrator.store.redis.calls import Calls
+from orchestrator.store.redis.codec import SCHEMA
 from orchestrator.store.redis.library import LIBRARY
 from tests.store_fixtures import empty
 
@@ -69,8 +70,8 @@ async def test_data_of_another_schema_are_refused(embedded_server: EmbeddedServe
     """A build that misreads records is worse than one that does not start."""
     store = await RedisStore.connect(embedded_server.url)
     await store.close()
-    await raw.hset("{g}:meta", "schema", "2")
-    assert "the store has schema 2, this build reads 1" in await refusal(embedded_server)
+    await raw.hset("{g}:meta", "schema", str(SCHEMA + 1))
+    assert f"the store has schema {SCHEMA + 1}, this build reads {SCHEMA}" in await refusal(embedded_server)
 
 
 async def test_number_of_shards_is_fixed_at_creation(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from orchestrator.model.attempt import AttemptEvent
+from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import Applied, Permitted, Reserved
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.keys import ALL_KEYS, rollout_tag, shard_tag
@@ -60,7 +61,7 @@ async def test_whole_way_of_an_attempt_stays_within_slots(cluster_of_one: Embedd
     await store.release(SPRING, [attempt.attempt_id])
     await store.put_token(attempt.vehicle_id, token_sha256="t", life_ms=1000)
     await store.take_token(attempt.vehicle_id, token_sha256="t", request_sha256="r")
-    await store.touch({attempt.vehicle_id: NOW})
+    await store.touch({attempt.vehicle_id: Contact(at=NOW)})
     await store.revoke(attempt.vehicle_id, entry())
     assert await store.tallies([SPRING]) == await store.recount([SPRING])
     assert len((await store.vehicles(page_token="", page_size=10))[0]) == 1

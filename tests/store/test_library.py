@@ -12,6 +12,7 @@ import redis
 from orchestrator.engine.attempts import TRANSITIONS
 from orchestrator.model.attempt import AttemptEvent, AttemptState, Try
 from orchestrator.model.ids import RolloutId
+from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore, codec
 from orchestrator.store.redis.keys import ALL_KEYS, FLEET_KEYS, ROLLOUT_KEYS, SHARD_KEYS, key, shard_tag
@@ -83,7 +84,7 @@ async def test_every_key_in_use_is_documented(redis_store: RedisStore, embedded_
     await running(redis_store)
     await permitted(redis_store)
     await redis_store.put_token(V1, token_sha256="t", life_ms=1000)
-    await redis_store.touch({V1: NOW})
+    await redis_store.touch({V1: Contact(at=NOW)})
     with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
         names = [name.decode() for name in client.keys("*")]
     patterns = [
@@ -106,23 +107,24 @@ def test_attempt_survives_encoding_in_every_state(state: AttemptState, exposed: 
 
 async def test_record_of_a_newer_build_is_refused(redis_store: RedisStore, embedded_server: EmbeddedServer) -> None:
     """Both sides refuse what they might misread: Python when it reads, Lua when it would change."""
+    newer = f"has schema {codec.SCHEMA + 1}"
     await assigned(redis_store)
     name = key(shard_tag(shard_of(V1, redis_store.shards)), "hot")
     with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
         packed = client.hget(name, V1)
         assert isinstance(packed, bytes)
         record = msgpack.unpackb(packed)
-        client.hset(name, V1, msgpack.packb([2, *record[1:]]))
-    with pytest.raises(Exception, match="has schema 2"):
+        client.hset(name, V1, msgpack.packb([codec.SCHEMA + 1, *record[1:]]))
+    with pytest.raises(Exception, match=newer):
         await redis_store.vehicle(V1)
-    with pytest.raises(Exception, match="has schema 2"):
+    with pytest.raises(Exception, match=newer):
         await redis_store.apply(V1, outbox_id="box", oldest_number=0, events=[], now=NOW)
 
 
 def test_document_of_a_newer_build_is_refused() -> None:
     """Rollouts carry a schema too."""
-    newer = codec.encode_rollout(a_rollout()).replace('{"schema": 1', '{"schema": 2')
-    with pytest.raises(StoreRefusedError, match="has schema 2, this build reads 1"):
+    newer = codec.encode_rollout(a_rollout()).replace(f'{{"schema": {codec.SCHEMA}', f'{{"schema": {codec.SCHEMA + 1}')
+    with pytest.raises(StoreRefusedError, match=f"has schema {codec.SCHEMA + 1}, this build reads {codec.SCHEMA}"):
         codec.decode_rollout(newer.encode())
 
 

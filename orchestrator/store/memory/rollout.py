@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, FleetTime
 from orchestrator.model.rollout import Rollout
-from orchestrator.store.base import Permitted, Reserved, Unsettled
+from orchestrator.store.base import Permitted, Reserved, Standing, Unsettled
 from orchestrator.store.memory.journal import Journal
 from orchestrator.store.refusals import REFUSED_BY_STATUS, refusal
 
@@ -126,6 +127,16 @@ class RolloutKeys:
                 for attempt_id, at in self._unsettled_permits.items()
                 if at < before
             },
+        )
+
+    def standing(self, now: FleetTime) -> Standing:
+        """See `base.RolloutStore`."""
+        return Standing(
+            in_flight=Counter(self._slots.values()),
+            permits=len(self._permits),
+            permit_ceiling=self._ceiling,
+            starts=sum(at > now - MINUTE_MS for at in self._starts.values()),
+            evaluator_alive=self._dead_man_refusal() is None,
         )
 
     def _status_refusal(self) -> Refusal | None:

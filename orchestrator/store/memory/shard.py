@@ -1,4 +1,4 @@
-"""One shard's keys in memory: vehicles, attempts, counters, due set, cases, journal.
+"""One shard's keys in memory: attempts, counters, due set; the inventory and the cases are in modules of their own.
 
 Says in Python what the functions of `store/redis/functions` say in Lua; the differential test holds them together.
 """
@@ -9,14 +9,15 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.engine.attempts import advance, case_cause
+from orchestrator.engine.attempts import advance
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, Try, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
-from orchestrator.model.fleet import Profile, Vehicle
-from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
-from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, attempt_id
+from orchestrator.model.vehicle import DirectorState
 from orchestrator.store.base import Applied, Attestation, Json
 from orchestrator.store.counters import aged_field, silent_field, state_field
+from orchestrator.store.memory.cases import Cases, about
+from orchestrator.store.memory.inventory import Inventory
 from orchestrator.store.memory.journal import Journal
 from orchestrator.store.refusals import refusal
 from orchestrator.store.silence import OWN_WORD
@@ -24,7 +25,7 @@ from orchestrator.store.silence import OWN_WORD
 NEVER_TRIED = Try(number=0, state=AttemptState.WITHDRAWN, state_at=FleetTime(0), exposed=False)
 
 
-class Shard:
+class Shard(Inventory):
     """What stands under one shard's tag.
 
     Args:
@@ -32,32 +33,23 @@ class Shard:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.records: dict[VehicleId, VehicleRecord] = {}
-        """The attempt in a record is the latest, kept up with every change."""
+        super().__init__(journal)
         self.attempts: dict[AttemptId, Attempt] = {}
-        self.cases: dict[AttemptId, Case] = {}
-        """Open ones."""
-        self.settled_cases: dict[AttemptId, Case] = {}
+        self.cases = Cases(journal)
         self.counters: dict[RolloutId, dict[str, int]] = {}
-        self.profiles: dict[Profile, int] = {}
         self._due: dict[str, int] = {}
         self._due_heap: list[tuple[int, str]] = []
         """Entries that differ from `_due` are void."""
 
-    def import_vehicle(self, vehicle: Vehicle) -> str:
-        """Add or replace one vehicle; `added`, `changed` or `unchanged`."""
-        record = self.records.get(vehicle.vehicle_id)
-        if record is not None and record.vehicle == vehicle:
-            return "unchanged"
-        if record is None:
-            self.records[vehicle.vehicle_id] = _new_record(vehicle)
-            self._count_profile(vehicle.profile(ReleaseVersion("")), 1)
-            return "added"
-        self._count_profile(record.vehicle.profile(record.installed), -1)
-        self._count_profile(vehicle.profile(record.installed), 1)
-        self.records[vehicle.vehicle_id] = replace(record, vehicle=vehicle)
-        return "changed"
+    def diagnose(self, attempt_id: AttemptId, detail: str, now: FleetTime) -> bool:
+        """See `base.VehicleStore`."""
+        attempt = self.attempts.get(attempt_id)
+        return attempt is not None and attempt.exposed and self.cases.diagnosed(attempt, detail, now)
+
+    def close_case(self, attempt_id: AttemptId, *, actor: str, reason: str, now: FleetTime) -> Case | None:
+        """See `base.VehicleStore`."""
+        attempt = self.attempts.get(attempt_id)
+        return self.cases.close(attempt, actor=actor, reason=reason, now=now) if attempt else None
 
     def attempts_of(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
         """Every attempt of a vehicle, newest first."""
@@ -72,7 +64,7 @@ class Shard:
 
     def assign(self, attempt: Attempt, director: DirectorState, expected_version: int) -> Applied | Refusal:
         """See `base.VehicleStore`."""
-        record = self.records.get(attempt.vehicle_id)
+        record = self.present(attempt.vehicle_id)
         if record is None:
             return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt.attempt_id})
         if attempt.attempt_id in self.attempts:
@@ -90,7 +82,7 @@ class Shard:
         self._count(attempt.rollout_id, state_field(attempt), 1)
         self.records[attempt.vehicle_id] = replace(record, director=director, attempt=attempt)
         self._keep(attempt)
-        data = {**_about(attempt), "epoch": attempt.epoch, "director_version": director.version}
+        data = {**about(attempt), "epoch": attempt.epoch, "director_version": director.version}
         self.journal.append("attempt_granted", attempt.granted_at, data)
         return Applied(self.records[attempt.vehicle_id])
 
@@ -125,7 +117,7 @@ class Shard:
         self, vehicle_id: VehicleId, outbox_id: str, oldest_number: int, events: Sequence[VehicleEvent], now: FleetTime
     ) -> Applied:
         """See `base.VehicleStore`."""
-        record = self.records[vehicle_id]
+        record = self.present_or_key_error(vehicle_id)
         acknowledged = record.acknowledged_number if record.outbox_id == outbox_id else 0
         about: dict[str, Json] = {"vehicle_id": vehicle_id, "outbox_id": outbox_id}
         if oldest_number > acknowledged + 1:
@@ -171,15 +163,15 @@ class Shard:
 
     def attest(self, vehicle_id: VehicleId, attestation: Attestation, now: FleetTime) -> Applied | Refusal:
         """See `base.VehicleStore`."""
-        record = self.records[vehicle_id]
+        record = self.present_or_key_error(vehicle_id)
         if record.manifest_sha256 == attestation.sha256:
             return Applied(record)
         if attestation.counter <= record.manifest_counter:
             facts = {"counter": str(attestation.counter), "held": str(record.manifest_counter)}
             return refusal(RefusalReason.STALE_EPOCH, facts)
         if attestation.installed != record.installed:
-            self._count_profile(record.vehicle.profile(record.installed), -1)
-            self._count_profile(record.vehicle.profile(attestation.installed), 1)
+            self.count_profile(record.vehicle.profile(record.installed), -1)
+            self.count_profile(record.vehicle.profile(attestation.installed), 1)
         self.records[vehicle_id] = replace(
             record,
             manifest_sha256=attestation.sha256,
@@ -239,9 +231,9 @@ class Shard:
         if silent:
             self._count(attempt.rollout_id, silent_field(attempt.cell, checkpoint), 1)
         self._store_attempt(aged)
-        self.journal.append("exposure_aged", now, {**_about(aged), "checkpoint": checkpoint, "silent": silent})
-        if silent and aged.attempt_id not in self.cases and aged.attempt_id not in self.settled_cases:
-            self._open_case(aged, "silent", f"checkpoint {checkpoint + 1} in {aged.state.value}", now)
+        self.journal.append("exposure_aged", now, {**about(aged), "checkpoint": checkpoint, "silent": silent})
+        if silent:
+            self.cases.fell_silent(aged, checkpoint, now)
 
     def _advance(self, attempt: Attempt, event: AttemptEvent, now: FleetTime, failure_code: str = "") -> bool:
         """Take an attempt through one event: record, counters, due set, case, journal, try. False: it was illegal."""
@@ -255,14 +247,14 @@ class Shard:
         self._count(attempt.rollout_id, state_field(changed), 1)
         self._keep(changed)
         data = {
-            **_about(changed),
+            **about(changed),
             "from": attempt.state.value,
             "to": changed.state.value,
             "event": event.value,
             "failure_code": failure_code,
         }
         self.journal.append("attempt_corrected" if step.transition.correction else "attempt_changed", now, data)
-        self._follow_case(changed, attempt.state, now)
+        self.cases.follow(changed, attempt.state, now)
         return True
 
     def _expose(self, attempt: Attempt, now: FleetTime) -> Attempt:
@@ -296,84 +288,9 @@ class Shard:
             self._due[member] = at
             heapq.heappush(self._due_heap, (at, member))
 
-    def _follow_case(self, attempt: Attempt, before: AttemptState, now: FleetTime) -> None:
-        cause = case_cause(attempt.state, attempt.exposed)
-        if cause is not None:
-            self._open_case(attempt, cause, attempt.failure_code or f"in {before.value}", now)
-            return
-        case = self.cases.get(attempt.attempt_id)
-        if case is None:
-            return
-        case = replace(case, attempt_state=attempt.state)
-        if not attempt.state.terminal:
-            self.cases[attempt.attempt_id] = case
-            return
-        del self.cases[attempt.attempt_id]
-        self.settled_cases[attempt.attempt_id] = replace(case, settled_at=now)
-        data = {**_about(attempt), "cause": case.cause, "state": attempt.state.value}
-        self.journal.append("case_settled", now, data)
-
-    def _open_case(self, attempt: Attempt, cause: str, detail: str, now: FleetTime) -> None:
-        case = self.cases.get(attempt.attempt_id)
-        kind = "case_changed"
-        if case is None:
-            kind = "case_opened"
-            self.settled_cases.pop(attempt.attempt_id, None)
-            case = Case(
-                attempt_id=attempt.attempt_id,
-                rollout_id=attempt.rollout_id,
-                vehicle_id=attempt.vehicle_id,
-                cell=attempt.cell,
-                cause=cause,
-                detail=detail,
-                opened_at=now,
-                settled_at=None,
-                attempt_state=attempt.state,
-            )
-        self.cases[attempt.attempt_id] = replace(case, cause=cause, detail=detail, attempt_state=attempt.state)
-        self.journal.append(kind, now, {**_about(attempt), "cause": cause, "detail": detail})
-
     def _count(self, rollout_id: RolloutId, field: str, amount: int) -> None:
         counters = self.counters.setdefault(rollout_id, {})
         counters[field] = counters.get(field, 0) + amount
-
-    def _count_profile(self, profile: Profile, amount: int) -> None:
-        count = self.profiles.get(profile, 0) + amount
-        if count > 0:
-            self.profiles[profile] = count
-        else:
-            self.profiles.pop(profile, None)
-
-
-def _new_record(vehicle: Vehicle) -> VehicleRecord:
-    return VehicleRecord(
-        vehicle=vehicle,
-        enrolled=False,
-        installed=ReleaseVersion(""),
-        manifest_sha256="",
-        manifest_counter=0,
-        outbox_id="",
-        acknowledged_number=0,
-        director=DirectorState(),
-        tries={},
-        attempt=None,
-        last_seen_at=None,
-    )
-
-
-def _about(attempt: Attempt) -> dict[str, Json]:
-    """What every journal entry about an attempt says."""
-    return {
-        "rollout_id": attempt.rollout_id,
-        "vehicle_id": attempt.vehicle_id,
-        "attempt_id": attempt.attempt_id,
-        "number": attempt.number,
-        "release": attempt.release,
-        "region": attempt.cell.region,
-        "hardware": attempt.cell.hardware,
-        "cohort": attempt.cell.cohort,
-        "exposed": attempt.exposed,
-    }
 
 
 def _with(flags: Sequence[bool], index: int, value: bool) -> tuple[bool, ...]:

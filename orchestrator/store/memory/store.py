@@ -1,4 +1,5 @@
-"""The reference model of a store. Owns the routing to shards and rollouts, tokens, and what concerns the whole fleet.
+"""The reference model of a store. Owns the routing to shards, and tokens; leaves rollouts to `rollouts` and what
+concerns the whole fleet to `fleet`.
 
 Nothing here awaits, so every method is one atomic step of its event loop.
 """
@@ -13,25 +14,22 @@ from orchestrator.model.attempt import Attempt, AttemptEvent, Case, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Profile, Vehicle
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
-from orchestrator.model.release import Release
-from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies
-from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.model.vehicle import Contact, DirectorState, Exclusion, VehicleRecord
 from orchestrator.store import counters
 from orchestrator.store.base import (
     DEAD_MAN_LIFE_MS,
     Applied,
     Attestation,
-    ClockState,
+    ChangeOutcome,
     ImportOutcome,
+    InventoryChange,
     JournalEntry,
-    Permitted,
-    Reserved,
     Swept,
-    Unsettled,
 )
+from orchestrator.store.memory.fleet import MemoryFleet
 from orchestrator.store.memory.journal import Journal
-from orchestrator.store.memory.rollout import RolloutKeys
+from orchestrator.store.memory.rollouts import MemoryRollouts
 from orchestrator.store.memory.shard import Shard
 from orchestrator.store.refusals import refusal
 from orchestrator.store.shards import check_shards, shard_of, vehicle_of
@@ -45,7 +43,7 @@ class _Token:
     request_sha256: str = ""
 
 
-class MemoryStore:
+class MemoryStore(MemoryRollouts, MemoryFleet):
     """`base.Store` in dictionaries.
 
     Args:
@@ -64,16 +62,10 @@ class MemoryStore:
         dead_man_life_ms: int = DEAD_MAN_LIFE_MS,
     ) -> None:
         check_shards(shards)
-        self._machine_ms = machine_ms
-        self._dataset_id = dataset_id
-        self._dead_man_life_ms = dead_man_life_ms
+        MemoryFleet.__init__(self, machine_ms, dataset_id)
+        MemoryRollouts.__init__(self, machine_ms, dead_man_life_ms)
         self._shards = [Shard(Journal(shard_stream(shard), machine_ms)) for shard in range(shards)]
-        self._rollouts: dict[RolloutId, RolloutKeys] = {}
-        self._fleet_journal = Journal(FLEET_STREAM, machine_ms)
         self._tokens: dict[VehicleId, _Token] = {}
-        self._releases: dict[str, Release] = {}
-        self._revoked: set[VehicleId] = set()
-        self._clock: ClockState | None = None
 
     @property
     def shards(self) -> int:
@@ -82,88 +74,6 @@ class MemoryStore:
 
     def _shard(self, vehicle_id: VehicleId) -> Shard:
         return self._shards[shard_of(vehicle_id, len(self._shards))]
-
-    async def rollouts(self) -> Sequence[Rollout]:
-        """See `base.RolloutStore`."""
-        found = [keys.rollout for keys in self._rollouts.values()]
-        return sorted(found, key=lambda rollout: (rollout.created_at, rollout.rollout_id), reverse=True)
-
-    async def create_rollout(self, rollout: Rollout, decision: JournalEntry) -> Rollout:
-        """See `base.RolloutStore`."""
-        keys = self._rollouts.get(rollout.rollout_id)
-        if keys is None:
-            log = Journal(rollout_stream(rollout.rollout_id), self._machine_ms)
-            log.append(decision.kind, decision.at, decision.data)
-            keys = RolloutKeys(rollout, log, self._machine_ms, self._dead_man_life_ms)
-            self._rollouts[rollout.rollout_id] = keys
-        return keys.rollout
-
-    async def transition(self, rollout: Rollout, *, expected_epoch: int, decision: JournalEntry) -> bool:
-        """See `base.RolloutStore`."""
-        keys = self._rollouts.get(rollout.rollout_id)
-        if keys is None or keys.rollout.epoch != expected_epoch:
-            return False
-        keys.rollout = rollout
-        keys.log.append(decision.kind, decision.at, decision.data)
-        return True
-
-    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
-        """See `base.RolloutStore`."""
-        keys = self._rollouts.get(rollout_id)
-        return keys is not None and keys.renew(permit_ceiling, began_ms, epoch)
-
-    async def reserve(
-        self, rollout_id: RolloutId, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int
-    ) -> Reserved | Refusal:
-        """See `base.RolloutStore`."""
-        keys = self._rollouts.get(rollout_id)
-        if keys is None:
-            return _no_rollout(rollout_id)
-        return keys.reserve(attempt_id, region=region, region_max=region_max, total_max=total_max, epoch=epoch)
-
-    async def authorize(
-        self,
-        rollout_id: RolloutId,
-        attempt_id: AttemptId,
-        *,
-        attempt_epoch: int,
-        starts_per_minute_max: int,
-        valid_ms: int,
-        now: FleetTime,
-    ) -> Permitted | Refusal:
-        """See `base.RolloutStore`."""
-        keys = self._rollouts.get(rollout_id)
-        if keys is None:
-            return _no_rollout(rollout_id)
-        return keys.authorize(
-            attempt_id,
-            attempt_epoch=attempt_epoch,
-            starts_per_minute_max=starts_per_minute_max,
-            valid_ms=valid_ms,
-            now=now,
-        )
-
-    async def forfeit(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
-        """See `base.RolloutStore`."""
-        if rollout_id in self._rollouts:
-            self._rollouts[rollout_id].forfeit(attempt_ids)
-
-    async def confirm(
-        self, rollout_id: RolloutId, *, reservations: Sequence[AttemptId], permits: Sequence[AttemptId]
-    ) -> None:
-        """See `base.RolloutStore`."""
-        if rollout_id in self._rollouts:
-            self._rollouts[rollout_id].confirm(reservations, permits)
-
-    async def release(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
-        """See `base.RolloutStore`."""
-        if rollout_id in self._rollouts:
-            self._rollouts[rollout_id].release(attempt_ids)
-
-    async def unsettled(self, rollout_id: RolloutId, *, older_than_ms: int) -> Unsettled:
-        """See `base.RolloutStore`."""
-        keys = self._rollouts.get(rollout_id)
-        return keys.unsettled(older_than_ms) if keys else Unsettled(reservations=[], permits={})
 
     async def import_vehicles(self, vehicles: Sequence[Vehicle], *, now: FleetTime) -> ImportOutcome:
         """See `base.VehicleStore`."""
@@ -183,11 +93,13 @@ class MemoryStore:
 
     async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord | None:
         """See `base.VehicleStore`."""
-        return self._shard(vehicle_id).records.get(vehicle_id)
+        return self._shard(vehicle_id).present(vehicle_id)
 
     async def vehicles(self, *, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
         """See `base.VehicleStore`."""
-        records = [record for shard in self._shards for record in shard.records.values()]
+        records = [
+            record for shard in self._shards for name, record in shard.records.items() if name not in shard.removed
+        ]
         if page_token and not (page_token.isascii() and page_token.isdigit()):
             raise ValueError(f"not a page token: {page_token!r}")
         start = int(page_token or 0)
@@ -205,15 +117,16 @@ class MemoryStore:
     async def take_token(self, vehicle_id: VehicleId, *, token_sha256: str, request_sha256: str) -> bool:
         """See `base.VehicleStore`."""
         token = self._tokens.get(vehicle_id)
-        records = self._shard(vehicle_id).records
-        if token is None or vehicle_id not in records:
+        shard = self._shard(vehicle_id)
+        record = shard.present(vehicle_id)
+        if token is None or record is None:
             return False
         if token.sha256 != token_sha256 or self._machine_ms() >= token.ends_ms:
             return False
         if token.request_sha256:
             return token.request_sha256 == request_sha256
         token.request_sha256 = request_sha256
-        records[vehicle_id] = replace(records[vehicle_id], enrolled=True)
+        shard.records[vehicle_id] = replace(record, enrolled=True)
         return True
 
     async def assign(
@@ -259,19 +172,72 @@ class MemoryStore:
 
     async def direct(self, vehicle_id: VehicleId, director: DirectorState, *, expected_timestamp_version: int) -> bool:
         """See `base.VehicleStore`."""
-        records = self._shard(vehicle_id).records
-        record = records.get(vehicle_id)
+        shard = self._shard(vehicle_id)
+        record = shard.present(vehicle_id)
         if record is None or record.director.timestamp_version != expected_timestamp_version:
             return False
-        records[vehicle_id] = replace(record, director=director)
+        shard.records[vehicle_id] = replace(record, director=director)
         return True
 
-    async def touch(self, seen: Mapping[VehicleId, FleetTime]) -> None:
+    async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
         """See `base.VehicleStore`."""
-        for vehicle_id, at in seen.items():
+        for vehicle_id, contact in seen.items():
             records = self._shard(vehicle_id).records
             if vehicle_id in records:
-                records[vehicle_id] = replace(records[vehicle_id], last_seen_at=at)
+                records[vehicle_id] = replace(
+                    records[vehicle_id],
+                    last_seen_at=contact.at,
+                    conditions=contact.conditions,
+                    diagnostics=contact.diagnostics,
+                )
+
+    async def change_vehicles(
+        self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
+    ) -> ChangeOutcome:
+        """See `base.VehicleStore`."""
+        real = [change for change in changes if change.before != change.after]
+        overtaken = [
+            change.before.vehicle_id
+            for change in real
+            if not self._shard(change.before.vehicle_id).change_vehicle(change, actor=actor, reason=reason, now=now)
+        ]
+        return ChangeOutcome(
+            changed=len(real) - len(overtaken),
+            unchanged=len(changes) - len(real),
+            overtaken=tuple(sorted(overtaken)),
+        )
+
+    async def remove_vehicle(self, vehicle_id: VehicleId, *, actor: str, reason: str, now: FleetTime) -> bool | Refusal:
+        """See `base.VehicleStore`."""
+        answer = self._shard(vehicle_id).remove_vehicle(vehicle_id, actor=actor, reason=reason, now=now)
+        if answer is True:
+            self._tokens.pop(vehicle_id, None)
+        return answer
+
+    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion) -> bool:
+        """See `base.VehicleStore`."""
+        return self._shard(vehicle_id).exclude(vehicle_id, exclusion)
+
+    async def readmit(self, vehicle_id: VehicleId, scope: str, *, actor: str, reason: str, now: FleetTime) -> bool:
+        """See `base.VehicleStore`."""
+        return self._shard(vehicle_id).readmit(vehicle_id, scope, actor=actor, reason=reason, now=now)
+
+    async def diagnose(self, attempt_id: AttemptId, *, detail: str, now: FleetTime) -> bool:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        return vehicle_id is not None and self._shard(vehicle_id).diagnose(attempt_id, detail, now)
+
+    async def close_case(self, attempt_id: AttemptId, *, actor: str, reason: str, now: FleetTime) -> Case | None:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        if vehicle_id is None:
+            return None
+        return self._shard(vehicle_id).close_case(attempt_id, actor=actor, reason=reason, now=now)
+
+    async def case(self, attempt_id: AttemptId) -> Case | None:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        return self._shard(vehicle_id).cases.of(attempt_id) if vehicle_id else None
 
     async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
         """See `base.VehicleStore`."""
@@ -308,14 +274,14 @@ class MemoryStore:
         found = [
             case
             for shard in self._shards
-            for case in (*shard.cases.values(), *(shard.settled_cases.values() if settled else ()))
+            for case in (*shard.cases.open, *(shard.cases.settled if settled else ()))
             if rollout_id is None or case.rollout_id == rollout_id
         ]
         return sorted(found, key=lambda case: (case.opened_at, case.attempt_id), reverse=True)
 
     async def open_cases(self) -> Mapping[RolloutId, int]:
         """See `base.VehicleStore`."""
-        return Counter(case.rollout_id for shard in self._shards for case in shard.cases.values())
+        return Counter(case.rollout_id for shard in self._shards for case in shard.cases.open)
 
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
         """See `base.VehicleStore`."""
@@ -346,45 +312,5 @@ class MemoryStore:
             return self._rollouts[rollout_id].log if rollout_id in self._rollouts else None
         return self._fleet_journal
 
-    async def dataset_id(self) -> str:
-        """See `base.FleetStore`."""
-        return self._dataset_id
-
-    async def clock(self, *, origin: FleetTime, scale: float) -> ClockState:
-        """See `base.FleetStore`."""
-        now = self._machine_ms()
-        if self._clock is None:
-            self._clock = ClockState(origin=origin, started_ms=now, scale=scale, machine_ms=now)
-        return replace(self._clock, machine_ms=now)
-
-    async def releases(self) -> Sequence[Release]:
-        """See `base.FleetStore`."""
-        return sorted(self._releases.values(), key=lambda release: (release.created_at, release.version), reverse=True)
-
-    async def create_release(self, release: Release, decision: JournalEntry) -> Release:
-        """See `base.FleetStore`."""
-        if release.version not in self._releases:
-            self._releases[release.version] = release
-            await self.record(decision)
-        return self._releases[release.version]
-
-    async def revoked(self) -> frozenset[VehicleId]:
-        """See `base.FleetStore`."""
-        return frozenset(self._revoked)
-
-    async def revoke(self, vehicle_id: VehicleId, decision: JournalEntry) -> None:
-        """See `base.FleetStore`."""
-        if vehicle_id not in self._revoked:
-            self._revoked.add(vehicle_id)
-            await self.record(decision)
-
-    async def record(self, entry: JournalEntry) -> None:
-        """See `base.FleetStore`."""
-        self._fleet_journal.append(entry.kind, entry.at, entry.data, entry.blob)
-
     async def close(self) -> None:
         """See `base.Store`."""
-
-
-def _no_rollout(rollout_id: RolloutId) -> Refusal:
-    return refusal(RefusalReason.ROLLOUT_OVER, {"rollout_id": rollout_id, "status": "not known"})

@@ -18,13 +18,14 @@ from orchestrator.model.fleet import Cell, Ecu, Profile, Vehicle
 from orchestrator.model.ids import AttemptId, EcuSerial, FleetTime, HardwareId, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.model.vehicle import DirectorState, Exclusion, VehicleRecord
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
+from orchestrator.store.redis.contact import decode_contact
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of every record; a higher one is refused."""
 
-INVENTORY = ("schema", "vehicle_id", "model", "hardware", "region", "cohort", "tags", "ecus")
+INVENTORY = ("schema", "vehicle_id", "model", "hardware", "region", "cohort", "tags", "ecus", "zone")
 HOT = (
     "schema",
     "enrolled",
@@ -36,6 +37,8 @@ HOT = (
     "director",  # version, issued_at, timestamp_version, timestamp_issued_at, release
     "tries",  # array of (rollout id, number, state, state_at, exposed)
     "attempt_id",  # latest attempt, "" when none
+    "exclusions",  # array of (scope, actor, reason, at), by scope
+    "removed",  # whether it is out of the inventory; its inventory record stays for who reads old attempts
 )
 ATTEMPT = (
     "schema",
@@ -72,6 +75,8 @@ CASE = (
     "opened_at",
     "settled_at",
     "attempt_state",
+    "closed_by",
+    "close_reason",
 )
 LIVE_ORDER = tuple(state for state in AttemptState if state in LIVE_STATES)
 """Position of each live state in an attempt's deadlines."""
@@ -114,12 +119,13 @@ def encode_vehicle(vehicle: Vehicle) -> bytes:
             vehicle.cohort,
             vehicle.tags,
             ecus,
+            vehicle.zone,
         ]
     )
 
 
 def _decode_vehicle(data: bytes) -> Vehicle:
-    _, vehicle_id, model, hardware, region, cohort, tags, ecus = _unpack(data, INVENTORY)
+    _, vehicle_id, model, hardware, region, cohort, tags, ecus, zone = _unpack(data, INVENTORY)
     return Vehicle(
         vehicle_id=VehicleId(vehicle_id),
         model=model,
@@ -131,6 +137,7 @@ def _decode_vehicle(data: bytes) -> Vehicle:
             Ecu(serial=EcuSerial(serial), hardware_id=HardwareId(hardware_id), public_key=key, primary=primary)
             for serial, hardware_id, key, primary in ecus
         ),
+        zone=zone,
     )
 
 
@@ -147,8 +154,11 @@ def director_fields(director: DirectorState) -> list[Any]:
 
 def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> VehicleRecord:
     """A vehicle's record from its four parts; `attempt` and `seen` are empty where there is none."""
-    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, tries, _ = _unpack(hot, HOT)
+    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, tries, _, exclusions, _ = _unpack(
+        hot, HOT
+    )
     version, issued_at, timestamp_version, timestamp_issued_at, release = director
+    contact = decode_contact(seen) if seen else None
     return VehicleRecord(
         vehicle=_decode_vehicle(inventory),
         enrolled=enrolled,
@@ -171,7 +181,13 @@ def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> 
             for rollout_id, number, state, state_at, exposed in tries
         },
         attempt=decode_attempt(attempt) if attempt else None,
-        last_seen_at=FleetTime(int(seen)) if seen else None,
+        last_seen_at=contact.at if contact else None,
+        conditions=contact.conditions if contact else None,
+        diagnostics=contact.diagnostics if contact else (),
+        exclusions=tuple(
+            Exclusion(scope=scope, actor=actor, reason=reason, at=FleetTime(at))
+            for scope, actor, reason, at in exclusions
+        ),
     )
 
 
@@ -242,6 +258,8 @@ def decode_case(data: bytes) -> Case:
         opened_at=FleetTime(value["opened_at"]),
         settled_at=_time(value["settled_at"]),
         attempt_state=AttemptState(value["attempt_state"]),
+        closed_by=value["closed_by"],
+        close_reason=value["close_reason"],
     )
 
 
@@ -259,8 +277,8 @@ def encode_events(events: Sequence[VehicleEvent]) -> bytes:
 
 
 def decode_profile(data: bytes) -> Profile:
-    """A profile from its key: model, hardware, region, cohort, tags, installed release."""
-    model, hardware, region, cohort, tags, installed = data.decode().split(UNIT)
+    """A profile from its key: model, hardware, region, cohort, tags, installed release, zone."""
+    model, hardware, region, cohort, tags, installed, zone = data.decode().split(UNIT)
     return Profile(
         model=model,
         hardware=hardware,
@@ -268,6 +286,7 @@ def decode_profile(data: bytes) -> Profile:
         cohort=cohort,
         tags=tuple(tags.split(GROUP)) if tags else (),
         installed=ReleaseVersion(installed),
+        zone=zone,
     )
 
 

@@ -26,11 +26,11 @@ def rollout_tag(rollout_id: RolloutId) -> str:
 
 
 SHARD_KEYS: Mapping[str, str] = {
-    # hash: vehicle id -> inventory record (codec.INVENTORY). Written by import.
+    # hash: vehicle id -> inventory record (codec.INVENTORY). Written by import and change_vehicles; stays on removal.
     "inventory": ":inventory",
     # hash: vehicle id -> hot record (codec.HOT). Written by every function that concerns a vehicle.
     "hot": ":hot",
-    # hash: vehicle id -> fleet time last seen. Written behind by plain HSET.
+    # hash: vehicle id -> last contact (contact.py): when, conditions, diagnostics. Written behind by plain HSET.
     "seen": ":seen",
     # hash: attempt id -> attempt record (codec.ATTEMPT). Kept for ever: a late word still corrects it.
     "attempts": ":attempts",

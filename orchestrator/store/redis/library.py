@@ -15,14 +15,17 @@ from orchestrator.store.redis import codec, keys
 from orchestrator.store.refusals import REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
-LIBRARY = "outrider_v2"
+LIBRARY = "outrider_v3"
 """Raised whenever functions of an earlier build could not serve this one."""
 PREFIX = f"{LIBRARY}_"
 """In front of every function's name."""
 FILES = (
     "core.lua",
     "vehicles.lua",
+    "cases.lua",
+    "attempts.lua",
     "import.lua",
+    "exclude.lua",
     "read.lua",
     "assign.lua",
     "apply.lua",

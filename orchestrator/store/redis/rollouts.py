@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from orchestrator.model.decision import Refusal
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout
-from orchestrator.store.base import JournalEntry, Permitted, Reserved, Unsettled
+from orchestrator.store.base import JournalEntry, Permitted, Reserved, Standing, Unsettled
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, number, refused, yes
 from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag
@@ -128,6 +128,18 @@ class RedisRollouts:
             else:
                 permits[AttemptId(attempt_id.decode())] = FleetTime(int(permitted_at))
         return Unsettled(reservations=reservations, permits=permits)
+
+    async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
+        """See `base.RolloutStore`."""
+        reply = await self._calls.function("standing", rollout_tag(rollout_id), now, self._dead_man_life_ms)
+        held = {reply[index].decode(): number(reply, index + 1) for index in range(5, len(reply), 2)}
+        return Standing(
+            in_flight={region: count for region, count in held.items() if count},
+            permits=number(reply, 1),
+            permit_ceiling=number(reply, 2),
+            starts=number(reply, 3),
+            evaluator_alive=reply[4] == b"1",
+        )
 
 
 def _written(rollout: Rollout) -> tuple[Argument, ...]:

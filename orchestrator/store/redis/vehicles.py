@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from orchestrator.model.attempt import Attempt, AttemptEvent, VehicleEvent
+from orchestrator.model.attempt import Attempt, AttemptEvent, Case, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Vehicle
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
-from orchestrator.model.vehicle import DirectorState, VehicleRecord
-from orchestrator.store.base import Applied, Attestation, ImportOutcome, Swept
+from orchestrator.model.vehicle import Contact, DirectorState, Exclusion, VehicleRecord
+from orchestrator.store.base import Applied, Attestation, ChangeOutcome, ImportOutcome, InventoryChange, Swept
+from orchestrator.store.inventory import change_data
 from orchestrator.store.redis import codec
-from orchestrator.store.redis.calls import Calls, applied, applied_or_refused, number, unknown, yes
+from orchestrator.store.redis.calls import Calls, applied, applied_or_refused, number, refused, unknown, yes
+from orchestrator.store.redis.contact import encode_contact
 from orchestrator.store.redis.keys import key, shard_tag
 from orchestrator.store.redis.pipeline import Argument
 from orchestrator.store.refusals import refusal
@@ -58,6 +60,81 @@ class RedisVehicles:
                 changed += number(reply, 2)
                 unchanged += number(reply, 3)
         return ImportOutcome(added=added, changed=changed, unchanged=unchanged)
+
+    async def change_vehicles(
+        self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
+    ) -> ChangeOutcome:
+        """See `base.VehicleStore`."""
+        real = [change for change in changes if change.before != change.after]
+        by_tag: dict[str, list[InventoryChange]] = {}
+        for change in real:
+            by_tag.setdefault(self._tag(change.before.vehicle_id), []).append(change)
+        overtaken: list[VehicleId] = []
+        for tag, group in sorted(by_tag.items()):
+            for start in range(0, len(group), IMPORT_BATCH):
+                arguments: list[Argument] = [now]
+                for change in group[start : start + IMPORT_BATCH]:
+                    data = codec.encode_journal_data(change_data(change, actor=actor, reason=reason))
+                    packed = (codec.encode_vehicle(change.before), codec.encode_vehicle(change.after))
+                    arguments += [change.before.vehicle_id, *packed, data]
+                reply = await self._calls.function("change_vehicles", tag, *arguments)
+                overtaken += [VehicleId(each.decode()) for each in reply[1:]]
+        return ChangeOutcome(
+            changed=len(real) - len(overtaken),
+            unchanged=len(changes) - len(real),
+            overtaken=tuple(sorted(overtaken)),
+        )
+
+    async def remove_vehicle(self, vehicle_id: VehicleId, *, actor: str, reason: str, now: FleetTime) -> bool | Refusal:
+        """See `base.VehicleStore`."""
+        tag = self._tag(vehicle_id)
+        reply = await self._calls.function("remove_vehicle", tag, vehicle_id, actor, reason, now)
+        return refused(reply) or yes(reply)
+
+    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion) -> bool:
+        """See `base.VehicleStore`."""
+        reply = await self._calls.function(
+            "exclude",
+            self._tag(vehicle_id),
+            vehicle_id,
+            exclusion.scope,
+            exclusion.actor,
+            exclusion.reason,
+            exclusion.at,
+        )
+        if unknown(reply):
+            raise KeyError(vehicle_id)
+        return yes(reply)
+
+    async def readmit(self, vehicle_id: VehicleId, scope: str, *, actor: str, reason: str, now: FleetTime) -> bool:
+        """See `base.VehicleStore`."""
+        reply = await self._calls.function("readmit", self._tag(vehicle_id), vehicle_id, scope, actor, reason, now)
+        if unknown(reply):
+            raise KeyError(vehicle_id)
+        return yes(reply)
+
+    async def diagnose(self, attempt_id: AttemptId, *, detail: str, now: FleetTime) -> bool:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        if vehicle_id is None:
+            return False
+        return yes(await self._calls.function("diagnose", self._tag(vehicle_id), attempt_id, detail, now))
+
+    async def close_case(self, attempt_id: AttemptId, *, actor: str, reason: str, now: FleetTime) -> Case | None:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        if vehicle_id is None:
+            return None
+        reply = await self._calls.function("close_case", self._tag(vehicle_id), attempt_id, actor, reason, now)
+        return None if unknown(reply) else codec.decode_case(reply[1])
+
+    async def case(self, attempt_id: AttemptId) -> Case | None:
+        """See `base.VehicleStore`."""
+        vehicle_id = vehicle_of(attempt_id)
+        if vehicle_id is None:
+            return None
+        reply = await self._calls.function("case", self._tag(vehicle_id), attempt_id)
+        return None if unknown(reply) else codec.decode_case(reply[1])
 
     async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord | None:
         """See `base.VehicleStore`."""
@@ -178,11 +255,11 @@ class RedisVehicles:
         tag = self._tag(vehicle_id)
         return yes(await self._calls.function("direct", tag, vehicle_id, packed, expected_timestamp_version))
 
-    async def touch(self, seen: Mapping[VehicleId, FleetTime]) -> None:
+    async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
         """See `base.VehicleStore`."""
         by_tag: dict[str, list[Argument]] = {}
-        for vehicle_id, at in seen.items():
-            by_tag.setdefault(self._tag(vehicle_id), []).extend((vehicle_id, at))
+        for vehicle_id, contact in seen.items():
+            by_tag.setdefault(self._tag(vehicle_id), []).extend((vehicle_id, encode_contact(contact)))
         await asyncio.gather(*(self._calls.command("HSET", key(tag, "seen"), *cells) for tag, cells in by_tag.items()))
 
     async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:

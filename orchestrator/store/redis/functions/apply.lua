@@ -29,7 +29,7 @@ end
 register('apply', function(keys, args)
   local tag, vehicle_id, outbox_id = keys[1], args[1], args[2]
   local oldest, now, events = tonumber(args[3]), tonumber(args[4]), cmsgpack.unpack(args[5])
-  local hot = load_hot(tag, vehicle_id)
+  local hot = load_present(tag, vehicle_id)
   if not hot then return {'unknown'} end
   if hot[HOT.outbox_id] ~= outbox_id then
     hot[HOT.outbox_id] = outbox_id

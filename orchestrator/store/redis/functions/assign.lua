@@ -4,7 +4,7 @@
 register('assign', function(keys, args)
   local tag, attempt, director = keys[1], cmsgpack.unpack(args[1]), cmsgpack.unpack(args[2])
   local id, vehicle_id = attempt[ATTEMPT.attempt_id], attempt[ATTEMPT.vehicle_id]
-  local hot = load_hot(tag, vehicle_id)
+  local hot = load_present(tag, vehicle_id)
   if not hot then return refused('unknown_attempt', {attempt_id = id}) end
   if redis.call('HEXISTS', tag .. KEY.attempts, id) == 1 then return applied(tag, vehicle_id, hot) end
   local try = find_try(hot, attempt[ATTEMPT.rollout_id])

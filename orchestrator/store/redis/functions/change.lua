@@ -34,7 +34,7 @@ end)
 register('attest', function(keys, args)
   local tag, vehicle_id, sha256, counter, installed = keys[1], args[1], args[2], tonumber(args[3]), args[4]
   local now = tonumber(args[7])
-  local hot = load_hot(tag, vehicle_id)
+  local hot = load_present(tag, vehicle_id)
   if not hot then return {'unknown'} end
   if hot[HOT.manifest_sha256] == sha256 then return applied(tag, vehicle_id, hot) end
   if counter <= hot[HOT.manifest_counter] then
@@ -63,7 +63,7 @@ end)
 -- direct: replaces the vehicle's Director state if the held timestamp version is the expected one.
 -- KEYS[1] shard tag. ARGV: vehicle id, packed Director state, expected timestamp version. Reply: ok, `1` or `0`.
 register('direct', function(keys, args)
-  local hot = load_hot(keys[1], args[1])
+  local hot = load_present(keys[1], args[1])
   if not hot or hot[HOT.director][3] ~= tonumber(args[3]) then return {'ok', '0'} end
   hot[HOT.director] = cmsgpack.unpack(args[2])
   save(keys[1], 'hot', args[1], hot)

@@ -1,3 +1,20 @@
+-- Replaces a vehicle's inventory; its profile counts follow.
+local function replace_inventory(tag, vehicle_id, hot, before, packed)
+  if before then count_profile(tag, cmsgpack.unpack(before), hot[HOT.installed], -1) end
+  redis.call('HSET', tag .. KEY.inventory, vehicle_id, packed)
+  count_profile(tag, cmsgpack.unpack(packed), hot[HOT.installed], 1)
+end
+
+-- Makes what is hot of a vehicle that comes into the inventory, or takes up what stayed when it was removed.
+local function admit(tag, vehicle_id)
+  local hot = load_hot(tag, vehicle_id) or {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, '', {}, false}
+  hot[HOT.removed] = false
+  save(tag, 'hot', vehicle_id, hot)
+  -- What was written behind about somebody who was not in the inventory does not count.
+  redis.call('HDEL', tag .. KEY.seen, vehicle_id)
+  return hot
+end
+
 -- import: adds or replaces inventory; keeps what is known of a vehicle that stands already.
 -- KEYS[1] shard tag. ARGV: fleet time now, then vehicle id and packed inventory of each.
 -- Reply: ok, added, changed, unchanged.
@@ -6,27 +23,56 @@ register('import', function(keys, args)
   local added, changed, unchanged = 0, 0, 0
   for index = 2, #args, 2 do
     local vehicle_id, packed = args[index], args[index + 1]
-    local before = redis.call('HGET', tag .. KEY.inventory, vehicle_id)
-    if before == packed then
+    local before, hot = redis.call('HGET', tag .. KEY.inventory, vehicle_id), load_present(tag, vehicle_id)
+    if not hot then
+      added = added + 1
+      replace_inventory(tag, vehicle_id, admit(tag, vehicle_id), nil, packed)
+    elseif before == packed then
       unchanged = unchanged + 1
     else
-      local hot = load_hot(tag, vehicle_id)
-      if before then
-        changed = changed + 1
-        count_profile(tag, cmsgpack.unpack(before), hot[HOT.installed], -1)
-      else
-        added = added + 1
-        hot = {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, ''}
-        save(tag, 'hot', vehicle_id, hot)
-        -- What was written behind about somebody who was not in the inventory does not count.
-        redis.call('HDEL', tag .. KEY.seen, vehicle_id)
-      end
-      redis.call('HSET', tag .. KEY.inventory, vehicle_id, packed)
-      count_profile(tag, cmsgpack.unpack(packed), hot[HOT.installed], 1)
+      changed = changed + 1
+      replace_inventory(tag, vehicle_id, hot, before, packed)
     end
   end
   if added + changed > 0 then
     journal(tag .. KEY.journal, 'vehicles_imported', now, {added = added, changed = changed})
   end
   return {'ok', int(added), int(changed), int(unchanged)}
+end)
+
+-- change_vehicles: replaces inventory of vehicles that still are as they were read, each journalled.
+-- KEYS[1] shard tag. ARGV: fleet time now, then vehicle id, packed inventory as it was read, packed inventory as it
+-- shall be, and packed journal data of each. Reply: ok, then the ids of those that were not as they were read.
+register('change_vehicles', function(keys, args)
+  local tag, reply = keys[1], {'ok'}
+  for index = 2, #args, 4 do
+    local vehicle_id, before, packed = args[index], args[index + 1], args[index + 2]
+    local hot = load_present(tag, vehicle_id)
+    if hot and redis.call('HGET', tag .. KEY.inventory, vehicle_id) == before then
+      replace_inventory(tag, vehicle_id, hot, before, packed)
+      append(tag .. KEY.journal, 'vehicle_changed', args[1], args[index + 3])
+    else
+      reply[#reply + 1] = vehicle_id
+    end
+  end
+  return reply
+end)
+
+-- remove_vehicle: takes a vehicle out of the inventory; what must never start again from nothing stays in its hot record.
+-- KEYS[1] shard tag. ARGV: vehicle id, actor, reason, fleet time now. Reply: ok, `1` or `0`; refused attempt_live.
+register('remove_vehicle', function(keys, args)
+  local tag, vehicle_id = keys[1], args[1]
+  local hot = load_present(tag, vehicle_id)
+  if not hot then return {'ok', '0'} end
+  local latest = hot[HOT.attempt_id] ~= '' and load_attempt(tag, hot[HOT.attempt_id])
+  if latest and LIVE[latest[ATTEMPT.state]] then
+    return refused('attempt_live', {attempt_id = latest[ATTEMPT.attempt_id], live = latest[ATTEMPT.attempt_id]})
+  end
+  count_profile(tag, load(tag, 'inventory', vehicle_id, INVENTORY), hot[HOT.installed], -1)
+  hot[HOT.removed] = true
+  save(tag, 'hot', vehicle_id, hot)
+  redis.call('DEL', tag .. KEY.token .. vehicle_id)
+  journal(tag .. KEY.journal, 'vehicle_removed', tonumber(args[4]),
+    {vehicle_id = vehicle_id, actor = args[2], reason = args[3]})
+  return {'ok', '1'}
 end)

@@ -1,7 +1,7 @@
 -- vehicle: all that is hot about one vehicle.
 -- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok and the record's four parts, or unknown.
 register('vehicle', function(keys, args)
-  local hot = load_hot(keys[1], args[1])
+  local hot = load_present(keys[1], args[1])
   if not hot then return {'unknown'} end
   return applied(keys[1], args[1], hot)
 end, true)
@@ -30,17 +30,6 @@ register('tally', function(keys, args)
   for _, rollout_id in ipairs(redis.call('ZRANGE', tag .. KEY.changed, '(' .. args[1], '+inf', 'BYSCORE')) do
     reply[#reply + 1] = rollout_id
     reply[#reply + 1] = redis.call('HGETALL', tag .. KEY.count .. rollout_id)
-  end
-  return reply
-end, true)
-
--- cases: the open cases, and the settled ones if asked, packed, in no order.
--- KEYS[1] shard tag. ARGV: `1` for the settled ones too. Reply: ok and one string a case.
-register('cases', function(keys, args)
-  local tag, reply = keys[1], {'ok'}
-  for _, packed in ipairs(redis.call('HVALS', tag .. KEY.cases)) do reply[#reply + 1] = packed end
-  if args[1] == '1' then
-    for _, packed in ipairs(redis.call('HVALS', tag .. KEY.settled_cases)) do reply[#reply + 1] = packed end
   end
   return reply
 end, true)

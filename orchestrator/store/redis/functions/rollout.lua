@@ -40,3 +40,22 @@ register('renew', function(keys, args)
     args[2])
   return {'ok', '1'}
 end)
+
+-- standing: how far the limits are used, as `reserve` and `authorize` would count them now.
+-- KEYS[1] rollout tag. ARGV: fleet time now, dead-man life in ms.
+-- Reply: ok, permits, ceiling, starts in the last minute, `1` or `0` for alive, then region and slots held of each.
+register('standing', function(keys, args)
+  local tag = keys[1]
+  local rollout = control(tag)
+  local starts = redis.call('ZCOUNT', tag .. KEY.starts, '(' .. int(tonumber(args[1]) - MINUTE_MS), '+inf')
+  local reply = {'ok', int(redis.call('HLEN', tag .. KEY.permits)), int(rollout.ceiling), int(starts),
+    alive(rollout, machine_ms(), args[2]) and '1' or '0'}
+  local held = redis.call('HGETALL', tag .. KEY.in_flight)
+  for index = 1, #held, 2 do
+    if held[index] ~= '*' then
+      reply[#reply + 1] = held[index]
+      reply[#reply + 1] = held[index + 1]
+    end
+  end
+  return reply
+end, true)

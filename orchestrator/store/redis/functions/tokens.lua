@@ -15,7 +15,7 @@ register('take_token', function(keys, args)
   local tag, vehicle_id = keys[1], args[1]
   local token = tag .. KEY.token .. vehicle_id
   local held = redis.call('HMGET', token, 'token', 'request')
-  local hot = load_hot(tag, vehicle_id)
+  local hot = load_present(tag, vehicle_id)
   if not hot or held[1] ~= args[2] then return {'ok', '0'} end
   if held[2] then return {'ok', held[2] == args[3] and '1' or '0'} end
   redis.call('HSET', token, 'request', args[3])

@@ -1,4 +1,4 @@
--- Vehicles and attempts of one shard, as the functions below change them: records, counters, due set, cases, journal.
+-- Records of one shard as the functions below read and write them: vehicles, attempts, counters, profiles.
 
 local function load(tag, name, member, fields)
   local packed = redis.call('HGET', tag .. KEY[name], member)
@@ -14,15 +14,22 @@ local function save(tag, name, member, record)
   redis.call('HSET', tag .. KEY[name], member, cmsgpack.pack(record))
 end
 
+-- What is known of a vehicle, also when it was removed from the inventory.
 local function load_hot(tag, vehicle_id)
   return load(tag, 'hot', vehicle_id, HOT)
+end
+
+-- The same of a vehicle that is in the inventory, else nil.
+local function load_present(tag, vehicle_id)
+  local hot = load_hot(tag, vehicle_id)
+  return hot and not hot[HOT.removed] and hot or nil
 end
 
 local function load_attempt(tag, attempt_id)
   return load(tag, 'attempts', attempt_id, ATTEMPT)
 end
 
--- The four parts of a vehicle's record, packed: inventory, hot, latest attempt, last seen; the last two may be empty.
+-- The four parts of a vehicle's record, packed: inventory, hot, latest attempt, last contact; the last two may be empty.
 local function vehicle_parts(tag, vehicle_id, hot)
   local attempt = hot[HOT.attempt_id] ~= '' and redis.call('HGET', tag .. KEY.attempts, hot[HOT.attempt_id])
   return redis.call('HGET', tag .. KEY.inventory, vehicle_id), cmsgpack.pack(hot), attempt or '',
@@ -84,134 +91,11 @@ local function note_try(hot, attempt)
   try[5] = attempt[ATTEMPT.permitted_at] and true or false
 end
 
--- Adds to the open cases of the attempt's rollout.
-local function count_case(tag, attempt, amount)
-  local rollout_id = attempt[ATTEMPT.rollout_id]
-  if redis.call('HINCRBY', tag .. KEY.open_cases, rollout_id, amount) <= 0 then
-    redis.call('HDEL', tag .. KEY.open_cases, rollout_id)
-  end
-end
-
--- Whether the attempt ever had a case.
-local function has_case(tag, attempt_id)
-  return redis.call('HEXISTS', tag .. KEY.cases, attempt_id) == 1
-    or redis.call('HEXISTS', tag .. KEY.settled_cases, attempt_id) == 1
-end
-
-local function open_case(tag, attempt, cause, detail, now)
-  local id = attempt[ATTEMPT.attempt_id]
-  local case = load(tag, 'cases', id, CASE)
-  local kind = 'case_changed'
-  if not case then
-    kind = 'case_opened'
-    redis.call('HDEL', tag .. KEY.settled_cases, id)
-    count_case(tag, attempt, 1)
-    case = {SCHEMA, id, attempt[ATTEMPT.rollout_id], attempt[ATTEMPT.vehicle_id], attempt[ATTEMPT.region],
-      attempt[ATTEMPT.hardware], attempt[ATTEMPT.cohort], '', '', now, false, ''}
-  end
-  case[CASE.cause] = cause
-  case[CASE.detail] = detail
-  case[CASE.attempt_state] = attempt[ATTEMPT.state]
-  save(tag, 'cases', id, case)
-  local data = about(attempt)
-  data.cause = cause
-  data.detail = detail
-  journal(tag .. KEY.journal, kind, now, data)
-end
-
--- A case follows its attempt: opened or changed by a state that hurts, settled by a terminal one that does not.
-local function follow_case(tag, attempt, from, now)
-  local state = attempt[ATTEMPT.state]
-  local cause = attempt[ATTEMPT.permitted_at] and CAUSE[state]
-  if cause then
-    local detail = attempt[ATTEMPT.failure_code]
-    open_case(tag, attempt, cause, detail ~= '' and detail or 'in ' .. from, now)
-    return
-  end
-  local id = attempt[ATTEMPT.attempt_id]
-  local case = load(tag, 'cases', id, CASE)
-  if not case then return end
-  case[CASE.attempt_state] = state
-  if LIVE[state] then
-    save(tag, 'cases', id, case)
-    return
-  end
-  case[CASE.settled_at] = now
-  save(tag, 'settled_cases', id, case)
-  redis.call('HDEL', tag .. KEY.cases, id)
-  count_case(tag, attempt, -1)
-  local data = about(attempt)
-  data.cause = case[CASE.cause]
-  data.state = state
-  journal(tag .. KEY.journal, 'case_settled', now, data)
-end
-
-local function schedule(tag, attempt)
-  local member = 'd|' .. attempt[ATTEMPT.attempt_id]
-  if attempt[ATTEMPT.deadline_at] then
-    redis.call('ZADD', tag .. KEY.due, int(attempt[ATTEMPT.deadline_at]), member)
-  else
-    redis.call('ZREM', tag .. KEY.due, member)
-  end
-end
-
--- Exposure begins: silence is judged at every checkpoint from here.
-local function expose(tag, attempt, now)
-  attempt[ATTEMPT.permitted_at] = now
-  attempt[ATTEMPT.aged] = {}
-  attempt[ATTEMPT.silent] = {}
-  for index, age in ipairs(attempt[ATTEMPT.checkpoints]) do
-    attempt[ATTEMPT.aged][index] = false
-    attempt[ATTEMPT.silent][index] = false
-    local member = 'c' .. int(index - 1) .. '|' .. attempt[ATTEMPT.attempt_id]
-    redis.call('ZADD', tag .. KEY.due, int(now + age), member)
-    -- Adding nothing makes the counter: a cell with exposures has all its age groups.
-    count(tag, attempt, 'a' .. int(index - 1), 0)
-  end
-end
-
--- When an attempt times out that enters a live state now. Its states before a permit together last no longer than the
--- sum of their deadlines: who defers and goes on again and again must not hold a slot for ever.
-local function deadline(attempt, state, now)
-  local deadlines = attempt[ATTEMPT.deadlines]
-  local ends_at = now + deadlines[LIVE[state]]
-  if not BEFORE_PERMIT[state] then return ends_at end
-  local life = 0
-  for each, _ in pairs(BEFORE_PERMIT) do life = life + deadlines[LIVE[each]] end
-  return math.min(ends_at, attempt[ATTEMPT.granted_at] + life)
-end
-
--- Takes an attempt through one event by the transition table: record, counters, due set, case, journal and the try in
--- `hot`, which the caller saves. Returns whether the event was legal.
-local function advance(tag, hot, attempt, event, now, failure_code)
-  local from = attempt[ATTEMPT.state]
-  local to = NEXT[from .. (attempt[ATTEMPT.permitted_at] and '|p|' or '|b|') .. event]
-  if not to then return false end
-  count(tag, attempt, state_counter(attempt), -1)
-  attempt[ATTEMPT.state] = to
-  attempt[ATTEMPT.state_at] = now
-  attempt[ATTEMPT.failure_code] = failure_code
-  attempt[ATTEMPT.deadline_at] = LIVE[to] and deadline(attempt, to, now) or false
-  if event == 'permit_issued' then expose(tag, attempt, now) end
-  count(tag, attempt, state_counter(attempt), 1)
-  counted(tag, attempt)
-  schedule(tag, attempt)
-  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
-  note_try(hot, attempt)
-  local data = about(attempt)
-  data.from = from
-  data.to = to
-  data.event = event
-  data.failure_code = failure_code
-  journal(tag .. KEY.journal, LIVE[from] and 'attempt_changed' or 'attempt_corrected', now, data)
-  follow_case(tag, attempt, from, now)
-  return true
-end
-
 local function profile_key(inventory, installed)
   return table.concat({
     inventory[INVENTORY.model], inventory[INVENTORY.hardware], inventory[INVENTORY.region],
     inventory[INVENTORY.cohort], table.concat(inventory[INVENTORY.tags], GROUP), installed,
+    inventory[INVENTORY.zone],
   }, UNIT)
 end
 

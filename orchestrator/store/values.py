@@ -1,0 +1,148 @@
+"""The values that cross the store's Protocols (`base.py`): answers of its operations, and what is journalled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.model.attempt import AttemptEvent
+from orchestrator.model.fleet import Vehicle
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, VehicleId
+from orchestrator.model.vehicle import VehicleRecord
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """Fleet time = origin + scale x (machine time - started)."""
+
+    origin: FleetTime
+    started_ms: int
+    """Machine time (store TIME) at the start, milliseconds since the epoch."""
+    scale: float
+    machine_ms: int
+    """Store TIME now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A slot is held for the attempt (anew or already)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """The attempt may install."""
+
+    permitted_at: FleetTime
+    """Fleet time of the permit; a repetition within its validity returns the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a step on a vehicle's shard left behind."""
+
+    record: VehicleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """A manifest that was verified, about to be recorded."""
+
+    sha256: str
+    counter: int
+    content: bytes
+    """Rides the journal in the same step."""
+    installed: ReleaseVersion
+    """Release it proves; empty when it matches none."""
+    attempt_id: AttemptId | None
+    """The latest attempt as read before; None when there was none."""
+    event: AttemptEvent | None
+    """ATTESTED_RELEASE when every ECU that the attempt's release has an image for reports that image, else
+    ATTESTED_OTHER.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep of one shard did."""
+
+    handled: int
+    """Due items handled; when it equals the batch, more may be due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """Reservations and permits of a rollout that the shards have not yet been seen to know."""
+
+    reservations: Sequence[AttemptId]
+    permits: Mapping[AttemptId, FleetTime]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One record on its way to the ledger."""
+
+    stream: str
+    """Where it stands: `shard/<n>`, `rollout/<id>` or `fleet`; not looked at when it is written."""
+    entry_id: str
+    """Position in the stream, `<ms>-<n>`; rises. Empty before it is written."""
+    kind: str
+    """Past tense, for example `attempt_granted`, `attempt_changed`, `attempt_corrected`, `exposure_aged`,
+    `case_opened`, `case_settled`,
+    `manifest_accepted`, `manifest_refused`, `events_gap`, `rollout_created`, `rollout_changed`, `vehicles_imported`,
+    `release_created`."""
+    at: FleetTime
+    data: Mapping[str, Json]
+    """What happened; includes `rollout_id`, `vehicle_id`, `attempt_id` where they apply."""
+    blob: bytes = b""
+    """Manifest bytes, where it carries a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOutcome:
+    """What writing vehicles did."""
+
+    added: int
+    changed: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a rollout's limits are used, as `reserve` and `authorize` would count them now."""
+
+    in_flight: Mapping[str, int]
+    """Slots held, by region; regions without any are absent."""
+    permits: int
+    """Permits so far."""
+    permit_ceiling: int
+    """Most permits in all, as the evaluator last said."""
+    starts: int
+    """Permits in the last minute of fleet time."""
+    evaluator_alive: bool
+    """Whether the last sign of life still counts."""
+
+    @property
+    def in_flight_total(self) -> int:
+        """Slots held in all regions."""
+        return sum(self.in_flight.values())
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryChange:
+    """One vehicle's inventory, as it was read and as it shall be."""
+
+    before: Vehicle
+    after: Vehicle
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOutcome:
+    """What changing vehicles did."""
+
+    changed: int
+    unchanged: int
+    """Those whose `after` is their `before`."""
+    overtaken: tuple[VehicleId, ...]
+    """Those that are no longer as they were read, or are gone: untouched; read them again."""
