@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from orchestrator.model.fleet import Ecu, Vehicle
 from orchestrator.model.ids import NAME_PATTERN, VEHICLE_ID_PATTERN, EcuSerial, HardwareId, VehicleId
 from orchestrator.service.errors import InvalidInputError, Violation
+from orchestrator.service.zones import zone_fault
 
 HEADER = (
     "vehicle_id",
@@ -33,8 +34,10 @@ HEADER = (
     "primary",
     "public_key",
 )
+ZONED_HEADER = (*HEADER, "zone")
+"""The same with the optional last column."""
 FAULTS_MAX = 100
-SHARED = HEADER[1:6]
+SHARED = (*HEADER[1:6], "zone")
 """Columns that must be the same on every row of a vehicle."""
 
 
@@ -80,17 +83,17 @@ def read_rows(content: bytes) -> Sequence[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, None)
-        if header is None or tuple(header) != HEADER:
-            raise refused([Violation("1:header", f"must be exactly `{','.join(HEADER)}`")])
+        if header is None or tuple(header) not in (HEADER, ZONED_HEADER):
+            raise refused([Violation("1:header", f"must be exactly `{','.join(HEADER)}`, and may end in `,zone`")])
         rows: list[Row] = []
         faults: list[Violation] = []
         for values in reader:
-            if len(values) != len(HEADER):
+            if len(values) != len(header):
                 faults.append(
-                    Violation(f"{reader.line_num}:row", f"has {len(values)} columns, {len(HEADER)} are needed")
+                    Violation(f"{reader.line_num}:row", f"has {len(values)} columns, {len(header)} are needed")
                 )
                 continue
-            rows.append(Row(reader.line_num, dict(zip(HEADER, values, strict=True))))
+            rows.append(Row(reader.line_num, {"zone": "", **dict(zip(header, values, strict=True))}))
     except csv.Error as error:
         raise refused([Violation(f"{reader.line_num}:row", f"not CSV: {error}")]) from error
     if faults:
@@ -121,6 +124,8 @@ def row_faults(row: Row) -> list[Violation]:
             faults.append(fault(row, name, "needs 1 to 64 of A-Z a-z 0-9 _ -, starting with a letter or digit"))
     if row.values["primary"] not in ("true", "false"):
         faults.append(fault(row, "primary", "must be `true` or `false`"))
+    if problem := zone_fault(row.values["zone"]):
+        faults.append(fault(row, "zone", problem))
     problem = key_fault(row.values["public_key"])
     if problem:
         faults.append(fault(row, "public_key", problem))
@@ -179,6 +184,7 @@ def vehicle_of(group: Sequence[Row]) -> Vehicle:
         cohort=values["cohort"],
         tags=tuple(sorted(set(split_tags(group[0])))),
         ecus=tuple(sorted(ecus, key=lambda ecu: ecu.serial)),
+        zone=values["zone"],
     )
 
 

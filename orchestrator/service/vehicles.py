@@ -18,7 +18,7 @@ from orchestrator.model.decision import Grant, Refusal
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, VehicleId, attempt_id
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import DirectorState, VehicleRecord
+from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, DirectorState, VehicleRecord
 from orchestrator.service.director import DirectorDesk, assigned, renewed
 from orchestrator.service.errors import NotFoundError
 from orchestrator.service.image_files import ImageFiles
@@ -51,6 +51,9 @@ class CheckIn:
     manifest_sha256: str
     director: Held
     image: Held
+    conditions: Conditions | None = None
+    """None when it told none."""
+    diagnostics: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class VehicleDesk:
             StoreUnavailableError: nothing is acknowledged; call again.
         """
         now = self._now()
-        self._last_seen.saw(vehicle_id, now)
+        self._last_seen.saw(vehicle_id, Contact(at=now, conditions=poll.conditions, diagnostics=poll.diagnostics))
         record = await record_of(self._store, vehicle_id)
         if poll.events or poll.outbox_id != record.outbox_id:
             record = await self._acknowledge(vehicle_id, poll, now)

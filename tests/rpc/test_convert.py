@@ -11,12 +11,13 @@ from orchestrator.model.attempt import VEHICLE_EVENTS, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, VehicleId
 from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
+from orchestrator.model.vehicle import LinkType
 from orchestrator.rpc import convert
 from orchestrator.rpc.operator_requests import PAGE_DEFAULT, PAGE_MAX, page, required, vehicle_id_of
 from orchestrator.service.errors import InvalidInputError
 from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.vehicles import CheckInReply, Install, Withdraw
-from tests.builders import NOW, an_attempt
+from tests.builders import NOW, a_diagnostic, an_attempt, some_conditions
 
 EVENT = vehicle_pb2.Event(number=1, attempt_id="spring.v-1.1", kind=vehicle_pb2.EVENT_KIND_FAILED, failure_code="x")
 GOOD = vehicle_pb2.CheckInRequest(outbox_id="box", events=[EVENT], oldest_number=1)
@@ -42,6 +43,20 @@ def test_good_poll_comes_through_whole() -> None:
     )
 
 
+def test_conditions_and_diagnoses_come_through_whole() -> None:
+    """Unknown and bad are different things: who tells no conditions has none; a new kind of link is no fault."""
+    request = vehicle_pb2.CheckInRequest(outbox_id="box")
+    request.conditions.CopyFrom(convert.conditions_out(some_conditions()))
+    request.diagnostics.append(convert.diagnostic_out(a_diagnostic()))
+    poll = convert.check_in(request, events_max=1)
+    assert (poll.conditions, poll.diagnostics) == (some_conditions(), (a_diagnostic(),))
+    request.conditions.link_type = 99  # type: ignore[assignment]  # of a later version of the wire
+    later = convert.check_in(request, events_max=1).conditions
+    assert later is not None
+    assert later.link is LinkType.UNKNOWN
+    assert convert.check_in(GOOD, events_max=1).conditions is None
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -54,6 +69,14 @@ def test_good_poll_comes_through_whole() -> None:
         (lambda request: setattr(request.events[0], "attempt_id", "spring.v-1." + "9" * 5000), "events[0].attempt_id"),
         (lambda request: setattr(request.events[0], "failure_code", "a" * 65), "events[0].failure_code"),
         (lambda request: setattr(request.events[0], "number", -1), "events[0].number"),
+        (lambda request: setattr(request.conditions, "battery_percent", 101), "conditions.battery_percent"),
+        (lambda request: setattr(request.conditions, "storage_free_bytes", -1), "conditions.storage_free_bytes"),
+        (lambda request: request.diagnostics.add(code="U 1", severity=1), "diagnostics[0].code"),
+        (
+            lambda request: request.diagnostics.add(code="U1", ecu_serial="x" * 65, severity=1),
+            "diagnostics[0].ecu_serial",
+        ),
+        (lambda request: request.diagnostics.add(code="U1"), "diagnostics[0].severity"),
     ],
 )
 def test_malformed_field_is_named(change: Callable[[vehicle_pb2.CheckInRequest], None], field: str) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from orchestrator.service.errors import InvalidInputError
-from orchestrator.service.fleet_csv import FAULTS_MAX, HEADER, read_fleet_csv
+from orchestrator.service.fleet_csv import FAULTS_MAX, HEADER, ZONED_HEADER, read_fleet_csv
 
 
 def spki(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> str:
@@ -115,3 +115,30 @@ def test_many_faults_are_told_up_to_a_limit_with_the_rest_counted() -> None:
     found = places(a_file(*(a_row(vehicle_id=f"v {n}", ecu_serial=f"s-{n}") for n in range(FAULTS_MAX + 7))))
     assert len(found) == FAULTS_MAX + 1
     assert found[-1] == "file"
+
+
+def zoned(*rows: tuple[str, str]) -> bytes:
+    """A file with the optional column."""
+    return a_file(*(f"{row},{zone}" for row, zone in rows), header=",".join(ZONED_HEADER))
+
+
+def test_zone_is_an_optional_last_column() -> None:
+    """A fleet in one zone needs no column; a row of a fleet in many may still leave it empty."""
+    (plain,) = read_fleet_csv(a_file(a_row()))
+    other = a_row(vehicle_id="v-2", ecu_serial="v-2-gw")
+    first, second = read_fleet_csv(zoned((a_row(), "Europe/Berlin"), (other, "")))
+    assert (plain.zone, first.zone, second.zone) == ("", "Europe/Berlin", "")
+
+
+def test_unknown_zone_is_refused_with_what_was_meant() -> None:
+    """A window in a zone that does not exist would never open."""
+    with pytest.raises(InvalidInputError) as error:
+        read_fleet_csv(zoned((a_row(), "europe/berlin")))
+    (violation,) = error.value.violations
+    assert violation.field == "2:zone"
+    assert "`Europe/Berlin`" in violation.description
+
+
+def test_zone_is_one_for_all_rows_of_a_vehicle() -> None:
+    """A car stands in one place."""
+    assert places(zoned((a_row(), "Europe/Berlin"), (SECONDARY, "Europe/Paris"))) == ["3:zone"]

@@ -16,7 +16,7 @@ from orchestrator.service.errors import InvalidInputError, NotFoundError
 from orchestrator.service.vehicles import Held, Install, Withdraw
 from orchestrator.store.base import Permitted, StoreUnavailableError
 from signing.verify import PrimaryVerifier
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, a_diagnostic, some_conditions
 from tests.service.world import POLL, TICK_LIFE_MS, Car, World
 
 
@@ -295,6 +295,16 @@ async def test_last_contact_is_written_behind_and_kept_while_the_store_is_away(w
     world.store.fail_with = None
     await world.last_seen.flush()
     assert (await world.record(car)).last_seen_at == world.now
+
+
+async def test_conditions_and_diagnoses_of_a_poll_reach_the_record(world: World) -> None:
+    """Whoever asks why a vehicle does not update sees how it stood when it last called."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.check_in(car, conditions=some_conditions(), diagnostics=(a_diagnostic(),))
+    await world.last_seen.flush()
+    record = await world.record(car)
+    assert (record.conditions, record.diagnostics) == (some_conditions(), (a_diagnostic(),))
 
 
 async def test_attempt_that_ended_badly_leaves_no_assignment_behind(world: World) -> None:

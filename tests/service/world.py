@@ -17,7 +17,7 @@ from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
 from orchestrator.model.release import Image, Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies, Tally, total
-from orchestrator.model.vehicle import VehicleRecord
+from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, VehicleRecord
 from orchestrator.service.director import DirectorDesk, to_datetime
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
@@ -85,7 +85,7 @@ class FailingStore(MemoryStore):
             raise self.fail_with
         return await super().tallies(rollout_ids)
 
-    async def touch(self, seen: Mapping[VehicleId, FleetTime]) -> None:
+    async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
         if self.fail_with is not None:
             raise self.fail_with
         await super().touch(seen)
@@ -235,9 +235,24 @@ class World:
         await self.evaluator.tick()
         await self.snapshots.refresh()
 
-    async def check_in(self, car: Car, *events: VehicleEvent) -> CheckInReply:
+    async def check_in(
+        self,
+        car: Car,
+        *events: VehicleEvent,
+        conditions: Conditions | None = None,
+        diagnostics: tuple[Diagnostic, ...] = (),
+    ) -> CheckInReply:
         """A poll with these events."""
-        poll = CheckIn(POLL.outbox_id, events, events[0].number if events else 0, "", Held(), Held())
+        poll = CheckIn(
+            outbox_id=POLL.outbox_id,
+            events=events,
+            oldest_number=events[0].number if events else 0,
+            manifest_sha256="",
+            director=Held(),
+            image=Held(),
+            conditions=conditions,
+            diagnostics=diagnostics,
+        )
         return await self.desk.check_in(car.vehicle_id, poll)
 
     async def granted(self, car: Car) -> AttemptId:

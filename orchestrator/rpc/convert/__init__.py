@@ -5,10 +5,16 @@ name.
 from __future__ import annotations
 
 from orchestrator.rpc.convert.attempts import ATTEMPT_STATES, attempt, case
+from orchestrator.rpc.convert.conditions import (
+    DIAGNOSTICS_MAX,
+    condition_faults,
+    conditions,
+    conditions_out,
+    diagnostic_out,
+)
 from orchestrator.rpc.convert.fleet import explanation, vehicle
 from orchestrator.rpc.convert.ledger import ledger_entry
 from orchestrator.rpc.convert.polls import (
-    DIAGNOSTICS_MAX,
     EVENTS,
     NUMBER_MAX,
     authorize_response,
@@ -33,6 +39,10 @@ __all__ = [
     "case",
     "check_in",
     "check_in_response",
+    "condition_faults",
+    "conditions",
+    "conditions_out",
+    "diagnostic_out",
     "duration",
     "explanation",
     "ledger_entry",

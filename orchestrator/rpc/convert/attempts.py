@@ -42,4 +42,6 @@ def case(value: Case) -> case_pb2.Case:
         region=value.cell.region,
         hardware=value.cell.hardware,
         cohort=value.cell.cohort,
+        close_actor=value.closed_by,
+        close_reason=value.close_reason,
     )

@@ -9,8 +9,9 @@ from outrider.v1 import fleet_pb2
 from orchestrator.model.attempt import Attempt
 from orchestrator.model.decision import Grant, Refusal
 from orchestrator.model.ids import RolloutId
-from orchestrator.model.vehicle import VehicleRecord
+from orchestrator.model.vehicle import EVERY_ROLLOUT, Exclusion, VehicleRecord
 from orchestrator.rpc.convert.attempts import attempt
+from orchestrator.rpc.convert.conditions import conditions_out, diagnostic_out
 from orchestrator.rpc.convert.wire import timestamp
 
 
@@ -36,6 +37,20 @@ def vehicle(record: VehicleRecord, *, revoked: bool, attempts: Sequence[Attempt]
         attempts=[attempt(item) for item in attempts],
         revoked=revoked,
         enrolled=record.enrolled,
+        zone=value.zone,
+        exclusions=[exclusion(each) for each in record.exclusions],
+        conditions=None if record.conditions is None else conditions_out(record.conditions),
+        diagnostics=[diagnostic_out(each) for each in record.diagnostics],
+    )
+
+
+def exclusion(value: Exclusion) -> fleet_pb2.Exclusion:
+    """What a vehicle is kept out of."""
+    return fleet_pb2.Exclusion(
+        rollout="" if value.scope == EVERY_ROLLOUT else f"rollouts/{value.scope}",
+        reason=value.reason,
+        actor=value.actor,
+        create_time=timestamp(value.at),
     )
 
 

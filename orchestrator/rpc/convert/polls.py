@@ -10,6 +10,7 @@ from outrider.v1 import vehicle_pb2
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import split_attempt_id
 from orchestrator.rpc.convert.attempts import ATTEMPT_STATES
+from orchestrator.rpc.convert.conditions import condition_faults, conditions, diagnostic, diagnostic_faults
 from orchestrator.rpc.convert.wire import duration, malformed, timestamp
 from orchestrator.service.errors import Violation
 from orchestrator.service.permits import PermitAnswer
@@ -34,8 +35,6 @@ FAILURE_CODE_PATTERN = re.compile(r"[a-z0-9_]{0,64}")
 
 DIGEST_PATTERN = re.compile(r"([0-9a-f]{64})?")
 
-DIAGNOSTICS_MAX = 32
-
 NUMBER_MAX = 2**53 - 1
 """The largest event number that every implementation, Lua's included, represents exactly."""
 
@@ -51,8 +50,8 @@ def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn
         faults.append(Violation("outbox_id", "needs 1 to 64 of A-Z a-z 0-9 _ -"))
     if len(request.events) > events_max:
         faults.append(Violation("events", f"{len(request.events)} events, at most {events_max} a call"))
-    if len(request.diagnostics) > DIAGNOSTICS_MAX:
-        faults.append(Violation("diagnostics", f"{len(request.diagnostics)} given, at most {DIAGNOSTICS_MAX}"))
+    faults += condition_faults(request.conditions)
+    faults += diagnostic_faults(request.diagnostics)
     if not DIGEST_PATTERN.fullmatch(request.manifest_sha256):
         faults.append(Violation("manifest_sha256", "needs 64 hex digits, or nothing"))
     if not 0 <= request.oldest_number <= NUMBER_MAX:
@@ -70,6 +69,8 @@ def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn
         manifest_sha256=request.manifest_sha256,
         director=held(request.director_versions),
         image=held(request.image_versions),
+        conditions=conditions(request.conditions) if request.HasField("conditions") else None,
+        diagnostics=tuple(diagnostic(each) for each in request.diagnostics),
     )
 
 

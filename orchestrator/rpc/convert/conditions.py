@@ -1,0 +1,104 @@
+"""Conditions and diagnoses, as vehicles tell them and operators see them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from outrider.v1 import vehicle_pb2
+
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.vehicle import Conditions, Diagnostic, LinkType, Severity
+from orchestrator.rpc.convert.wire import timestamp
+from orchestrator.service.errors import Violation
+
+DIAGNOSTICS_MAX = 32
+CODE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,31}")
+SERIAL_PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})?")
+STORAGE_MAX = 2**62
+"""Fits the record; no vehicle has as much."""
+
+LINK_TYPES = {
+    vehicle_pb2.LINK_TYPE_CELLULAR: LinkType.CELLULAR,
+    vehicle_pb2.LINK_TYPE_WIFI: LinkType.WIFI,
+    vehicle_pb2.LINK_TYPE_WIRED: LinkType.WIRED,
+}
+SEVERITIES = {
+    vehicle_pb2.SEVERITY_INFO: Severity.INFO,
+    vehicle_pb2.SEVERITY_WARNING: Severity.WARNING,
+    vehicle_pb2.SEVERITY_CRITICAL: Severity.CRITICAL,
+}
+_LINKS_OUT = {model: wire for wire, model in LINK_TYPES.items()}
+_SEVERITIES_OUT = {model: wire for wire, model in SEVERITIES.items()}
+
+
+def condition_faults(value: vehicle_pb2.Conditions, where: str = "conditions") -> list[Violation]:
+    """What is wrong with conditions."""
+    faults = [
+        Violation(f"{where}.{name}", f"{percent} is not within 0 and 100")
+        for name in ("signal_percent", "battery_percent")
+        if not 0 <= (percent := getattr(value, name)) <= 100
+    ]
+    if not 0 <= value.storage_free_bytes <= STORAGE_MAX:
+        faults.append(Violation(f"{where}.storage_free_bytes", "out of range"))
+    return faults
+
+
+def conditions(value: vehicle_pb2.Conditions) -> Conditions:
+    """Checked conditions; a link type that is not known yet is unknown, no fault."""
+    return Conditions(
+        link=LINK_TYPES.get(value.link_type, LinkType.UNKNOWN),
+        signal_percent=value.signal_percent,
+        metered=value.metered,
+        battery_percent=value.battery_percent,
+        parked=value.parked,
+        storage_free_bytes=value.storage_free_bytes,
+    )
+
+
+def conditions_out(value: Conditions) -> vehicle_pb2.Conditions:
+    """Conditions as operators see them."""
+    return vehicle_pb2.Conditions(
+        link_type=_LINKS_OUT.get(value.link, vehicle_pb2.LINK_TYPE_UNSPECIFIED),
+        signal_percent=value.signal_percent,
+        metered=value.metered,
+        battery_percent=value.battery_percent,
+        parked=value.parked,
+        storage_free_bytes=value.storage_free_bytes,
+    )
+
+
+def diagnostic_faults(values: Sequence[vehicle_pb2.Diagnostic]) -> list[Violation]:
+    """What is wrong with diagnoses."""
+    if len(values) > DIAGNOSTICS_MAX:
+        return [Violation("diagnostics", f"{len(values)} given, at most {DIAGNOSTICS_MAX}")]
+    faults = []
+    for index, value in enumerate(values):
+        where = f"diagnostics[{index}]"
+        if not CODE_PATTERN.fullmatch(value.code):
+            faults.append(Violation(f"{where}.code", "needs 1 to 32 of A-Z a-z 0-9 _ . : -"))
+        if not SERIAL_PATTERN.fullmatch(value.ecu_serial):
+            faults.append(Violation(f"{where}.ecu_serial", "needs at most 64 of A-Z a-z 0-9 _ -"))
+        if value.severity not in SEVERITIES:
+            faults.append(Violation(f"{where}.severity", f"{value.severity} is no severity"))
+    return faults
+
+
+def diagnostic(value: vehicle_pb2.Diagnostic) -> Diagnostic:
+    """A checked diagnosis."""
+    return Diagnostic(
+        code=value.code,
+        ecu_serial=value.ecu_serial,
+        severity=SEVERITIES[value.severity],
+        first_seen_at=FleetTime(value.first_seen_time.ToMilliseconds()),
+    )
+
+
+def diagnostic_out(value: Diagnostic) -> vehicle_pb2.Diagnostic:
+    """A diagnosis as operators see it."""
+    return vehicle_pb2.Diagnostic(
+        code=value.code,
+        ecu_serial=value.ecu_serial,
+        severity=_SEVERITIES_OUT[value.severity],
+        first_seen_time=timestamp(value.first_seen_at),
+    )
