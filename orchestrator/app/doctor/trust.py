@@ -1,0 +1,157 @@
+"""Checks of what others trust: certificate authorities, operators' certificates, both repositories' metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from orchestrator.app.doctor.findings import Finding, error, ok, skipped, warning
+from orchestrator.app.doctor.patient import Patient
+from signing.errors import SigningError
+from signing.image_repo import ImageRepository
+from signing.pki import Authority
+
+AUTHORITIES = ("server", "vehicle", "operator")
+AUTHORITY_WARNING = timedelta(days=365)
+"""Vehicles carry the authority: a year to bring them a new one."""
+OPERATOR_WARNING = timedelta(days=30)
+ROOT_WARNING = timedelta(days=60)
+RENEWED_SHARE = {"timestamp": timedelta(hours=24), "snapshot": timedelta(days=7)}
+"""Life of what `image-repo renew` signs anew when half of it is over."""
+TARGETS_WARNING = timedelta(days=14)
+_RENEW = "`outrider image-repo renew --every 600` must run as a service where the Image repository's keys are"
+
+
+def check_authorities(patient: Patient) -> Iterator[Finding]:
+    """Whether the three certificate authorities can issue, and for how long."""
+    for name in AUTHORITIES:
+        check = f"{name} authority"
+        try:
+            authority = Authority.load(patient.installation.authorities, name)
+        except (SigningError, OSError) as fault:
+            yield error(check, str(fault), "restore authorities/ from the backup of this installation")
+            continue
+        yield _ends(
+            check,
+            authority.expires,
+            patient.now,
+            AUTHORITY_WARNING,
+            "docs/runbooks/certificate-near-expiry.md says how to replace an authority",
+        )
+
+
+def check_operators(patient: Patient) -> Iterator[Finding]:
+    """Whether each operator's certificate is from our authority and valid."""
+    found = sorted(patient.installation.data.glob("operators/*/operator.crt"))
+    if not found:
+        yield skipped("operators", "no operator's identity lies here", "`outrider ca issue-operator NAME --role ROLE`")
+    for path in found:
+        name = path.parent.name
+        remedy = f"remove {path.parent} and issue anew: `outrider ca issue-operator {name} --role ROLE`"
+        try:
+            certificate, authority = _certificate(path), _certificate(patient.installation.authorities / "operator.crt")
+        except (OSError, ValueError) as fault:
+            yield error(f"operator {name}", f"{path} cannot be read: {fault}", remedy)
+            continue
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature):
+            yield error(f"operator {name}", "its certificate is not from this installation's authority", remedy)
+            continue
+        yield _ends(f"operator {name}", certificate.not_valid_after_utc, patient.now, OPERATOR_WARNING, remedy)
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def check_image_repository(patient: Patient) -> Iterator[Finding]:
+    """Whether vehicles accept the Image repository, and somebody keeps it fresh."""
+    check = "image repository"
+    try:
+        expiries = ImageRepository(patient.installation.image_repository).expiries()
+    except (SigningError, OSError) as fault:
+        yield error(check, f"it cannot be read: {fault}", "restore image-repo/ from the backup, or publish it again")
+        return
+    now = patient.fleet_now
+    if now is None:
+        yield skipped(
+            check, "metadata ends by fleet time, which only a running service tells", "look again while it serves"
+        )
+        return
+    for role, expires in sorted(expiries.items()):
+        life = RENEWED_SHARE.get(role)
+        margin = life / 4 if life else ROOT_WARNING if role == "root" else TARGETS_WARNING
+        remedy = _RENEW if life else "publish any release, or hold a key ceremony for the root: docs/runbooks"
+        yield _ends(f"image {role}", expires, now, margin, remedy, "fleet time")
+
+
+def check_director(patient: Patient) -> Iterator[Finding]:
+    """Whether the Director's online keys and roots are there."""
+    check = "director"
+    missing = [
+        role
+        for role in ("targets", "snapshot", "timestamp")
+        if not (patient.installation.director_keys / f"{role}.pem").is_file()
+    ]
+    if missing:
+        where = patient.installation.director_keys
+        yield error(check, f"the signer lacks the {', '.join(missing)} key(s) in {where}", "restore them from backup")
+    roots = sorted(patient.installation.director_metadata.glob("*.root.json"), key=_root_number)
+    if not roots:
+        yield error(check, "there is no Director root: vehicles can verify nothing", "restore director/metadata")
+        return
+    try:
+        root = Metadata[Root].from_bytes(roots[-1].read_bytes()).signed
+    except (OSError, RepositoryError, ValueError) as fault:
+        yield error(check, f"{roots[-1].name} cannot be read: {fault}", "restore director/metadata from the backup")
+        return
+    now = patient.fleet_now
+    if now is None:
+        yield skipped("director root", "it ends by fleet time, which only a running service tells")
+        return
+    yield _ends("director root", root.expires, now, ROOT_WARNING, "sign a new root with the offline keys", "fleet time")
+
+
+def _root_number(path: Path) -> int:
+    number = path.name.partition(".")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def check_offline_keys(patient: Patient) -> Iterator[Finding]:
+    """Whether keys that sign releases lie where a thief of the server finds them."""
+    found = patient.installation.offline_keys()
+    if not found:
+        yield ok("offline keys", "no key lies here that could release software")
+        return
+    names = ", ".join(str(path.relative_to(patient.installation.data)) for path in found)
+    yield warning(
+        "offline keys",
+        f"keys that no running service needs lie here: {names}",
+        "take them offline before production; SECURITY.md says why and how",
+    )
+
+
+def _ends(
+    check: str, expires: datetime, now: datetime, margin: timedelta, remedy: str, clock: str = "machine time"
+) -> Finding:
+    left = expires - now
+    when = f"{expires:%Y-%m-%d %H:%M} UTC, {clock}"
+    if left <= timedelta(0):
+        return error(check, f"ended {_days(-left)} ago ({when})", remedy)
+    if left < margin:
+        return warning(check, f"ends in {_days(left)} ({when})", remedy)
+    return ok(check, f"good for {_days(left)} ({when})")
+
+
+def _days(span: timedelta) -> str:
+    if span >= timedelta(days=2):
+        return f"{span.days} d"
+    hours, seconds = divmod(int(span.total_seconds()), 3600)
+    return f"{hours} h" if hours else f"{seconds // 60} min"
