@@ -67,9 +67,16 @@ def after(milliseconds: int, since: FleetTime = NOW) -> FleetTime:
     return FleetTime(since + milliseconds)
 
 
-def a_wave(name: str = "canary", *, cohorts: Sequence[str] = (), share: float = 1.0, soak_ms: int = DAY_MS) -> Wave:
-    """A wave; by default every cohort, all of them, a day of soak."""
-    return Wave(name=name, cohorts=tuple(cohorts), share=share, soak_ms=soak_ms)
+def a_wave(
+    name: str = "canary",
+    *,
+    cohorts: Sequence[str] = (),
+    share: float = 1.0,
+    soak_ms: int = DAY_MS,
+    approvals: int = 0,
+) -> Wave:
+    """A wave; by default every cohort, all of them, a day of soak, no approval."""
+    return Wave(name=name, cohorts=tuple(cohorts), share=share, soak_ms=soak_ms, approvals=approvals)
 
 
 THREE_WAVES = (
