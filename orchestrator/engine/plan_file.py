@@ -1,7 +1,8 @@
 """The plan file: YAML in, a checked `Plan` out, and back with every default filled in.
 
-Owns the fields, their defaults, their bounds, and what cannot work whatever the fleet. What cannot work with the fleet
-as it is (cohorts without vehicles, budgets too small) is said by `preview`, as a warning.
+Owns the fields, their defaults, their bounds, and what cannot work whatever the fleet; those of regions are read in
+`plan_regions`. What cannot work with the fleet as it is (cohorts without vehicles, budgets too small) is said by
+`preview`, as a warning.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from typing import Any
 import yaml
 
 from orchestrator.engine import plan_readers as read
+from orchestrator.engine import plan_regions
 from orchestrator.engine.plan_nodes import Place, PlanError, PlanFault, compose
 from orchestrator.engine.plan_values import write_duration, write_ratio
 from orchestrator.engine.waves import admits, widest_share
 from orchestrator.model.attempt import AttemptState
-from orchestrator.model.ids import NAME_PATTERN, ROLLOUT_ID_PATTERN, ReleaseVersion
-from orchestrator.model.plan import GateLimits, Limits, Plan, RegionRules, Target, Wave
+from orchestrator.model.ids import ROLLOUT_ID_PATTERN, ReleaseVersion
+from orchestrator.model.plan import GateLimits, Limits, Plan, Preconditions, Target, Wave
 
 __all__ = ["PlanError", "PlanFault", "effective_plan", "read_plan"]
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 _YEAR = 365 * _DAY
 _COUNT_MAX = 100_000_000
+_APPROVALS_MAX = 5
 
 DEFAULT_WAVES = tuple(
     Wave(name=name, cohorts=(), share=share, soak_ms=_DAY)
@@ -68,9 +71,22 @@ DEFAULT_DEADLINES: Mapping[AttemptState, int] = MappingProxyType(
 )
 DEFAULT_HOLDOUT_SHARE = 0.01
 
-_PLAN_FIELDS = ("name", "release", "target", "waves", "regions", "gate", "limits", "deadlines", "holdout")
+_PLAN_FIELDS = (
+    "name",
+    "release",
+    "target",
+    "waves",
+    *plan_regions.DEFAULT_FIELDS,
+    "regions",
+    "conditions",
+    "gate",
+    "limits",
+    "deadlines",
+    "holdout",
+)
 _TARGET_FIELDS = ("model", "hardware", "region", "cohort", "tags", "installed")
-_WAVE_FIELDS = ("name", "cohorts", "share", "soak")
+_WAVE_FIELDS = ("name", "cohorts", "share", "soak", "approvals")
+_CONDITION_FIELDS = ("battery", "parked", "unmetered")
 _GATE_FIELDS = ("failure_ratio", "sample", "checkpoints", "silence_reference", "alpha")
 _LIMIT_FIELDS = (
     "in_flight",
@@ -102,16 +118,19 @@ def read_plan(text: str) -> Plan:
         root.fault("`release` is missing", "write the version to roll out, for example `release: 1.1.0`")
     target = _target(fields)
     limits = _limits(fields)
+    region_defaults = plan_regions.region_defaults(fields, limits.in_flight_max)
     plan = Plan(
         release=read.take(fields, "release", read.release, ReleaseVersion("")),
         target=target,
         waves=_waves(fields, target),
-        regions=_regions(fields, limits),
+        regions=plan_regions.regions(fields, region_defaults),
         gate=_gate(fields),
         limits=limits,
         deadlines_ms=_deadlines(fields, limits),
         holdout_share=read.take(fields, "holdout", read.ratio(0.0, 0.5, low_allowed=True), DEFAULT_HOLDOUT_SHARE),
         name=read.take(fields, "name", read.matching(ROLLOUT_ID_PATTERN, "a rollout id"), ""),
+        region_defaults=region_defaults,
+        preconditions=_preconditions(fields),
     )
     if faults:
         raise PlanError(faults)
@@ -169,6 +188,7 @@ def _wave(place: Place) -> Wave:
         cohorts=read.take(section, "cohorts", read.names, ()),
         share=read.take(section, "share", read.ratio(0.0, 1.0), 1.0),
         soak_ms=read.take(section, "soak", read.duration(0, _YEAR), _DAY),
+        approvals=read.take(section, "approvals", read.count(0, _APPROVALS_MAX), 0),
     )
 
 
@@ -191,17 +211,13 @@ def _check_wave(place: Place, wave: Wave, earlier: list[Wave], target: Target) -
         )
 
 
-def _regions(fields: _Fields, limits: Limits) -> dict[str, RegionRules]:
-    place = fields.get("regions")
-    entries = place.entries("a mapping such as {eu: {}, us: {in_flight: 200}}") if place is not None else None
-    regions: dict[str, RegionRules] = {}
-    for region, below in (entries or {}).items():
-        if not NAME_PATTERN.fullmatch(region):
-            below.fault(f"`{region[:40]}` is not a name of a region", f"write {NAME_PATTERN.pattern}")
-        section = {} if below.nothing else below.fields(("in_flight",), "a mapping such as {in_flight: 200}")
-        in_flight = read.take(section, "in_flight", read.count(1, _COUNT_MAX), limits.in_flight_max)
-        regions[region] = RegionRules(in_flight_max=in_flight)
-    return regions
+def _preconditions(fields: _Fields) -> Preconditions:
+    section = _section(fields, "conditions", _CONDITION_FIELDS)
+    return Preconditions(
+        unmetered=read.take(section, "unmetered", read.truth, False),
+        parked=read.take(section, "parked", read.truth, False),
+        battery_percent_min=read.take(section, "battery", read.percent, 0),
+    )
 
 
 def _gate(fields: _Fields) -> GateLimits:
@@ -271,7 +287,13 @@ def effective_plan(plan: Plan) -> str:
         "release": plan.release,
         "target": _target_document(plan.target),
         "waves": [_wave_document(wave) for wave in plan.waves],
-        "regions": {region: {"in_flight": rules.in_flight_max} for region, rules in plan.regions.items()},
+        **plan_regions.rules_document(plan.region_defaults),
+        "regions": {region: plan_regions.region_document(rules) for region, rules in plan.regions.items()},
+        "conditions": {
+            "battery": f"{plan.preconditions.battery_percent_min}%",
+            "parked": plan.preconditions.parked,
+            "unmetered": plan.preconditions.unmetered,
+        },
         "gate": {
             "failure_ratio": write_ratio(gate.failure_ratio_max),
             "sample": gate.sample_min,
@@ -309,4 +331,8 @@ def _wave_document(wave: Wave) -> dict[str, Any]:
     document: dict[str, Any] = {"name": wave.name}
     if wave.cohorts:
         document["cohorts"] = list(wave.cohorts)
-    return document | {"share": write_ratio(wave.share), "soak": write_duration(wave.soak_ms)}
+    return document | {
+        "share": write_ratio(wave.share),
+        "soak": write_duration(wave.soak_ms),
+        "approvals": wave.approvals,
+    }

@@ -16,7 +16,7 @@ import yaml
 SIZE_MAX_BYTES = 256 * 1024
 """Largest plan file."""
 DEPTH_MAX = 8
-"""Deepest nesting; a plan needs four."""
+"""Deepest nesting; a plan needs six."""
 
 _NULL_TAG = "tag:yaml.org,2002:null"
 
@@ -142,6 +142,11 @@ class Place:
     def nothing(self) -> bool:
         """Whether nothing stands here, as after `eu:`."""
         return isinstance(self.node, yaml.ScalarNode) and self.node.tag == _NULL_TAG
+
+    @property
+    def word(self) -> str:
+        """The text of the scalar that stands here, as it was written; empty for anything else."""
+        return str(self.node.value) if isinstance(self.node, yaml.ScalarNode) and not self.nothing else ""
 
     @property
     def kind(self) -> str:

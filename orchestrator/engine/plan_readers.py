@@ -5,12 +5,15 @@ Owns types and bounds of one value at a time, and their words. Which field is re
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import TypeVar
 
 from semver import Version
 
+from orchestrator.engine import zones
 from orchestrator.engine.plan_nodes import Place
 from orchestrator.engine.plan_values import (
     read_count,
@@ -26,6 +29,9 @@ T = TypeVar("T")
 Reader = Callable[[Place], T | None]
 
 _VERSION_LENGTH_MAX = 64
+_CLOCK_TIME = re.compile(r"([01]?[0-9]|2[0-4]):([0-5][0-9])", re.ASCII)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_PERCENT = re.compile(r"([0-9]{1,3})\s*%", re.ASCII)
 _WHOLE_RATIO = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -142,6 +148,89 @@ def several(read: Reader[T], wanted: str, *, most: int = 1000) -> Reader[tuple[T
         return found if len(found) == len(values) else None
 
     return read_all
+
+
+def one_of(words: Sequence[str]) -> Reader[str]:
+    """Reader of one of a few words."""
+    wanted = f"one of {', '.join(words)}"
+
+    def read(place: Place) -> str | None:
+        text = place.scalar(wanted)
+        if text is None or text in words:
+            return text
+        close = difflib.get_close_matches(text.lower(), words, n=1)
+        place.fault(f"`{text[:40]}` is not {wanted}", f"did you mean `{close[0]}`?" if close else f"write {wanted}")
+        return None
+
+    return read
+
+
+def truth(place: Place) -> bool | None:
+    """Reader of `true` or `false`."""
+    text = one_of(("true", "false"))(place)
+    return None if text is None else text == "true"
+
+
+def percent(place: Place) -> int | None:
+    """Reader of a whole percentage, 0 to 100."""
+    wanted = "a whole percentage such as 30%"
+    text = place.scalar(wanted)
+    if text is None:
+        return None
+    match = _PERCENT.fullmatch(text)
+    if match is None or int(match[1]) > 100:
+        place.fault(f"`{text[:40]}` is not {wanted}", "write 0% to 100%")
+        return None
+    return int(match[1])
+
+
+def zone(place: Place) -> str | None:
+    """Reader of the name of an IANA time zone."""
+    text = place.scalar("a time zone such as Europe/Berlin")
+    if text is None or zones.known(text):
+        return text
+    close = " or ".join(f"`{name}`" for name in zones.close_to(text[:40]))
+    remedy = f"did you mean {close}?" if close else "write an IANA name such as Europe/Berlin, America/New_York or UTC"
+    place.fault(f"`{text[:40]}` is not a known time zone", remedy)
+    return None
+
+
+def clock_time(low: int, high: int) -> Reader[int]:
+    """Reader of a time of day between two minutes of it, in minutes from its beginning; `24:00` is its end."""
+    wanted = 'a time of day such as "22:00"'
+    bounds = f"{low // 60:02}:{low % 60:02} to {high // 60:02}:{high % 60:02}"
+
+    def read(place: Place) -> int | None:
+        text = place.scalar(wanted)
+        if text is None:
+            return None
+        match = _CLOCK_TIME.fullmatch(text)
+        minute = int(match[1]) * 60 + int(match[2]) if match is not None else -1
+        if not low <= minute <= high:
+            place.fault(f"`{text[:40]}` is not {wanted}", f"write {bounds}")
+            return None
+        return minute
+
+    return read
+
+
+def day(wanted: str) -> Reader[date]:
+    """Reader of a day of the calendar."""
+
+    def read(place: Place) -> date | None:
+        text = place.scalar(wanted)
+        if text is None:
+            return None
+        if _DAY.fullmatch(text):
+            try:
+                return date.fromisoformat(text)
+            except ValueError as error:
+                place.fault(f"{text} is not a day of the calendar: {error}", "write a day that there is")
+                return None
+        place.fault(f"`{text[:40]}` is not {wanted}", "write year, month and day as 2026-12-24")
+        return None
+
+    return read
 
 
 def release(place: Place) -> ReleaseVersion | None:

@@ -64,7 +64,7 @@ def regions_of(plan: Plan, profiles: Mapping[Profile, int]) -> Mapping[str, Regi
         return plan.regions
     target = compile_target(plan.target)
     found = {profile.region for profile, count in profiles.items() if count > 0 and mismatch(target, profile) is None}
-    return {region: RegionRules(in_flight_max=plan.limits.in_flight_max) for region in sorted(found)}
+    return dict.fromkeys(sorted(found), plan.region_defaults)
 
 
 def waiting(plan: Plan, profiles: Mapping[Profile, int]) -> dict[Cell, int]:

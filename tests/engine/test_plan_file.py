@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.engine.plan_file import DEFAULT_WAVES, PlanError, PlanFault, effective_plan, read_plan
 from orchestrator.engine.plan_nodes import SIZE_MAX_BYTES
 from orchestrator.model.attempt import AttemptState
-from orchestrator.model.plan import RegionRules, Target, Wave
+from orchestrator.model.plan import Consent, Freeze, Preconditions, RegionRules, Target, Wave, Window
 from tests.builders import DAY_MS, DEADLINES_MS, HOUR_MS, MINUTE_MS, a_gate, a_plan, some_limits
 
 FULL = """\
@@ -25,12 +26,19 @@ target:
   installed: ">=1.0.0,<1.1.0"
 waves:
   - {name: canary, cohorts: [internal, canary], soak: 24h}
-  - {name: early, cohorts: [early], soak: 90s}
+  - {name: early, cohorts: [early], soak: 90s, approvals: 2}
   - {name: general, share: 100%, soak: 1d12h}      # no cohorts = every cohort
+zone: Europe/Berlin
+windows:
+  - {days: [tue, mon], from: 22:00, to: 05:00}
+  - {from: "00:00", to: "24:00"}
+freeze: [2026-12-24, {from: 2026-12-31, to: 2027-01-01}]
+consent: notice
 regions:
-  eu: {in_flight: 200}
-  us: {}
+  eu: {in_flight: 200, follow: us}
+  us: {zone: America/New_York, windows: always, freeze: 2026-07-04, consent: required}
   no:
+conditions: {battery: 30%, parked: true, unmetered: true}
 gate: {failure_ratio: 2%, sample: 30, checkpoints: [15m, 72h], silence_reference: [5%, 0.043], alpha: 0.05}
 limits: {in_flight: 500, starts_per_minute: 10, blast_budget: 7, attempts: 2, retry_backoff: 5m, permit_valid: 10m,
          patience: 7d}
@@ -84,10 +92,24 @@ def test_every_field_is_read():
     )
     assert plan.waves == (
         Wave("canary", ("internal", "canary"), 1.0, DAY_MS),
-        Wave("early", ("early",), 1.0, 90_000),
+        Wave("early", ("early",), 1.0, 90_000, 2),
         Wave("general", (), 1.0, 36 * HOUR_MS),
     )
-    assert plan.regions == {"eu": RegionRules(200), "us": RegionRules(500), "no": RegionRules(500)}
+    defaults = RegionRules(
+        500,
+        zone="Europe/Berlin",
+        windows=(Window((0, 1), 22 * 60, 5 * 60), Window((0, 1, 2, 3, 4, 5, 6), 0, 1440)),
+        freezes=(Freeze(date(2026, 12, 24), date(2026, 12, 24)), Freeze(date(2026, 12, 31), date(2027, 1, 1))),
+        consent=Consent.NOTICE,
+    )
+    fourth = (Freeze(date(2026, 7, 4), date(2026, 7, 4)),)
+    assert plan.region_defaults == defaults
+    assert plan.regions == {
+        "eu": replace(defaults, in_flight_max=200, follow="us"),
+        "us": RegionRules(500, zone="America/New_York", freezes=fourth, consent=Consent.REQUIRED),
+        "no": defaults,
+    }
+    assert plan.preconditions == Preconditions(unmetered=True, parked=True, battery_percent_min=30)
     assert plan.gate == a_gate(failure_ratio_max=0.02, sample_min=30, checkpoints_ms=(15 * MINUTE_MS, 3 * DAY_MS))
     assert plan.limits == some_limits(
         in_flight_max=500,
@@ -216,6 +238,7 @@ def test_unknown_field_suggests_the_closest():
         ("release: 1.1.0\ndeadlines: {permitted: 5m}", (2, 24, "deadlines.permitted")),
         ("release: 1.1.0\nlimits: {permit_valid: 2h}", (2, 9, "limits")),
         ("release: 1.1.0\nname: Spring", (2, 7, "name")),
+        ("release: 1.1.0\nwaves: [{name: a, approvals: 6}]", (2, 30, "waves[0].approvals")),
         ("release: 1.1.0\n[a]: b", (2, 1, "")),
         ("release: 1.1.0\nholdout: &x 1%", (2, 10, "")),
         ("release: 1.1.0\nholdout: !!float 1", (2, 10, "")),
@@ -254,20 +277,42 @@ seconds = st.integers(1, 90 * 86_400).map(lambda number: number * 1000)
 whole = st.integers(1, 100_000)
 
 
+windows = st.builds(
+    Window,
+    weekdays=st.sets(st.integers(0, 6), min_size=1).map(lambda days: tuple(sorted(days))),
+    start_minute=st.integers(0, 1439),
+    end_minute=st.integers(1, 1440),
+).filter(lambda window: window.start_minute != window.end_minute)
+freezes = st.tuples(st.dates(), st.dates()).map(lambda days: Freeze(min(days), max(days)))
+rules = st.builds(
+    RegionRules,
+    in_flight_max=whole,
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
+    windows=st.lists(windows, max_size=2).map(tuple),
+    freezes=st.lists(freezes, max_size=2).map(tuple),
+    consent=st.sampled_from(Consent),
+)
+
+
 @st.composite
 def plans(draw):
     """Plans as a file could give them."""
     wave_names = draw(st.lists(names, min_size=1, max_size=4, unique=True))
     wave_shares = sorted(draw(st.lists(shares, min_size=len(wave_names), max_size=len(wave_names), unique=True)))
     pairs = zip(wave_names, wave_shares, strict=True)
-    regions = draw(st.dictionaries(names, st.builds(RegionRules, whole), max_size=3))
+    regions = draw(st.dictionaries(names, rules, max_size=3))
+    leader, *others = [*regions, ""]
+    followed = {region: replace(regions[region], follow=draw(st.sampled_from(["", leader]))) for region in others[:-1]}
+    in_flight_max = draw(whole)
     checkpoints = sorted(draw(st.lists(seconds, min_size=1, max_size=3, unique=True)))
     permit_valid_ms = draw(st.integers(1, 3600)) * 1000
     none_tags = draw(name_lists)
     return a_plan(
         release=draw(st.sampled_from(["1.1.0", "0.0.1", "2.0.0-rc.1", "1.0.0+build.5"])),
-        regions=regions,
-        waves=[Wave(name, (), share, draw(seconds)) for name, share in pairs],
+        regions=regions | followed,
+        region_defaults=replace(draw(rules), in_flight_max=in_flight_max),
+        preconditions=draw(st.builds(Preconditions, st.booleans(), st.booleans(), st.integers(0, 100))),
+        waves=[Wave(name, (), share, draw(seconds), draw(st.integers(0, 5))) for name, share in pairs],
         name=draw(st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)),
         target=Target(
             model=draw(name_lists),
@@ -286,7 +331,7 @@ def plans(draw):
             alpha=draw(shares) * 0.5,
         ),
         limits=some_limits(
-            in_flight_max=draw(whole),
+            in_flight_max=in_flight_max,
             blast_budget=draw(whole),
             permit_valid_ms=permit_valid_ms,
             patience_ms=draw(seconds),
