@@ -143,8 +143,11 @@ class Evaluator:
             try:
                 await self.tick()
             except (StoreError, LedgerError) as error:
+                part = "store" if isinstance(error, StoreError) else "ledger"
+                self._metrics.evaluator_failures.labels(part=part).inc()
                 log.error("tick_failed", error=str(error))
             except Exception:
+                self._metrics.evaluator_failures.labels(part="defect").inc()
                 # A defect, perhaps of one rollout's numbers: the service goes on for all that needs no judgement.
                 log.exception("tick_failed")
             else:
@@ -189,7 +192,7 @@ class Evaluator:
             if ceiling is not None:
                 ceilings[rollout.rollout_id] = ceiling
         opened = await self._store.open_cases()
-        show_fleet(self._metrics, registered=sum(picture.profiles.values()), open_cases=opened, rollouts=rollouts)
+        show_fleet(self._metrics, profiles=picture.profiles, open_cases=opened, rollouts=rollouts)
         show_tick(self._metrics, fleet_now=self._now(), carried=carried)
         # The last act: whatever failed above, grants and permits stop by themselves.
         for rollout_id, ceiling in ceilings.items():
@@ -277,7 +280,7 @@ class Evaluator:
         held = rollout.status is RolloutStatus.HELD
         unreached = waiting(rollout.plan, picture.profiles)
         judgement = judge(cells, rollout.plan, waived=rollout.waived, held=held, strata=count_strata(cells, unreached))
-        show_rollout(self._metrics, rollout, cells, verdict=judgement.worst, permit_ceiling=judgement.permit_ceiling)
+        show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
         if rollout.status.over:
             return Ceiling(judgement.permit_ceiling, epoch)
         event = Judged(judgement=judgement, cells=cells, waiting=unreached)

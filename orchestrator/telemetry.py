@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, TextIO, TypeVar
 
@@ -136,6 +136,12 @@ class Family(Generic[M]):
             del self._children[key]
             self._metric.remove(*key)
 
+    def keep(self, keys: Collection[tuple[str, ...]]) -> None:
+        """Forget every series but those with these label values, in the order of the label names; same restriction."""
+        for key in self._children.keys() - set(keys):
+            del self._children[key]
+            self._metric.remove(*key)
+
 
 class Metrics:
     """Every metric of the orchestrator. One instance a process.
@@ -164,23 +170,72 @@ class Metrics:
         self.refusals = self._counter("refusals", "Vehicles that may not begin an attempt now.", "reason")
         self.permits = self._counter("permits", "Answers to AuthorizeInstall: permitted, or why not.", "outcome")
         self.events = self._counter("events", "Numbered vehicle events, by what became of them.", "outcome")
+        self.contacts = self._counter("contacts", "Polls of vehicles, by their region.", "region")
         self.manifests = self._counter("manifests", "Vehicle version manifests, by what became of them.", "outcome")
         self.refused_requests = self._counter("refused_requests", "Requests refused at the edge.", "reason")
 
     def _rollouts(self) -> None:
-        """What the evaluator saw in its last tick."""
+        """What the evaluator saw in its last tick. Times are fleet time."""
         where = ("rollout", "region", "hardware")
         self.attempts = self._gauge("attempts", "Attempts by state.", *where, "state")
         self.exposures = self._gauge("exposures", "Attempts with a permit: the denominator of a gate.", *where)
         self.aged = self._gauge("aged", "Exposures that reached a checkpoint.", *where, "checkpoint")
         self.silent = self._gauge("silent", "Of the aged, those without word by then.", *where, "checkpoint")
+        self.silence_expected = self._gauge(
+            "silence_expected", "Of the aged, those that would be silent as usual.", *where, "checkpoint"
+        )
         self.rollout_status = self._gauge("rollout_status", "1 for the status a rollout has.", "rollout", "status")
         self.rollout_epoch = self._gauge(
             "rollout_epoch", "Version of a rollout; every transition raises it.", "rollout"
         )
-        self.gate_verdict = self._gauge("gate_verdict", "1 for what the gate says now.", "rollout", "verdict")
-        self.permit_allowance = self._gauge("permit_allowance", "Permits that may still be given now.", "rollout")
+        self.rollout_changed = self._gauge(
+            "rollout_changed_timestamp_seconds", "When a rollout last made a transition.", "rollout"
+        )
         self.cases_open = self._gauge("cases_open", "Vehicles that a rollout hurt, or may have.", "rollout")
+        self._gate()
+        self._regions()
+
+    def _gate(self) -> None:
+        """What the gate weighs, against what it is weighed with; of several scopes the worst."""
+        self.gate_verdict = self._gauge("gate_verdict", "1 for what the gate says now.", "rollout", "verdict")
+        self.gate_evidence = self._gauge(
+            "gate_evidence_ratio",
+            "Evidence of a broken limit, its logarithm as a share of what halts.",
+            *("rollout", "quantity"),
+        )
+        self.gate_probability = self._gauge(
+            "gate_probability_ratio", "Probability that a limit is broken.", "rollout", "quantity"
+        )
+        self.gate_hold_above = self._gauge(
+            "gate_hold_above_ratio", "Probability of a broken limit above which the gate holds.", "rollout"
+        )
+        self.failure_limit = self._gauge("failure_limit_ratio", "Failures that a plan accepts.", "rollout")
+        self.permit_allowance = self._gauge("permit_allowance", "Permits that may still be given now.", "rollout")
+        self.young_exposures = self._gauge(
+            "young_exposures", "Exposures that have not reached the first checkpoint.", "rollout"
+        )
+        self.blast_budget = self._gauge(
+            "blast_budget", "Vehicles that may be hurt at worst by young exposures.", "rollout"
+        )
+
+    def _regions(self) -> None:
+        """Where each region of a rollout stands, and the fleet by region."""
+        region = ("rollout", "region")
+        self.region_phase = self._gauge("region_phase", "1 for the phase a region is in.", *region, "phase")
+        self.region_wave = self._gauge("region_wave", "Number of the wave a region is in, from 1.", *region)
+        self.rollout_waves = self._gauge("rollout_waves", "Waves of a plan.", "rollout")
+        self.wave_started = self._gauge("wave_started_timestamp_seconds", "When a region's wave began.", *region)
+        self.wave_least = self._gauge(
+            "wave_least_seconds", "Least time that a region's wave takes: soak or first checkpoint.", *region
+        )
+        self.in_flight = self._gauge("in_flight", "Attempts that hold a slot.", *region)
+        self.in_flight_limit = self._gauge("in_flight_limit", "Attempts that may hold a slot at once.", *region)
+        self.vehicles_waiting = self._gauge(
+            "vehicles_waiting", "Vehicles that the plan is for and that do not run its release.", *region
+        )
+        self.vehicles = self._gauge(
+            "vehicles", "Vehicles by the release that their last manifest proved.", "region", "version"
+        )
 
     def _house(self) -> None:
         """How the service itself is."""
@@ -200,6 +255,20 @@ class Metrics:
         self.certificate_expiry = self._gauge(
             "certificate_expiry_timestamp_seconds", "When a certificate of ours ends.", "certificate", mode="livemin"
         )
+        self.evaluator_failures = self._counter(
+            "evaluator_failures", "Ticks that failed, by what failed: store, ledger, or a defect of ours.", "part"
+        )
+        self.child_restarts = self._counter("child_restarts", "Restarts of a child that ended unasked.", "child")
+        self.store_call = Histogram(
+            "store_call_seconds", "Time of a small question to the store.", buckets=LATENCY_S, **own
+        )
+        self.store_durable = self._gauge(
+            "store_durable", "Whether what is acknowledged is on disk, by who guarantees it.", "by", mode="livemin"
+        )
+        self.store_memory = Gauge("store_memory_bytes", "Memory that the store's data take.", **single)
+        self.store_file = Gauge("store_file_bytes", "Size of the store's append-only file.", **single)
+        self.disk_free = self._gauge("disk_free_bytes", "Free space where a folder lies.", "folder")
+        self.disk_size = self._gauge("disk_size_bytes", "Size of the disk where a folder lies.", "folder")
         self.metadata_expiry = self._gauge(
             "metadata_expiry_timestamp_seconds", "When metadata ends, fleet time.", "repository", "role"
         )
@@ -213,6 +282,12 @@ class Metrics:
             self.rollout_status.labels(rollout=rollout, status=each).set(each == status)
         for each in verdicts:
             self.gate_verdict.labels(rollout=rollout, verdict=each).set(each == verdict)
+
+    def show_vehicles(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Set the vehicles by (region, version); whatever was shown before and is not among these is forgotten."""
+        self.vehicles.keep(counts)
+        for (region, release), count in counts.items():
+            self.vehicles.labels(region=region, version=release).set(count)
 
     def drop_rollout(self, rollout: str) -> None:
         """Forget every series of a rollout that has been over for long."""

@@ -36,11 +36,23 @@ COUNTED_THINGS = {
     "outrider_cases_open",
     "outrider_vehicles_registered",
     "outrider_permit_allowance",
+    "outrider_silence_expected",
+    "outrider_young_exposures",
+    "outrider_blast_budget",
+    "outrider_rollout_waves",
+    "outrider_in_flight",
+    "outrider_in_flight_limit",
+    "outrider_vehicles",
+    "outrider_vehicles_waiting",
 }
-STATES = {"outrider_rollout_status", "outrider_rollout_epoch", "outrider_gate_verdict", "outrider_store_up"}
+STATES = {
+    *("outrider_rollout_status", "outrider_rollout_epoch", "outrider_gate_verdict", "outrider_store_up"),
+    *("outrider_region_phase", "outrider_region_wave", "outrider_store_durable"),
+}
 LABELS = {
     *("service", "method", "code", "outcome", "reason", "rollout", "region", "hardware", "state", "checkpoint"),
     *("status", "verdict", "kind", "process", "certificate", "repository", "role", "version", "le"),
+    *("phase", "quantity", "part", "child", "by", "folder"),
 }
 
 

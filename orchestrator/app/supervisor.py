@@ -20,10 +20,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from orchestrator.app.children import Child, python_module
-from orchestrator.app.expiries import show_expiries
+from orchestrator.app.expiries import server_expiry, show_expiries
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import (
     Installation,
@@ -35,6 +35,7 @@ from orchestrator.app.installation import (
     last_ports,
     write_endpoints,
 )
+from orchestrator.app.vitals import show_vitals
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.evaluator import Evaluator
 from orchestrator.ledger import Ledger
@@ -44,6 +45,7 @@ from orchestrator.store.base import StoreError, StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.lock import FolderLock
 from orchestrator.telemetry import (
+    PREFIX,
     Exposition,
     Metrics,
     configure_logging,
@@ -73,6 +75,7 @@ class Supervisor:
         self._settings = settings
         self._machine = MachineClock()
         self._metrics = Metrics(CollectorRegistry())
+        ProcessCollector(namespace=PREFIX, registry=self._metrics.registry)
         self._metrics.build_info.labels(version=version("outrider")).set(1)
         self._embedded = None if settings.store_url else EmbeddedServer(installation.store)
         self._workers: list[Child] = []
@@ -111,6 +114,9 @@ class Supervisor:
             running.append(tasks.create_task(evaluator.run(self._settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))
+            durability = self._settings.store_durability
+            vitals = show_vitals(self._installation, store, durability, self._metrics, self._machine)
+            running.append(tasks.create_task(vitals))
             write_endpoints(
                 self._installation,
                 self._settings.host,
@@ -210,11 +216,18 @@ class Supervisor:
         return children
 
     def _child(self, name: str, entry: str, environment: Mapping[str, str]) -> Child:
+        # Shown from the start: an increase from nothing is none to Prometheus.
+        restarts = self._metrics.child_restarts.labels(child=name)
+
+        def ended(pid: int) -> None:
+            restarts.inc()
+            forget_worker(self._installation.metrics, pid)
+
         return Child(
             name=name,
             arguments=python_module(f"orchestrator.app.{entry}", self._installation.data),
             environment=environment,
-            ended=lambda pid: forget_worker(self._installation.metrics, pid),
+            ended=ended,
         )
 
     async def _start_web(self, house: AsyncExitStack, store: RedisStore, ports: Ports) -> None:
@@ -236,6 +249,7 @@ class Supervisor:
             now=datetime.fromtimestamp(self._machine.wall_ms() // 1000, tz=UTC),
             life=timedelta(days=self._settings.certificate_server_days),
         )
+        self._metrics.certificate_expiry.labels(certificate="images").set(server_expiry(chain))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         # OpenSSL reads certificates from files only; this one is gone again before the server answers.
@@ -248,16 +262,20 @@ class Supervisor:
 
     async def _watch_store(self, store: RedisStore) -> None:
         """Start the embedded store again when it dies; say whether it answers."""
+        restarts = self._metrics.child_restarts.labels(child="store")
         while True:
             if self._embedded is not None and not self._embedded.alive():
                 log.error("store_ended")
+                restarts.inc()
                 try:
                     await asyncio.to_thread(self._embedded.start)
                 except (StoreError, OSError) as error:
                     log.error("store_failed", error=str(error))
+            began_ms = self._machine.monotonic_ms()
             try:
                 await store.dataset_id()
                 up = 1
+                self._metrics.store_call.observe((self._machine.monotonic_ms() - began_ms) / 1000)
             except StoreError:
                 up = 0
             self._metrics.store_up.labels(process="supervisor").set(up)

@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from orchestrator.app.children import end_with_parent, say_ready
+from orchestrator.app.expiries import server_expiry
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.clock import FleetClock, MachineClock
@@ -200,6 +201,7 @@ def server_tls(context: Context) -> dict[str, Tls]:
         now=datetime.fromtimestamp(context.machine.wall_ms() // 1000, tz=UTC),
         life=timedelta(days=context.settings.certificate_server_days),
     )
+    context.metrics.certificate_expiry.labels(certificate="server").set(server_expiry(chain))
     clients = {name: (authorities / f"{name}.crt").read_bytes() for name in ("vehicle", "operator")}
     return {"": Tls(key, chain, None)} | {name: Tls(key, chain, pem) for name, pem in clients.items()}
 

@@ -1,55 +1,145 @@
-"""Sets the gauges of the fleet and its rollouts, once an evaluator tick, from the same counters that the gate reads."""
+"""Sets the gauges of the fleet and its rollouts, once an evaluator tick, from the same counters that the gate reads.
+
+What comes from the inventory is folded: a fleet with a thousand regions or releases must not fill Prometheus.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import log
 
+from orchestrator.engine.gates import Judgement
 from orchestrator.model.attempt import AttemptState
-from orchestrator.model.fleet import Stratum
+from orchestrator.model.fleet import Cell, Profile, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
-from orchestrator.model.rollout import Rollout, RolloutStatus, Verdict, VerdictKind
+from orchestrator.model.plan import GateLimits, Plan
+from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, RolloutStatus, VerdictKind
 from orchestrator.model.tally import CellTallies, Tally, by_stratum, total
-from orchestrator.telemetry import Metrics
+from orchestrator.telemetry import OTHER, Metrics
 
 STATUSES = [status.value for status in RolloutStatus]
 VERDICTS = [kind.value for kind in VerdictKind]
+REGIONS_MAX = 50
+"""Regions that are shown apart; the smaller ones are shown together."""
+VERSIONS_MAX = 20
+"""The same of installed releases."""
+NO_RELEASE = "unproven"
+"""Shown for vehicles whose manifest proves no release, or that sent none."""
 
 
 def show_fleet(
-    metrics: Metrics, *, registered: int, open_cases: Mapping[RolloutId, int], rollouts: Sequence[Rollout]
+    metrics: Metrics,
+    *,
+    profiles: Mapping[Profile, int],
+    open_cases: Mapping[RolloutId, int],
+    rollouts: Sequence[Rollout],
 ) -> None:
     """What concerns the whole fleet."""
-    metrics.vehicles_registered.set(registered)
+    metrics.vehicles_registered.set(sum(profiles.values()))
+    metrics.show_vehicles(by_region_and_release(profiles))
     for rollout in rollouts:
         metrics.cases_open.labels(rollout=rollout.rollout_id).set(open_cases.get(rollout.rollout_id, 0))
 
 
+def by_region_and_release(profiles: Mapping[Profile, int]) -> Mapping[tuple[str, str], int]:
+    """Vehicles by region and installed release; beyond the most frequent ones under `other`."""
+    regions: Counter[str] = Counter()
+    releases: Counter[str] = Counter()
+    for profile, count in profiles.items():
+        regions[profile.region] += count
+        releases[profile.installed] += count
+    shown_regions = {name for name, _ in regions.most_common(REGIONS_MAX)}
+    shown_releases = {name for name, _ in releases.most_common(VERSIONS_MAX)}
+    counts: Counter[tuple[str, str]] = Counter()
+    for profile, count in profiles.items():
+        region = profile.region if profile.region in shown_regions else OTHER
+        release = profile.installed if profile.installed in shown_releases else OTHER
+        counts[region, release or NO_RELEASE] += count
+    return counts
+
+
 def show_rollout(
-    metrics: Metrics, rollout: Rollout, cells: CellTallies, *, verdict: Verdict, permit_ceiling: int
+    metrics: Metrics, rollout: Rollout, cells: CellTallies, *, judgement: Judgement, waiting: Mapping[Cell, int]
 ) -> None:
-    """What concerns one rollout."""
+    """What concerns one rollout.
+
+    Args:
+        metrics: set.
+        rollout: as it was judged.
+        cells: its counters.
+        judgement: what the gate said.
+        waiting: vehicles that the plan is for and that do not run its release, by cell.
+    """
     name = rollout.rollout_id
-    metrics.show_status(
-        name, status=rollout.status.value, statuses=STATUSES, verdict=verdict.kind.value, verdicts=VERDICTS
-    )
+    verdict = judgement.worst.kind.value
+    metrics.show_status(name, status=rollout.status.value, statuses=STATUSES, verdict=verdict, verdicts=VERDICTS)
     metrics.rollout_epoch.labels(rollout=name).set(rollout.epoch)
-    allowance = max(0, permit_ceiling - total(cells.values()).exposed)
-    metrics.permit_allowance.labels(rollout=name).set(allowance)
+    metrics.rollout_changed.labels(rollout=name).set(rollout.updated_at / 1000)
+    metrics.rollout_waves.labels(rollout=name).set(len(rollout.plan.waves))
+    show_gate(metrics, rollout, judgement, total(cells.values()))
     for stratum, tally in by_stratum(cells).items():
-        show_stratum(metrics, name, stratum, tally, rollout.plan.gate.checkpoints_ms)
+        show_stratum(metrics, name, stratum, tally, rollout.plan.gate)
+    for region, progress in rollout.regions.items():
+        tallies = [tally for cell, tally in cells.items() if cell.region == region]
+        here = sum(count for cell, count in waiting.items() if cell.region == region)
+        show_region(metrics, rollout, region, progress, total(tallies), here)
 
 
-def show_stratum(
-    metrics: Metrics, name: RolloutId, stratum: Stratum, tally: Tally, checkpoints_ms: Sequence[int]
+def show_gate(metrics: Metrics, rollout: Rollout, judgement: Judgement, everything: Tally) -> None:
+    """What the gate weighed: of each quantity the scope that is worst."""
+    name, gate, limits = rollout.rollout_id, rollout.plan.gate, rollout.plan.limits
+    inputs = judgement.verdicts[0].inputs
+    metrics.gate_hold_above.labels(rollout=name).set(inputs["hold_above"])
+    metrics.failure_limit.labels(rollout=name).set(gate.failure_ratio_max)
+    metrics.permit_allowance.labels(rollout=name).set(max(0, judgement.permit_ceiling - everything.exposed))
+    metrics.young_exposures.labels(rollout=name).set(inputs["young"])
+    metrics.blast_budget.labels(rollout=name).set(limits.blast_budget)
+    quantities = {"failures": ("failures_log_e", "failures_posterior")}
+    for index, age_ms in enumerate(gate.checkpoints_ms):
+        quantities[f"silence_{age(age_ms)}"] = (f"silence_log_e_{index}", f"silence_posterior_{index}")
+    for quantity, (evidence, probability) in quantities.items():
+        # A scope whose counters contradict themselves was not weighed.
+        weighed = [verdict.inputs for verdict in judgement.verdicts if evidence in verdict.inputs]
+        shares = [each[evidence] / log(each["evidence_min"]) for each in weighed]
+        where = {"rollout": name, "quantity": quantity}
+        metrics.gate_evidence.labels(**where).set(max(0.0, *shares, 0.0))
+        metrics.gate_probability.labels(**where).set(max((each[probability] for each in weighed), default=0.0))
+
+
+def show_region(
+    metrics: Metrics, rollout: Rollout, region: str, progress: RegionProgress, tally: Tally, waiting: int
 ) -> None:
+    """Where one region of one rollout stands."""
+    where = {"rollout": rollout.rollout_id, "region": region}
+    for phase in RegionPhase:
+        metrics.region_phase.labels(**where, phase=phase.value).set(phase is progress.phase)
+    metrics.region_wave.labels(**where).set(progress.wave + 1)
+    metrics.wave_started.labels(**where).set(progress.wave_started_at / 1000)
+    metrics.wave_least.labels(**where).set(wave_least_ms(rollout.plan, progress.wave) / 1000)
+    metrics.in_flight.labels(**where).set(tally.in_flight)
+    metrics.in_flight_limit.labels(**where).set(
+        rollout.plan.regions.get(region, rollout.plan.region_defaults).in_flight_max
+    )
+    metrics.vehicles_waiting.labels(**where).set(waiting)
+
+
+def wave_least_ms(plan: Plan, wave: int) -> int:
+    """Least time that a wave takes: its soak, or until what it exposed first has reached the first checkpoint."""
+    return max(plan.waves[wave].soak_ms, *plan.gate.checkpoints_ms[:1], 0)
+
+
+def show_stratum(metrics: Metrics, name: RolloutId, stratum: Stratum, tally: Tally, gate: GateLimits) -> None:
     """Counts of one stratum of one rollout."""
     where = {"rollout": name, "region": stratum.region, "hardware": stratum.hardware}
     for state in AttemptState:
         metrics.attempts.labels(**where, state=state.value).set(tally.state(state))
     metrics.exposures.labels(**where).set(tally.exposed)
-    for age_ms, group in zip(checkpoints_ms, tally.age_groups, strict=False):
-        metrics.aged.labels(**where, checkpoint=age(age_ms)).set(group.exposed)
-        metrics.silent.labels(**where, checkpoint=age(age_ms)).set(group.silent)
+    for age_ms, reference, group in zip(gate.checkpoints_ms, gate.silence_reference, tally.age_groups, strict=False):
+        at = {**where, "checkpoint": age(age_ms)}
+        metrics.aged.labels(**at).set(group.exposed)
+        metrics.silent.labels(**at).set(group.silent)
+        metrics.silence_expected.labels(**at).set(reference * group.exposed)
 
 
 def show_tick(metrics: Metrics, *, fleet_now: FleetTime, carried: Mapping[str, int]) -> None:

@@ -138,6 +138,7 @@ class VehicleDesk:
         now = self._now()
         self._last_seen.saw(vehicle_id, Contact(at=now, conditions=poll.conditions, diagnostics=poll.diagnostics))
         record = await record_of(self._store, vehicle_id)
+        self._metrics.contacts.labels(region=record.vehicle.region).inc()
         if poll.events or poll.outbox_id != record.outbox_id:
             record = await self._acknowledge(vehicle_id, poll, now)
         snapshot = self._snapshots.current

@@ -22,6 +22,7 @@ from orchestrator.store.redis.pipeline import Pipeline
 from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.redis.shards import RedisShards
 from orchestrator.store.redis.vehicles import RedisVehicles
+from orchestrator.store.redis.vitals import StoreVitals, read_vitals
 from orchestrator.store.shards import check_shards
 
 Durability = Literal["always", "provider"]
@@ -81,6 +82,14 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             await calls.close()
             raise
         return cls(calls, shards=shards_found, dead_man_life_ms=dead_man_life_ms)
+
+    async def vitals(self) -> StoreVitals:
+        """How the server is now.
+
+        Raises:
+            StoreError: it did not answer, or does not say.
+        """
+        return await read_vitals(self._calls)
 
     async def close(self) -> None:
         """See `base.Store`."""
