@@ -1,10 +1,18 @@
-"""What several commands read from their arguments: files, texts, reasons."""
+"""What several commands read from their arguments: ids, files, texts, reasons."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from orchestrator.cli.errors import BadInputError
+
+RolloutArgument = Annotated[str, typer.Argument(metavar="ID", help="Rollout id.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; required; lands in the ledger.")]
+EtagOption = Annotated[str, typer.Option("--etag", help="Only if the rollout still has this etag (see --output json).")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def read_file(path: Path) -> bytes:

@@ -53,7 +53,9 @@ GROUPS: Mapping[str, Group] = {
     "image-repo": Group("orchestrator.cli.image_repo", "Keep the Image repository's metadata fresh."),
     "store": Group("orchestrator.cli.store", "Repair the private store after a crash of the machine."),
     "ca": Group("orchestrator.cli.ca", "Issue certificates to operators."),
-    "doctor": Group("orchestrator.cli.doctor", "Check an installation, and say how to mend what is wrong."),
+    "doctor": Group(
+        "orchestrator.cli.doctor", "Check an installation, running or not: what is wrong, and how to mend it."
+    ),
 }
 """In the order in which a newcomer needs them."""
 

@@ -31,6 +31,8 @@ class Counts:
     """Attempts proven by a signed manifest."""
     active: int = 0
     """Attempts under way, before or after their permit."""
+    installing: int = 0
+    """Of these, after their permit."""
     failed: int = 0
     """Explicit failures after a permit."""
     silent: int = 0
@@ -56,6 +58,7 @@ class Counts:
             targeted=self.targeted + other.targeted,
             done=self.done + other.done,
             active=self.active + other.active,
+            installing=self.installing + other.installing,
             failed=self.failed + other.failed,
             silent=self.silent + other.silent,
             ended=self.ended + other.ended,
@@ -68,15 +71,17 @@ def of_cell(cell: CellCounts) -> Counts:
     """The counts of one (region, hardware, cohort)."""
     done = cell.states.get("succeeded", 0)
     active = sum(number for state, number in cell.states.items() if state in LIVE)
+    installing = sum(cell.states.get(state, 0) for state in LIVE_AFTER_PERMIT)
     return Counts(
         targeted=cell.targeted,
         done=done,
         active=active,
+        installing=installing,
         failed=cell.failed,
         silent=max((group.silent for group in cell.age_groups), default=0),
         ended=max(0, sum(cell.states.values()) - done - active - cell.failed),
         exposed=cell.exposed,
-        lost=max(0, cell.exposed - done - cell.failed - sum(cell.states.get(state, 0) for state in LIVE_AFTER_PERMIT)),
+        lost=max(0, cell.exposed - done - cell.failed - installing),
     )
 
 

