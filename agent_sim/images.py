@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from agent_sim.errors import SimulationError
 
 HEADER_BYTES_MAX = 4096
-_VERSION = re.compile(r"-(\d+\.\d+\.\d+)\.img$")
+_VERSION = re.compile(r"-(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)\.img$")
 _BLOCK_BYTES = 4096
 
 

@@ -2,14 +2,14 @@
 
 Owns `<path>/metadata/*.json` and `<path>/targets/<sha256>.<name>`. Readers need no lock: every file appears whole,
 and whatever a file refers to is there before it. Writers take the folder's lock. Only the keys that a step needs are
-loaded; the orchestrator reads this folder and reaches none of the keys. Serving the files is the web edge's business.
+loaded; the orchestrator reads this folder and reaches none of the keys. What may be published is `publication`'s
+matter, serving the files the web edge's.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,11 +21,13 @@ from tuf.api.serialization.json import JSONSerializer
 from signing.errors import ImageRefusedError, KeyFileError, SigningError
 from signing.files import copy_atomically, exclusive, write_atomically
 from signing.keys import load_signer
-from signing.match import read_shall_match
-from signing.names import METADATA_NAME_PATTERN, NAME_PATTERN, VERSION_MAX, image_file_name, target_path_fault
+from signing.names import METADATA_NAME_PATTERN, image_file_name
+from signing.publication import NewImage, TargetInfo, check_publication, image_fault, signed_fields, target_info
 from signing.roots import first_root
-from signing.tuf_client import IMAGE_CAPS, HeldFiles, RefreshError, refresh
+from signing.tuf_client import IMAGE_CAPS, HeldFiles, RefreshError, TrustedFiles, refresh
 from signing.versions import MetadataVersions, next_version, require_utc
+
+__all__ = ["SNAPSHOT_LIFE", "TARGETS_LIFE", "TIMESTAMP_LIFE", "ImageRepository", "NewImage", "TargetInfo"]
 
 TARGETS_LIFE = timedelta(days=90)
 SNAPSHOT_LIFE = timedelta(days=7)
@@ -33,37 +35,6 @@ TIMESTAMP_LIFE = timedelta(hours=24)
 
 _LIVES: Mapping[str, timedelta] = {"targets": TARGETS_LIFE, "snapshot": SNAPSHOT_LIFE, "timestamp": TIMESTAMP_LIFE}
 _S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
-
-
-@dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to publish."""
-
-    path: str
-    """Target path, for example `acme/gw-2-1.1.0.img`."""
-    file: Path
-    """Where its bytes are now."""
-    hardware_id: str
-    """What it is built for."""
-    release_counter: int
-    """Never lower than that of an earlier image for this hardware id."""
-    version: str
-    """For people."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetInfo:
-    """An image as the Image repository's targets list it."""
-
-    path: str
-    length: int
-    """Bytes."""
-    sha256: str
-    """Hex digest."""
-    hardware_id: str
-    release_counter: int
-    targets_version: int
-    """Version of the targets metadata that lists it."""
 
 
 class ImageRepository:
@@ -124,7 +95,7 @@ class ImageRepository:
         with exclusive(self._path):
             current = self._load("targets", Targets)
             entries = [self._entry(image) for image in images]
-            _check_publication(images, entries, current)
+            check_publication(images, entries, current)
             fresh = {image.path: entry for image, entry in zip(images, entries, strict=True)}
             for image, entry in zip(images, entries, strict=True):
                 stored = self._targets / image_file_name(image.path, entry.hashes["sha256"])
@@ -135,7 +106,7 @@ class ImageRepository:
                 current.targets |= fresh
                 snapshot, timestamp = self._load("snapshot", Snapshot), self._load("timestamp", Timestamp)
                 self._release(current, snapshot, timestamp, keys_folder, now)
-            return [_info(image.path, current.targets[image.path], current.version) for image in images]
+            return [target_info(image.path, current.targets[image.path], current.version) for image in images]
 
     def renew(self, keys_folder: Path, now: datetime) -> tuple[str, ...]:
         """Sign timestamp and snapshot again where half of their life is over. Targets and root need offline keys.
@@ -214,34 +185,47 @@ class ImageRepository:
             VerificationError: The repository would be refused by vehicles.
             SigningError: It is missing.
         """
+        trusted = self._verified(now, (path,))
+        found = trusted.found[path]
+        return target_info(path, found, trusted.targets.version) if found else None
+
+    def verified_targets(self, now: datetime) -> list[TargetInfo]:
+        """All that the repository's own targets list, verified as by `verified_target`; delegated ones are left out.
+
+        Args:
+            now: Fleet time, UTC.
+
+        Raises:
+            VerificationError: The repository would be refused by vehicles.
+            SigningError: It is missing.
+        """
+        targets = self._verified(now, ()).targets
+        return [target_info(path, target, targets.version) for path, target in targets.targets.items()]
+
+    def _verified(self, now: datetime, find: tuple[str, ...]) -> TrustedFiles:
         bootstrap = self.metadata_file("1.root.json")
         if bootstrap is None:
             raise SigningError(f"{self._path} holds no Image repository")
         try:
-            trusted = refresh(
+            return refresh(
                 bootstrap=bootstrap,
                 held=HeldFiles(),
                 offered=self.metadata_file,
                 caps=IMAGE_CAPS,
                 now=require_utc(now),
-                find=(path,),
+                find=find,
             )
         except RefreshError as exc:
             raise exc.reason from exc
-        found = trusted.found[path]
-        return _info(path, found, trusted.targets.version) if found else None
 
     def _entry(self, image: NewImage) -> TargetFile:
-        if fault := _image_fault(image):
+        if fault := image_fault(image):
             raise ImageRefusedError(f"image {image.path[:80]!r}: {fault}")
         try:
             entry = TargetFile.from_file(image.path, str(image.file), ["sha256"])
         except OSError as exc:
             raise ImageRefusedError(f"image {image.path!r}: cannot read {image.file}: {exc.strerror}") from exc
-        entry.unrecognized_fields["custom"] = {
-            "shallMatch": {"hardwareIds": [image.hardware_id], "releaseCounter": image.release_counter},
-            "version": image.version,
-        }
+        entry.unrecognized_fields["custom"] = signed_fields(image)
         return entry
 
     def _release(
@@ -307,39 +291,6 @@ def _past_half_life(signed: Signed, now: datetime) -> bool:
     return now >= signed.expires - _LIVES[signed.type] / 2
 
 
-def _image_fault(image: NewImage) -> str | None:
-    if fault := target_path_fault(image.path):
-        return fault
-    if not NAME_PATTERN.fullmatch(image.hardware_id):
-        return f"{image.hardware_id[:80]!r} is not a hardware id"
-    if type(image.release_counter) is not int or not 0 <= image.release_counter <= VERSION_MAX:
-        return f"release counter {image.release_counter!r} is not between 0 and {VERSION_MAX}"
-    if not image.version.isascii() or not image.version.isprintable() or not 0 < len(image.version) <= 64:
-        return f"{image.version[:80]!r} is not a version"
-    return None
-
-
-def _check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile], current: Targets) -> None:
-    if len({image.path for image in images}) != len(images):
-        raise ImageRefusedError("one path stands twice in this publication")
-    highest: dict[str, int] = {}
-    for path, target in current.targets.items():
-        match = read_shall_match(path, target)
-        for hardware_id in match.hardware_ids:
-            highest[hardware_id] = max(highest.get(hardware_id, 0), match.release_counter)
-    for image, entry in zip(images, entries, strict=True):
-        listed = current.targets.get(image.path)
-        if listed == entry:
-            continue
-        if listed is not None:
-            raise ImageRefusedError(f"{image.path!r} was published with other bytes or fields; choose another path")
-        if image.release_counter < highest.get(image.hardware_id, 0):
-            raise ImageRefusedError(
-                f"{image.path!r}: release counter {image.release_counter} is lower than "
-                f"{highest[image.hardware_id]}, which {image.hardware_id} has already"
-            )
-
-
 def _check_stored(stored: Path, entry: TargetFile) -> None:
     """The source may have changed between hashing and copying."""
     with stored.open("rb") as file:
@@ -347,15 +298,3 @@ def _check_stored(stored: Path, entry: TargetFile) -> None:
     if digest != entry.hashes["sha256"]:
         stored.unlink()
         raise ImageRefusedError(f"{entry.path!r} changed while it was published; nothing was listed")
-
-
-def _info(path: str, target: TargetFile, targets_version: int) -> TargetInfo:
-    match = read_shall_match(path, target)
-    return TargetInfo(
-        path=path,
-        length=target.length,
-        sha256=target.hashes["sha256"],
-        hardware_id=match.hardware_ids[0],
-        release_counter=match.release_counter,
-        targets_version=targets_version,
-    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +23,11 @@ from orchestrator.cli.errors import BadInputError, CliError, NotFoundError, Refu
 from orchestrator.cli.release_file import ReleaseFile, read_release
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
+from orchestrator.cli.way_back import way_back
 from orchestrator.cli.words import count, moment, plain
 from signing.errors import KeyFileError, SigningError
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
+from signing.reverts import revert_version
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -42,43 +44,55 @@ def publish(
     session: Session,
     file: Annotated[Path, typer.Argument(help="Release file (YAML); see docs/cli.md.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; lands in the ledger.")] = "",
+    revert_to: Annotated[
+        str, typer.Option("--revert-to", metavar="VERSION", help="What undoes it. Default: the release before.")
+    ] = "",
+    no_revert: Annotated[bool, typer.Option("--no-revert", help="Sign no release that undoes this one.")] = False,
 ) -> None:
-    """Sign the images of a release into the Image repository, then register the release."""
+    """Sign the images of a release into the Image repository, then register the release.
+
+    The way back is signed with it: a release VERSION-revert with the images of the release before.
+    """
+    if revert_to and no_revert:
+        raise BadInputError("--revert-to and --no-revert contradict each other", remedy="give one of them")
     description = read_release(file)
+    images = new_images(description)
     with session.client() as client:
         now = fleet_time(client)
-        with session.screen.progress(f"Signing {len(description.images)} images", None):
-            targets = sign(description, session.data, now)
-        release = Release(
-            version=description.version, notes=description.notes, images=[image_message(item) for item in targets]
-        )
-        request = CreateReleaseRequest(release=release, reason=reason or f"published from {file.name}")
-        answer = client.ask(client.releases.CreateRelease, request, file_name=str(file))
+        with session.screen.progress(f"Signing {len(images)} images", None):
+            repository = repository_of(session.data)
+            with refusals():
+                wanted = revert_to or description.revert_to
+                to, back = ("", ()) if no_revert else way_back(client, repository, images, to=wanted, now=now)
+                targets = repository.publish([*images, *back], session.data / "keys" / "image", now)
+        messages = [
+            Release(version=description.version, notes=description.notes),
+            Release(version=revert_version(description.version), reverts=description.version),
+        ]
+        messages[1].notes = f"Undoes {description.version}: what {to} was."
+        for target in targets:
+            messages[bool(target.reverts)].images.append(image_message(target))
+        answers = [
+            client.ask(
+                client.releases.CreateRelease,
+                CreateReleaseRequest(release=message, reason=reason or f"published from {file.name}"),
+                file_name=str(file),
+            )
+            for message in messages
+            if message.images
+        ]
     session.screen.answer(
-        answer,
-        f"Release {answer.version} is signed and registered.",
-        *release_view(answer),
+        answers[0],
+        f"Release {description.version} is signed and registered.",
+        *release_view(answers[0]),
+        *way_back_view(answers, to, declined=no_revert),
         "Next: write a plan (docs/plan-file.md) and look at it with `outrider rollout preview PLAN.yaml`.",
     )
 
 
-def sign(description: ReleaseFile, data: Path, now: datetime) -> Sequence[TargetInfo]:
-    """Put the images into the Image repository of a data folder and sign its metadata.
-
-    Args:
-        description: what to sign; equal content a second time changes nothing.
-        data: holds `image-repo` and `keys/image`.
-        now: fleet time of the signatures, whole seconds.
-
-    Raises:
-        CliError: keys are missing, or the repository refuses an image.
-    """
-    folder = data / "image-repo"
-    if not folder.is_dir():
-        raise NotFoundError(
-            f"there is no Image repository in {folder}", remedy=f"make one: `outrider keys init --data {data}`"
-        )
-    images = [
+def new_images(description: ReleaseFile) -> Sequence[NewImage]:
+    """The images of a release file, to be signed."""
+    return [
         NewImage(
             path=image.path,
             file=image.file,
@@ -88,8 +102,27 @@ def sign(description: ReleaseFile, data: Path, now: datetime) -> Sequence[Target
         )
         for image in description.images
     ]
+
+
+def repository_of(data: Path) -> ImageRepository:
+    """The Image repository of a data folder.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    folder = data / "image-repo"
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"there is no Image repository in {folder}", remedy=f"make one: `outrider keys init --data {data}`"
+        )
+    return ImageRepository(folder)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What signing refuses, as errors of the command line."""
     try:
-        return ImageRepository(folder).publish(images, keys_folder=data / "keys" / "image", now=now)
+        yield
     except KeyFileError as exc:
         raise CliError(
             str(exc), remedy="publish where the Image repository's targets, snapshot and timestamp keys are"
@@ -98,6 +131,21 @@ def sign(description: ReleaseFile, data: Path, now: datetime) -> Sequence[Target
         raise RefusedError(str(exc), remedy="correct the release file; nothing was registered") from exc
     except OSError as exc:
         raise BadInputError(f"cannot read or write an image: {exc}", remedy="see to it that this user may") from exc
+
+
+def way_back_view(answers: Sequence[Release], to: str, *, declined: bool) -> Sequence[str]:
+    """What undoes a release, for people."""
+    version = answers[0].version
+    if declined:
+        return [f"No way back was signed: if {version} is bad, vehicles need a newer release."]
+    if len(answers) == 1:
+        return [f"No way back: no release before {version} is signed for all of its hardware ids."]
+    taken = max(image.release_counter for image in answers[1].images)
+    return [
+        f"The way back is {answers[1].version}: the images of {to} under higher release counters. "
+        "`outrider rollout revert` needs no offline key.",
+        f"Release counters up to {taken} are taken: give the next release higher ones.",
+    ]
 
 
 def image_message(target: TargetInfo) -> Image:
@@ -158,6 +206,7 @@ def release_view(release: Release) -> list[RenderableType]:
             ("registered", moment(release.create_time)),
             ("targets", f"version {release.targets_version} of the Image repository"),
             ("notes", plain(release.notes)),
+            *([("undoes", plain(release.reverts))] if release.reverts else []),
         ),
         images,
     ]

@@ -16,7 +16,7 @@ from orchestrator.engine import plan_readers as read
 from orchestrator.engine.plan_nodes import Place, PlanError, PlanFault, compose
 from orchestrator.model.ids import VEHICLE_ID_PATTERN, ReleaseVersion
 
-FIELDS = ("version", "notes", "images")
+FIELDS = ("version", "notes", "revert_to", "images")
 IMAGE_FIELDS = ("file", "hardware_id", "path", "release_counter")
 COUNTER_MAX = 2**31 - 1
 IMAGE_EXAMPLE = "an image such as {file: gw.img, hardware_id: acme-gw-2, release_counter: 11}"
@@ -46,6 +46,8 @@ class ReleaseFile:
     """What changes, for people."""
     images: Sequence[ImageFile]
     """At least one; one a hardware id."""
+    revert_to: str = ""
+    """Release to go back to if this one is bad; empty: the one before."""
 
 
 def read_release(path: Path) -> ReleaseFile:
@@ -87,7 +89,10 @@ def release_of(root: Place, folder: Path) -> ReleaseFile:
     images = [image_of(item, version, folder) for item in items or ()]
     note_repetitions(items or (), [image.hardware_id for image in images], "hardware_id")
     note_repetitions(items or (), [image.path for image in images], "path")
-    return ReleaseFile(version, read.take(fields, "notes", text_of, ""), images)
+    revert_to = read.take(fields, "revert_to", read.release, ReleaseVersion(""))
+    if revert_to and revert_to == version:
+        fields["revert_to"].fault(f"{version} cannot be undone by itself", "name an earlier release, or leave it out")
+    return ReleaseFile(version, read.take(fields, "notes", text_of, ""), images, revert_to)
 
 
 def image_of(place: Place, version: str, folder: Path) -> ImageFile:

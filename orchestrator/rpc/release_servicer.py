@@ -6,7 +6,7 @@ from outrider.v1 import release_pb2, release_pb2_grpc
 
 from orchestrator.rpc import convert
 from orchestrator.rpc.identity import IdentityReader
-from orchestrator.rpc.operator_requests import Context, page
+from orchestrator.rpc.operator_requests import Context, page, required
 from orchestrator.service.releases import ReleaseDesk, version_of
 
 
@@ -23,7 +23,7 @@ class ReleaseServicer(release_pb2_grpc.ReleaseServiceServicer):
         """Register a signed release."""
         operator = self._identities.operator(context.auth_context(), "operator")
         release = convert.release_in(request.release)
-        return convert.release(await self._desk.create(release, actor=operator.name, reason=request.reason))
+        return convert.release(await self._desk.create(release, actor=operator.name, reason=required(request.reason)))
 
     async def GetRelease(  # noqa: N802 - gRPC's name
         self, request: release_pb2.GetReleaseRequest, context: Context

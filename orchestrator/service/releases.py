@@ -35,13 +35,16 @@ class ReleaseDesk:
 
         Raises:
             InvalidInputError: the release contradicts itself.
-            StateError: an image is not signed there or differs, or the version exists with other images.
+            StateError: an image is not signed there or differs, the version exists with other images, or the release
+                does not undo what it says.
         """
         faults = release_faults(release)
         if faults:
             raise InvalidInputError(
                 f"the release has {len(faults)} faults", reason="RELEASE_INVALID", violations=faults
             )
+        if release.reverts:
+            check_undoes(release, await self.store.releases())
         now = FleetTime(self.clock.now())
         version = await asyncio.to_thread(self._check_images, release, to_datetime(now))
         checked = replace(release, created_at=now, targets_version=version)
@@ -56,12 +59,13 @@ class ReleaseDesk:
                 "release": release.version,
                 "images": {image.path: image.sha256 for image in release.images},
                 "targets_version": version,
+                "reverts": release.reverts,
             },
         )
         stored = await self.store.create_release(checked, entry)
-        if stored.images != release.images:
+        if (stored.images, stored.reverts) != (release.images, release.reverts):
             raise StateError(
-                f"release {release.version} exists with other images",
+                f"release {release.version} exists with other images, or undoes another release",
                 reason="RELEASE_IMMUTABLE",
                 remedy="publish it under a new version",
             )
@@ -78,7 +82,7 @@ class ReleaseDesk:
                     reason="IMAGE_REPOSITORY_INVALID",
                     remedy="renew or publish it: `outrider image-repo renew`",
                 ) from error
-            check_image(image, target)
+            check_image(image, target, reverts=release.reverts)
             version = target.targets_version if target else version
         return version
 
@@ -102,8 +106,46 @@ class ReleaseDesk:
         return await self.store.releases()
 
 
-def check_image(image: Image, target: TargetInfo | None) -> None:
+def check_undoes(release: Release, registered: Sequence[Release]) -> None:
+    """Compare a release that undoes another with that one.
+
+    Raises:
+        StateError: the other is not registered, is undone by a third already, or would not be undone wholly; a vehicle
+            would refuse a release counter that is not higher.
+    """
+    undone = next((other for other in registered if other.version == release.reverts), None)
+    if undone is None:
+        raise StateError(
+            f"release {release.version} undoes {release.reverts}, which is not registered",
+            reason="RELEASE_UNKNOWN",
+            remedy="`outrider release publish` registers both",
+        )
+    for other in registered:
+        if other.reverts == release.reverts and other.version != release.version:
+            raise StateError(
+                f"release {release.reverts} is undone by {other.version} already",
+                reason="REVERT_EXISTS",
+                remedy=f"plan a rollout of {other.version}, or publish other content as a release of its own",
+            )
+    for image in undone.images:
+        back = release.image_for(image.hardware_id)
+        if back is None or back.release_counter <= image.release_counter:
+            found = f"release counter {back.release_counter}" if back else "no image"
+            raise StateError(
+                f"release {release.version} has {found} for {image.hardware_id}, {release.reverts} has release counter "
+                f"{image.release_counter}: vehicles could not go back",
+                reason="REVERT_IMPOSSIBLE",
+                remedy="publish it with `outrider release publish`, which signs a way back for every image",
+            )
+
+
+def check_image(image: Image, target: TargetInfo | None, *, reverts: ReleaseVersion) -> None:
     """Compare an image with what the repository has signed.
+
+    Args:
+        image: As it is to be registered.
+        target: As it is signed; None when it is not.
+        reverts: What its release says it undoes: signed as well, because it decides where vehicles go back to.
 
     Raises:
         StateError: it is not there, or differs; both values are named.
@@ -115,13 +157,15 @@ def check_image(image: Image, target: TargetInfo | None) -> None:
             reason="IMAGE_UNSIGNED",
             remedy=remedy,
         )
-    wanted = (image.length_bytes, image.sha256, image.hardware_id, image.release_counter)
-    signed = (target.length, target.sha256, target.hardware_id, target.release_counter)
-    names = ("length", "sha256", "hardware id", "release counter")
+    wanted = (image.length_bytes, image.sha256, image.hardware_id, image.release_counter, reverts)
+    signed = (target.length, target.sha256, target.hardware_id, target.release_counter, target.reverts)
+    names = ("length", "sha256", "hardware id", "release counter", "undone release")
     for name, given, found in zip(names, wanted, signed, strict=True):
         if given != found:
             raise StateError(
-                f"image {image.path}: {name} is {given}, but {found} is signed", reason="IMAGE_MISMATCH", remedy=remedy
+                f"image {image.path}: {name} is {given or 'none'}, but {found or 'none'} is signed",
+                reason="IMAGE_MISMATCH",
+                remedy=remedy,
             )
 
 
@@ -130,6 +174,8 @@ def release_faults(release: Release) -> list[Violation]:
     faults = []
     if not Version.is_valid(release.version):
         faults.append(Violation("version", f"`{release.version}` is no semantic version, for example 1.4.0"))
+    if release.reverts and (not Version.is_valid(release.reverts) or release.reverts == release.version):
+        faults.append(Violation("reverts", f"`{release.reverts}` is no version of another release"))
     if not 1 <= len(release.images) <= IMAGES_MAX:
         faults.append(Violation("images", f"has {len(release.images)} images, 1 to {IMAGES_MAX} are possible"))
     hardware = [image.hardware_id for image in release.images]

@@ -13,7 +13,7 @@ from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.evaluator import Evaluator
 from orchestrator.ledger import Ledger
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, VehicleEvent
-from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
+from orchestrator.model.ids import AttemptId, FleetTime, HardwareId, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.release import Image, Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies, Tally, total
@@ -24,6 +24,7 @@ from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.manifests import ManifestDesk
 from orchestrator.service.permits import PermitDesk
+from orchestrator.service.releases import ReleaseDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, PollPace, VehicleDesk
@@ -35,6 +36,7 @@ from signing.director import Assignment, DirectorSigners, DirectorVersions, dire
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
 from signing.keys import generate_ecu_key, public_key_base64
 from signing.manifest import EcuReport, sign_manifest, sign_report
+from signing.reverts import revert_images, revert_version
 from tests.builders import NOW, PRIMARY_HARDWARE, SECONDARY_HARDWARE, a_vehicle, an_ecu
 
 TICK_LIFE_MS = 10_000
@@ -71,6 +73,11 @@ def publish(data: DataFolder, version: str, counter: int, now: FleetTime) -> Seq
         file.write_bytes(f"{hardware_id} {version}".encode())
         new.append(NewImage(file.name, file, hardware_id, counter, version))
     return ImageRepository(data.image_repo).publish(new, data.image_keys, to_datetime(now))
+
+
+def image_of(target: TargetInfo) -> Image:
+    """An image to register, as it was signed."""
+    return Image(target.path, HardwareId(target.hardware_id), target.length, target.sha256, target.release_counter)
 
 
 class FailingStore(MemoryStore):
@@ -180,6 +187,8 @@ class World:
         self.manifests = ManifestDesk(
             store=self.store, snapshots=self.snapshots, clock=self.clock, metrics=self.metrics
         )
+        self.repository = ImageRepository(self.data.image_repo)
+        self.releases = ReleaseDesk(store=self.store, repository=self.repository, clock=self.clock)
         self.rollouts = RolloutDesk(store=self.store, clock=self.clock, machine=self.hand.machine)
         self.ledger = Ledger(folder / "ledger.sqlite3", busy_timeout_s=0.1)
         self.feed = LedgerFeed(self.store, self.ledger)
@@ -217,12 +226,41 @@ class World:
     async def release(self, version: str = "1.1.0", *, counter: int = 2) -> Release:
         """Sign and register a release."""
         targets = publish(self.data, version, counter, self.now)
-        images = [Image(t.path, t.hardware_id, t.length, t.sha256, t.release_counter) for t in targets]  # type: ignore[arg-type]
+        images = sorted((image_of(target) for target in targets), key=lambda image: image.hardware_id)
         release = Release(version, tuple(images), "", self.now, targets[0].targets_version)  # type: ignore[arg-type]
         await self.store.create_release(release, JournalEntry("fleet", "", "release_created", self.now, {}))
         self.images.refresh()
         await self.snapshots.refresh()
         return release
+
+    def way_back(self, version: str, to: str) -> Release:
+        """Sign what undoes a release, as its publication does; not yet registered."""
+        listed = self.repository.verified_targets(self.signed_now())
+        new = [
+            NewImage(target.path, self.data.path / target.path, target.hardware_id, target.release_counter, version)
+            for target in listed
+            if target.version == version
+        ]
+        images = revert_images(new, to=to, listed=listed, repository=self.repository)
+        targets = self.repository.publish(images, self.data.image_keys, self.signed_now())
+        return Release(
+            version=ReleaseVersion(revert_version(version)),
+            images=tuple(sorted((image_of(target) for target in targets), key=lambda image: image.hardware_id)),
+            notes="",
+            created_at=self.now,
+            targets_version=0,
+            reverts=ReleaseVersion(version),
+        )
+
+    async def undoable(self, version: str = "1.2.0", *, counter: int = 3, to: str = "1.1.0") -> tuple[Release, Release]:
+        """Publish a release with its way back, as `outrider release publish` does: the release and what undoes it."""
+        self.hand.advance(1000)
+        release = await self.release(version, counter=counter)
+        self.hand.advance(1000)
+        back = await self.releases.create(self.way_back(version, to), actor="alice", reason="published")
+        self.images.refresh()
+        await self.snapshots.refresh()
+        return release, back
 
     async def start(self, plan: str = PLAN, *, rollout_id: str = "spring") -> Rollout:
         """Start a rollout and let the evaluator look once, as it does within a second."""

@@ -26,6 +26,7 @@ def release_in(message: release_pb2.Release) -> Release:
         notes=message.notes,
         created_at=FleetTime(0),
         targets_version=0,
+        reverts=ReleaseVersion(message.reverts),
     )
 
 
@@ -47,4 +48,5 @@ def release(value: Release) -> release_pb2.Release:
         notes=value.notes,
         create_time=timestamp(value.created_at),
         targets_version=value.targets_version,
+        reverts=value.reverts,
     )

@@ -1,0 +1,136 @@
+"""What may be published: images on their way into the Image repository, and as its targets list them. Pure.
+
+Owns which names, counters and bytes are refused before a key signs them. Leaves files, locks and signatures to
+`image_repo`, and what undoes what to `reverts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuf.api.metadata import TargetFile, Targets
+
+from signing.errors import ImageRefusedError
+from signing.match import read_shall_match
+from signing.names import NAME_PATTERN, VERSION_MAX, target_path_fault
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to publish."""
+
+    path: str
+    """Target path, for example `acme/gw-2-1.1.0.img`."""
+    file: Path
+    """Where its bytes are now."""
+    hardware_id: str
+    """What it is built for."""
+    release_counter: int
+    """Never lower than that of an earlier image for this hardware id."""
+    version: str
+    """Of the release that it belongs to."""
+    reverts: str = ""
+    """Version of the release that it undoes; empty for others."""
+    sha256: str = ""
+    """Hex digest that the bytes must have; empty where whoever publishes vouches for the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    """An image as the Image repository's targets list it."""
+
+    path: str
+    length: int
+    """Bytes."""
+    sha256: str
+    """Hex digest."""
+    hardware_id: str
+    release_counter: int
+    targets_version: int
+    """Version of the targets metadata that lists it."""
+    version: str = ""
+    """Of the release that it was published with; empty when none is signed."""
+    reverts: str = ""
+    """Version of the release that it undoes; empty for others."""
+
+
+def signed_fields(image: NewImage) -> Mapping[str, Any]:
+    """What is signed with an image beside its length and hash."""
+    fields: dict[str, Any] = {
+        "shallMatch": {"hardwareIds": [image.hardware_id], "releaseCounter": image.release_counter},
+        "version": image.version,
+    }
+    return fields | {"reverts": image.reverts} if image.reverts else fields
+
+
+def image_fault(image: NewImage) -> str | None:
+    """What is wrong with an image by itself; None when nothing is."""
+    if fault := target_path_fault(image.path):
+        return fault
+    if not NAME_PATTERN.fullmatch(image.hardware_id):
+        return f"{image.hardware_id[:80]!r} is not a hardware id"
+    if type(image.release_counter) is not int or not 0 <= image.release_counter <= VERSION_MAX:
+        return f"release counter {image.release_counter!r} is not between 0 and {VERSION_MAX}"
+    for version in (image.version, image.reverts):
+        if not version.isascii() or not version.isprintable() or len(version) > 64:
+            return f"{version[:80]!r} is not a version"
+    return None if image.version else "it has no version"
+
+
+def check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile], current: Targets) -> None:
+    """Refuse images that contradict each other or what is listed already.
+
+    Args:
+        images: To be published.
+        entries: The same as targets, in the same order.
+        current: What is listed.
+
+    Raises:
+        ImageRefusedError: A path that is taken, a lower release counter, bytes other than the expected ones.
+    """
+    if len({image.path for image in images}) != len(images):
+        raise ImageRefusedError("one path stands twice in this publication")
+    highest: dict[str, int] = {}
+    for path, target in current.targets.items():
+        match = read_shall_match(path, target)
+        for hardware_id in match.hardware_ids:
+            highest[hardware_id] = max(highest.get(hardware_id, 0), match.release_counter)
+    for image, entry in zip(images, entries, strict=True):
+        if image.sha256 and image.sha256 != entry.hashes["sha256"]:
+            raise ImageRefusedError(
+                f"{image.file} does not hold the bytes that were signed: sha256 is not {image.sha256}"
+            )
+        listed = current.targets.get(image.path)
+        if listed == entry:
+            continue
+        if listed is not None:
+            raise ImageRefusedError(f"{image.path!r} was published with other bytes or fields; choose another path")
+        if image.release_counter < highest.get(image.hardware_id, 0):
+            raise ImageRefusedError(
+                f"{image.path!r}: release counter {image.release_counter} is lower than "
+                f"{highest[image.hardware_id]}, which {image.hardware_id} has already"
+            )
+
+
+def target_info(path: str, target: TargetFile, targets_version: int) -> TargetInfo:
+    """A target as listed."""
+    match = read_shall_match(path, target)
+    return TargetInfo(
+        path=path,
+        length=target.length,
+        sha256=target.hashes["sha256"],
+        hardware_id=match.hardware_ids[0],
+        release_counter=match.release_counter,
+        targets_version=targets_version,
+        version=_text(target, "version"),
+        reverts=_text(target, "reverts"),
+    )
+
+
+def _text(target: TargetFile, field: str) -> str:
+    """A text that was signed with a target for people and for the orchestrator; vehicles do not look at it."""
+    value = (target.custom or {}).get(field)
+    return value if isinstance(value, str) else ""
