@@ -97,7 +97,16 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
             raise convert.malformed([Violation("attempt_id", "is no attempt id")])
         if about[1] != vehicle_id:
             raise ForbiddenError("an attempt of another vehicle", reason="IDENTITY_MISMATCH")
-        return convert.authorize_response(await self._permits.authorize(vehicle_id, AttemptId(request.attempt_id)))
+        if faults := convert.condition_faults(request.conditions):
+            raise convert.malformed(faults)
+        return convert.authorize_response(
+            await self._permits.authorize(
+                vehicle_id,
+                AttemptId(request.attempt_id),
+                conditions=convert.conditions(request.conditions) if request.HasField("conditions") else None,
+                consented=request.consented,
+            )
+        )
 
     async def FetchMetadata(  # noqa: N802 - gRPC's name
         self, request: vehicle_pb2.FetchMetadataRequest, context: Context

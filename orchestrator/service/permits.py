@@ -1,22 +1,27 @@
 """Use case of the point of no return: a permit or a refusal. Exposure begins here.
 
-A permit is only true once `authorize` said so on the rollout's keys and `permit` on the vehicle's shard, both on disk.
+What the plan and the vehicle decide (window, conditions, consent) is the engine's `permits`; what all vehicles share is
+taken by the store. A permit is only true once `authorize` said so on the rollout's keys and `permit` on the vehicle's
+shard, both on disk; and before them, where the plan asks for it, the owner's consent.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from orchestrator.clock import FleetClock
+from orchestrator.engine.permits import Clear, NotNow, may_install, rules_of
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
+from orchestrator.model.plan import Consent
 from orchestrator.model.rollout import Rollout
+from orchestrator.model.vehicle import Conditions, VehicleRecord
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
-from orchestrator.store.base import Permitted, Store
+from orchestrator.store.base import JournalEntry, Permitted, Store
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -53,9 +58,22 @@ class PermitDesk:
         self._clock = clock
         self._metrics = metrics
 
-    async def authorize(self, vehicle_id: VehicleId, wanted: AttemptId) -> PermitAnswer:
+    async def authorize(
+        self,
+        vehicle_id: VehicleId,
+        wanted: AttemptId,
+        *,
+        conditions: Conditions | None = None,
+        consented: bool = False,
+    ) -> PermitAnswer:
         """Answer at the point of no return. A permit is durable on the rollout's and the vehicle's keys before it is
         told.
+
+        Args:
+            vehicle_id: Who asks.
+            wanted: Its attempt.
+            conditions: As it tells them now; None: as at its last contact.
+            consented: Whether its owner agreed to this attempt.
 
         Raises:
             NotFoundError: the vehicle is not in the inventory.
@@ -74,19 +92,27 @@ class PermitDesk:
         # Asking implies that the images are there, also when the event that says so is still in the outbox.
         if attempt.state in BEFORE_PERMIT_STATES and attempt.state is not AttemptState.DOWNLOADED:
             await self._store.change(wanted, AttemptEvent.DOWNLOAD_FINISHED, now=now)
-        return await self._permit(attempt, rollout, now)
+        answer = judged(record, attempt, rollout, conditions or record.conditions, consented, now)
+        if isinstance(answer, NotNow):
+            return self._refused(wanted, now, answer.refusal, answer.retry_after_ms)
+        consent = consented and rules_of(attempt.cell.region, rollout).consent is Consent.REQUIRED
+        return await self._permit(attempt, rollout, answer.valid_ms, now, consented=consent)
 
-    async def _permit(self, attempt: Attempt, rollout: Rollout, now: FleetTime) -> PermitAnswer:
-        limits = rollout.plan.limits
+    async def _permit(
+        self, attempt: Attempt, rollout: Rollout, valid_ms: int, now: FleetTime, *, consented: bool
+    ) -> PermitAnswer:
         answer = await self._store.authorize(
             rollout.rollout_id,
             attempt.attempt_id,
             attempt_epoch=attempt.epoch,
-            starts_per_minute_max=limits.starts_per_minute_max,
-            valid_ms=limits.permit_valid_ms,
+            starts_per_minute_max=rollout.plan.limits.starts_per_minute_max,
+            valid_ms=valid_ms,
             now=now,
         )
         if isinstance(answer, Permitted):
+            if consented:
+                # Before the vehicle hears of its permit, and whoever completes it after a crash of ours.
+                await self._store.record(consent_entry(attempt, now))
             marked = await self._store.permit(attempt.attempt_id, permitted_at=answer.permitted_at)
             if isinstance(marked, Refusal):
                 if marked.reason is RefusalReason.ATTEMPT_OVER:
@@ -95,14 +121,49 @@ class PermitDesk:
                 return self._refused(attempt.attempt_id, now, marked, None)
             self._metrics.permits.labels(outcome="issued").inc()
             log.info("permit_issued", rollout_id=rollout.rollout_id, attempt_id=attempt.attempt_id)
-            valid_ms = max(1, limits.permit_valid_ms - max(0, now - answer.permitted_at))
-            return PermitAnswer(attempt.attempt_id, now, valid_ms, None, None)
+            left_ms = max(1, valid_ms - max(0, now - answer.permitted_at))
+            return PermitAnswer(attempt.attempt_id, now, left_ms, None, None)
         fenced = answer.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER)
         return self._refused(attempt.attempt_id, now, answer, None if fenced else PERMIT_RETRY_MS)
 
     def _refused(self, wanted: AttemptId, now: FleetTime, refusal: Refusal, retry_after_ms: int | None) -> PermitAnswer:
         self._metrics.permits.labels(outcome=refusal.reason.value).inc()
         return PermitAnswer(wanted, now, 0, refusal, retry_after_ms)
+
+
+def judged(
+    record: VehicleRecord,
+    attempt: Attempt,
+    rollout: Rollout,
+    conditions: Conditions | None,
+    consented: bool,
+    now: FleetTime,
+) -> Clear | NotNow:
+    """What plan and vehicle decide; a permit that has lapsed unused is as none, and is asked for in the open again."""
+    answer = may_install(record, attempt, rollout, conditions, consented, now)
+    lapsed = (
+        attempt.permitted_at is not None and isinstance(answer, Clear) and now - attempt.permitted_at >= answer.valid_ms
+    )
+    if not lapsed:
+        return answer
+    return may_install(record, replace(attempt, permitted_at=None), rollout, conditions, consented, now)
+
+
+def consent_entry(attempt: Attempt, now: FleetTime) -> JournalEntry:
+    """That the owner agreed, for the ledger: the permit rests on it."""
+    return JournalEntry(
+        stream="fleet",
+        entry_id="",
+        kind="consent_given",
+        at=now,
+        data={
+            "rollout_id": attempt.rollout_id,
+            "vehicle_id": attempt.vehicle_id,
+            "attempt_id": attempt.attempt_id,
+            "release": attempt.release,
+            "consented": True,
+        },
+    )
 
 
 def unknown_attempt(wanted: AttemptId) -> Refusal:

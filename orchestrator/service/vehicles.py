@@ -13,9 +13,11 @@ import structlog
 
 from orchestrator.clock import FleetClock
 from orchestrator.engine.admission import choose
+from orchestrator.engine.permits import rules_of
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Grant, Refusal
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, VehicleId, attempt_id
+from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, DirectorState, VehicleRecord
@@ -61,6 +63,12 @@ class Install:
     """Directive: install what the Director's targets say."""
 
     attempt: Attempt
+    consent: Consent
+    """Of the region in which it was granted."""
+    preconditions: Preconditions
+    """What the vehicle looks at before it asks for a permit, which looks again."""
+    notes: str
+    """The release's, for the owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +176,9 @@ class VehicleDesk:
         attempt = record.attempt
         if attempt is not None and not attempt.state.terminal:
             if attempt.state in BEFORE_PERMIT_STATES and attempt.epoch < snapshot.fence_of(attempt.rollout_id):
-                return await self._withdraw(record, attempt, now)
+                return await self._withdraw(record, attempt, snapshot, now)
             self._metrics.checkins.labels(outcome="attempt_live").inc()
-            return record, Install(attempt)
+            return record, install(attempt, snapshot)
         if not snapshot.candidates:
             self._metrics.checkins.labels(outcome="nothing").inc()
             return record, None
@@ -183,7 +191,7 @@ class VehicleDesk:
         return record, None
 
     async def _withdraw(
-        self, record: VehicleRecord, attempt: Attempt, now: FleetTime
+        self, record: VehicleRecord, attempt: Attempt, snapshot: Snapshot, now: FleetTime
     ) -> tuple[VehicleRecord, Install | Withdraw]:
         applied = await self._store.change(attempt.attempt_id, AttemptEvent.WITHDRAWN, now=now, failure_code="fenced")
         record = applied.record if applied else record
@@ -191,7 +199,7 @@ class VehicleDesk:
         if current is not None and current.attempt_id == attempt.attempt_id and not current.state.terminal:
             # A permit came in between: what has a permit runs on.
             self._metrics.checkins.labels(outcome="attempt_live").inc()
-            return record, Install(current)
+            return record, install(current, snapshot)
         self._metrics.checkins.labels(outcome="withdrawn").inc()
         return record, Withdraw(attempt.attempt_id, "the rollout was aborted or halted")
 
@@ -225,7 +233,7 @@ class VehicleDesk:
         self._metrics.checkins.labels(outcome="granted").inc()
         log.info("attempt_granted", rollout_id=rollout.rollout_id, attempt_id=attempt.attempt_id)
         granted = answer.record.attempt
-        return answer.record, Install(granted) if granted and not granted.state.terminal else None
+        return answer.record, install(granted, snapshot) if granted and not granted.state.terminal else None
 
     async def _keep_director_fresh(self, record: VehicleRecord, now: FleetTime) -> VehicleRecord:
         wanted = owed(record)
@@ -260,6 +268,21 @@ class VehicleDesk:
 
     def _now(self) -> FleetTime:
         return FleetTime(self._clock.now())
+
+
+def install(attempt: Attempt, snapshot: Snapshot) -> Install:
+    """The directive for a live attempt: with what its owner has to hear or say, and what must hold."""
+    release = snapshot.releases.get(attempt.release)
+    rollout = snapshot.rollouts.get(attempt.rollout_id)
+    if rollout is None:
+        # Only a worker that has just started; the permit asks for all of it again.
+        return Install(attempt, Consent.NONE, Preconditions(), "")
+    return Install(
+        attempt,
+        consent=rules_of(attempt.cell.region, rollout).consent,
+        preconditions=rollout.plan.preconditions,
+        notes=release.notes if release else "",
+    )
 
 
 def offered(record: VehicleRecord, grant: Grant, rollout: Rollout, now: FleetTime) -> Attempt:

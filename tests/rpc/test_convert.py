@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from outrider.v1 import attempt_pb2, rollout_pb2, vehicle_pb2
@@ -10,6 +11,7 @@ from outrider.v1 import attempt_pb2, rollout_pb2, vehicle_pb2
 from orchestrator.model.attempt import VEHICLE_EVENTS, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, VehicleId
+from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
 from orchestrator.model.vehicle import LinkType
 from orchestrator.rpc import convert
@@ -20,6 +22,7 @@ from orchestrator.service.vehicles import CheckInReply, Install, Withdraw
 from tests.builders import NOW, a_diagnostic, an_attempt, some_conditions
 
 EVENT = vehicle_pb2.Event(number=1, attempt_id="spring.v-1.1", kind=vehicle_pb2.EVENT_KIND_FAILED, failure_code="x")
+INSTALL = Install(an_attempt(), Consent.REQUIRED, Preconditions(True, True, 30), "Better brakes")
 GOOD = vehicle_pb2.CheckInRequest(outbox_id="box", events=[EVENT], oldest_number=1)
 
 
@@ -120,7 +123,7 @@ def test_times_keep_their_milliseconds() -> None:
 
 @pytest.mark.parametrize(
     ("directive", "kind"),
-    [(None, "none"), (Install(an_attempt()), "install"), (Withdraw(AttemptId("a.v.1"), "fenced"), "withdraw")],
+    [(None, "none"), (INSTALL, "install"), (Withdraw(AttemptId("a.v.1"), "fenced"), "withdraw")],
 )
 def test_answer_always_has_exactly_one_directive(directive: Install | Withdraw | None, kind: str) -> None:
     """An agent that finds none of them set would have to guess."""
@@ -130,6 +133,18 @@ def test_answer_always_has_exactly_one_directive(directive: Install | Withdraw |
     assert [(file.repository, file.name) for file in response.metadata] == [(1, "a"), (2, "b")]
     if kind == "install":
         assert list(response.directive.install.image_base_urls) == ["https://x/targets"]
+
+
+def test_install_directive_says_what_owner_and_vehicle_have_to_do() -> None:
+    """A field that is lost here is an owner who is not asked."""
+    install = convert.directive(INSTALL, []).install
+    assert install.consent == vehicle_pb2.CONSENT_POLICY_REQUIRED
+    wanted = install.preconditions
+    assert (wanted.unmetered, wanted.parked, wanted.battery_percent_min) == (True, True, 30)
+    assert install.notes == "Better brakes"
+    assert {convert.directive(replace(INSTALL, consent=policy), []).install.consent for policy in Consent} == set(
+        vehicle_pb2.ConsentPolicy.values()
+    ) - {0}
 
 
 def test_refused_permit_says_when_to_ask_again_or_nothing_at_all() -> None:

@@ -227,7 +227,7 @@ class World:
         """Sign and register a release."""
         targets = publish(self.data, version, counter, self.now)
         images = sorted((image_of(target) for target in targets), key=lambda image: image.hardware_id)
-        release = Release(version, tuple(images), "", self.now, targets[0].targets_version)  # type: ignore[arg-type]
+        release = Release(version, tuple(images), f"What is new in {version}", self.now, targets[0].targets_version)  # type: ignore[arg-type]
         await self.store.create_release(release, JournalEntry("fleet", "", "release_created", self.now, {}))
         self.images.refresh()
         await self.snapshots.refresh()

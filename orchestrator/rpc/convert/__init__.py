@@ -20,6 +20,7 @@ from orchestrator.rpc.convert.polls import (
     authorize_response,
     check_in,
     check_in_response,
+    directive,
     metadata_files,
 )
 from orchestrator.rpc.convert.releases import release, release_in
@@ -43,6 +44,7 @@ __all__ = [
     "conditions",
     "conditions_out",
     "diagnostic_out",
+    "directive",
     "duration",
     "explanation",
     "ledger_entry",

@@ -1,4 +1,4 @@
-"""Conditions and diagnoses, as vehicles tell them and operators see them."""
+"""Conditions, diagnoses and consent, as vehicles tell and hear them and operators see them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from outrider.v1 import vehicle_pb2
 
 from orchestrator.model.ids import FleetTime
+from orchestrator.model.plan import Consent
 from orchestrator.model.vehicle import Conditions, Diagnostic, LinkType, Severity
 from orchestrator.rpc.convert.wire import timestamp
 from orchestrator.service.errors import Violation
@@ -28,6 +29,7 @@ SEVERITIES = {
     vehicle_pb2.SEVERITY_WARNING: Severity.WARNING,
     vehicle_pb2.SEVERITY_CRITICAL: Severity.CRITICAL,
 }
+CONSENT_POLICIES = {policy: vehicle_pb2.ConsentPolicy.Value(f"CONSENT_POLICY_{policy.name}") for policy in Consent}
 _LINKS_OUT = {model: wire for wire, model in LINK_TYPES.items()}
 _SEVERITIES_OUT = {model: wire for wire, model in SEVERITIES.items()}
 

@@ -10,7 +10,13 @@ from outrider.v1 import vehicle_pb2
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import split_attempt_id
 from orchestrator.rpc.convert.attempts import ATTEMPT_STATES
-from orchestrator.rpc.convert.conditions import condition_faults, conditions, diagnostic, diagnostic_faults
+from orchestrator.rpc.convert.conditions import (
+    CONSENT_POLICIES,
+    condition_faults,
+    conditions,
+    diagnostic,
+    diagnostic_faults,
+)
 from orchestrator.rpc.convert.wire import duration, malformed, timestamp
 from orchestrator.service.errors import Violation
 from orchestrator.service.permits import PermitAnswer
@@ -125,7 +131,7 @@ def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str])
             return vehicle_pb2.Directive(none=vehicle_pb2.NoDirective())
         case Withdraw(attempt_id=attempt_id, reason=reason):
             return vehicle_pb2.Directive(withdraw=vehicle_pb2.WithdrawDirective(attempt_id=attempt_id, reason=reason))
-        case Install(attempt=attempt):
+        case Install(attempt=attempt, consent=consent, preconditions=preconditions, notes=notes):
             return vehicle_pb2.Directive(
                 install=vehicle_pb2.InstallDirective(
                     attempt_id=attempt.attempt_id,
@@ -133,6 +139,13 @@ def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str])
                     release=attempt.release,
                     state=ATTEMPT_STATES[attempt.state],
                     image_base_urls=image_base_urls,
+                    consent=CONSENT_POLICIES[consent],
+                    preconditions=vehicle_pb2.Preconditions(
+                        unmetered=preconditions.unmetered,
+                        parked=preconditions.parked,
+                        battery_percent_min=preconditions.battery_percent_min,
+                    ),
+                    notes=notes,
                 )
             )
 
