@@ -7,10 +7,19 @@ Every action that is answered carries a token; the answer quotes it. An answer w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from agent_sim.ecu import WantedImage
-from agent_sim.messages import MetadataFile, MetadataVersions, PermitReply, Poll, PollReply
+from agent_sim.messages import Conditions, MetadataFile, MetadataVersions, PermitReply, Poll, PollReply
 from agent_sim.persisted import PersistedState
+
+
+class OwnerAnswer(StrEnum):
+    """What an owner says when asked."""
+
+    YES = "yes"
+    LATER = "later"
+    NO = "no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,20 @@ class AuthorizeCall:
 
     token: int
     attempt_id: str
+    conditions: Conditions
+    """As they are now."""
+    consented: bool
+    """Whether the owner agreed to this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchMetadataCall:
+    """Get the metadata of both repositories as it is now, whatever a poll brought."""
+
+    token: int
+    director: MetadataVersions
+    """Versions held."""
+    image: MetadataVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +105,28 @@ class DiscardImages:
     """Forget what was downloaded."""
 
 
-Call = CheckInCall | SubmitManifestCall | AuthorizeCall
+@dataclass(frozen=True, slots=True)
+class AskOwner:
+    """Ask whether the attempt may be installed; answered by `OwnerAnswered`, perhaps days later."""
+
+    token: int
+    attempt_id: str
+    notes: str
+    postponed: int
+    """How often the owner said "later" to this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellOwner:
+    """Say that the attempt will be installed."""
+
+    attempt_id: str
+    notes: str
+
+
+Call = CheckInCall | SubmitManifestCall | AuthorizeCall | FetchMetadataCall
 Job = Verify | FetchImage | WriteSlots
-Action = Persist | Call | Job | Reboot | DiscardImages
+Action = Persist | Call | Job | Reboot | DiscardImages | AskOwner | TellOwner
 Actions = tuple[Action, ...]
 
 
@@ -109,6 +151,24 @@ class PermitReplied:
 
     token: int
     reply: PermitReply
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFetched:
+    """The metadata that was asked for."""
+
+    token: int
+    files: tuple[MetadataFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerAnswered:
+    """The owner's word."""
+
+    token: int
+    answer: OwnerAnswer
+    ask_again_at: int = 0
+    """Fleet time, of LATER."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +248,8 @@ Input = (
     PollReplied
     | ManifestReplied
     | PermitReplied
+    | MetadataFetched
+    | OwnerAnswered
     | CallFailed
     | Verified
     | VerificationFailed

@@ -17,17 +17,20 @@ from agent_sim.actions import (
     Call,
     CallFailed,
     CheckInCall,
+    FetchMetadataCall,
     Input,
     ManifestReplied,
+    MetadataFetched,
     PermitReplied,
     PollReplied,
     SubmitManifestCall,
 )
 from agent_sim.channels import ChannelPool, TlsFiles
 from agent_sim.clock import FleetClock
-from agent_sim.messages import Conditions
+from agent_sim.messages import Repository
+from agent_sim.metadata_calls import MetadataReader
 from agent_sim.tally import Tally
-from agent_sim.wire import check_in_request, from_duration, from_timestamp, permit_reply, poll_reply
+from agent_sim.wire import authorize_request, check_in_request, from_duration, from_timestamp, permit_reply, poll_reply
 
 if TYPE_CHECKING:
     from outrider.v1.vehicle_pb2_grpc import VehicleServiceAsyncStub
@@ -60,15 +63,17 @@ class VehicleCalls:
         self._tally = tally
         self._timeout_s = timeout_s
 
-    async def make(self, vehicle_id: str, tls: TlsFiles, call: Call, conditions: Conditions) -> Input:
+    async def make(self, vehicle_id: str, tls: TlsFiles, call: Call) -> Input:
         """Make one call as `vehicle_id`; never raises for what a server or a network can do."""
         match call:
             case CheckInCall():
-                method, make = "CheckIn", self._check_in(call, conditions)
+                method, make = "CheckIn", self._check_in(call)
             case SubmitManifestCall():
                 method, make = "SubmitManifest", self._submit(call)
             case AuthorizeCall():
                 method, make = "AuthorizeInstall", self._authorize(call)
+            case FetchMetadataCall():
+                method, make = "FetchMetadata", self._fetch_metadata(call)
         try:
             async with self._pool.stub(vehicle_id, tls) as stub:
                 answer = await make(stub)
@@ -78,11 +83,9 @@ class VehicleCalls:
         self._tally.calls[method, "OK"] += 1
         return answer
 
-    def _check_in(
-        self, call: CheckInCall, conditions: Conditions
-    ) -> Callable[[VehicleServiceAsyncStub], Awaitable[Input]]:
+    def _check_in(self, call: CheckInCall) -> Callable[[VehicleServiceAsyncStub], Awaitable[Input]]:
         async def make(stub: VehicleServiceAsyncStub) -> Input:
-            response = await stub.CheckIn(check_in_request(call.poll, conditions), timeout=self._timeout_s)
+            response = await stub.CheckIn(check_in_request(call.poll), timeout=self._timeout_s)
             self._clock.observe(from_timestamp(response.fleet_time))
             return PollReplied(call.token, poll_reply(response))
 
@@ -97,10 +100,18 @@ class VehicleCalls:
 
     def _authorize(self, call: AuthorizeCall) -> Callable[[VehicleServiceAsyncStub], Awaitable[Input]]:
         async def make(stub: VehicleServiceAsyncStub) -> Input:
-            request = pb.AuthorizeInstallRequest(attempt_id=call.attempt_id)
-            response = await stub.AuthorizeInstall(request, timeout=self._timeout_s)
+            response = await stub.AuthorizeInstall(authorize_request(call), timeout=self._timeout_s)
             self._clock.observe(from_timestamp(response.fleet_time))
             return PermitReplied(call.token, permit_reply(response))
+
+        return make
+
+    def _fetch_metadata(self, call: FetchMetadataCall) -> Callable[[VehicleServiceAsyncStub], Awaitable[Input]]:
+        async def make(stub: VehicleServiceAsyncStub) -> Input:
+            reader = MetadataReader(stub, timeout_s=self._timeout_s)
+            director = await reader.read(Repository.DIRECTOR, call.director)
+            image = await reader.read(Repository.IMAGE, call.image)
+            return MetadataFetched(call.token, (*director, *image))
 
         return make
 

@@ -9,34 +9,42 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import dataclass, replace
-from typing import Any
 
 from agent_sim.actions import (
     Action,
     Actions,
+    AskOwner,
     AuthorizeCall,
+    Call,
     CallFailed,
     CheckInCall,
     DiscardImages,
     FetchBroken,
     FetchImage,
+    FetchMetadataCall,
     Input,
     ManifestReplied,
+    MetadataFetched,
+    OwnerAnswered,
     PermitReplied,
     Persist,
     PollReplied,
     Reboot,
     SlotsWritten,
     SubmitManifestCall,
+    TellOwner,
     Verify,
     WriteFailed,
     WriteSlots,
 )
-from agent_sim.agent import Agent, AgentConfig, SignManifest
-from agent_sim.errors import StateError
-from agent_sim.faults import FaultBook, FaultKind
-from agent_sim.messages import Conditions
-from agent_sim.persisted import PersistedState, Phase, state_from_json
+from agent_sim.agent import Agent, SignManifest
+from agent_sim.car_state import CarState
+from agent_sim.faults import Fault, FaultBook, FaultKind
+from agent_sim.images import version_of
+from agent_sim.messages import Conditions, Diagnostic, PollReply
+from agent_sim.pacing import AgentConfig
+from agent_sim.persisted import PersistedState, Phase
+from agent_sim.surroundings import Surroundings
 from agent_sim.vehicle import VehicleSpec
 
 
@@ -46,52 +54,6 @@ class BodyConfig:
 
     install_ms: int = 300_000
     reboot_ms: int = 120_000
-
-
-@dataclass(frozen=True, slots=True)
-class CarState:
-    """What a vehicle is, and what truly happened to it; survives the simulator's own restart."""
-
-    agent: PersistedState
-    boots: int = 0
-    bricked_by: str = ""
-    """Release that silenced it; empty when it lives."""
-    attempts: tuple[tuple[str, str], ...] = ()
-    """(attempt id, release) of every attempt it took up, in order."""
-    permits: tuple[str, ...] = ()
-    """Attempts it got a permit for, in order."""
-    installs: tuple[str, ...] = ()
-    """Attempts it restarted into new slots for, in order."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "agent": self.agent.to_json(),
-            "boots": self.boots,
-            "bricked_by": self.bricked_by,
-            "attempts": self.attempts,
-            "permits": self.permits,
-            "installs": self.installs,
-        }
-
-
-def car_state_from_json(data: Any) -> CarState:
-    """Read back what `to_json` wrote.
-
-    Raises:
-        StateError: it is something else.
-    """
-    try:
-        return CarState(
-            agent=state_from_json(data["agent"]),
-            boots=data["boots"],
-            bricked_by=data["bricked_by"],
-            attempts=tuple((attempt_id, release) for attempt_id, release in data["attempts"]),
-            permits=tuple(data["permits"]),
-            installs=tuple(data["installs"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StateError(f"a vehicle's state cannot be read: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +72,11 @@ class Download:
     """Byte at which the connection breaks; None: it holds."""
 
 
-Errand = Save | CheckInCall | SubmitManifestCall | AuthorizeCall | Verify | Download | DiscardImages
+Errand = Save | Call | Verify | Download | DiscardImages
 """What a car asks of the shell."""
+
+
+_REPLIES = (PollReplied, ManifestReplied, PermitReplied, MetadataFetched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +125,9 @@ class Car:
         self._tokens = itertools.count(1)
         self._agent: Agent | None = None
         self._pending: _Pending | None = None
+        self._answer: tuple[int, str, OwnerAnswered] | None = None
+        """When the owner answers, about which attempt, what."""
+        self._surroundings = Surroundings(spec.vehicle_id, spec.connectivity, spec.zone)
         self._offline_until = 0
         self._once: set[tuple[str, str]] = set()
         self._replies = 0
@@ -179,15 +147,33 @@ class Car:
         """Whether nothing is under way and the orchestrator knows everything; a bricked vehicle has no more to say."""
         return self.bricked or (self._agent is not None and self._agent.idle)
 
-    @property
-    def conditions(self) -> Conditions:
-        """What it says of itself when it polls."""
-        return self.spec.connectivity.conditions
+    def conditions(self, now: int) -> Conditions:
+        """How it stands; what was downloaded takes its room."""
+        progress = self._state.agent.progress
+        held = sum(image.length for image in progress.images[: progress.fetched]) + progress.received if progress else 0
+        conditions = self._surroundings.conditions(now)
+        return replace(conditions, storage_free_bytes=max(0, conditions.storage_free_bytes - held))
+
+    def diagnostics(self, now: int) -> tuple[Diagnostic, ...]:
+        """Trouble codes that are active, the most severe first."""
+        running = {version_of(ecu.running.path) for ecu in self._state.agent.ecus}
+        if not self._state.installed_at or len(running) > 1:
+            return ()
+        faults = self._book.hits(FaultKind.TROUBLE_CODE, release=running.pop())
+        found = [self._diagnostic(fault) for fault in faults]
+        active = [diagnostic for diagnostic in found if diagnostic.first_seen_at <= now]
+        return tuple(sorted(active, key=lambda diagnostic: (diagnostic.severity.rank, diagnostic.code)))
+
+    def _diagnostic(self, fault: Fault) -> Diagnostic:
+        units = [ecu.serial for ecu in self.spec.ecus if ecu.hardware_id == fault.ecu] or [self.spec.primary.serial]
+        seen_at = self._state.installed_at + fault.after_ms
+        return Diagnostic(fault.trouble_code, units[0], fault.severity, seen_at)
 
     @property
     def due_at(self) -> int | None:
         """Fleet time at which `handle_due` wants to be called; None: only an answer can move it, or nothing."""
         times = [self._pending.at] if self._pending else []
+        times += [self._answer[0]] if self._answer and self._agent is not None else []
         if self._agent is not None and self._agent.due_at is not None:
             times.append(self._agent.due_at)
         return min(times, default=None)
@@ -217,23 +203,35 @@ class Car:
             self._agent = None
             self._pending = _Pending(now + self._body.reboot_ms, power_on=True)
             return []
+        if self._answer is not None and self._agent is not None and now >= self._answer[0]:
+            (_, attempt_id, answered), self._answer = self._answer, None
+            self._note(attempt_id, answered.answer.value)
+            return self._give(answered, now)
         return self._carry_out(self._agent.handle_due(now), now) if self._agent else []
 
     def handle(self, happened: Input, now: int) -> list[Errand]:
         """Take an answer from the shell; one for a vehicle without power is lost."""
         if self._agent is None:
             return []
-        if isinstance(happened, PollReplied | ManifestReplied | PermitReplied) and self._reply_lost():
+        if isinstance(happened, _REPLIES) and self._reply_lost():
             happened = CallFailed(happened.token)
+        elif isinstance(happened, PollReplied):
+            happened = replace(happened, reply=self._without_lost_files(happened.reply))
         elif isinstance(happened, PermitReplied) and happened.reply.permitted:
             self._note_permit(happened.reply.attempt_id)
         return self._give(happened, now)
 
     def _boot(self, now: int, *, passed: bool) -> list[Errand]:
+        progress = self._state.agent.progress
+        if passed and progress is not None and progress.phase is Phase.REBOOTING:
+            self._state = replace(self._state, installed_at=now)
+        self._answer = None
         boots = self._state.boots + 1
         self._state = replace(self._state, boots=boots)
         rng = random.Random(f"{self._seed}/{self.spec.vehicle_id}/{boots}")  # noqa: S311 - jitter, not secrets
-        self._agent = Agent(self._agent_config, self._state.agent, sign=self._sign, rng=rng, tokens=self._tokens)
+        self._agent = Agent(
+            self._agent_config, self._state.agent, senses=self, sign=self._sign, rng=rng, tokens=self._tokens
+        )
         return self._carry_out(self._agent.start(now, self_test_passed=passed), now)
 
     def _give(self, happened: Input, now: int) -> list[Errand]:
@@ -257,7 +255,7 @@ class Car:
         match action:
             case Persist(state=state):
                 self._persist(state)
-            case CheckInCall() | SubmitManifestCall() | AuthorizeCall():
+            case CheckInCall() | SubmitManifestCall() | AuthorizeCall() | FetchMetadataCall():
                 link_at = self._link_at(now)
                 if link_at > now:
                     return CallFailed(action.token, no_link_until=link_at)
@@ -272,6 +270,11 @@ class Car:
                 self._write(action, now)
             case Reboot():
                 self._restart(now)
+            case AskOwner():
+                answer = self.spec.owner.answer(action, vehicle_id=self.spec.vehicle_id, now=now)
+                self._answer = (answer[0], action.attempt_id, answer[1]) if answer else None
+            case TellOwner(attempt_id=attempt_id):
+                self._note(attempt_id, "told")
             case Verify() | DiscardImages():
                 errands.append(action)
         return None
@@ -286,6 +289,9 @@ class Car:
     def _note_permit(self, attempt_id: str) -> None:
         if attempt_id not in self._state.permits:
             self._state = replace(self._state, permits=(*self._state.permits, attempt_id))
+
+    def _note(self, attempt_id: str, word: str) -> None:
+        self._state = replace(self._state, answers=(*self._state.answers, (attempt_id, word)))
 
     # Physics and faults
 
@@ -311,6 +317,11 @@ class Car:
     def _reply_lost(self) -> bool:
         self._replies += 1
         return self._hit(FaultKind.LOST_REPLIES, f"{self._state.boots}/{self._replies}")
+
+    def _without_lost_files(self, reply: PollReply) -> PollReply:
+        where = f"{self._state.boots}/{self._replies}"
+        kept = [f for f in reply.metadata if not self._hit(FaultKind.LOST_METADATA, f"{where}/{f.repository}/{f.name}")]
+        return replace(reply, metadata=tuple(kept)) if len(kept) < len(reply.metadata) else reply
 
     def _link_at(self, now: int) -> int:
         return self.spec.connectivity.online_from(max(now, self._offline_until))

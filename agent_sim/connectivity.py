@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent_sim.messages import Conditions, Link
-
 _HOUR_MS = 3_600_000
 
 
@@ -24,6 +22,8 @@ class LinkModel(StrEnum):
 
 
 DEFAULT_PERIOD_MS = {LinkModel.TUNNEL: _HOUR_MS, LinkModel.GARAGE: 24 * _HOUR_MS, LinkModel.WEEKLY: 168 * _HOUR_MS}
+DEFAULT_METERED = frozenset({LinkModel.TUNNEL})
+DEFAULT_HOME_WIFI = frozenset({LinkModel.GARAGE, LinkModel.WEEKLY})
 DEFAULT_ONLINE_MS = {
     LinkModel.TUNNEL: 50 * 60_000,
     LinkModel.GARAGE: 14 * _HOUR_MS,
@@ -42,6 +42,10 @@ class Connectivity:
     """Online at the start of each round."""
     phase_ms: int = 0
     """How far into a round this vehicle is at fleet time 0."""
+    metered: bool = False
+    """Whether its cellular data costs its owner money."""
+    home_wifi: bool = False
+    """Whether it has wireless LAN where it stands at home."""
 
     def online_from(self, now: int) -> int:
         """The first moment from `now` on with a link; `now` itself when there is one."""
@@ -49,10 +53,3 @@ class Connectivity:
             return now
         into = (now + self.phase_ms) % self.period_ms
         return now if into < self.online_ms else now + self.period_ms - into
-
-    @property
-    def conditions(self) -> Conditions:
-        """What such a vehicle says of itself when it polls."""
-        if self.model in (LinkModel.GARAGE, LinkModel.WEEKLY):
-            return Conditions(link=Link.WIFI, signal_percent=85)
-        return Conditions(link=Link.CELLULAR, signal_percent=60, metered=self.model is LinkModel.TUNNEL)

@@ -12,8 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent_sim.actions import AuthorizeCall, Call, CheckInCall, DiscardImages, Input, SubmitManifestCall, Verify
-from agent_sim.car import Car, CarState, Download, Errand, Save
+from agent_sim.actions import (
+    AuthorizeCall,
+    Call,
+    CheckInCall,
+    DiscardImages,
+    FetchMetadataCall,
+    Input,
+    SubmitManifestCall,
+    Verify,
+)
+from agent_sim.car import Car, Download, Errand, Save
+from agent_sim.car_state import CarState
 from agent_sim.clock import FleetClock
 
 _SLEEP_MAX_S = 0.25
@@ -140,7 +150,7 @@ class Driver:
                     self._errands.save(car, state)
                 case DiscardImages():
                     self._errands.discard(car)
-                case CheckInCall() | SubmitManifestCall() | AuthorizeCall():
+                case CheckInCall() | SubmitManifestCall() | AuthorizeCall() | FetchMetadataCall():
                     self._calls.put_nowait((index, errand))
                 case Download():
                     self._downloads.put_nowait((index, errand))

@@ -6,7 +6,8 @@ import secrets
 
 from agent_sim.actions import Call, Input, Verify
 from agent_sim.calls import VehicleCalls
-from agent_sim.car import Car, CarState, Download
+from agent_sim.car import Car, Download
+from agent_sim.car_state import CarState
 from agent_sim.downloads import Downloads, discard
 from agent_sim.ecu import Ecu
 from agent_sim.faults import fault_book
@@ -56,7 +57,7 @@ class FleetErrands:
     async def call(self, car: Car, call: Call) -> Input:
         """Call with the vehicle's certificate."""
         vehicle_id = car.spec.vehicle_id
-        return await self._calls.make(vehicle_id, self._tls[vehicle_id], call, car.conditions)
+        return await self._calls.make(vehicle_id, self._tls[vehicle_id], call)
 
     async def download(self, car: Car, download: Download) -> Input:
         """Fetch into the vehicle's folder."""

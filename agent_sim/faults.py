@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
+from agent_sim.messages import Severity
+
 
 class FaultKind(StrEnum):
     """What goes wrong."""
@@ -25,6 +27,10 @@ class FaultKind(StrEnum):
     """The connection of a download breaks on the way, once an image."""
     LOST_REPLIES = "lost_replies"
     """A call is done but its reply is lost."""
+    LOST_METADATA = "lost_metadata"
+    """The answer to a poll arrives, each metadata file in it may not."""
+    TROUBLE_CODE = "trouble_code"
+    """A control unit reports a diagnosis some time after an installation, and as long as that release runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,14 @@ class Fault:
     """Of OFFLINE, fleet time."""
     failure_code: str = "flash_write_failed"
     """Of FAIL."""
+    trouble_code: str = ""
+    """Of TROUBLE_CODE, for example `U0100`."""
+    severity: Severity = Severity.WARNING
+    """Of TROUBLE_CODE."""
+    after_ms: int = 0
+    """Of TROUBLE_CODE: fleet time after the installation."""
+    ecu: str = ""
+    """Of TROUBLE_CODE: hardware id of the unit that raises it; empty means the Primary."""
 
 
 def draw(*parts: object) -> float:
@@ -66,12 +80,17 @@ class FaultBook:
             release: version the vehicle is about to run; empty when it does not matter.
             occasion: what is drawn for besides the vehicle and the release; equal occasions give equal answers.
         """
-        for index, fault in enumerate(self.faults):
-            if fault.kind is not kind or (fault.releases and release not in fault.releases):
-                continue
-            if draw(self.seed, index, kind, self.vehicle_id, release, occasion) < fault.probability:
-                return fault
-        return None
+        return next(iter(self.hits(kind, release=release, occasion=occasion)), None)
+
+    def hits(self, kind: FaultKind, *, release: str, occasion: str = "") -> list[Fault]:
+        """Every fault of `kind` that hits; arguments as of `hit`."""
+        return [
+            fault
+            for index, fault in enumerate(self.faults)
+            if fault.kind is kind
+            and (not fault.releases or release in fault.releases)
+            and draw(self.seed, index, kind, self.vehicle_id, release, occasion) < fault.probability
+        ]
 
     def break_at(self, *, release: str, sha256: str, length: int) -> int | None:
         """The byte at which the first download of an image breaks, at least one short of the end; None: it does not."""

@@ -59,6 +59,7 @@ def make_vehicles(scenario: Scenario) -> list[VehicleSpec]:
     models = dealt(seed, "models", list(scenario.models.items()), size)
     variants = dealt(seed, "hardware", [(part, part.share) for part in scenario.hardware], size)
     links = dealt(seed, "connectivity", [(part, part.share) for part in scenario.connectivity], size)
+    owners = dealt(seed, "owners", [(part.owner, part.share) for part in scenario.owners], size)
     tagged = {tag: dealt(seed, f"tag/{tag}", [(True, s), (False, 1 - s)], size) for tag, s in scenario.tags.items()}
     phases = random.Random(f"{seed}/phases")  # noqa: S311 - the seed decides
     vehicles = []
@@ -77,15 +78,19 @@ def make_vehicles(scenario: Scenario) -> list[VehicleSpec]:
                     for number, hardware_id in enumerate(variants[index].ecus)
                 ),
                 connectivity=_connectivity(links[index], phases),
+                owner=owners[index],
+                zone=scenario.zones.get(regions[index], ""),
             )
         )
     return vehicles
 
 
 def _connectivity(link: ConnectivityPart, phases: random.Random) -> Connectivity:
+    costs, wifi = link.is_metered, link.has_home_wifi
     if not link.period_ms:
-        return Connectivity(link.model)
-    return Connectivity(link.model, link.period_ms, link.online_ms, phases.randrange(link.period_ms))
+        return Connectivity(link.model, metered=costs, home_wifi=wifi)
+    phase_ms = phases.randrange(link.period_ms)
+    return Connectivity(link.model, link.period_ms, link.online_ms, phase_ms, metered=costs, home_wifi=wifi)
 
 
 def fleet_csv(vehicles: Sequence[VehicleSpec], public_keys: Mapping[str, str]) -> str:
@@ -194,7 +199,7 @@ def load_fleet(scenario: Scenario, folder: Path) -> Fleet:
 
 def fingerprint(scenario: Scenario) -> str:
     """Digest of everything that decides which vehicles a scenario makes."""
-    fields = {"seed", "fleet", "regions", "cohorts", "models", "tags", "hardware", "connectivity"}
+    fields = {"seed", "fleet", "regions", "cohorts", "models", "tags", "hardware", "connectivity", "owners", "zones"}
     return sha256(scenario.model_dump_json(include=fields).encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 EVENTS_PER_CALL_MAX = 64
+DIAGNOSTICS_PER_CALL_MAX = 32
 
 
 class EventKind(StrEnum):
@@ -87,6 +88,55 @@ class Conditions:
     storage_free_bytes: int = 4 << 30
 
 
+class Severity(StrEnum):
+    """How bad a diagnosis is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """Place in a list, the worst first."""
+        return list(Severity)[::-1].index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One active trouble code."""
+
+    code: str
+    """For example `U0100`."""
+    ecu_serial: str
+    """The unit that raised it."""
+    severity: Severity
+    first_seen_at: int
+    """Fleet time by the vehicle's clock."""
+
+
+class Consent(StrEnum):
+    """What the owner has to say about an installation."""
+
+    NONE = "none"
+    NOTICE = "notice"
+    """Is told; no answer is needed."""
+    REQUIRED = "required"
+    """Is asked, and nothing is installed before a yes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditions:
+    """What must hold before a permit is asked for."""
+
+    unmetered: bool = False
+    """Before the download as well."""
+    parked: bool = False
+    battery_percent_min: int = 0
+
+
+NO_PRECONDITIONS = Preconditions()
+
+
 @dataclass(frozen=True, slots=True)
 class Poll:
     """A check-in as the agent asks for it."""
@@ -100,6 +150,9 @@ class Poll:
     """Of the last manifest signed; empty when none."""
     director: MetadataVersions
     image: MetadataVersions
+    conditions: Conditions
+    diagnostics: tuple[Diagnostic, ...]
+    """Active ones, at most DIAGNOSTICS_PER_CALL_MAX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +163,10 @@ class InstallDirective:
     rollout_id: str
     release: str
     image_base_urls: tuple[str, ...]
+    consent: Consent = Consent.NONE
+    preconditions: Preconditions = NO_PRECONDITIONS
+    notes: str = ""
+    """For the owner who is told or asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +179,9 @@ class WithdrawDirective:
 @dataclass(frozen=True, slots=True)
 class DiagnoseDirective:
     """Send diagnostics with the next poll."""
+
+    ecu_serials: tuple[str, ...] = ()
+    """Units to ask first; empty means all."""
 
 
 Directive = InstallDirective | WithdrawDirective | DiagnoseDirective | None

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent_sim.ecu import Ecu, InstalledImage, WantedImage
 from agent_sim.errors import StateError
-from agent_sim.messages import Event, EventKind, MetadataVersions
+from agent_sim.messages import NO_PRECONDITIONS, Consent, Event, EventKind, MetadataVersions, Preconditions
 from agent_sim.outbox import Outbox
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FORMAT = 1
+FORMAT = 2
 FINISHED_KEPT = 8
 """How many ended attempts an agent remembers: a directive for one of these is old news."""
 
@@ -52,6 +52,21 @@ class Progress:
     """How many of `images`, in order, are complete on this vehicle."""
     received: int = 0
     """Bytes of the next one that are here."""
+    consent: Consent = Consent.NONE
+    preconditions: Preconditions = NO_PRECONDITIONS
+    notes: str = ""
+    """For the owner."""
+    owner_told: bool = False
+    consented: bool = False
+    """The owner said yes to this attempt, and to no other."""
+    postponed: int = 0
+    """How often the owner said "later"."""
+    ask_owner_at: int = 0
+    """Fleet time before which the owner is not asked again."""
+    waiting_for: str = ""
+    """What is missing, as the last DEFERRED said; empty while nothing is."""
+    permitted: bool = False
+    """A permit came, used or not: nothing takes that exposure back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,11 @@ class PersistedState:
             "director": fields_of(self.director),
             "image": fields_of(self.image),
             "progress": self.progress
-            and fields_of(self.progress) | {"images": [fields_of(image) for image in self.progress.images]},
+            and fields_of(self.progress)
+            | {
+                "images": [fields_of(image) for image in self.progress.images],
+                "preconditions": fields_of(self.progress.preconditions),
+            },
             "finished": self.finished,
             "manifest": self.manifest
             and fields_of(self.manifest) | {"content": base64.b64encode(self.manifest.content).decode()},
@@ -155,6 +174,8 @@ def _progress(data: Any) -> Progress | None:
             "phase": Phase(data["phase"]),
             "image_base_urls": tuple(data["image_base_urls"]),
             "images": images,
+            "consent": Consent(data["consent"]),
+            "preconditions": Preconditions(**data["preconditions"]),
         }
     )
 

@@ -9,15 +9,23 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from agent_sim.agent import AgentConfig
 from agent_sim.car import BodyConfig
-from agent_sim.connectivity import DEFAULT_ONLINE_MS, DEFAULT_PERIOD_MS, LinkModel
+from agent_sim.connectivity import (
+    DEFAULT_HOME_WIFI,
+    DEFAULT_METERED,
+    DEFAULT_ONLINE_MS,
+    DEFAULT_PERIOD_MS,
+    LinkModel,
+)
 from agent_sim.errors import ScenarioError
 from agent_sim.faults import Fault, FaultKind
-from agent_sim.pacing import Pace
+from agent_sim.messages import Severity
+from agent_sim.owner import Manner, Owner
+from agent_sim.pacing import AgentConfig, Pace
 
 FLEET_MAX = 1_000_000
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -65,12 +73,26 @@ class HardwarePart(_Part):
 
 
 class ConnectivityPart(_Part):
-    """A share of the fleet that is connected in one way; period and online time default by model."""
+    """A share of the fleet that is connected in one way; what is not given defaults by model."""
 
     model: LinkModel
     share: Share
     period: Duration | None = None
     online: Duration | None = None
+    metered: bool | None = None
+    """Whether cellular data costs the owner money; default: tunnel."""
+    home_wifi: bool | None = None
+    """Whether it has wireless LAN where it stands at home; default: garage and weekly."""
+
+    @property
+    def is_metered(self) -> bool:
+        """As given, or by model."""
+        return self.metered if self.metered is not None else self.model in DEFAULT_METERED
+
+    @property
+    def has_home_wifi(self) -> bool:
+        """As given, or by model."""
+        return self.home_wifi if self.home_wifi is not None else self.model in DEFAULT_HOME_WIFI
 
     @property
     def period_ms(self) -> int:
@@ -101,11 +123,22 @@ class FaultPart(_Part):
     regions: tuple[Name, ...] = ()
     duration: Duration = 0
     failure_code: str = Field(default="flash_write_failed", pattern=r"^[a-z0-9_]{1,64}$")
+    code: str = Field(default="", pattern=r"^[A-Z0-9-]{0,16}$")
+    """Trouble code."""
+    severity: Severity = Severity.WARNING
+    after: Duration = 0
+    ecu: str = ""
+    """Hardware id of the unit that reports the code; empty means the Primary."""
 
     @model_validator(mode="after")
     def _possible(self) -> FaultPart:
         if (self.kind is FaultKind.OFFLINE) != (self.duration > 0):
             raise ValueError("duration is needed by kind 'offline', and by no other")
+        if (self.kind is FaultKind.TROUBLE_CODE) != bool(self.code):
+            raise ValueError("code, for example 'U0100', is needed by kind 'trouble_code', and by no other")
+        foreign = self.model_fields_set & {"severity", "after", "ecu"}
+        if foreign and self.kind is not FaultKind.TROUBLE_CODE:
+            raise ValueError(f"only kind 'trouble_code' takes {', '.join(sorted(foreign))}; remove it")
         return self
 
     @property
@@ -119,6 +152,38 @@ class FaultPart(_Part):
             regions=self.regions,
             duration_ms=self.duration,
             failure_code=self.failure_code,
+            trouble_code=self.code,
+            severity=self.severity,
+            after_ms=self.after,
+            ecu=self.ecu,
+        )
+
+
+class OwnerPart(_Part):
+    """A share of the owners, and how they take questions about updates."""
+
+    answer: Manner
+    share: Share
+    after: Duration = 1_800_000
+    again_after: Duration | None = None
+    times: int | None = Field(default=None, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _possible(self) -> OwnerPart:
+        if self.answer is not Manner.POSTPONE and (self.again_after is not None or self.times is not None):
+            raise ValueError("only answer 'postpone' takes again_after and times; remove them")
+        if self.answer is Manner.IGNORE and "after" in self.model_fields_set:
+            raise ValueError("answer 'ignore' never comes and takes no after; remove it")
+        return self
+
+    @property
+    def owner(self) -> Owner:
+        """As the pure core takes it."""
+        return Owner(
+            self.answer,
+            after_ms=self.after,
+            again_after_ms=self.again_after if self.again_after is not None else Owner().again_after_ms,
+            times=self.times if self.times is not None else Owner().times,
         )
 
 
@@ -131,6 +196,8 @@ class AgentPart(_Part):
     backoff_max: Duration = 1_800_000
     first_poll_within: Duration = 600_000
     link_wake_within: Duration = 120_000
+    look_every: Duration = 300_000
+    """While conditions keep an attempt waiting, they are looked at this often."""
     install: Duration = 300_000
     reboot: Duration = 120_000
 
@@ -138,6 +205,8 @@ class AgentPart(_Part):
     def _possible(self) -> AgentPart:
         if not 0 < self.poll_min <= self.poll_max:
             raise ValueError(f"poll_min ({self.poll_min} ms) must be above 0 and at most poll_max ({self.poll_max} ms)")
+        if not self.look_every:
+            raise ValueError("look_every must be above 0, for example '5m'")
         return self
 
     @property
@@ -150,7 +219,10 @@ class AgentPart(_Part):
             backoff_max_ms=self.backoff_max,
         )
         return AgentConfig(
-            pace=pace, first_poll_within_ms=self.first_poll_within, link_wake_within_ms=self.link_wake_within
+            pace=pace,
+            first_poll_within_ms=self.first_poll_within,
+            link_wake_within_ms=self.link_wake_within,
+            look_every_ms=self.look_every,
         )
 
     @property
@@ -190,6 +262,9 @@ class Scenario(_Part):
     """Share of the fleet that carries each tag; these need not sum to 1."""
     hardware: tuple[HardwarePart, ...] = Field(min_length=1)
     connectivity: tuple[ConnectivityPart, ...] = (ConnectivityPart(model=LinkModel.ALWAYS, share=1.0),)
+    owners: tuple[OwnerPart, ...] = (OwnerPart(answer=Manner.AGREE, share=1.0),)
+    zones: dict[Name, str] = Field(default_factory=dict)
+    """IANA time zone of the vehicles of a region; those of other regions have none of their own."""
     faults: tuple[FaultPart, ...] = ()
     agent: AgentPart = AgentPart()
     run: RunPart = RunPart()
@@ -202,6 +277,7 @@ class Scenario(_Part):
             ("models", list(self.models.values())),
             ("hardware", [part.share for part in self.hardware]),
             ("connectivity", [part.share for part in self.connectivity]),
+            ("owners", [part.share for part in self.owners]),
         ):
             if abs(sum(shares) - 1) > _SHARE_SLACK:
                 raise ValueError(f"the shares of {what} sum to {sum(shares):g}, they must sum to 1")
@@ -211,6 +287,13 @@ class Scenario(_Part):
         for fault in self.faults:
             if unknown := (set(fault.hardware) - variants) | (set(fault.regions) - set(self.regions)):
                 raise ValueError(f"fault {fault.kind} names {sorted(unknown)}, which the scenario does not have")
+            if fault.ecu and fault.ecu not in {ecu for part in self.hardware for ecu in part.ecus}:
+                raise ValueError(f"fault {fault.kind} names ecu '{fault.ecu}', which no hardware variant has")
+        for region, zone in self.zones.items():
+            if region not in self.regions:
+                raise ValueError(f"zones names '{region}', which is no region of the scenario; remove it")
+            if zone not in available_timezones():
+                raise ValueError(f"zones.{region}: '{zone}' is no IANA time zone; write one such as 'Europe/Berlin'")
         return self
 
 

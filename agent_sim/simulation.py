@@ -21,6 +21,7 @@ from agent_sim.enrolment import enrol, read_tokens
 from agent_sim.errands import FleetErrands, make_car
 from agent_sim.errors import SimulationError
 from agent_sim.fleet import Fleet, load_fleet
+from agent_sim.messages import Conditions
 from agent_sim.report import run_report, running_release, write_report
 from agent_sim.scenario import Scenario
 from agent_sim.state_journal import StateJournal
@@ -162,11 +163,11 @@ class Simulation:
             SimulationError: no answer in time.
         """
         car = next((car for car in cars if not car.bricked), cars[0])
-        call = CheckInCall(0, poll_of(car.state.agent))
+        call = CheckInCall(0, poll_of(car.state.agent, Conditions()))
         started = machine_ms()
         while not self._clock.known:
             tls = fleet.home(car.spec.vehicle_id).tls
-            answer = await calls.make(car.spec.vehicle_id, tls, call, car.conditions)
+            answer = await calls.make(car.spec.vehicle_id, tls, call)
             if self._stop.is_set():
                 return
             if machine_ms() - started > _FIRST_REPLY_WITHIN_S * 1000:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from agent_sim.car import CarState, car_state_from_json
+from agent_sim.car_state import CarState, car_state_from_json
 from agent_sim.errors import StateError
 from signing.files import write_atomically
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent_sim.ecu import WantedImage, erased, run_already, swapped, written
-from agent_sim.messages import EventKind, InstallDirective, MetadataVersions, Poll
+from agent_sim.messages import Conditions, Diagnostic, EventKind, InstallDirective, MetadataVersions, Poll
 from agent_sim.pacing import failure_code
 from agent_sim.persisted import FINISHED_KEPT, PersistedState, Phase, Progress, SignedManifest
 
 BEFORE_PERMIT = frozenset({Phase.CHECKING, Phase.DOWNLOADING, Phase.DOWNLOADED})
 
 
-def poll_of(state: PersistedState) -> Poll:
+def poll_of(state: PersistedState, conditions: Conditions, diagnostics: tuple[Diagnostic, ...] = ()) -> Poll:
     """What a check-in says."""
     return Poll(
         outbox_id=state.outbox.outbox_id,
@@ -24,6 +24,8 @@ def poll_of(state: PersistedState) -> Poll:
         manifest_sha256=state.manifest.sha256 if state.manifest else "",
         director=state.director,
         image=state.image,
+        conditions=conditions,
+        diagnostics=diagnostics,
     )
 
 
@@ -49,14 +51,19 @@ def move(state: PersistedState, phase: Phase) -> PersistedState:
 
 
 def take_up(state: PersistedState, install: InstallDirective) -> PersistedState:
-    """Begin an attempt, in place of an older one unless that installs already; a known one learns addresses."""
+    """Begin an attempt, in place of an older one unless that installs already; a known one learns what changed."""
     progress = state.progress
     if install.attempt_id in state.finished:
         return state
     if progress is not None and progress.attempt_id == install.attempt_id:
-        if progress.image_base_urls == install.image_base_urls:
-            return state
-        return replace(state, progress=replace(progress, image_base_urls=install.image_base_urls))
+        learned = replace(
+            progress,
+            image_base_urls=install.image_base_urls,
+            consent=install.consent,
+            preconditions=install.preconditions,
+            notes=install.notes,
+        )
+        return state if learned == progress else replace(state, progress=learned)
     if progress is not None:
         if progress.phase not in BEFORE_PERMIT:
             return state
@@ -67,6 +74,9 @@ def take_up(state: PersistedState, install: InstallDirective) -> PersistedState:
         release=install.release,
         phase=Phase.CHECKING,
         image_base_urls=install.image_base_urls,
+        consent=install.consent,
+        preconditions=install.preconditions,
+        notes=install.notes,
     )
     return replace(state, progress=fresh)
 
@@ -98,25 +108,31 @@ def verified(
     image: MetadataVersions,
     now: int,
 ) -> PersistedState:
-    """Metadata is good: fetch what it names, unless that runs already (then the attempt ends and nothing is told)."""
-    progress = _progress(state)
+    """Metadata is good: what it names is to be fetched, unless that runs already (then the attempt ends and nothing is
+    told). That the download began is told by `download_begun`, when it may.
+    """
+    progress = progress_of(state)
     state = replace(state, director=director, image=image)
     if not images:
         return reject(state, "nothing_assigned", now)
     if run_already(state.ecus, images):
         return end(state)
-    state = replace(state, progress=replace(progress, phase=Phase.DOWNLOADING, images=images))
-    return tell(state, progress.attempt_id, EventKind.DOWNLOAD_STARTED, now)
+    return replace(state, progress=replace(progress, phase=Phase.DOWNLOADING, images=images))
+
+
+def download_begun(state: PersistedState, now: int) -> PersistedState:
+    """Images are being fetched from here on."""
+    return tell(state, progress_of(state).attempt_id, EventKind.DOWNLOAD_STARTED, now)
 
 
 def reject(state: PersistedState, cause: str, now: int) -> PersistedState:
     """Refuse the attempt before any permit."""
-    return tell(end(state), _progress(state).attempt_id, EventKind.REJECTED, now, failure_code(cause))
+    return tell(end(state), progress_of(state).attempt_id, EventKind.REJECTED, now, failure_code(cause))
 
 
 def fetched(state: PersistedState, now: int) -> PersistedState:
     """One image more is complete and good."""
-    progress = _progress(state)
+    progress = progress_of(state)
     progress = replace(progress, fetched=progress.fetched + 1, received=0)
     state = replace(state, progress=progress)
     if progress.fetched < len(progress.images):
@@ -126,31 +142,36 @@ def fetched(state: PersistedState, now: int) -> PersistedState:
 
 def received(state: PersistedState, count: int) -> PersistedState:
     """The download at hand has `count` bytes."""
-    return replace(state, progress=replace(_progress(state), received=count))
+    return replace(state, progress=replace(progress_of(state), received=count))
+
+
+def permitted(state: PersistedState) -> PersistedState:
+    """A permit came."""
+    return replace(state, progress=replace(progress_of(state), permitted=True))
 
 
 def use_permit(state: PersistedState, now: int) -> PersistedState:
     """The point of no return: the inactive slots are erased from here on."""
-    progress = _progress(state)
+    progress = progress_of(state)
     state = move(replace(state, ecus=erased(state.ecus, progress.images)), Phase.INSTALLING)
     return tell(state, progress.attempt_id, EventKind.INSTALL_STARTED, now)
 
 
 def slots_written(state: PersistedState, now: int) -> PersistedState:
     """The next boot is from the new slots."""
-    progress = _progress(state)
+    progress = progress_of(state)
     state = replace(state, ecus=swapped(written(state.ecus, progress.images), progress.images))
     return tell(move(state, Phase.REBOOTING), progress.attempt_id, EventKind.REBOOT_STARTED, now)
 
 
 def write_failed(state: PersistedState, cause: str, now: int) -> PersistedState:
     """The installation failed before the restart; the active slots were never touched."""
-    return tell(end(state), _progress(state).attempt_id, EventKind.FAILED, now, failure_code(cause))
+    return tell(end(state), progress_of(state).attempt_id, EventKind.FAILED, now, failure_code(cause))
 
 
 def booted(state: PersistedState, now: int, *, self_test_passed: bool) -> PersistedState:
     """Up again after the restart: in the new slots, or back in the old ones."""
-    progress = _progress(state)
+    progress = progress_of(state)
     state = end(state)
     if self_test_passed:
         return tell(state, progress.attempt_id, EventKind.VERIFY_STARTED, now)
@@ -176,6 +197,7 @@ def acknowledge(state: PersistedState, number: int) -> PersistedState:
     return state if outbox is state.outbox else replace(state, outbox=outbox)
 
 
-def _progress(state: PersistedState) -> Progress:
+def progress_of(state: PersistedState) -> Progress:
+    """The attempt at hand, which must be there."""
     assert state.progress is not None, "this belongs to an attempt"
     return state.progress

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent_sim.connectivity import Connectivity, LinkModel
 from agent_sim.errors import FleetFolderError
+from agent_sim.owner import USUAL_OWNER, Manner, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class VehicleSpec:
     ecus: tuple[EcuSpec, ...]
     """The Primary first."""
     connectivity: Connectivity
+    owner: Owner = USUAL_OWNER
+    zone: str = ""
+    """IANA time zone of its own; empty means that of its region."""
 
     @property
     def primary(self) -> EcuSpec:
@@ -52,12 +56,14 @@ def spec_from_json(data: Any) -> VehicleSpec:
     """
     try:
         connectivity = {**data["connectivity"], "model": LinkModel(data["connectivity"]["model"])}
+        owner = {**data["owner"], "manner": Manner(data["owner"]["manner"])}
         return VehicleSpec(
             **{
                 **data,
                 "tags": tuple(data["tags"]),
                 "ecus": tuple(EcuSpec(**ecu) for ecu in data["ecus"]),
                 "connectivity": Connectivity(**connectivity),
+                "owner": Owner(**owner),
             }
         )
     except (KeyError, TypeError, ValueError) as error:

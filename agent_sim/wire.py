@@ -6,9 +6,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from outrider.v1 import vehicle_pb2 as pb
 
+from agent_sim.actions import AuthorizeCall
 from agent_sim.messages import (
     Conditions,
+    Consent,
     DiagnoseDirective,
+    Diagnostic,
     Directive,
     Event,
     EventKind,
@@ -19,12 +22,16 @@ from agent_sim.messages import (
     PermitReply,
     Poll,
     PollReply,
+    Preconditions,
     Repository,
+    Severity,
     WithdrawDirective,
 )
 
 _KINDS = {kind: pb.EventKind.Value(f"EVENT_KIND_{kind.name}") for kind in EventKind}
 _LINKS = {link: pb.LinkType.Value(f"LINK_TYPE_{link.name}") for link in Link}
+_SEVERITIES = {severity: pb.Severity.Value(f"SEVERITY_{severity.name}") for severity in Severity}
+_CONSENTS = {pb.ConsentPolicy.Value(f"CONSENT_POLICY_{consent.name}"): consent for consent in Consent}
 _REPOSITORIES = {pb.REPOSITORY_DIRECTOR: Repository.DIRECTOR, pb.REPOSITORY_IMAGE: Repository.IMAGE}
 
 
@@ -43,23 +50,44 @@ def from_duration(duration: Duration) -> int:
     return duration.seconds * 1000 + duration.nanos // 1_000_000
 
 
-def check_in_request(poll: Poll, conditions: Conditions) -> pb.CheckInRequest:
+def check_in_request(poll: Poll) -> pb.CheckInRequest:
     """A poll as it is sent."""
     return pb.CheckInRequest(
         outbox_id=poll.outbox_id,
         events=[_event(event) for event in poll.events],
         oldest_number=poll.oldest_number,
         manifest_sha256=poll.manifest_sha256,
-        conditions=pb.Conditions(
-            link_type=_LINKS[conditions.link],
-            signal_percent=conditions.signal_percent,
-            metered=conditions.metered,
-            battery_percent=conditions.battery_percent,
-            parked=conditions.parked,
-            storage_free_bytes=conditions.storage_free_bytes,
-        ),
+        conditions=_conditions(poll.conditions),
+        diagnostics=[_diagnostic(diagnostic) for diagnostic in poll.diagnostics],
         director_versions=_versions(poll.director),
         image_versions=_versions(poll.image),
+    )
+
+
+def authorize_request(call: AuthorizeCall) -> pb.AuthorizeInstallRequest:
+    """A question for a permit as it is sent."""
+    return pb.AuthorizeInstallRequest(
+        attempt_id=call.attempt_id, conditions=_conditions(call.conditions), consented=call.consented
+    )
+
+
+def _conditions(conditions: Conditions) -> pb.Conditions:
+    return pb.Conditions(
+        link_type=_LINKS[conditions.link],
+        signal_percent=conditions.signal_percent,
+        metered=conditions.metered,
+        battery_percent=conditions.battery_percent,
+        parked=conditions.parked,
+        storage_free_bytes=conditions.storage_free_bytes,
+    )
+
+
+def _diagnostic(diagnostic: Diagnostic) -> pb.Diagnostic:
+    return pb.Diagnostic(
+        code=diagnostic.code,
+        ecu_serial=diagnostic.ecu_serial,
+        severity=_SEVERITIES[diagnostic.severity],
+        first_seen_time=to_timestamp(diagnostic.first_seen_at),
     )
 
 
@@ -99,14 +127,31 @@ def _directive(directive: pb.Directive) -> Directive:
         case "install":
             install = directive.install
             return InstallDirective(
-                install.attempt_id, install.rollout_id, install.release, tuple(install.image_base_urls)
+                install.attempt_id,
+                install.rollout_id,
+                install.release,
+                tuple(install.image_base_urls),
+                consent=_consent(install.consent),
+                preconditions=Preconditions(
+                    unmetered=install.preconditions.unmetered,
+                    parked=install.preconditions.parked,
+                    battery_percent_min=install.preconditions.battery_percent_min,
+                ),
+                notes=install.notes,
             )
         case "withdraw":
             return WithdrawDirective(directive.withdraw.attempt_id)
         case "diagnose":
-            return DiagnoseDirective()
+            return DiagnoseDirective(tuple(directive.diagnose.ecu_serials))
         case _:
             return None
+
+
+def _consent(policy: pb.ConsentPolicy.ValueType) -> Consent:
+    """A policy of a later orchestrator is taken for the strictest that is known."""
+    if policy == pb.CONSENT_POLICY_UNSPECIFIED:
+        return Consent.NONE
+    return _CONSENTS.get(policy, Consent.REQUIRED)
 
 
 def permit_reply(response: pb.AuthorizeInstallResponse) -> PermitReply:

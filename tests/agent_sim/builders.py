@@ -9,25 +9,31 @@ from dataclasses import dataclass, field
 
 from agent_sim.actions import (
     AuthorizeCall,
+    Call,
     CallFailed,
     CheckInCall,
     DiscardImages,
     FetchBroken,
+    FetchMetadataCall,
     ImageFetched,
     Input,
     ManifestReplied,
+    MetadataFetched,
     PermitReplied,
     PollReplied,
     SubmitManifestCall,
     Verified,
     Verify,
 )
-from agent_sim.agent import Agent, AgentConfig
-from agent_sim.car import BodyConfig, Car, CarState, Download, Errand, Save, car_state_from_json
+from agent_sim.agent import Agent
+from agent_sim.car import BodyConfig, Car, Download, Errand, Save
+from agent_sim.car_state import CarState, car_state_from_json
 from agent_sim.connectivity import Connectivity
 from agent_sim.ecu import Ecu, InstalledImage, WantedImage
 from agent_sim.faults import Fault, fault_book
-from agent_sim.messages import MetadataVersions
+from agent_sim.messages import Conditions, Diagnostic, MetadataVersions
+from agent_sim.owner import USUAL_OWNER, Owner
+from agent_sim.pacing import AgentConfig
 from agent_sim.persisted import PersistedState, fresh_state
 from agent_sim.vehicle import EcuSpec, VehicleSpec
 from tests.agent_sim.fake_orchestrator import FakeOrchestrator, unsigned_manifest
@@ -54,20 +60,42 @@ def a_state(outbox_id: str = "box-1") -> PersistedState:
     return fresh_state(outbox_id=outbox_id, ecus=some_ecus(), director=root, image=root)
 
 
+@dataclass
+class StandIn:
+    """Senses that a test sets."""
+
+    now_are: Conditions = field(default_factory=Conditions)
+    active: tuple[Diagnostic, ...] = ()
+
+    def conditions(self, now: int) -> Conditions:
+        """As set."""
+        return self.now_are
+
+    def diagnostics(self, now: int) -> tuple[Diagnostic, ...]:
+        """As set."""
+        return self.active
+
+
 def an_agent(
-    state: PersistedState | None = None, *, seed: int = 1, tokens: Iterator[int] | None = None, wait_ms: int = 0
+    state: PersistedState | None = None,
+    *,
+    seed: int = 1,
+    tokens: Iterator[int] | None = None,
+    wait_ms: int = 0,
+    senses: StandIn | None = None,
 ) -> Agent:
     """An agent that polls at once after power on."""
     return Agent(
         AgentConfig(first_poll_within_ms=wait_ms),
         state or a_state(),
+        senses=senses or StandIn(),
         sign=unsigned_manifest,
         rng=random.Random(seed),
         tokens=tokens or itertools.count(1),
     )
 
 
-def a_vehicle(connectivity: Connectivity | None = None) -> VehicleSpec:
+def a_vehicle(connectivity: Connectivity | None = None, owner: Owner = USUAL_OWNER) -> VehicleSpec:
     """A vehicle with two units."""
     return VehicleSpec(
         vehicle_id="v1",
@@ -78,15 +106,20 @@ def a_vehicle(connectivity: Connectivity | None = None) -> VehicleSpec:
         tags=(),
         ecus=(EcuSpec("v1-e0", "acme-gw-1", True), EcuSpec("v1-e1", "acme-brake-1", False)),
         connectivity=connectivity or Connectivity(),
+        owner=owner,
     )
 
 
 def a_car(
-    *faults: Fault, state: CarState | None = None, connectivity: Connectivity | None = None, seed: int = 1
+    *faults: Fault,
+    state: CarState | None = None,
+    connectivity: Connectivity | None = None,
+    owner: Owner = USUAL_OWNER,
+    seed: int = 1,
 ) -> Car:
     """A car with `faults`."""
     return Car(
-        a_vehicle(connectivity),
+        a_vehicle(connectivity, owner),
         state or CarState(agent=a_state()),
         book=fault_book(seed, "v1", faults, hardware="gen1", region="eu"),
         agent_config=AgentConfig(first_poll_within_ms=0),
@@ -136,8 +169,10 @@ class Road:
             case SubmitManifestCall(token=token, content=content):
                 self.orchestrator.submit(content)
                 return ManifestReplied(token)
-            case AuthorizeCall(token=token, attempt_id=attempt_id):
-                return PermitReplied(token, self.orchestrator.authorize(attempt_id))
+            case AuthorizeCall(token=token):
+                return PermitReplied(token, self.orchestrator.authorize(errand))
+            case FetchMetadataCall(token=token):
+                return MetadataFetched(token, ())
             case Verify(token=token):
                 return Verified(
                     token, self.orchestrator.images, MetadataVersions(1, 2, 2, 2), MetadataVersions(1, 1, 1, 1)
@@ -163,6 +198,6 @@ class Road:
         raise AssertionError("the car is due all the time")
 
 
-def failed(call: CheckInCall | SubmitManifestCall | AuthorizeCall) -> CallFailed:
+def failed(call: Call) -> CallFailed:
     """The call had no answer."""
     return CallFailed(call.token)

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from agent_sim.actions import AuthorizeCall
 from agent_sim.ecu import Ecu, WantedImage
 from agent_sim.messages import (
+    NO_PRECONDITIONS,
+    Consent,
     Directive,
     Event,
     EventKind,
@@ -20,6 +23,7 @@ from agent_sim.messages import (
     PermitReply,
     Poll,
     PollReply,
+    Preconditions,
     WithdrawDirective,
 )
 
@@ -51,12 +55,18 @@ class FakeOrchestrator:
     """By outbox: events in the order they were made durable, each once."""
     received: list[Event] = field(default_factory=list)
     """Every event of every call, repetitions too."""
+    consent: Consent = Consent.NONE
+    preconditions: Preconditions = NO_PRECONDITIONS
+    polls: list[Poll] = field(default_factory=list)
+    asked: list[AuthorizeCall] = field(default_factory=list)
+    """Every question for a permit."""
     permits: list[str] = field(default_factory=list)
     manifests: list[Any] = field(default_factory=list)
     manifest_sha256: str = ""
 
     def check_in(self, poll: Poll) -> PollReply:
         """Answer a poll."""
+        self.polls.append(poll)
         applied = self.applied.setdefault(poll.outbox_id, [])
         for event in poll.events:
             self.received.append(event)
@@ -75,13 +85,18 @@ class FakeOrchestrator:
         if self.withdrawn:
             return WithdrawDirective(self.withdrawn)
         if self.attempt_id:
-            return InstallDirective(self.attempt_id, "r1", self.release, ("https://mirror.test/targets",))
+            bases = ("https://mirror.test/targets",)
+            return InstallDirective(
+                self.attempt_id, "r1", self.release, bases, consent=self.consent, preconditions=self.preconditions
+            )
         return None
 
-    def authorize(self, attempt_id: str) -> PermitReply:
+    def authorize(self, asked: AuthorizeCall) -> PermitReply:
         """Answer at the point of no return."""
+        self.asked.append(asked)
         if self.permit is not None:
             return self.permit
+        attempt_id = asked.attempt_id
         self.permits.append(attempt_id)
         return PermitReply(permitted=True, attempt_id=attempt_id, valid_for_ms=900_000)
 

@@ -9,8 +9,6 @@ from dataclasses import replace
 import pytest
 
 from agent_sim.actions import (
-    Action,
-    Actions,
     AuthorizeCall,
     CallFailed,
     CheckInCall,
@@ -24,105 +22,26 @@ from agent_sim.actions import (
     Persist,
     PollReplied,
     Reboot,
-    SlotsWritten,
     SubmitManifestCall,
     VerificationFailed,
-    Verified,
     Verify,
     WriteSlots,
 )
-from agent_sim.agent import Agent
-from agent_sim.messages import EventKind, InstallDirective, MetadataVersions, PermitReply, PollReply, WithdrawDirective
+from agent_sim.messages import EventKind, PermitReply, PollReply, WithdrawDirective
 from agent_sim.persisted import Phase, state_from_json
 from tests.agent_sim.builders import NEW, NEW_BRAKE, START, a_state, an_agent
 from tests.agent_sim.fake_orchestrator import HOUR_MS
-
-OFFER = InstallDirective("a1", "r1", "1.1.0", ("https://mirror.test",))
-VERSIONS = MetadataVersions(1, 2, 2, 2)
-
-
-def the(kind: type, actions: Actions) -> Action:
-    """The only action of a kind."""
-    (found,) = [action for action in actions if isinstance(action, kind)]
-    return found
-
-
-def a_reply(directive: object = None, *, acknowledged: int = 99, wanted: bool = False) -> PollReply:
-    return PollReply(HOUR_MS, acknowledged, wanted, directive)  # type: ignore[arg-type]
-
-
-class Talk:
-    """An agent and the answers it gets, one step at a time."""
-
-    def __init__(self, agent: Agent | None = None) -> None:
-        self.agent = agent or an_agent()
-        self.now = START
-        self.actions = self.agent.start(self.now)
-
-    def polled(self, directive: object = None, *, acknowledged: int = 99, wanted: bool = False) -> Talk:
-        if not any(isinstance(action, CheckInCall) for action in self.actions):
-            assert self.agent.due_at is not None
-            self.now = max(self.now, self.agent.due_at)
-            self.actions = self.agent.handle_due(self.now)
-        call = the(CheckInCall, self.actions)
-        reply = a_reply(directive, acknowledged=acknowledged, wanted=wanted)
-        self.actions = self.agent.handle(PollReplied(call.token, reply), self.now)
-        return self
-
-    def verified(self) -> Talk:
-        token = the(Verify, self.actions).token
-        self.actions = self.agent.handle(Verified(token, (NEW, NEW_BRAKE), VERSIONS, VERSIONS), self.now)
-        return self
-
-    def fetched(self) -> Talk:
-        """Both images; the check-in that tells of the start is answered on the way."""
-        news = the(CheckInCall, self.actions)
-        fetch = the(FetchImage, self.actions)
-        self.agent.handle(PollReplied(news.token, a_reply(OFFER)), self.now)
-        self.actions = self.agent.handle(ImageFetched(fetch.token), self.now)
-        fetch = the(FetchImage, self.actions)
-        self.actions = self.agent.handle(ImageFetched(fetch.token), self.now)
-        return self
-
-    def permitted(self) -> Talk:
-        call = the(AuthorizeCall, self.actions)
-        reply = PermitReply(True, call.attempt_id, valid_for_ms=900_000)
-        self.actions = self.agent.handle(PermitReplied(call.token, reply), self.now)
-        return self
-
-    def written(self) -> Talk:
-        write, news = the(WriteSlots, self.actions), the(CheckInCall, self.actions)
-        self.agent.handle(PollReplied(news.token, a_reply(OFFER)), self.now)
-        self.actions = self.agent.handle(SlotsWritten(write.token), self.now)
-        return self
-
-    @property
-    def phase(self) -> Phase | None:
-        return self.agent.state.progress.phase if self.agent.state.progress else None
-
-    @property
-    def told(self) -> list[EventKind]:
-        return [event.kind for event in self.agent.state.outbox.events]
-
-
-def at_checking() -> Talk:
-    return Talk().polled(OFFER)
-
-
-def at_downloading() -> Talk:
-    return at_checking().verified()
-
-
-def at_downloaded() -> Talk:
-    return at_downloading().fetched().polled(OFFER)
-
-
-def at_installing() -> Talk:
-    return at_downloaded().permitted()
-
-
-def at_rebooting() -> Talk:
-    return at_installing().written()
+from tests.agent_sim.talk import (
+    OFFER,
+    Talk,
+    a_reply,
+    at_checking,
+    at_downloaded,
+    at_downloading,
+    at_installing,
+    at_rebooting,
+    the,
+)
 
 
 def test_events_are_persisted_before_they_are_sent() -> None:
@@ -139,7 +58,7 @@ def test_only_acknowledged_events_are_forgotten() -> None:
     """A reply that acknowledges the first of two leaves the second, and sends it at once."""
     talk = at_checking()
     call = the(Verify, talk.actions)
-    talk.agent.handle(VerificationFailed(call.token, "freeze"), talk.now)
+    talk.agent.handle(VerificationFailed(call.token, "rollback"), talk.now)
     talk.actions = ()
     state = talk.agent.state
     assert [event.number for event in state.outbox.events] == [1]
@@ -369,7 +288,7 @@ def test_image_that_differs_is_rejected_before_any_permit() -> None:
 def test_release_that_runs_already_is_attested_and_not_installed() -> None:
     """An agent that lost its memory after an install must not install again."""
     done = at_rebooting().agent.state
-    talk = Talk(an_agent(replace(a_state("box-2"), ecus=done.ecus))).polled(OFFER).verified()
+    talk = Talk(an_agent(replace(a_state("box-2"), ecus=done.ecus))).polled(OFFER).verified().refetched().verified()
     assert talk.phase is None
     assert talk.told == []
     assert the(SubmitManifestCall, talk.actions).content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_sim.car import CarState
+from agent_sim.car_state import CarState
 from agent_sim.connectivity import Connectivity, LinkModel
 from agent_sim.faults import Fault, FaultKind
 from agent_sim.messages import EventKind

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from agent_sim.actions import Call, Input, Verify
-from agent_sim.car import Car, CarState, Download
+from agent_sim.car import Car, Download
+from agent_sim.car_state import CarState
 from agent_sim.clock import FleetClock
 from agent_sim.driver import Driver, InFlight
 from tests.agent_sim.builders import NEW, NEW_BRAKE, START, Road, a_car

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_sim.car import CarState
+from agent_sim.car_state import CarState
 from agent_sim.endpoints import EndpointsFile, read_endpoints
 from agent_sim.enrolment import read_tokens
 from agent_sim.errors import InputFileError, StateError

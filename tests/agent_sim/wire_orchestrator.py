@@ -25,9 +25,21 @@ from outrider.v1 import enrollment_pb2, vehicle_pb2
 from outrider.v1.enrollment_pb2_grpc import EnrollmentServiceServicer, add_EnrollmentServiceServicer_to_server
 from outrider.v1.vehicle_pb2_grpc import VehicleServiceServicer, add_VehicleServiceServicer_to_server
 
+from agent_sim.actions import AuthorizeCall
 from agent_sim.clock import machine_ms
 from agent_sim.ecu import WantedImage
-from agent_sim.messages import Event, EventKind, InstallDirective, MetadataVersions, Poll, WithdrawDirective
+from agent_sim.messages import (
+    Conditions,
+    Diagnostic,
+    Event,
+    EventKind,
+    InstallDirective,
+    Link,
+    MetadataVersions,
+    Poll,
+    Severity,
+    WithdrawDirective,
+)
 from agent_sim.wire import from_timestamp, to_timestamp
 from signing.ceremony import DataFolder, initialise
 from signing.director import AssignedImage, Assignment, DirectorSigners, DirectorVersions, director_files
@@ -73,6 +85,8 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
         self.ranges: list[str] = []
         self.unavailable = 0
         """So many calls from now on are answered UNAVAILABLE."""
+        self.withholds_metadata = False
+        """Polls bring no metadata: whoever wants it must ask for it."""
         self.images_url = ""
         self._signers = DirectorSigners.load(self.data.director_keys)
         self._started_ms = machine_ms()
@@ -136,24 +150,51 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
                 response.directive.install.attempt_id = install.attempt_id
                 response.directive.install.release = install.release
                 response.directive.install.image_base_urls.append(self.images_url)
-                self._add_metadata(response, vehicle_id, served)
+                response.directive.install.consent = vehicle_pb2.ConsentPolicy.Value(
+                    f"CONSENT_POLICY_{install.consent.name}"
+                )
+                wanted = install.preconditions
+                response.directive.install.preconditions.unmetered = wanted.unmetered
+                response.directive.install.preconditions.parked = wanted.parked
+                response.directive.install.preconditions.battery_percent_min = wanted.battery_percent_min
+                if not self.withholds_metadata:
+                    response.metadata.extend(self._metadata(vehicle_id, served))
             case WithdrawDirective(attempt_id=attempt_id):
                 response.directive.withdraw.attempt_id = attempt_id
         return response
 
-    def _add_metadata(self, response: Any, vehicle_id: str, served: Served) -> None:
+    def _metadata(self, vehicle_id: str, served: Served) -> list[vehicle_pb2.MetadataFile]:
         now = self.fleet_now()
         version = served.director_version
         files = director_files(
             self._signers, Assignment(vehicle_id, served.assigned), DirectorVersions(version, now, version, now)
         )
-        for name, content in files.items():
-            response.metadata.add(repository=vehicle_pb2.REPOSITORY_DIRECTOR, name=name, content=content)
+        found = [
+            vehicle_pb2.MetadataFile(repository=vehicle_pb2.REPOSITORY_DIRECTOR, name=name, content=content)
+            for name, content in files.items()
+        ]
         versions = self.repository.versions()
         names = ("timestamp.json", f"{versions.snapshot}.snapshot.json", f"{versions.targets}.targets.json")
         for name in names:
             content = self.repository.metadata_file(name)
-            response.metadata.add(repository=vehicle_pb2.REPOSITORY_IMAGE, name=name, content=content)
+            found.append(vehicle_pb2.MetadataFile(repository=vehicle_pb2.REPOSITORY_IMAGE, name=name, content=content))
+        return found
+
+    async def FetchMetadata(self, request: Any, context: Any) -> vehicle_pb2.FetchMetadataResponse:
+        vehicle_id, served = await self._served("FetchMetadata", context)
+        current = {(file.repository, file.name): file for file in self._metadata(vehicle_id, served)}
+        wanted = [(request.repository, name) for name in request.names]
+        if any(key not in current for key in wanted):
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
+        return vehicle_pb2.FetchMetadataResponse(files=[current[key] for key in wanted])
+
+    async def RenewCertificate(self, request: Any, context: Any) -> vehicle_pb2.RenewCertificateResponse:
+        vehicle_id, _ = await self._served("RenewCertificate", context)
+        chain = Authority.load(self.data.authorities, "vehicle").issue_vehicle(
+            request.csr, trust_domain=TRUST_DOMAIN, vehicle_id=vehicle_id, now=machine_now(), life=DAY
+        )
+        server_ca = Authority.load(self.data.authorities, "server").certificate_pem
+        return vehicle_pb2.RenewCertificateResponse(certificate_chain=chain, server_ca=server_ca)
 
     async def SubmitManifest(self, request: Any, context: Any) -> vehicle_pb2.SubmitManifestResponse:
         vehicle_id, served = await self._served("SubmitManifest", context)
@@ -173,7 +214,8 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
 
     async def AuthorizeInstall(self, request: Any, context: Any) -> vehicle_pb2.AuthorizeInstallResponse:
         _, served = await self._served("AuthorizeInstall", context)
-        reply = served.orchestrator.authorize(request.attempt_id)
+        asked = AuthorizeCall(0, request.attempt_id, _conditions(request.conditions), request.consented)
+        reply = served.orchestrator.authorize(asked)
         response = vehicle_pb2.AuthorizeInstallResponse(fleet_time=to_timestamp(self.fleet_ms()))
         if reply.permitted:
             response.permit.attempt_id = reply.attempt_id
@@ -214,7 +256,32 @@ def _poll(request: Any) -> Poll:
         MetadataVersions(versions.root, versions.timestamp, versions.snapshot, versions.targets)
         for versions in (request.director_versions, request.image_versions)
     )
-    return Poll(request.outbox_id, events, request.oldest_number, request.manifest_sha256, director, image)
+    severities = {vehicle_pb2.Severity.Value(f"SEVERITY_{severity.name}"): severity for severity in Severity}
+    return Poll(
+        outbox_id=request.outbox_id,
+        events=events,
+        oldest_number=request.oldest_number,
+        manifest_sha256=request.manifest_sha256,
+        director=director,
+        image=image,
+        conditions=_conditions(request.conditions),
+        diagnostics=tuple(
+            Diagnostic(ill.code, ill.ecu_serial, severities[ill.severity], from_timestamp(ill.first_seen_time))
+            for ill in request.diagnostics
+        ),
+    )
+
+
+def _conditions(told: Any) -> Conditions:
+    links = {vehicle_pb2.LinkType.Value(f"LINK_TYPE_{link.name}"): link for link in Link}
+    return Conditions(
+        link=links[told.link_type],
+        signal_percent=told.signal_percent,
+        metered=told.metered,
+        battery_percent=told.battery_percent,
+        parked=told.parked,
+        storage_free_bytes=told.storage_free_bytes,
+    )
 
 
 @asynccontextmanager
