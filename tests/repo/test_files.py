@@ -12,7 +12,6 @@ from tests.repo.checkout import ROOT, sources, text_of, tracked
 
 LINES_MAX = 400
 LONG = {
-    "tests/agent_sim/test_agent.py": (460, "one agent, one table of its answers"),
     "tests/engine/test_progress.py": (460, "one step, every status under every event"),
     "tests/ledger/test_ledger.py": (480, "one ledger, and every way to tamper with it"),
 }
