@@ -20,8 +20,8 @@ from orchestrator.cli import rollout_changes, rollout_start
 from orchestrator.cli.client import OperatorClient
 from orchestrator.cli.errors import NotFoundError
 from orchestrator.cli.inputs import RolloutArgument
-from orchestrator.cli.rollout_view import rollout_view, rollouts_table
-from orchestrator.cli.rollout_watch import OVER, Until, watch
+from orchestrator.cli.rollout_view import one_line, rollout_view, rollouts_table
+from orchestrator.cli.rollout_watch import OVER, Until, WatchEndedError, following, watch
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import rollout_status
 
@@ -70,13 +70,21 @@ def watch_(
     rollout_id: RolloutArgument,
     until: Annotated[Until, typer.Option("--until", help="End when the rollout is there.")] = Until.OVER,
 ) -> None:
-    """Watch a rollout until it is over, or where --until wants it."""
+    """Watch a rollout live until it is over, or where --until wants it. Ctrl-C leaves; the rollout goes on."""
     with session.client() as client:
         try:
             watch(client, session.screen, f"rollouts/{rollout_id}", until=until, wait=time.sleep)
-        except KeyboardInterrupt:
-            session.screen.note(f"stopped watching; rollout {rollout_id} goes on")
-            raise
+        except WatchEndedError as ending:
+            session.screen.note(stopped_watching(rollout_id, ending.rollout))
+            raise KeyboardInterrupt from ending
+
+
+def stopped_watching(rollout_id: str, rollout: Rollout | None) -> str:
+    """Where the rollout stood when the person left, on one line, and what they could do next."""
+    said = f"Stopped watching; rollout {rollout_id} goes on"
+    if rollout is None:
+        return f"{said}. Next: outrider rollout status {rollout_id}"
+    return f"{said}: {one_line(rollout)}. {following(rollout)}"
 
 
 @operator_command(app, "list")

@@ -5,10 +5,10 @@ Owns what each of these words counts. Leaves how they look to `rollout_view`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from outrider.v1.rollout_pb2 import CellCounts, Rollout
+from outrider.v1.rollout_pb2 import CellCounts, GateReport, Rollout
 
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
 
@@ -97,3 +97,36 @@ def by_region_and_cohort(rollout: Rollout) -> dict[tuple[str, str], Counts]:
         key = (cell.region, cell.cohort)
         result[key] = result.get(key, Counts()) + of_cell(cell)
     return dict(sorted(result.items()))
+
+
+def by_stratum(rollout: Rollout) -> dict[tuple[str, str], tuple[Counts, list[CellCounts]]]:
+    """Counts and cells by region and hardware, cohorts together, in order of name."""
+    result: dict[tuple[str, str], tuple[Counts, list[CellCounts]]] = {}
+    for cell in rollout.cells:
+        key = (cell.region, cell.hardware)
+        before, cells = result.get(key, (Counts(), []))
+        result[key] = (before + of_cell(cell), [*cells, cell])
+    return dict(sorted(result.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Silence at one checkpoint: the one where most are silent beyond what is normal."""
+
+    silent: int = 0
+    expected: float = 0.0
+    """What is normal for as many exposures, by the rate that the gate judges with."""
+    aged: int = 0
+    """Exposures that reached the checkpoint."""
+
+
+def silence(cells: Sequence[CellCounts], gate: GateReport) -> Silence:
+    """Silence of some cells beside what the gate expects."""
+    found = Silence()
+    for index in range(max((len(cell.age_groups) for cell in cells), default=0)):
+        groups = [cell.age_groups[index] for cell in cells if index < len(cell.age_groups)]
+        aged, silent = sum(group.exposed for group in groups), sum(group.silent for group in groups)
+        here = Silence(silent=silent, expected=gate.inputs.get(f"q_a{index}", 0.0) * aged, aged=aged)
+        if not found.aged or here.silent - here.expected > found.silent - found.expected:
+            found = here
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from outrider.v1.rollout_pb2 import GateReport, RegionProgress, Rollout
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -56,14 +57,26 @@ def regions_table(rollout: Rollout) -> Table:
             status(region_phase(region.phase)),
             wave_bar(rollout.waves, region),
             since(region.wave_start_time, rollout.fleet_time),
-            plain(region.waiting_for or words.NONE),
+            region_waits(region, rollout.fleet_time),
         )
     return result
 
 
+def region_waits(region: RegionProgress, now: Timestamp) -> Text:
+    """What a region waits for: what the evaluator says, an approval, its window."""
+    text = plain(region.waiting_for or words.NONE)
+    if region.approval_wanted and "approv" not in region.waiting_for:
+        text = plain(f"approval of wave {region.approval_wanted}")
+    if region.approval_wanted:
+        text.stylize(words.AMBER)
+    if region.HasField("window_open_time"):
+        text.append(f" (window opens {since(region.window_open_time, now)})", words.DIM)
+    return text
+
+
 def wave_bar(waves: Sequence[str], region: RegionProgress) -> Text:
     """The waves in order: ✓ passed, ▶ where the region is, · to come."""
-    rolling = region_phase(region.phase) == "rolling"
+    rolling = region_phase(region.phase) in ("rolling", "pending")
     text = Text()
     for index, name in enumerate(waves):
         passed = index < region.wave or not rolling

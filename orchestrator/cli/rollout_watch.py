@@ -1,22 +1,31 @@
 """Watches a rollout until it is where the person wants it: a live page on a terminal, a line a change elsewhere.
 
-Owns when a watch ends and how it survives a lost connection. Leaves the page to `rollout_view`.
+Owns when a watch ends, how it survives a lost connection, and the second screen. Leaves the page to `watch_page`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import StrEnum
+from types import TracebackType
+from typing import Self
 
+from google.protobuf.timestamp_pb2 import Timestamp
+from outrider.v1.ledger_pb2 import LedgerEntry
 from outrider.v1.rollout_pb2 import Rollout, WatchRolloutRequest
+from rich.console import RenderableType
 from rich.live import Live
 
 from orchestrator.cli.client import OperatorClient
 from orchestrator.cli.errors import RefusedError, UnreachableError
 from orchestrator.cli.rollout_view import one_line, rollout_view
 from orchestrator.cli.screen import Screen
-from orchestrator.cli.words import moment, of_id, rollout_status
+from orchestrator.cli.watch_facts import Extras
+from orchestrator.cli.watch_page import Facts, WatchPage
+from orchestrator.cli.words import moment, of_id, plain, rollout_status
 
 OVER = ("completed", "aborted")
 STREAM_S = 3600.0
@@ -24,6 +33,7 @@ STREAM_S = 3600.0
 RECONNECTS_MAX = 10
 """Tries in a row without an answer before a watch gives up: about a minute."""
 RECONNECT_WAIT_S_MAX = 8.0
+REFRESH_PER_S = 2.0
 NEXT_STREAM_WAIT_S = 1.0
 """Before the next stream when the server ended one: a server that ends each at once is not hammered."""
 
@@ -55,31 +65,152 @@ def watch(client: OperatorClient, screen: Screen, name: str, *, until: Until, wa
         The rollout as it was last seen.
 
     Raises:
+        WatchEndedError: ended from the keyboard.
         RefusedError: it is over and can no longer get there.
         CliError: the server refuses, or stays out of reach.
     """
-    last_line = ""
-    with ExitStack() as stack:
-        live = stack.enter_context(Live(console=screen.answers, auto_refresh=False)) if screen.live else None
-        for rollout in changes(client, screen, name, wait):
-            if live is not None:
-                live.update(rollout_view(rollout), refresh=True)
-            elif (line := one_line(rollout)) != last_line:
-                screen.answer(rollout, f"{moment(rollout.fleet_time)}  {of_id(name)}  {line}", compact=True)
-                last_line = line
-            status = rollout_status(rollout.status)
-            if until.reached_by(status):
-                return rollout
-            if status in OVER:
-                raise RefusedError(
-                    f"rollout {of_id(name)} ended as {status}, not as {until.value}",
-                    remedy=f"see why: `outrider rollout status {of_id(name)}`",
-                )
-    raise AssertionError("a watch only ends by one of the ways above")
+    seen: Rollout | None = None
+    shows = LivePage(client, screen, name) if screen.live else LinePage(screen)
+    try:
+        with shows:
+            for rollout in changes(client, name, wait, shows.trouble):
+                seen = rollout
+                shows.show(rollout)
+                if ended(rollout, of_id(name), until):
+                    break
+    except KeyboardInterrupt as exc:
+        raise WatchEndedError(seen) from exc
+    if seen is None:
+        raise AssertionError("a watch only ends by a state of the rollout")
+    if screen.live:
+        screen.answer(seen, rollout_view(seen), plain(following(seen)))
+    return seen
 
 
-def changes(client: OperatorClient, screen: Screen, name: str, wait: Callable[[float], None]) -> Iterator[Rollout]:
-    """Every state the server sends, across lost connections and ended streams."""
+class WatchEndedError(KeyboardInterrupt):
+    """A watch was ended from the keyboard.
+
+    Attributes:
+        rollout: as it was last seen; None when it never was.
+    """
+
+    def __init__(self, rollout: Rollout | None) -> None:
+        super().__init__()
+        self.rollout = rollout
+
+
+def ended(rollout: Rollout, rollout_id: str, until: Until) -> bool:
+    """Whether the watch is over.
+
+    Raises:
+        RefusedError: the rollout is over and can no longer get where it is waited for.
+    """
+    status = rollout_status(rollout.status)
+    if until.reached_by(status):
+        return True
+    if status in OVER:
+        raise RefusedError(
+            f"rollout {rollout_id} ended as {status}, not as {until.value}",
+            remedy=f"see why: `outrider ledger show {rollout_id}`",
+        )
+    return False
+
+
+class LinePage:
+    """A line a change, for whoever does not sit at a terminal; a document a line in JSON."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing to take down."""
+
+    def show(self, rollout: Rollout) -> None:
+        """Say what changed, if anything that is said did."""
+        line = one_line(rollout)
+        if line != self._last:
+            text = f"{moment(rollout.fleet_time)}  {of_id(rollout.name)}  {line}"
+            self._screen.answer(rollout, text, compact=True)
+            self._last = line
+
+    def trouble(self, text: str) -> None:
+        """Say why nothing comes; an empty text is no trouble."""
+        if text:
+            self._screen.note(text)
+
+
+class LivePage:
+    """The page on a terminal's second screen: what stood there before is there again afterwards.
+
+    Redrawn twice a second at the size that the terminal then has, and at each change.
+    """
+
+    def __init__(self, client: OperatorClient, screen: Screen, name: str) -> None:
+        self._facts: Facts | None = None
+        self._lock = threading.Lock()
+        self._live = Live(
+            console=screen.answers, screen=True, refresh_per_second=REFRESH_PER_S, get_renderable=self._page
+        )
+        self._extras = Extras(client, name, self._take)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._live)
+        self._stack.enter_context(self._extras)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def show(self, rollout: Rollout) -> None:
+        """Take over a newer state."""
+        with self._lock:
+            fresh = Facts(rollout=rollout, now=rollout.fleet_time)
+            self._facts = fresh if self._facts is None else self._facts.with_rollout(rollout)
+        self._live.refresh()
+
+    def trouble(self, text: str) -> None:
+        """Show why the page may be behind."""
+        with self._lock:
+            if self._facts is not None:
+                self._facts = replace(self._facts, trouble=text)
+
+    def _take(self, events: Sequence[LedgerEntry], open_cases: int | None, now: Timestamp | None) -> None:
+        with self._lock:
+            if self._facts is None:
+                return
+            fresher = now if now is not None and now.seconds > self._facts.now.seconds else self._facts.now
+            self._facts = replace(self._facts, events=events, open_cases=open_cases, now=fresher)
+
+    def _page(self) -> RenderableType:
+        with self._lock:
+            return WatchPage(self._facts) if self._facts is not None else "Asking for the rollout ..."
+
+
+def following(rollout: Rollout) -> str:
+    """What a person could do next, by where the rollout stands."""
+    name, status = of_id(rollout.name), rollout_status(rollout.status)
+    if status == "completed":
+        return f"Next: outrider case list --rollout {name}"
+    if status == "aborted":
+        return f'Next: outrider ledger show {name}, or outrider rollout revert {name} --reason "..."'
+    if status == "running":
+        return f'Next: outrider rollout status {name}, or outrider rollout pause {name} --reason "..."'
+    return f'Next: outrider ledger show {name}, then outrider rollout resume|abort {name} --reason "..."'
+
+
+def changes(
+    client: OperatorClient, name: str, wait: Callable[[float], None], trouble: Callable[[str], None]
+) -> Iterator[Rollout]:
+    """Every state the server sends, across lost connections and ended streams; says why when nothing comes."""
     lost = 0
     while True:
         try:
@@ -93,5 +224,5 @@ def changes(client: OperatorClient, screen: Screen, name: str, wait: Callable[[f
             lost += 1
             if lost > RECONNECTS_MAX:
                 raise
-            screen.note(f"{error.cause}; trying again ({lost} of {RECONNECTS_MAX}) ...")
+            trouble(f"{error.cause}; trying again ({lost} of {RECONNECTS_MAX}) ...")
             wait(min(RECONNECT_WAIT_S_MAX, 2.0 ** (lost - 1)))

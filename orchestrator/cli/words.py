@@ -130,6 +130,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
 
 
+def percent(share: float) -> str:
+    """A share for people, for example `1.2 %`."""
+    return f"{share * 100:.3g} %"
+
+
 def of_id(name: str) -> str:
     """The id in a resource name such as `rollouts/spring`."""
     return name.rpartition("/")[2]

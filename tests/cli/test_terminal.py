@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from outrider.v1.case_pb2 import ListCasesResponse
+from outrider.v1.ledger_pb2 import ListLedgerEntriesResponse
 from outrider.v1.rollout_pb2 import ListRolloutsResponse, Rollout, WatchRolloutRequest
 
 from tests.cli.answers import a_preview, a_rollout
@@ -44,15 +46,19 @@ def at_a_terminal(*arguments: str, typed: str = "") -> tuple[int, str]:
     return process.wait(30), shown.decode()
 
 
-def test_watch_redraws_one_page(server: OperatorServer, data: Path) -> None:
-    """On a terminal the page stays in place, in colour, and the last state remains."""
+def test_watch_draws_on_the_second_screen_and_leaves_the_end_on_the_first(server: OperatorServer, data: Path) -> None:
+    """What stood on the terminal is there again afterwards, with the last state and the next step below it."""
     server.will_stream("WatchRollout", [a_rollout(), a_rollout("COMPLETED")])
+    server.will_answer("ListCases", ListCasesResponse(open_count=3))
+    server.will_answer("ListLedgerEntries", ListLedgerEntriesResponse())
     exit_code, shown = at_a_terminal("rollout", "watch", "spring-1-1-0", "--data", str(data))
     assert exit_code == 0
-    assert "▶ running" in shown
-    assert "✓ completed" in shown
-    assert "\x1b[32m" in shown
-    assert "\x1b[1A" in shown
+    assert shown.count("\x1b[?1049h") == 1
+    page, _, after = shown.partition("\x1b[?1049l")
+    assert "▶ running" in page
+    assert "\x1b[32m" in page
+    assert "✓ completed" in after
+    assert "Next: outrider case list --rollout spring-1-1-0" in after
 
 
 @pytest.mark.parametrize(("typed", "started"), [("spring-1-1-0", True), ("yes", False)])
@@ -77,7 +83,7 @@ def test_ctrl_c_ends_a_watch_and_says_that_the_rollout_goes_on(server: OperatorS
         released.wait(30)
         return a_rollout()
 
-    server.will_stream("WatchRollout", [a_rollout(), hang])
+    server.will_stream("WatchRollout", [a_rollout(name="rollouts/spring"), hang])
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, "rollout", "watch", "spring", "--data", str(data)],
         stdout=subprocess.PIPE,
@@ -89,7 +95,9 @@ def test_ctrl_c_ends_a_watch_and_says_that_the_rollout_goes_on(server: OperatorS
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     released.set()
-    assert (process.returncode, said) == (130, "stopped watching; rollout spring goes on\n")
+    assert process.returncode == 130
+    assert said.startswith("Stopped watching; rollout spring goes on: running | done 60/120 | ")
+    assert said.endswith('Next: outrider rollout status spring, or outrider rollout pause spring --reason "..."\n')
 
 
 def test_renew_every_goes_on_until_a_signal(server: OperatorServer, data: Path, tmp_path: Path) -> None:
