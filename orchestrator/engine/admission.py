@@ -9,16 +9,22 @@ The order for one rollout, from what will not change to what soon may:
 2.  ATTEMPT_LIVE             this rollout already has a live attempt at the vehicle
 3.  ALREADY_INSTALLED        its last manifest proves the plan's release
 4.  ATTEMPT_SETTLED          an earlier attempt succeeded, was rejected, or had a permit: never again by itself
-5.  NOT_TARGETED             a field does not match
-6.  NO_IMAGE_FOR_HARDWARE    the release has nothing for any of its ECUs
-7.  REGION_NOT_IN_PLAN       the rollout does not run in its region
-8.  ATTEMPTS_SPENT           it was tried often enough
-9.  HOLDOUT                  it stays out until the last wave has aged
-10. WAVE_NOT_REACHED         no wave so far is for its cohort
-11. NOT_YET_DRAWN            the waves so far are for its cohort, but its draw is not open
-12. OTHER_ROLLOUT_FIRST      another rollout has a live attempt at the vehicle
-13. RETRY_LATER              the wait before the next try is not over
-14. ROLLOUT_PAUSED, ROLLOUT_HELD, ROLLOUT_HALTED
+5.  QUARANTINED, DENIED      a person keeps it out of every rollout, or of this one
+6.  NOT_TARGETED             a field does not match
+7.  NO_IMAGE_FOR_HARDWARE    the release has nothing for any of its ECUs
+8.  REGION_NOT_IN_PLAN       the rollout does not run in its region
+9.  ATTEMPTS_SPENT           it was tried often enough
+10. HOLDOUT                  it stays out until the last wave has aged
+11. FOLLOWED_REGION_FIRST    its region has not begun: the one that it follows is not through with the first wave
+12. APPROVAL_MISSING         its region has not begun: people have to approve the first wave
+13. WAVE_NOT_REACHED         no wave so far is for its cohort
+14. NOT_YET_DRAWN            the waves so far are for its cohort, but its draw is not open
+15. OTHER_ROLLOUT_FIRST      another rollout has a live attempt at the vehicle
+16. RETRY_LATER              the wait before the next try is not over
+17. ROLLOUT_PAUSED, ROLLOUT_HELD, ROLLOUT_HALTED
+
+Everything is judged by the vehicle's record as it is now: one that moved to another region or cohort while a rollout
+runs is looked at where it is, and counted where it was granted.
 """
 
 from __future__ import annotations
@@ -27,9 +33,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from orchestrator.engine import selection, waves
+from orchestrator.engine import selection, turns, waves
+from orchestrator.engine.permits import excluded
 from orchestrator.engine.targets import CompiledTarget, mismatch
-from orchestrator.engine.wording import duration, instant, percent
+from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import AttemptState, Try
 from orchestrator.model.decision import Grant, Refusal, RefusalReason
 from orchestrator.model.fleet import Cell
@@ -70,8 +77,8 @@ class _Question:
 
     @property
     def drawn(self) -> str:
-        """The draw, for people: the share at which its turn comes."""
-        return f"{self.draw / selection.DRAW_RANGE * 100:.4f} %"
+        """The draw, for people."""
+        return turns.drawn(self.draw)
 
     @property
     def rollout(self) -> Rollout:
@@ -189,6 +196,10 @@ def _settled(question: _Question) -> Refusal | None:
     return Refusal(RefusalReason.ATTEMPT_SETTLED, why, facts)
 
 
+def _excluded(question: _Question) -> Refusal | None:
+    return excluded(question.record, question.rollout)
+
+
 def _targeted(question: _Question) -> Refusal | None:
     record = question.record
     found = mismatch(question.candidate.target, record.vehicle.profile(record.installed))
@@ -243,35 +254,15 @@ def _tries_left(question: _Question) -> Refusal | None:
 
 
 def _holdout(question: _Question) -> Refusal | None:
-    share = question.rollout.plan.holdout_share
-    progress = question.rollout.regions[question.record.vehicle.region]
-    if waves.holdout_open(progress) or not selection.in_holdout(question.draw, share):
-        return None
-    return Refusal(
-        RefusalReason.HOLDOUT,
-        f"drawn at {question.drawn}, in the {percent(share)} that stay out until the last wave has aged",
-        {"draw": question.drawn, "holdout_share": percent(share), "phase": progress.phase.value},
-    )
+    return turns.holdout(question.record.vehicle, question.rollout, question.draw)
+
+
+def _pending(question: _Question) -> Refusal | None:
+    return turns.pending(question.record.vehicle, question.rollout)
 
 
 def _wave(question: _Question) -> Refusal | None:
-    rollout, vehicle = question.rollout, question.record.vehicle
-    progress = rollout.regions[vehicle.region]
-    share = waves.open_share(rollout.plan, progress.wave, vehicle.cohort)
-    if share and question.draw < selection.threshold(share):
-        return None
-    current = rollout.plan.waves[progress.wave]
-    its = waves.first_wave(rollout.plan, vehicle.cohort, question.draw)
-    turn = f"its turn is wave {its.name}" if its else "no wave of the plan is for it"
-    facts = {"region": vehicle.region, "cohort": vehicle.cohort, "wave": current.name, "draw": question.drawn}
-    if its:
-        facts["its_wave"] = its.name
-    if not share:
-        message = f"region {vehicle.region} is in wave {current.name}, which is not for cohort {vehicle.cohort}; {turn}"
-        return Refusal(RefusalReason.WAVE_NOT_REACHED, message, facts)
-    opened = f"wave {current.name} of region {vehicle.region} is open to {percent(share)}"
-    message = f"drawn at {question.drawn}, {opened}; {turn}"
-    return Refusal(RefusalReason.NOT_YET_DRAWN, message, {**facts, "open_share": percent(share)})
+    return turns.wave(question.record.vehicle, question.rollout, question.draw)
 
 
 def _other(question: _Question) -> Refusal | None:
@@ -328,11 +319,13 @@ _REASONS: tuple[Callable[[_Question], Refusal | None], ...] = (
     _live,
     _installed,
     _settled,
+    _excluded,
     _targeted,
     _image,
     _region,
     _tries_left,
     _holdout,
+    _pending,
     _wave,
     _other,
     _retry,

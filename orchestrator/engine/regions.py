@@ -6,6 +6,9 @@ may move at all (its status, the gate) is the matter of `progress`.
 Which vehicles a share draws follows from their ids; counters do not know ids. So a share of a small region may draw
 fewer than expected, or none, and the holdout more: every demand here leaves room for three to four standard deviations,
 so that chance alone never leaves a region stuck.
+
+A wave begins when the one before it is through, then when the region that this one follows is through with it, then
+when it is approved: an approval is what is missing last, so that whoever is asked for one decides on what can begin.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
-from orchestrator.engine import waves
+from orchestrator.engine import approvals, waves
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import RegionPhase, RegionProgress
+from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout
 from orchestrator.model.tally import CellTallies, Tally, total
 
 REACHED_SHARE_MIN = 0.7
@@ -42,14 +45,25 @@ class Region:
     """One region of a rollout at one moment."""
 
     name: str
-    plan: Plan
-    progress: RegionProgress
+    rollout: Rollout
     cells: CellTallies
     """Of this region only."""
     waiting: Mapping[Cell, int]
     """Vehicles by inventory, of this region, that match the target now and do not have the release."""
     evidence: int
     """Exposures of the whole rollout that reached the first checkpoint."""
+    leader: Region | None
+    """The region that this one follows; None when it follows nobody."""
+
+    @property
+    def plan(self) -> Plan:
+        """The rollout's."""
+        return self.rollout.plan
+
+    @property
+    def progress(self) -> RegionProgress:
+        """Where it stands."""
+        return self.rollout.regions[self.name]
 
     @property
     def tally(self) -> Tally:
@@ -76,18 +90,29 @@ class Region:
         return len(self.plan.waves) - 1
 
 
-def region_at(
-    name: str, plan: Plan, progress: RegionProgress, cells: CellTallies, waiting: Mapping[Cell, int]
-) -> Region:
-    """One region out of a rollout's counters and inventory."""
+def region_at(name: str, rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int]) -> Region:
+    """One region out of a rollout's counters and inventory, with the one it follows."""
     return Region(
         name=name,
-        plan=plan,
-        progress=progress,
+        rollout=rollout,
         cells={cell: tally for cell, tally in cells.items() if cell.region == name},
         waiting={cell: count for cell, count in waiting.items() if cell.region == name and count > 0},
         evidence=_aged(total(cells.values()), 0),
+        leader=_leader(name, rollout, cells, waiting),
     )
+
+
+def first_phase(name: str, plan: Plan) -> RegionPhase:
+    """The phase in which a region starts: PENDING if its first wave is bound to anything."""
+    bound = plan.waves[0].approvals > 0 or plan.regions[name].follow in plan.regions
+    return RegionPhase.PENDING if bound else RegionPhase.ROLLING
+
+
+def through(progress: RegionProgress, wave: int) -> bool:
+    """Whether a region has left a wave (index) behind."""
+    if progress.phase is RegionPhase.ROLLING:
+        return progress.wave > wave
+    return progress.phase is not RegionPhase.PENDING
 
 
 def walk(region: Region, now: FleetTime) -> RegionProgress | None:
@@ -102,9 +127,12 @@ def walk(region: Region, now: FleetTime) -> RegionProgress | None:
             return replace(progress, phase=RegionPhase.ROLLING, wave_started_at=now)
         return None
     if region.empty:
-        return replace(progress, phase=RegionPhase.DONE)
+        # A region that has not begun stays so: through, it would admit whoever comes, unapproved.
+        return None if progress.phase is RegionPhase.PENDING else replace(progress, phase=RegionPhase.DONE)
     if hindrance(region, now):
         return None
+    if progress.phase is RegionPhase.PENDING:
+        return replace(progress, phase=RegionPhase.ROLLING, wave_started_at=now)
     if progress.phase is RegionPhase.ROLLING and progress.wave < region.last_wave:
         return replace(progress, wave=progress.wave + 1, wave_started_at=now)
     if progress.phase is RegionPhase.ROLLING:
@@ -116,11 +144,16 @@ def walk(region: Region, now: FleetTime) -> RegionProgress | None:
 
 def hindrance(region: Region, now: FleetTime) -> str:
     """What holds a region where it stands, for people, with the numbers; empty when nothing does."""
-    if region.progress.phase is RegionPhase.DONE:
+    wave = _next_wave(region)
+    return _unready(region, now) or (approvals.missing(region.rollout, wave, region.name) if wave is not None else "")
+
+
+def approval_wanted(region: Region, now: FleetTime) -> str:
+    """The name of the wave that could begin if it were approved; empty when anything else is missing, or nothing."""
+    wave = _next_wave(region)
+    if wave is None or _unready(region, now) or not approvals.missing(region.rollout, wave, region.name):
         return ""
-    if region.progress.phase is RegionPhase.ROLLING:
-        return _soaking(region, now) or _unreached(region, now) or _young(region)
-    return _outstanding(region, now) or _running(region) or _unaged(region)
+    return region.plan.waves[wave].name
 
 
 def patience_ends_at(region: Region) -> FleetTime:
@@ -131,6 +164,56 @@ def patience_ends_at(region: Region) -> FleetTime:
 def soak_ends_at(region: Region) -> FleetTime:
     """When the region's wave has had its least time."""
     return FleetTime(region.progress.wave_started_at + region.plan.waves[region.progress.wave].soak_ms)
+
+
+def _leader(name: str, rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int]) -> Region | None:
+    rules = rollout.plan.regions.get(name)
+    followed = rules.follow if rules is not None else ""
+    if followed not in rollout.regions or rollout.regions[name].phase is RegionPhase.DONE:
+        return None
+    # One step is enough: how the leader fares with its own leader shows in where it stands.
+    return Region(
+        name=followed,
+        rollout=rollout,
+        cells={cell: tally for cell, tally in cells.items() if cell.region == followed},
+        waiting={cell: count for cell, count in waiting.items() if cell.region == followed and count > 0},
+        evidence=0,
+        leader=None,
+    )
+
+
+def _next_wave(region: Region) -> int | None:
+    """The index of the wave that the region would begin next; None when there is none."""
+    if region.progress.phase is RegionPhase.PENDING:
+        return region.progress.wave
+    if region.progress.phase is RegionPhase.ROLLING and region.progress.wave < region.last_wave:
+        return region.progress.wave + 1
+    return None
+
+
+def _unready(region: Region, now: FleetTime) -> str:
+    """As `hindrance`, but for approvals."""
+    phase = region.progress.phase
+    if phase is RegionPhase.DONE:
+        return ""
+    if phase is RegionPhase.PENDING:
+        return "no vehicle is targeted here" if region.empty else _led(region)
+    if phase is RegionPhase.ROLLING:
+        return _soaking(region, now) or _unreached(region, now) or _young(region) or _led(region)
+    return _outstanding(region, now) or _running(region) or _unaged(region)
+
+
+def _led(region: Region) -> str:
+    """What the region that this one follows still has to do before the next wave may begin here."""
+    leader, wave = region.leader, _next_wave(region)
+    # A leader without vehicles holds nobody up.
+    if leader is None or wave is None or through(leader.progress, wave) or leader.empty:
+        return ""
+    name = region.plan.waves[wave].name
+    where = "has not begun"
+    if leader.progress.phase is RegionPhase.ROLLING:
+        where = f"is in wave {leader.plan.waves[leader.progress.wave].name}"
+    return f"region {leader.name}, which this one follows, must be through with wave {name} first; it {where}"
 
 
 def _count(cells: CellTallies, cell: Cell) -> Tally:

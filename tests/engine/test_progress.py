@@ -126,6 +126,9 @@ def test_start_is_one_value():
     assert rollout.plan.regions == {"us": RegionRules(5), "eu": RegionRules(7)}
     assert list(rollout.regions) == ["eu", "us"]
     assert all((one.phase, one.wave, one.wave_started_at) == (P.ROLLING, 0, NOW) for one in rollout.regions.values())
+    assert (rollout.creator, rollout.reverts) == ("a", "")
+    undo = start("spring", plan, "text", b"s" * 16, {"eu": RegionRules(5)}, "a", "r", "q", NOW, "winter")
+    assert undo.reverts == "winter"
 
 
 def test_resume_after_a_halt_waives_what_stopped_it_and_nothing_else():
