@@ -31,9 +31,11 @@ from orchestrator.rpc.rollout_servicer import RolloutServicer
 from orchestrator.rpc.servers import Binding, Bound, Tls
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
 from orchestrator.service.call_rates import CallRates
+from orchestrator.service.cases import CaseDesk
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.fleet import FleetDesk
+from orchestrator.service.fleet_care import FleetCareDesk
 from orchestrator.service.history import HistoryDesk
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
@@ -66,6 +68,8 @@ class Desks:
     manifests: ManifestDesk
     enrollment: EnrollmentDesk
     fleet: FleetDesk
+    care: FleetCareDesk
+    cases: CaseDesk
     releases: ReleaseDesk
     rollouts: RolloutDesk
     snapshots: SnapshotKeeper
@@ -126,6 +130,8 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         manifests=ManifestDesk(store=store, snapshots=snapshots, clock=context.clock, metrics=context.metrics),
         enrollment=enrollment,
         fleet=fleet,
+        care=FleetCareDesk(store=store, clock=context.clock),
+        cases=CaseDesk(store=store, clock=context.clock),
         releases=ReleaseDesk(store=store, repository=repository, clock=context.clock),
         rollouts=RolloutDesk(store=store, clock=context.clock, machine=context.machine),
         snapshots=snapshots,
@@ -179,10 +185,10 @@ def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
     )
     servers.add_operators(
         operators.server,
-        fleet=FleetServicer(desks.fleet, identities),
+        fleet=FleetServicer(desks.fleet, desks.care, identities),
         releases=ReleaseServicer(desks.releases, identities),
         rollouts=RolloutServicer(desks.rollouts, identities),
-        cases=CaseServicer(desks.rollouts, identities),
+        cases=CaseServicer(desks.cases, identities),
         ledger=LedgerServicer(HistoryDesk(desks.ledger), identities),
     )
     return [enrollment, vehicles, operators]

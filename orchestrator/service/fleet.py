@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.errors import InvalidInputError, NotFoundError
 from orchestrator.service.fleet_csv import read_fleet_csv
+from orchestrator.service.fleet_filter import parse_filter
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.base import ImportOutcome, JournalEntry, Store
@@ -128,25 +130,37 @@ class FleetDesk:
         return await self._store.attempts(vehicle_id)
 
     async def page(
-        self, *, page_token: str, page_size: int, region: str, cohort: str
+        self, *, page_token: str, page_size: int, region: str, cohort: str, filter_text: str
     ) -> tuple[Sequence[VehicleRecord], str]:
-        """Vehicles that match, and the next page's token; a page may hold fewer than asked.
+        """Vehicles that match, and the next page's token; a page may hold fewer than asked, none even.
 
         Raises:
-            InvalidInputError: the page size or the token is none.
+            InvalidInputError: the page size, the token or the filter is none.
         """
         if not 0 <= page_size <= PAGE_MAX:
             raise InvalidInputError(f"page_size {page_size} is not within 0 and {PAGE_MAX}")
-        try:
-            records, following = await self._store.vehicles(page_token=page_token, page_size=page_size or PAGE_DEFAULT)
-        except ValueError as error:
-            raise InvalidInputError("page_token is not one that this server gave") from error
+        wanted = parse_filter(filter_text)
+        records, following = await self._some(wanted.named, page_token, page_size or PAGE_DEFAULT)
         chosen = [
             record
             for record in records
-            if (not region or record.vehicle.region == region) and (not cohort or record.vehicle.cohort == cohort)
+            if (not region or record.vehicle.region == region)
+            and (not cohort or record.vehicle.cohort == cohort)
+            and wanted.matches(record)
         ]
         return sorted(chosen, key=lambda record: record.vehicle.vehicle_id), following
+
+    async def _some(
+        self, named: Sequence[VehicleId] | None, page_token: str, page_size: int
+    ) -> tuple[Sequence[VehicleRecord], str]:
+        """Some records and the next token: of the vehicles that are named, else of all."""
+        if named is not None:
+            records = await asyncio.gather(*(self._store.vehicle(vehicle_id) for vehicle_id in named))
+            return [record for record in records if record is not None], ""
+        try:
+            return await self._store.vehicles(page_token=page_token, page_size=page_size)
+        except ValueError as error:
+            raise InvalidInputError("page_token is not one that this server gave") from error
 
     async def registered(self) -> int:
         """How many vehicles there are."""

@@ -17,10 +17,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from orchestrator.engine import zones
 from orchestrator.model.fleet import Ecu, Vehicle
 from orchestrator.model.ids import NAME_PATTERN, VEHICLE_ID_PATTERN, EcuSerial, HardwareId, VehicleId
 from orchestrator.service.errors import InvalidInputError, Violation
-from orchestrator.service.zones import zone_fault
 
 HEADER = (
     "vehicle_id",
@@ -130,6 +130,15 @@ def row_faults(row: Row) -> list[Violation]:
     if problem:
         faults.append(fault(row, "public_key", problem))
     return faults
+
+
+def zone_fault(name: str) -> str:
+    """Why `name` is no time zone, with what comes close; empty when it is one, or nothing."""
+    if not name or zones.known(name):
+        return ""
+    close = " or ".join(f"`{each}`" for each in zones.close_to(name))
+    meant = f"; meant is perhaps {close}" if close else ""
+    return f"`{name[:64]}` is no IANA time zone such as `Europe/Berlin`{meant}"
 
 
 def key_fault(text: str) -> str:

@@ -18,7 +18,9 @@ from orchestrator.model.release import Image, Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies, Tally, total
 from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, VehicleRecord
+from orchestrator.service.cases import CaseDesk
 from orchestrator.service.director import DirectorDesk, to_datetime
+from orchestrator.service.fleet_care import FleetCareDesk
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.ledger_feed import LedgerFeed
@@ -189,6 +191,8 @@ class World:
         )
         self.repository = ImageRepository(self.data.image_repo)
         self.releases = ReleaseDesk(store=self.store, repository=self.repository, clock=self.clock)
+        self.care = FleetCareDesk(store=self.store, clock=self.clock)
+        self.cases = CaseDesk(store=self.store, clock=self.clock)
         self.rollouts = RolloutDesk(store=self.store, clock=self.clock, machine=self.hand.machine)
         self.ledger = Ledger(folder / "ledger.sqlite3", busy_timeout_s=0.1)
         self.feed = LedgerFeed(self.store, self.ledger)
