@@ -22,7 +22,6 @@ from orchestrator.engine.progress import (
     step,
     waiting_for,
 )
-from orchestrator.model.attempt import Case
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, RolloutId
 from orchestrator.model.plan import Plan
@@ -265,10 +264,6 @@ class RolloutDesk:
         raise ConflictError(
             f"rollout {rollout_id} kept changing", reason="CONTENDED", remedy="look at it again, then repeat"
         )
-
-    async def cases(self, rollout_id: RolloutId | None, *, settled: bool) -> Sequence[Case]:
-        """Vehicles that an update hurt, or may have, newest first."""
-        return await self._store.cases(rollout_id=rollout_id, settled=settled)
 
     def _now(self) -> FleetTime:
         return FleetTime(self._clock.now())

@@ -16,11 +16,19 @@ from orchestrator.engine.admission import choose
 from orchestrator.engine.permits import rules_of
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Grant, Refusal
-from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, VehicleId, attempt_id
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
 from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, DirectorState, VehicleRecord
+from orchestrator.model.vehicle import (
+    EVERY_ROLLOUT,
+    Conditions,
+    Contact,
+    Diagnostic,
+    DirectorState,
+    VehicleRecord,
+)
+from orchestrator.service.diagnoses import critical, detail, exposed_attempt
 from orchestrator.service.director import DirectorDesk, assigned, renewed
 from orchestrator.service.errors import NotFoundError
 from orchestrator.service.image_files import ImageFiles
@@ -77,6 +85,20 @@ class Withdraw:
 
     attempt_id: AttemptId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalReason:
+    """Why an attempt is taken back before its permit."""
+
+    code: str
+    """Of the attempt's record."""
+    words: str
+    """For the vehicle's log."""
+
+
+FENCED = WithdrawalReason("fenced", "the rollout was aborted or halted")
+EXCLUDED = WithdrawalReason("excluded", "the vehicle is kept out of this rollout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +171,7 @@ class VehicleDesk:
         self._metrics.contacts.labels(region=record.vehicle.region).inc()
         if poll.events or poll.outbox_id != record.outbox_id:
             record = await self._acknowledge(vehicle_id, poll, now)
+        await self._diagnose(record, poll.diagnostics, now)
         snapshot = self._snapshots.current
         record, directive = await self._direct(record, snapshot, now)
         record = await self._keep_director_fresh(record, now)
@@ -170,13 +193,22 @@ class VehicleDesk:
         self._metrics.events.labels(outcome="acknowledged").inc(len(poll.events))
         return applied.record
 
+    async def _diagnose(self, record: VehicleRecord, told: Sequence[Diagnostic], now: FleetTime) -> None:
+        """A critical diagnosis after an exposure is a case, before the vehicle has its answer."""
+        found = critical(told)
+        blamed = exposed_attempt(record, now) if found else None
+        if blamed is not None and await self._store.diagnose(blamed, detail=detail(found), now=now):
+            log.warning("case_by_diagnosis", attempt_id=blamed, codes=[each.code for each in found])
+
     async def _direct(
         self, record: VehicleRecord, snapshot: Snapshot, now: FleetTime
     ) -> tuple[VehicleRecord, Install | Withdraw | None]:
         attempt = record.attempt
         if attempt is not None and not attempt.state.terminal:
             if attempt.state in BEFORE_PERMIT_STATES and attempt.epoch < snapshot.fence_of(attempt.rollout_id):
-                return await self._withdraw(record, attempt, snapshot, now)
+                return await self._withdraw(record, attempt, snapshot, now, FENCED)
+            if attempt.state in BEFORE_PERMIT_STATES and _excluded(record, attempt.rollout_id):
+                return await self._withdraw(record, attempt, snapshot, now, EXCLUDED)
             self._metrics.checkins.labels(outcome="attempt_live").inc()
             return record, install(attempt, snapshot)
         if not snapshot.candidates:
@@ -191,9 +223,9 @@ class VehicleDesk:
         return record, None
 
     async def _withdraw(
-        self, record: VehicleRecord, attempt: Attempt, snapshot: Snapshot, now: FleetTime
+        self, record: VehicleRecord, attempt: Attempt, snapshot: Snapshot, now: FleetTime, why: WithdrawalReason
     ) -> tuple[VehicleRecord, Install | Withdraw]:
-        applied = await self._store.change(attempt.attempt_id, AttemptEvent.WITHDRAWN, now=now, failure_code="fenced")
+        applied = await self._store.change(attempt.attempt_id, AttemptEvent.WITHDRAWN, now=now, failure_code=why.code)
         record = applied.record if applied else record
         current = record.attempt
         if current is not None and current.attempt_id == attempt.attempt_id and not current.state.terminal:
@@ -201,7 +233,7 @@ class VehicleDesk:
             self._metrics.checkins.labels(outcome="attempt_live").inc()
             return record, install(current, snapshot)
         self._metrics.checkins.labels(outcome="withdrawn").inc()
-        return record, Withdraw(attempt.attempt_id, "the rollout was aborted or halted")
+        return record, Withdraw(attempt.attempt_id, why.words)
 
     async def _grant(
         self, record: VehicleRecord, grant: Grant, snapshot: Snapshot, now: FleetTime
@@ -283,6 +315,11 @@ def install(attempt: Attempt, snapshot: Snapshot) -> Install:
         preconditions=rollout.plan.preconditions,
         notes=release.notes if release else "",
     )
+
+
+def _excluded(record: VehicleRecord, rollout_id: RolloutId) -> bool:
+    """Whether a person keeps the vehicle out of a rollout, or of every one."""
+    return any(each.scope in (EVERY_ROLLOUT, rollout_id) for each in record.exclusions)
 
 
 def offered(record: VehicleRecord, grant: Grant, rollout: Rollout, now: FleetTime) -> Attempt:

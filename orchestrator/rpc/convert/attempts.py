@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from outrider.v1 import attempt_pb2, case_pb2
 
 from orchestrator.model.attempt import Attempt, AttemptState, Case
@@ -27,7 +29,7 @@ def attempt(value: Attempt) -> attempt_pb2.Attempt:
     )
 
 
-def case(value: Case) -> case_pb2.Case:
+def case(value: Case, *, advice: Sequence[str] = ()) -> case_pb2.Case:
     """A case."""
     return case_pb2.Case(
         name=f"cases/{value.attempt_id}",
@@ -44,4 +46,5 @@ def case(value: Case) -> case_pb2.Case:
         cohort=value.cell.cohort,
         close_actor=value.closed_by,
         close_reason=value.close_reason,
+        advice=advice,
     )
