@@ -6,13 +6,18 @@ from collections.abc import AsyncIterator
 
 from outrider.v1 import rollout_pb2, rollout_pb2_grpc
 
-from orchestrator.engine.progress import AbortRequested, PauseRequested, ResumeRequested
+from orchestrator.engine.progress import AbortRequested, ApproveRequested, PauseRequested, ResumeRequested
 from orchestrator.rpc import convert
 from orchestrator.rpc.identity import IdentityReader
-from orchestrator.rpc.operator_requests import Context, page
+from orchestrator.rpc.operator_requests import Context, page, required
 from orchestrator.service.rollouts import Request, RolloutDesk, rollout_id_of
 
-ChangeRequest = rollout_pb2.PauseRolloutRequest | rollout_pb2.ResumeRolloutRequest | rollout_pb2.AbortRolloutRequest
+ChangeRequest = (
+    rollout_pb2.PauseRolloutRequest
+    | rollout_pb2.ResumeRolloutRequest
+    | rollout_pb2.AbortRolloutRequest
+    | rollout_pb2.ApproveWaveRequest
+)
 
 
 class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
@@ -39,7 +44,8 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
             rollout_id=request.rollout_id,
             request_id=request.request_id,
             actor=operator.name,
-            reason=request.reason,
+            reason=required(request.reason),
+            reverts=rollout_id_of(request.reverts) if request.reverts else "",
         )
         return convert.rollout(await self._desk.view(rollout.rollout_id))
 
@@ -88,6 +94,23 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
         """End it."""
         operator = self._identities.operator(context.auth_context(), "operator")
         return await self._change(request, AbortRequested(operator.name, request.reason))
+
+    async def ApproveWave(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.ApproveWaveRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """Let a wave begin."""
+        approver = self._identities.operator(context.auth_context(), "approver")
+        return await self._change(
+            request, ApproveRequested(approver.name, request.wave, request.region, request.reason)
+        )
+
+    async def ProposeRevert(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.ProposeRevertRequest, context: Context
+    ) -> rollout_pb2.ProposeRevertResponse:
+        """The plan of a rollout that undoes this one."""
+        self._identities.operator(context.auth_context(), "viewer")
+        plan, release = await self._desk.propose_revert(rollout_id_of(request.name))
+        return rollout_pb2.ProposeRevertResponse(plan=plan, release=release)
 
     async def _change(self, request: ChangeRequest, wanted: Request) -> rollout_pb2.Rollout:
         rollout = await self._desk.request(

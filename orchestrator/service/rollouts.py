@@ -1,5 +1,5 @@
-"""Use cases of rollouts: preview, start, look, pause, resume, abort. Each change is a step of the engine, committed
-by compare-and-set.
+"""Use cases of rollouts: preview, start, look, pause, resume, abort, approve, revert. Each change is a step of the
+engine, committed by compare-and-set.
 """
 
 from __future__ import annotations
@@ -7,27 +7,34 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from orchestrator.clock import FleetClock, MachineClock
-from orchestrator.engine.gates import Judgement, judge
 from orchestrator.engine.plan_file import PlanError, effective_plan, read_plan
 from orchestrator.engine.preview import Preview, preview, regions_of, waiting
 from orchestrator.engine.progress import (
     AbortRequested,
+    ApproveRequested,
     Illegal,
     PauseRequested,
     ResumeRequested,
     start,
     step,
-    waiting_for,
 )
-from orchestrator.model.fleet import Cell
-from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, RolloutId
+from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, ReleaseVersion, RolloutId
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.model.tally import CellTallies, count_strata
-from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, StateError, Violation
+from orchestrator.model.rollout import Rollout
+from orchestrator.model.tally import total
+from orchestrator.service.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    StateError,
+    Violation,
+)
+from orchestrator.service.reverts import check_proposal, check_resume, check_revert, revert_plan, way_back
+from orchestrator.service.rollout_views import RolloutView, view_of
 from orchestrator.store.base import JournalEntry, Json, Store
 
 CAS_TRIES = 8
@@ -36,21 +43,7 @@ REQUEST_ID_MAX = 64
 SALT_BYTES = 16
 WATCH_S = 0.5
 
-Request = PauseRequested | ResumeRequested | AbortRequested
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutView:
-    """A rollout with everything a person wants to see of it."""
-
-    rollout: Rollout
-    cells: CellTallies
-    waiting: Mapping[Cell, int]
-    """Targeted vehicles without the release, by inventory now."""
-    judgement: Judgement
-    waiting_for: Mapping[str, str]
-    """By region."""
-    now: FleetTime
+Request = PauseRequested | ResumeRequested | AbortRequested | ApproveRequested
 
 
 class RolloutDesk:
@@ -100,14 +93,27 @@ class RolloutDesk:
             )
         return plan
 
-    async def create(self, plan_text: str, *, rollout_id: str, request_id: str, actor: str, reason: str) -> Rollout:
+    async def create(
+        self, plan_text: str, *, rollout_id: str, request_id: str, actor: str, reason: str, reverts: str = ""
+    ) -> Rollout:
         """Start a rollout. Writes one record, whatever the size of the fleet.
 
+        Args:
+            plan_text: The plan file.
+            rollout_id: Its id; empty: the plan's name, or made up.
+            request_id: A repetition of one starts nothing.
+            actor: Who starts it.
+            reason: Why.
+            reverts: Id of the rollout that it undoes; empty for others.
+
         Raises:
-            InvalidInputError: the plan or the id is faulty.
-            StateError: the plan targets nobody, or the id is taken by another request.
+            InvalidInputError: the plan or the id is faulty, or it does not undo what it says.
+            NotFoundError: there is no rollout to be undone.
+            StateError: the plan targets nobody, the id is taken by another request, or the rollout to be undone runs.
         """
         plan = await self._read(plan_text)
+        if reverts:
+            check_revert(plan, await self.get(RolloutId(reverts)), await self._store.releases())
         mark = hashlib.sha256(request_id.encode()).hexdigest()[:8] if request_id else secrets.token_hex(4)
         chosen = rollout_id or plan.name or f"r-{plan.release.replace('.', '-')}-{mark}"
         if not ROLLOUT_ID_PATTERN.fullmatch(chosen):
@@ -133,11 +139,13 @@ class RolloutDesk:
             reason,
             request_id,
             now,
+            reverts,
         )
         data: dict[str, Json] = {
             "release": plan.release,
             "plan": plan_text,
             "salt": rollout.salt.hex(),
+            "reverts": reverts,
             "targeted": {
                 f"{cell.region}/{cell.hardware}/{cell.cohort}": count
                 for cell, count in sorted(waiting(plan, profiles).items())
@@ -184,29 +192,7 @@ class RolloutDesk:
         tallies = await self._store.tallies([rollout.rollout_id for rollout in rollouts])
         profiles = await self._store.profiles()
         now = self._now()
-        views = []
-        for rollout in rollouts:
-            cells = tallies.get(rollout.rollout_id, {})
-            unreached = waiting(rollout.plan, profiles)
-            views.append(
-                RolloutView(
-                    rollout=rollout,
-                    cells=cells,
-                    waiting=unreached,
-                    judgement=judge(
-                        cells,
-                        rollout.plan,
-                        waived=rollout.waived,
-                        held=rollout.status is RolloutStatus.HELD,
-                        strata=count_strata(cells, unreached),
-                    ),
-                    waiting_for={
-                        region: waiting_for(rollout, cells, unreached, region, now) for region in rollout.regions
-                    },
-                    now=now,
-                )
-            )
-        return views
+        return [view_of(rollout, tallies.get(rollout.rollout_id, {}), profiles, now) for rollout in rollouts]
 
     async def watch(self, rollout_id: RolloutId) -> AsyncIterator[RolloutView]:
         """The rollout now and each time something about it changed, until it is over and nothing is in flight.
@@ -217,7 +203,7 @@ class RolloutDesk:
         shown: tuple[object, ...] | None = None
         while True:
             view = await self.view(rollout_id)
-            state = (view.rollout, view.cells, view.waiting, view.waiting_for)
+            state = (view.rollout, view.cells, view.waiting, view.waiting_for, view.approval_wanted, view.opens_at)
             if state != shown:
                 shown = state
                 yield view
@@ -231,6 +217,7 @@ class RolloutDesk:
         Raises:
             NotFoundError: no such rollout.
             InvalidInputError: no reason was given.
+            ForbiddenError: who created it approves it.
             ConflictError: the etag is not the rollout's, or others were faster time and again.
             StateError: not possible in this status.
         """
@@ -250,6 +237,7 @@ class RolloutDesk:
                     reason="ETAG_MISMATCH",
                     remedy="look at it again, then repeat",
                 )
+            await self._check(rollout, request)
             now = self._now()
             answer = step(rollout, request, now)
             if isinstance(answer, Illegal):
@@ -264,6 +252,38 @@ class RolloutDesk:
         raise ConflictError(
             f"rollout {rollout_id} kept changing", reason="CONTENDED", remedy="look at it again, then repeat"
         )
+
+    async def _check(self, rollout: Rollout, request: Request) -> None:
+        """Refuse what the rollout alone cannot know, or what is about the person and not about the rollout."""
+        if isinstance(request, ApproveRequested) and request.actor == rollout.creator:
+            raise ForbiddenError(
+                f"{request.actor} created rollout {rollout.rollout_id} and cannot approve its waves",
+                reason="OWN_ROLLOUT",
+                remedy="ask another person with role approver",
+            )
+        if isinstance(request, ResumeRequested) and not rollout.status.over:
+            check_resume(rollout, await self._store.rollouts())
+
+    async def propose_revert(self, rollout_id: RolloutId) -> tuple[str, ReleaseVersion]:
+        """The plan file of a rollout that undoes this one, and the release it brings. Starts nothing.
+
+        Raises:
+            NotFoundError: it was never started.
+            StateError: no release that undoes its release is registered, or another rollout undoes it now.
+        """
+        rollout = await self.get(rollout_id)
+        others = await self._store.rollouts()
+        check_proposal(rollout, others)
+        back = way_back(rollout, await self._store.releases())
+        tallies = await self._store.tallies([rollout_id])
+        text = revert_plan(
+            rollout,
+            back,
+            profiles=await self._store.profiles(),
+            tally=total(tallies.get(rollout_id, {}).values()),
+            taken={other.rollout_id for other in others},
+        )
+        return text, back.version
 
     def _now(self) -> FleetTime:
         return FleetTime(self._clock.now())

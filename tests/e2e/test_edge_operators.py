@@ -82,7 +82,8 @@ def test_command_line_shows_a_faulty_plan_by_file_line_and_column(fleet: Install
 
 def test_every_fault_of_a_plan_is_told_at_once(fleet: Installation) -> None:
     """Nobody wants to mend a file one answer at a time."""
-    request = rollout_pb2.CreateRolloutRequest(plan="release: 1.1.0\nwawes: []\nholdout: lots\ngate: {alpha: 7}\n")
+    plan = "release: 1.1.0\nwawes: []\nholdout: lots\ngate: {alpha: 7}\n"
+    request = rollout_pb2.CreateRolloutRequest(plan=plan, reason="test")
     with pytest.raises(grpc.RpcError) as error:
         fleet.api().rollouts.CreateRollout(request, timeout=CALL_TIMEOUT_S)
     refused = refusal(error.value)
@@ -93,7 +94,8 @@ def test_every_fault_of_a_plan_is_told_at_once(fleet: Installation) -> None:
 
 def test_plan_that_targets_nobody_is_refused(fleet: Installation) -> None:
     """A rollout over nobody would look like one that works."""
-    request = rollout_pb2.CreateRolloutRequest(plan="release: 1.1.0\ntarget: {region: [atlantis]}\n")
+    plan = "release: 1.1.0\ntarget: {region: [atlantis]}\n"
+    request = rollout_pb2.CreateRolloutRequest(plan=plan, reason="test")
     before = rollouts(fleet)
     with pytest.raises(grpc.RpcError) as error:
         fleet.api().rollouts.CreateRollout(request, timeout=CALL_TIMEOUT_S)
@@ -162,9 +164,12 @@ def test_release_is_immutable(fleet: Installation) -> None:
     signed = api.releases.GetRelease(release_pb2.GetReleaseRequest(name=f"releases/{RELEASE}"), timeout=CALL_TIMEOUT_S)
     fewer = release_pb2.Release(version=RELEASE, images=signed.images[:1])
     with pytest.raises(grpc.RpcError) as error:
-        api.releases.CreateRelease(release_pb2.CreateReleaseRequest(release=fewer), timeout=CALL_TIMEOUT_S)
+        api.releases.CreateRelease(
+            release_pb2.CreateReleaseRequest(release=fewer, reason="test"), timeout=CALL_TIMEOUT_S
+        )
     assert refusal(error.value).reason == "RELEASE_IMMUTABLE"
-    again = api.releases.CreateRelease(release_pb2.CreateReleaseRequest(release=signed), timeout=CALL_TIMEOUT_S)
+    request = release_pb2.CreateReleaseRequest(release=signed, reason="test")
+    again = api.releases.CreateRelease(request, timeout=CALL_TIMEOUT_S)
     assert again == signed
 
 
@@ -182,6 +187,7 @@ def test_viewer_may_look_and_nothing_else(fleet: Installation) -> None:
         (api.rollouts.PauseRollout, rollout_pb2.PauseRolloutRequest(name="rollouts/x", reason="try")),
         (api.rollouts.ResumeRollout, rollout_pb2.ResumeRolloutRequest(name="rollouts/x", reason="try")),
         (api.rollouts.AbortRollout, rollout_pb2.AbortRolloutRequest(name="rollouts/x", reason="try")),
+        (api.rollouts.ApproveWave, rollout_pb2.ApproveWaveRequest(name="rollouts/x", wave="all", reason="try")),
         (api.fleet.ImportVehicles, fleet_pb2.ImportVehiclesRequest(csv=b"x")),
         (api.fleet.CreateEnrollmentTokens, fleet_pb2.CreateEnrollmentTokensRequest(vehicle_ids=["op-1"])),
         (api.fleet.RevokeVehicle, fleet_pb2.RevokeVehicleRequest(name="vehicles/op-1", reason="try")),
@@ -207,6 +213,11 @@ def test_change_needs_a_reason_and_the_right_etag(fleet: Installation) -> None:
     other = rollout_pb2.CreateRolloutRequest(plan=plan, rollout_id="etags", request_id="r-2", reason="test")
     for call, wrong, code in (
         (api.rollouts.CreateRollout, other, grpc.StatusCode.FAILED_PRECONDITION),
+        (
+            api.rollouts.CreateRollout,
+            rollout_pb2.CreateRolloutRequest(plan=plan, rollout_id="why", reason=" "),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
         (
             api.rollouts.PauseRollout,
             rollout_pb2.PauseRolloutRequest(name="rollouts/etags", reason="  "),

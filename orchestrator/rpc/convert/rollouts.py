@@ -12,7 +12,8 @@ from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
 from orchestrator.model.tally import Tally
 from orchestrator.rpc.convert.wire import duration, timestamp
-from orchestrator.service.rollouts import RolloutView, etag_of
+from orchestrator.service.rollout_views import RolloutView
+from orchestrator.service.rollouts import etag_of
 
 ROLLOUT_STATUSES = {state: rollout_pb2.RolloutStatus.Value(f"ROLLOUT_STATUS_{state.name}") for state in RolloutStatus}
 
@@ -42,6 +43,8 @@ def rollout(view: RolloutView) -> rollout_pb2.Rollout:
                 wave=region.wave,
                 wave_start_time=timestamp(region.wave_started_at),
                 waiting_for=view.waiting_for.get(name, ""),
+                approval_wanted=view.approval_wanted.get(name, ""),
+                window_open_time=timestamp(view.opens_at[name]) if name in view.opens_at else None,
             )
             for name, region in sorted(value.regions.items())
         ],
@@ -52,6 +55,18 @@ def rollout(view: RolloutView) -> rollout_pb2.Rollout:
         gate=gate_report(view.judgement, view),
         waves=[wave.name for wave in value.plan.waves],
         fleet_time=timestamp(view.now),
+        creator=value.creator,
+        approvals=[
+            rollout_pb2.Approval(
+                wave=approval.wave,
+                region=approval.region,
+                actor=approval.actor,
+                reason=approval.reason,
+                create_time=timestamp(approval.at),
+            )
+            for approval in value.approvals
+        ],
+        reverts=f"rollouts/{value.reverts}" if value.reverts else "",
     )
 
 

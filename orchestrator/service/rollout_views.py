@@ -1,0 +1,77 @@
+"""A rollout with everything a person wants to see of it, put together from its counters and the inventory. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.engine import windows
+from orchestrator.engine.gates import Judgement, judge
+from orchestrator.engine.permits import rules_of
+from orchestrator.engine.preview import waiting
+from orchestrator.engine.progress import approval_wanted, waiting_for
+from orchestrator.model.fleet import Cell, Profile
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.rollout import Rollout, RolloutStatus
+from orchestrator.model.tally import CellTallies, count_strata
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """A rollout with everything a person wants to see of it."""
+
+    rollout: Rollout
+    cells: CellTallies
+    waiting: Mapping[Cell, int]
+    """Targeted vehicles without the release, by inventory now."""
+    judgement: Judgement
+    waiting_for: Mapping[str, str]
+    """By region."""
+    approval_wanted: Mapping[str, str]
+    """By region: name of the wave that waits for an approval alone; regions without one are absent."""
+    opens_at: Mapping[str, FleetTime]
+    """By region: when its closed window opens, by the region's zone; absent where it is open, or never will be."""
+    now: FleetTime
+
+
+def view_of(rollout: Rollout, cells: CellTallies, profiles: Mapping[Profile, int], now: FleetTime) -> RolloutView:
+    """A rollout with its counts.
+
+    Args:
+        rollout: As it stands.
+        cells: Its counters.
+        profiles: How many vehicles have each profile.
+        now: Fleet time.
+    """
+    unreached = waiting(rollout.plan, profiles)
+    return RolloutView(
+        rollout=rollout,
+        cells=cells,
+        waiting=unreached,
+        judgement=judge(
+            cells,
+            rollout.plan,
+            waived=rollout.waived,
+            held=rollout.status is RolloutStatus.HELD,
+            strata=count_strata(cells, unreached),
+        ),
+        waiting_for={region: waiting_for(rollout, cells, unreached, region, now) for region in rollout.regions},
+        approval_wanted={
+            region: wave
+            for region in rollout.regions
+            if (wave := approval_wanted(rollout, cells, unreached, region, now))
+        },
+        opens_at=openings(rollout, now),
+        now=now,
+    )
+
+
+def openings(rollout: Rollout, now: FleetTime) -> Mapping[str, FleetTime]:
+    """When the closed windows of a rollout's regions open, by the regions' own zones."""
+    opens: dict[str, FleetTime] = {}
+    for region in rollout.regions:
+        rules = rules_of(region, rollout)
+        state = windows.at(rules, rules.zone, now)
+        if not rollout.status.over and isinstance(state, windows.Closed) and state.opens_at is not None:
+            opens[region] = state.opens_at
+    return opens
