@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.completion import rollout_ids
 from orchestrator.cli.errors import BadInputError
 
-RolloutArgument = Annotated[str, typer.Argument(metavar="ID", help="Rollout id.")]
+RolloutArgument = Annotated[str, typer.Argument(metavar="ID", help="Rollout id.", autocompletion=rollout_ids)]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; required; lands in the ledger.")]
 EtagOption = Annotated[str, typer.Option("--etag", help="Only if the rollout still has this etag (see --output json).")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

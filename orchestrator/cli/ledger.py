@@ -12,6 +12,7 @@ from outrider.v1.ledger_pb2 import ListLedgerEntriesRequest, ListLedgerEntriesRe
 from outrider.v1.rollout_pb2 import GetRolloutRequest
 
 from orchestrator.cli.client import OperatorClient
+from orchestrator.cli.completion import rollout_ids
 from orchestrator.cli.errors import BadInputError, CliError, NotFoundError
 from orchestrator.cli.screen import Screen, table
 from orchestrator.cli.session import Session, local_command, operator_command
@@ -34,7 +35,7 @@ def group() -> None:
 @operator_command(app, "show")
 def show(
     session: Session,
-    rollout_id: Annotated[str, typer.Argument(metavar="[ID]", help="Rollout id.")] = "",
+    rollout_id: Annotated[str, typer.Argument(metavar="[ID]", help="Rollout id.", autocompletion=rollout_ids)] = "",
     vehicle: Annotated[str, typer.Option("--vehicle", metavar="VEHICLE", help="What happened to one vehicle.")] = "",
     attempt: Annotated[str, typer.Option("--attempt", metavar="ATTEMPT", help="What became of one attempt.")] = "",
     everything: Annotated[

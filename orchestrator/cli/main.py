@@ -23,11 +23,19 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from orchestrator.cli.errors import CliError, ExitCode
+from orchestrator.cli.examples import give_examples
 from orchestrator.cli.options import ALL_OPTIONS, context_parameter, give_signature, root_options, shared_parameters
 from orchestrator.cli.screen import console_for
 from orchestrator.cli.words import clean
 
-EPILOG = "Every command accepts --help. Guide: docs/cli.md."
+EPILOG = "\n\n".join(
+    [
+        "Every command accepts --help, which has examples. Guide: docs/cli.md. Completion: --install-completion.",
+        "[bold]Exit codes[/bold]",
+        ", ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode) + ".",
+    ]
+)
+"""Below `outrider --help`. Blank lines keep lines apart in typer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,9 @@ def load(name: str) -> Any:
     if group.quiet_grpc:
         # Read by gRPC when it is imported, which is why it stands here.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    return get_command(importlib.import_module(group.module).app)
+    command = get_command(importlib.import_module(group.module).app)
+    give_examples(name, command)
+    return command
 
 
 def build() -> typer.Typer:

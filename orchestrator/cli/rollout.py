@@ -18,6 +18,7 @@ from outrider.v1.rollout_pb2 import (
 
 from orchestrator.cli import rollout_changes, rollout_start
 from orchestrator.cli.client import OperatorClient
+from orchestrator.cli.completion import rollout_ids
 from orchestrator.cli.errors import NotFoundError
 from orchestrator.cli.inputs import RolloutArgument
 from orchestrator.cli.rollout_view import one_line, rollout_view, rollouts_table
@@ -26,6 +27,7 @@ from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import rollout_status
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+looks = typer.Typer(add_completion=False)
 
 PAGE_SIZE = 100
 
@@ -35,14 +37,16 @@ def group() -> None:
     """Preview, start, watch and stop rollouts."""
 
 
-app.add_typer(rollout_start.app)
-
-
-@operator_command(app, "status")
+@operator_command(looks, "status")
 def status_(
     session: Session,
     rollout_id: Annotated[
-        str, typer.Argument(metavar="[ID]", help="Rollout id. Default: the newest that is not over, else the newest.")
+        str,
+        typer.Argument(
+            metavar="[ID]",
+            help="Rollout id. Default: the newest that is not over, else the newest.",
+            autocompletion=rollout_ids,
+        ),
     ] = "",
 ) -> None:
     """Show where a rollout stands."""
@@ -64,7 +68,7 @@ def newest(client: OperatorClient) -> Rollout:
     return next((item for item in rollouts if rollout_status(item.status) not in OVER), rollouts[0])
 
 
-@operator_command(app, "watch")
+@operator_command(looks, "watch")
 def watch_(
     session: Session,
     rollout_id: RolloutArgument,
@@ -87,7 +91,7 @@ def stopped_watching(rollout_id: str, rollout: Rollout | None) -> str:
     return f"{said}: {one_line(rollout)}. {following(rollout)}"
 
 
-@operator_command(app, "list")
+@operator_command(looks, "list")
 def list_(session: Session) -> None:
     """List all rollouts, newest first."""
     result = ListRolloutsResponse()
@@ -105,4 +109,6 @@ def list_(session: Session) -> None:
     session.screen.answer(result, rollouts_table(result.rollouts))
 
 
-app.add_typer(rollout_changes.app)
+# In the order of a rollout's life, which is the order of the help.
+for part in (rollout_start.app, looks, rollout_changes.app):
+    app.add_typer(part)

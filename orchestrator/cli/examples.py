@@ -1,0 +1,87 @@
+"""Examples for the help of each command, and where the help leads from there.
+
+Owns one or two command lines for every command; a test parses each, so that none can name what is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+
+EXAMPLES: Mapping[str, Sequence[str]] = {
+    "keys init": ("outrider keys init --data outrider-data --trust-domain fleet.example",),
+    "serve": (
+        "outrider serve --data outrider-data --workers 2",
+        "outrider serve --scale 200   # a simulation: fleet time runs 200 times as fast",
+    ),
+    "fleet import": (
+        "outrider fleet import fleet.csv --dry-run",
+        'outrider fleet import fleet.csv --reason "July build"',
+    ),
+    "fleet tokens": ("outrider fleet tokens --out tokens.jsonl", "outrider fleet tokens v-0001 v-0002"),
+    "fleet list": ("outrider fleet list --region eu --cohort canary",),
+    "fleet revoke": ('outrider fleet revoke v-0007 --reason "stolen"',),
+    "fleet set": ('outrider fleet set v-0007 --cohort canary --reason "volunteers"',),
+    "fleet remove": ('outrider fleet remove v-0007 --reason "scrapped"',),
+    "fleet quarantine": ('outrider fleet quarantine v-0007 --reason "odd sensor readings"',),
+    "fleet deny": ('outrider fleet deny v-0007 --rollout spring-1-1-0 --reason "rally next week"',),
+    "fleet export": ("outrider fleet export --out fleet.csv",),
+    "fleet count": ("outrider fleet count --by region,cohort",),
+    "release publish": ("outrider release publish release-1.1.0.yaml",),
+    "release show": ("outrider release show", "outrider release show 1.1.0"),
+    "rollout preview": ("outrider rollout preview plan.yaml", "outrider rollout preview plan.yaml --effective"),
+    "rollout start": (
+        "outrider rollout start plan.yaml",
+        'outrider rollout start plan.yaml --id spring-2 --yes --reason "fixes recall 7"',
+    ),
+    "rollout revert": (
+        'outrider rollout revert spring-1-1-0 --reason "brakes squeal"',
+        'outrider rollout revert spring-1-1-0 --reason "brakes squeal" --out revert.yaml   # edit, start later',
+    ),
+    "rollout status": ("outrider rollout status", "outrider rollout status spring-1-1-0 -o json"),
+    "rollout watch": (
+        "outrider rollout watch spring-1-1-0",
+        "outrider rollout watch spring-1-1-0 --until completed   # in a pipeline: code 4 when it ends otherwise",
+    ),
+    "rollout list": ("outrider rollout list",),
+    "rollout pause": ('outrider rollout pause spring-1-1-0 --reason "calls about brakes"',),
+    "rollout resume": ('outrider rollout resume spring-1-1-0 --reason "it was a dealer\'s charger"',),
+    "rollout abort": ('outrider rollout abort spring-1-1-0 --reason "wrong release"',),
+    "rollout approve": (
+        'outrider --as ann rollout approve spring-1-1-0 --reason "canary is fine"',
+        'outrider --as ann rollout approve spring-1-1-0 --wave general --region eu --reason "eu first"',
+    ),
+    "vehicle show": ("outrider vehicle show v-0001",),
+    "vehicle explain": ("outrider vehicle explain v-0001 --rollout spring-1-1-0",),
+    "case list": ("outrider case list --rollout spring-1-1-0", "outrider case list --settled --limit 0 -o json"),
+    "case show": ("outrider case show spring-1-1-0.v-0001.1",),
+    "case close": ('outrider case close spring-1-1-0.v-0001.1 --reason "repaired in Ulm"',),
+    "ledger show": ("outrider ledger show spring-1-1-0", "outrider ledger show --vehicle v-0001"),
+    "ledger verify": ("outrider ledger verify --data outrider-data",),
+    "ledger outcomes": ("outrider ledger outcomes spring-1-1-0",),
+    "image-repo renew": ("outrider image-repo renew --every 3600",),
+    "store repair": ("outrider store repair --check", "outrider store repair"),
+    "ca issue-operator": (
+        "outrider ca issue-operator ann --role approver",
+        "outrider ca issue-operator ci --role operator --days 30",
+    ),
+    "doctor": ("outrider doctor", "outrider doctor --data outrider-data -o json"),
+}
+"""By command. A new command has its place here."""
+
+
+def epilog(name: str) -> str:
+    """The examples of a command below its help; empty when it has none. Blank lines keep lines apart in typer."""
+    lines = EXAMPLES.get(name, ())
+    if not lines:
+        return ""
+    title = "[bold]Example[/bold]" if len(lines) == 1 else "[bold]Examples[/bold]"
+    return "\n\n".join([title, *(f"  $ {escape(line)}" for line in lines)])
+
+
+def give_examples(name: str, command: Any) -> None:
+    """Put the examples below the help of a command, or of each command of a group."""
+    for below, one in getattr(command, "commands", {"": command}).items():
+        one.epilog = epilog(f"{name} {below}".strip())
