@@ -2,6 +2,7 @@
 
 Owns the counts by profile, wave and region, and the warnings about what cannot work with this fleet. What cannot work
 with any fleet is refused when the plan is read. Draws are not looked at one by one: wave sizes are what is expected.
+When each region can move is said by `calendar`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, log
 
-from orchestrator.engine import waves
+from orchestrator.engine import calendar, waves
+from orchestrator.engine.calendar import Calendar, RegionPreview, Sizes
 from orchestrator.engine.evidence import FAILURE_GRID, log_e_value
 from orchestrator.engine.gates import AGED_MIN, blast_upper, permit_allowance
 from orchestrator.engine.targets import CompiledTarget, compile_target, mismatch
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.fleet import Cell, Profile, Stratum
+from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan, RegionRules
 from orchestrator.model.release import Release
 from orchestrator.model.tally import AgeGroup
@@ -39,7 +42,7 @@ class Preview:
     """Vehicles that the rollout is for."""
     cells: Mapping[Cell, int]
     """Targeted vehicles by region, hardware and cohort."""
-    waves: tuple[tuple[str, Mapping[str, int]], ...]
+    waves: Sizes
     """By wave, in order: its name and how many vehicles it is expected to add, by region. The holdout is not among
     them.
     """
@@ -50,7 +53,11 @@ class Preview:
     warnings: tuple[str, ...]
     """What cannot work as written or deserves a second look, for people."""
     shortest_ms: int
-    """Fleet time to the end at best, when every vehicle calls at once: soak, checkpoints and starts a minute."""
+    """Fleet time to the end at best, when every vehicle calls at once and every approval is there: soak, checkpoints,
+    followed regions, first openings and starts a minute.
+    """
+    regions: tuple[RegionPreview, ...] = ()
+    """When each region can move, by name."""
 
 
 def regions_of(plan: Plan, profiles: Mapping[Profile, int]) -> Mapping[str, RegionRules]:
@@ -82,17 +89,19 @@ def waiting(plan: Plan, profiles: Mapping[Profile, int]) -> dict[Cell, int]:
     return dict(cells)
 
 
-def preview(plan: Plan, profiles: Mapping[Profile, int], release: Release | None) -> Preview:
+def preview(plan: Plan, profiles: Mapping[Profile, int], release: Release | None, now: FleetTime) -> Preview:
     """What a plan would do to the fleet as it is.
 
     Args:
         plan: As read.
         profiles: How many vehicles have each profile.
         release: The plan's release; None when it is not registered.
+        now: Fleet time; windows and freeze days count from it.
     """
     regions = regions_of(plan, profiles)
     target = compile_target(plan.target)
     cells: Counter[Cell] = Counter()
+    zones: Counter[tuple[str, str]] = Counter()
     excluded: Counter[str] = Counter()
     for profile, count in profiles.items():
         rule = _excluded_by(plan, target, regions, profile)
@@ -100,15 +109,18 @@ def preview(plan: Plan, profiles: Mapping[Profile, int], release: Release | None
             excluded[rule] += count
         elif count > 0:
             cells[Cell(region=profile.region, hardware=profile.hardware, cohort=profile.cohort)] += count
+            zones[profile.region, profile.zone] += count
     sizes = _sizes(plan, cells, regions)
     targeted = sum(cells.values())
-    shortest_ms = _shortest_ms(plan, sizes, targeted)
+    when = Calendar(plan=plan, rules=regions, zones=zones, sizes=sizes, now=now)
+    shortest_ms = _shortest_ms(plan, when, targeted)
     warnings = (
         *_release_warnings(plan, release),
         *_fleet_warnings(plan, cells, excluded, regions, profiles),
         *_wave_warnings(plan, cells, sizes),
         *_stratum_warnings(plan, cells),
         *_budget_warnings(plan, targeted, shortest_ms),
+        *calendar.warnings(when),
     )
     return Preview(
         registered=sum(count for count in profiles.values() if count > 0),
@@ -118,6 +130,7 @@ def preview(plan: Plan, profiles: Mapping[Profile, int], release: Release | None
         excluded=dict(sorted(excluded.items())),
         warnings=warnings,
         shortest_ms=shortest_ms,
+        regions=calendar.regions(when),
     )
 
 
@@ -131,9 +144,7 @@ def _excluded_by(plan: Plan, target: CompiledTarget, regions: Mapping[str, Regio
     return "" if profile.region in regions else "region_not_in_plan"
 
 
-def _sizes(
-    plan: Plan, cells: Mapping[Cell, int], regions: Mapping[str, RegionRules]
-) -> tuple[tuple[str, Mapping[str, int]], ...]:
+def _sizes(plan: Plan, cells: Mapping[Cell, int], regions: Mapping[str, RegionRules]) -> Sizes:
     """How many each wave adds by region; rounded on the way up, so that the waves add up to what they reach."""
     before = dict.fromkeys(regions, 0)
     sizes = []
@@ -153,20 +164,11 @@ def _sizes(
     return tuple(sizes)
 
 
-def _shortest_ms(plan: Plan, sizes: tuple[tuple[str, Mapping[str, int]], ...], targeted: int) -> int:
-    """The longest region's soaks and checkpoints, or the starts a minute if these take longer."""
+def _shortest_ms(plan: Plan, when: Calendar, targeted: int) -> int:
+    """What the calendar allows, or the starts a minute if these take longer."""
     if not targeted:
         return 0
-    first, last = plan.gate.checkpoints_ms[0], plan.gate.checkpoints_ms[-1]
-    longest = 0
-    for region in sizes[0][1]:
-        walked = 0
-        for index, (wave, (_, added)) in enumerate(zip(plan.waves, sizes, strict=True)):
-            ages = (last if index == len(sizes) - 1 else first) if added[region] else 0
-            walked += max(wave.soak_ms, ages)
-        longest = max(longest, walked)
-    longest += last if plan.holdout_share > 0 else 0
-    return max(longest, ceil(targeted / plan.limits.starts_per_minute_max) * _MINUTE_MS)
+    return max(calendar.shortest_ms(when), ceil(targeted / plan.limits.starts_per_minute_max) * _MINUTE_MS)
 
 
 def _release_warnings(plan: Plan, release: Release | None) -> Iterator[str]:
@@ -202,9 +204,7 @@ def _fleet_warnings(
         yield f"{outside} vehicles match the target in regions that are not in the plan: {', '.join(missing)}"
 
 
-def _wave_warnings(
-    plan: Plan, cells: Mapping[Cell, int], sizes: tuple[tuple[str, Mapping[str, int]], ...]
-) -> Iterator[str]:
+def _wave_warnings(plan: Plan, cells: Mapping[Cell, int], sizes: Sizes) -> Iterator[str]:
     if not cells:
         return
     populated = {cell.cohort for cell in cells}

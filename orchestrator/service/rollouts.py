@@ -68,7 +68,8 @@ class RolloutDesk:
         """
         plan = await self._read(plan_text)
         releases = {release.version: release for release in await self._store.releases()}
-        return plan, preview(plan, await self._store.profiles(), releases[plan.release]), effective_plan(plan)
+        profiles = await self._store.profiles()
+        return plan, preview(plan, profiles, releases[plan.release], self._now()), effective_plan(plan)
 
     async def _read(self, plan_text: str) -> Plan:
         try:

@@ -56,12 +56,12 @@ PLAN = a_plan(target=Target(model=("S",)))
 
 def warned(plan, profiles=FLEET, release=RELEASE) -> str:
     """All warnings."""
-    return " | ".join(preview(plan, profiles, release).warnings)
+    return " | ".join(preview(plan, profiles, release, NOW).warnings)
 
 
 def test_everybody_is_targeted_or_excluded_by_a_rule():
     """Registered = targeted + excluded: nobody falls between."""
-    found = preview(PLAN, FLEET, RELEASE)
+    found = preview(PLAN, FLEET, RELEASE, NOW)
     assert found.registered == 1111
     assert found.excluded == {"already_installed": 7, "model": 11, "region_not_in_plan": 13}
     assert found.targeted == sum(found.cells.values()) == 1080
@@ -70,14 +70,14 @@ def test_everybody_is_targeted_or_excluded_by_a_rule():
 
 def test_waves_add_up_by_region():
     """What the waves add is everybody but the holdout, region by region."""
-    found = preview(PLAN, FLEET, RELEASE)
+    found = preview(PLAN, FLEET, RELEASE, NOW)
     assert found.waves == (
         ("canary", {"eu": 30, "us": 0}),
         ("early", {"eu": 50, "us": 0}),
         ("general", {"eu": 900, "us": 100}),
     )
     shares = a_plan(waves=[a_wave("tenth", share=0.1), a_wave("all")], target=PLAN.target, holdout_share=0.01)
-    assert preview(shares, FLEET, RELEASE).waves == (
+    assert preview(shares, FLEET, RELEASE, NOW).waves == (
         ("tenth", {"eu": 98, "us": 10}),
         ("all", {"eu": 872, "us": 89}),
     )
@@ -140,20 +140,20 @@ def test_a_plan_that_works_is_not_warned_about():
         *((count, "1.0.0", {"cohort": cohort}) for cohort, count in (("internal", 30), ("canary", 60), ("early", 90)))
     )
     plan = a_plan(regions=("eu",), waves=THREE_WAVES[:2], limits=some_limits(blast_budget=100))
-    assert preview(plan, fleet, RELEASE).warnings == ()
+    assert preview(plan, fleet, RELEASE, NOW).warnings == ()
 
 
 def test_shortest_time_is_soak_and_checkpoints():
     """A wave that adds somebody lasts at least to the first checkpoint, the last one and the holdout to the last."""
-    assert preview(a_plan(regions=("eu",)), FLEET, RELEASE).shortest_ms == (1 + 1 + 3) * DAY_MS
+    assert preview(a_plan(regions=("eu",)), FLEET, RELEASE, NOW).shortest_ms == (1 + 1 + 3) * DAY_MS
     with_holdout = a_plan(regions=("eu",), holdout_share=0.01)
-    assert preview(with_holdout, FLEET, RELEASE).shortest_ms == (1 + 1 + 3 + 3) * DAY_MS
+    assert preview(with_holdout, FLEET, RELEASE, NOW).shortest_ms == (1 + 1 + 3 + 3) * DAY_MS
     soaked = a_plan(regions=("eu",), waves=[a_wave("all", soak_ms=9 * DAY_MS)])
-    assert preview(soaked, FLEET, RELEASE).shortest_ms == 9 * DAY_MS
+    assert preview(soaked, FLEET, RELEASE, NOW).shortest_ms == 9 * DAY_MS
     slow = a_plan(regions=("eu",), limits=some_limits(starts_per_minute_max=1), waves=[a_wave("all", soak_ms=0)])
     big = profiles_of((100_000, "1.0.0", {}))
-    assert preview(slow, big, RELEASE).shortest_ms == 100_000 * MINUTE_MS
-    assert preview(a_plan(), {}, RELEASE).shortest_ms == 0
+    assert preview(slow, big, RELEASE, NOW).shortest_ms == 100_000 * MINUTE_MS
+    assert preview(a_plan(), {}, RELEASE, NOW).shortest_ms == 0
 
 
 vehicles = st.lists(
@@ -184,7 +184,7 @@ def test_preview_targets_exactly_those_whom_admission_admits_in_the_end(fleet, t
     """What is previewed is what happens: same vehicles, and for the same reasons left out."""
     plan = a_plan(target=target, regions=("eu", "us"))
     profiles = Counter(vehicle.profile(installed) for vehicle in fleet)
-    found = preview(plan, profiles, RELEASE)
+    found = preview(plan, profiles, RELEASE, NOW)
     rollout = a_rollout(plan=plan, wave=2, phase=RegionPhase.DONE)
     answers = [
         consider(a_record(vehicle, installed=installed), rollout, RELEASE, compile_target(target), NOW)
