@@ -205,8 +205,7 @@ class Car:
             return []
         if self._answer is not None and self._agent is not None and now >= self._answer[0]:
             (_, attempt_id, answered), self._answer = self._answer, None
-            self._note(attempt_id, answered.answer.value)
-            return self._give(answered, now)
+            return self._say(attempt_id, answered, now)
         return self._carry_out(self._agent.handle_due(now), now) if self._agent else []
 
     def handle(self, happened: Input, now: int) -> list[Errand]:
@@ -233,6 +232,11 @@ class Car:
             self._agent_config, self._state.agent, senses=self, sign=self._sign, rng=rng, tokens=self._tokens
         )
         return self._carry_out(self._agent.start(now, self_test_passed=passed), now)
+
+    def _say(self, attempt_id: str, answered: OwnerAnswered, now: int) -> list[Errand]:
+        """The owner answers."""
+        self._note(attempt_id, answered.answer.value)
+        return self._give(answered, now)
 
     def _give(self, happened: Input, now: int) -> list[Errand]:
         return self._carry_out(self._agent.handle(happened, now), now) if self._agent else []

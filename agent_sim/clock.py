@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 SCALE_BASELINE_MS = 1_000
 """Machine time between the two replies that the scale is first told from."""
@@ -17,6 +18,11 @@ _LEARNING = 0.05
 def machine_ms() -> float:
     """Machine time in milliseconds since some moment in the past; only differences mean something."""
     return time.monotonic_ns() / 1e6  # noqa: TID251 - this is the home
+
+
+def machine_date() -> datetime:
+    """The machine's date, UTC: what TLS judges certificates by, and nothing else in a vehicle."""
+    return datetime.now(tz=UTC)  # noqa: TID251 - this is the home
 
 
 class FleetClock:

@@ -15,6 +15,8 @@ class Endpoints:
 
     enrollment: str
     vehicles: str
+    scale: float = 1.0
+    """Seconds of fleet time in a second of machine time."""
 
 
 def read_endpoints(path: Path) -> Endpoints:
@@ -25,7 +27,7 @@ def read_endpoints(path: Path) -> Endpoints:
     """
     try:
         data = json.loads(path.read_bytes())
-        return Endpoints(enrollment=str(data["enrollment"]), vehicles=str(data["vehicles"]))
+        return Endpoints(str(data["enrollment"]), str(data["vehicles"]), scale=float(data.get("scale", 1.0)))
     except OSError as error:
         raise InputFileError(f"cannot read endpoints: {error}; is `outrider serve` running?") from error
     except (ValueError, KeyError, TypeError) as error:

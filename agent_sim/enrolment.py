@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
-from cryptography.hazmat.primitives.asymmetric import ec
 from outrider.v1.enrollment_pb2 import EnrollRequest
 from outrider.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 
 from agent_sim.errors import EnrollmentError, InputFileError
 from agent_sim.vehicle_folder import VehicleFolder
-from signing.pki import certificate_request, new_key
 
 if TYPE_CHECKING:
     from outrider.v1.enrollment_pb2_grpc import EnrollmentServiceAsyncStub
@@ -108,9 +106,8 @@ async def _enrol_some(
 
 
 async def _enrol_one(stub: EnrollmentServiceAsyncStub, vehicle_id: str, home: VehicleFolder, token: str) -> None:
-    # The key is kept for every try: a lost reply is asked for again with the same request, as a spent token allows.
-    key: ec.EllipticCurvePrivateKey = new_key()
-    request = EnrollRequest(vehicle_id=vehicle_id, token=token, csr=certificate_request(key))
+    key, csr = home.enrolment_request()
+    request = EnrollRequest(vehicle_id=vehicle_id, token=token, csr=csr)
     for attempt in range(1, _TRIES + 1):
         try:
             response = await stub.Enroll(request, timeout=_TIMEOUT_S)

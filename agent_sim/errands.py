@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import TypeVar
 
 from agent_sim.actions import Call, Input, Verify
 from agent_sim.calls import VehicleCalls
@@ -69,9 +70,17 @@ class FleetErrands:
         return await self._verifications.verify(folder, car.spec, verify, car.state.agent.ecus, now)
 
 
+_Car = TypeVar("_Car", bound=Car)
+
+
 def make_car(
-    fleet: Fleet, spec: VehicleSpec, state: CarState | None, scenario: Scenario, verifications: Verifications
-) -> Car:
+    fleet: Fleet,
+    spec: VehicleSpec,
+    state: CarState | None,
+    scenario: Scenario,
+    verifications: Verifications,
+    kind: type[_Car],
+) -> _Car:
     """A vehicle as it was left, or fresh from the factory when `state` is None.
 
     Raises:
@@ -89,7 +98,7 @@ def make_car(
         )
         state = CarState(agent=agent)
     faults = [part.fault for part in scenario.faults]
-    return Car(
+    return kind(
         spec,
         state,
         book=fault_book(scenario.seed, spec.vehicle_id, faults, hardware=spec.hardware, region=spec.region),

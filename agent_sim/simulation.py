@@ -128,7 +128,7 @@ class Simulation:
         ):
             verifications = Verifications(provisioning, executor, self._tally)
             cars = [
-                make_car(fleet, spec, journal.found.get(spec.vehicle_id), self._scenario, verifications)
+                make_car(fleet, spec, journal.found.get(spec.vehicle_id), self._scenario, verifications, Car)
                 for spec in fleet.vehicles
             ]
             async with (

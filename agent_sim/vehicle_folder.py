@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from agent_sim.channels import TlsFiles
 from agent_sim.vehicle import VehicleSpec
 from signing.files import write_atomically
 from signing.keys import generate_ecu_key, public_key_base64
-from signing.pki import key_pem
+from signing.pki import certificate_request, key_pem, new_key
 
 _PRIVATE = 0o600
 
@@ -55,6 +57,21 @@ class VehicleFolder:
             write_atomically(self.path / f"{ecu.serial}.pem", signer.private_bytes, mode=_PRIVATE, durable=False)
             public[ecu.serial] = public_key_base64(signer)
         return public
+
+    def enrolment_request(self) -> tuple[EllipticCurvePrivateKey, bytes]:
+        """The key and the certificate request of the first certificate, made once: only the same bytes are answered
+        again after the token is spent, so they are kept before the first try.
+        """
+        path = self.path / "enrolment.pem"
+        if path.exists():
+            key = load_pem_private_key(path.read_bytes(), None)
+            request = x509.load_pem_x509_csr(path.read_bytes())
+            assert isinstance(key, EllipticCurvePrivateKey), "we wrote it"
+            return key, request.public_bytes(Encoding.DER)
+        key = new_key()
+        request = x509.load_der_x509_csr(certificate_request(key))
+        write_atomically(path, key_pem(key) + request.public_bytes(Encoding.PEM), mode=_PRIVATE, durable=False)
+        return key, request.public_bytes(Encoding.DER)
 
     def save_enrolment(self, key: EllipticCurvePrivateKey, chain: bytes, server_ca: bytes) -> None:
         """Keep what enrolment gave; the certificate comes last, because it is what says that all is there."""
