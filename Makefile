@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards tests hatch_build.py
 
-.PHONY: demo test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo conform test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
+
+# Every scenario, against the simulator's own agent and the agents that are wrong on purpose; `make test` plays the short form.
+conform: setup-dev
+	@OUTRIDER_CONFORM=long $(BIN)/python -m pytest -q -m processes tests/agent_sim/conform --timeout 1200
 
 test: check
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"

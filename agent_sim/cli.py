@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import tempfile
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,12 +17,15 @@ from rich.console import Console
 from rich.status import Status
 
 from agent_sim.clock import machine_ms
+from agent_sim.conform import SCENARIOS, Conditions, chosen, conform
+from agent_sim.conform.report import ConformLine, as_json, show
 from agent_sim.demo import run_demo
 from agent_sim.demo.screen import Screen
-from agent_sim.errors import SimulationError
+from agent_sim.errors import InputFileError, SimulationError
 from agent_sim.fleet import build_fleet
 from agent_sim.scenario import load_scenario, parse_duration
 from agent_sim.simulation import Progress, RunFiles, RunLimits, Simulation
+from agent_sim.single import Habits, run_agent
 from signing.errors import SigningError
 
 app = typer.Typer(
@@ -139,6 +143,55 @@ def run_command(
         typer.echo(f"Over ({over}). The record of every vehicle is in {report}.")
 
 
+@app.command("agent")
+def agent_command(
+    folder: Annotated[Path, typer.Argument(help="Provisioned folder of one vehicle; see docs/conform.md.")],
+    first_poll_within: Annotated[str, typer.Option("--first-poll-within", help="Fleet time, like 10m.")] = "10m",
+    install: Annotated[str, typer.Option("--install", help="How long writing takes, fleet time.")] = "5m",
+    reboot: Annotated[str, typer.Option("--reboot", help="How long a restart takes, fleet time.")] = "2m",
+) -> None:
+    """Be the agent of one vehicle until a signal ends it."""
+    asyncio.run(_be_agent(folder, Habits(first_poll_within, install, reboot)))
+
+
+@app.command("conform")
+def conform_command(
+    agent: Annotated[str, typer.Option("--agent", help="Command that starts the agent; {folder} is its folder.")],
+    clause: Annotated[list[str] | None, typer.Option("--clause", help="Judge this one only; may be repeated.")] = None,
+    short: Annotated[bool, typer.Option("--short", help="Only the scenarios that show most.")] = False,
+    time_scale: Annotated[
+        float, typer.Option("--time-scale", min=1, max=600, help="Fleet seconds in a second; lower for slow agents.")
+    ] = 120.0,
+    patience: Annotated[float, typer.Option("--patience", min=5, help="Seconds an agent may take for a step.")] = 45.0,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=32, help="Scenarios at a time.")] = 4,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where folders and logs go; a new one.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Judge any vehicle agent against the contract, clause by clause: exit code 1 when one is broken."""
+    place = folder or Path(tempfile.mkdtemp(prefix="outrider-conform-"))
+    if folder is not None and folder.exists() and any(folder.iterdir()):
+        raise InputFileError(f"--folder {folder} is not empty; name a new one")
+    place.mkdir(parents=True, exist_ok=True)
+    scenarios = chosen(SCENARIOS, clause or (), short=short)
+    with ConformLine(Console(stderr=True), len(scenarios), silent=output is Output.JSON) as line:
+        report = asyncio.run(
+            conform(
+                place.resolve(),
+                scenarios,
+                Conditions(agent, time_scale, patience),
+                at_once=at_once,
+                clauses=clause or (),
+                progress=line.tell,
+            )
+        )
+    if output is Output.JSON:
+        typer.echo(json.dumps(as_json(report)))
+    else:
+        show(report, Console(highlight=False))
+    if not report.passed:
+        raise typer.Exit(1)
+
+
 @app.command("demo")
 def demo_command(
     folder: Annotated[Path, typer.Option("--folder", help="Where it works; made anew.")] = Path("demo-data"),
@@ -163,6 +216,14 @@ async def _demo(story: Coroutine[Any, Any, bool]) -> bool:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     return await task
+
+
+async def _be_agent(folder: Path, habits: Habits) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await run_agent(folder, habits, stop)
 
 
 async def _run(simulation: Simulation, line: ProgressLine) -> str:
