@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from dashboards.fleet import FLEET
 from dashboards.rollout import ROLLOUT
+from dashboards.service import SERVICE
 
 FOLDER = Path(__file__).parent / "grafana"
-BOARDS = {"rollout.json": ROLLOUT}
+BOARDS = {"fleet.json": FLEET, "rollout.json": ROLLOUT, "service.json": SERVICE}
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
 """What a Grafana board is made of, typed, and how it becomes JSON.
 
-Owns the classic dashboard JSON (schema version 41, read by Grafana 11 and later) and the layout: panels flow from left
-to right. Leaves to each board which questions it answers.
+Owns the classic dashboard JSON (schema version 41, read by Grafana 11 and later) and the layout: below the title of
+its section, panels flow from left to right. Leaves to each board which questions it answers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from typing import Literal
 
 SCHEMA_VERSION = 41
 BOARD_WIDTH = 24
+SECTION_HEIGHT = 1
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+TAG = "outrider"
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+Kind = Literal["timeseries", "stat", "bargauge", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,17 @@ class Query:
     """One PromQL expression."""
 
     expr: str
-    """May use `$rollout` and `$__rate_interval`."""
+    """May use the board's variables and `$__rate_interval`."""
     legend: str
     """What a series is called, for example `{{state}}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A value from which a panel changes its colour."""
+
+    at: float
+    color: Literal["green", "orange", "red", "blue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +45,23 @@ class Panel:
     title: str
     description: str
     """How to read it, and when to worry."""
-    kind: Literal["timeseries", "stat"]
+    kind: Kind
     unit: str
-    """Grafana's name: `short`, `percentunit`, `s`, `reqps`, `none`."""
+    """Grafana's name: `short`, `percentunit`, `s`, `reqps`, `bytes`, `none`."""
     queries: tuple[Query, ...]
     width: int = 12
     """Of 24."""
     height: int = 8
     by_name: bool = False
     """A stat that shows the names of its series instead of their values."""
+    limits: tuple[Limit, ...] = ()
+    """Ascending; below the first it is green. In a timeseries they are drawn as lines."""
+    stacked: bool = False
+    """A timeseries whose areas add up."""
+    maximum: float | None = None
+    """Of the axis or the bar; None lets the data decide."""
+    lowest: float | None = 0
+    """Of the axis; None lets the data decide."""
 
     def to_json(self, number: int, x: int, y: int) -> Json:
         """The panel at its place.
@@ -52,7 +71,7 @@ class Panel:
             x: Column, from 0.
             y: Row, from 0.
         """
-        return {
+        panel: dict[str, Json] = {
             "id": number,
             "type": self.kind,
             "title": self.title,
@@ -60,22 +79,59 @@ class Panel:
             "datasource": {**DATASOURCE},
             "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
             "targets": [_target(index, query, self.kind) for index, query in enumerate(self.queries)],
-            "fieldConfig": {"defaults": {"unit": self.unit, "min": 0}, "overrides": []},
+            "fieldConfig": {"defaults": self._defaults(), "overrides": []},
             "options": self._options(),
         }
+        if self.kind == "table":
+            # The time of an instant query says nothing, and metadata of the scrape is the same in every row.
+            hidden: Json = {"excludeByName": {"Time": True, "job": True, "instance": True}}
+            panel["transformations"] = [{"id": "merge", "options": {}}, {"id": "organize", "options": hidden}]
+        return panel
+
+    def _defaults(self) -> Json:
+        defaults: dict[str, Json] = {"unit": self.unit}
+        if self.lowest is not None:
+            defaults["min"] = self.lowest
+        if self.maximum is not None:
+            defaults["max"] = self.maximum
+        if self.limits:
+            steps: list[Json] = [{"color": "green", "value": None}]
+            steps += [{"color": limit.color, "value": limit.at} for limit in self.limits]
+            defaults["thresholds"] = {"mode": "absolute", "steps": steps}
+        if self.kind == "timeseries":
+            custom: dict[str, Json] = {"showPoints": "never", "fillOpacity": 30 if self.stacked else 0}
+            custom["stacking"] = {"mode": "normal" if self.stacked else "none"}
+            custom["thresholdsStyle"] = {"mode": "line" if self.limits else "off"}
+            defaults["custom"] = custom
+        return defaults
 
     def _options(self) -> Json:
-        if self.kind == "timeseries":
-            return {
-                "legend": {"displayMode": "table", "placement": "right", "calcs": ["lastNotNull"]},
-                "tooltip": {"mode": "multi", "sort": "desc"},
-            }
-        return {
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "textMode": "name" if self.by_name else "auto",
-            "colorMode": "none",
-            "graphMode": "none",
-        }
+        reduced: Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+        match self.kind:
+            case "timeseries":
+                return {
+                    "legend": {"displayMode": "table", "placement": "right", "calcs": ["lastNotNull"]},
+                    "tooltip": {"mode": "multi", "sort": "desc"},
+                }
+            case "bargauge":
+                return {"reduceOptions": reduced, "orientation": "horizontal", "displayMode": "basic"}
+            case "table":
+                return {"showHeader": True, "cellHeight": "sm"}
+            case "stat":
+                return {
+                    "reduceOptions": reduced,
+                    "textMode": "name" if self.by_name else "auto",
+                    "colorMode": "value" if self.limits else "none",
+                    "graphMode": "none",
+                }
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Panels that belong together, below a title."""
+
+    title: str
+    panels: tuple[Panel, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +168,12 @@ class Board:
     title: str
     description: str
     variables: tuple[Variable, ...]
-    panels: tuple[Panel, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """Of every section, in order."""
+        return tuple(panel for section in self.sections for panel in section.panels)
 
     def to_json(self) -> Json:
         """The board as Grafana imports it."""
@@ -121,7 +182,7 @@ class Board:
             "uid": self.uid,
             "title": self.title,
             "description": self.description,
-            "tags": ["outrider"],
+            "tags": [TAG],
             "schemaVersion": SCHEMA_VERSION,
             "version": 1,
             "editable": False,
@@ -130,8 +191,8 @@ class Board:
             "refresh": "30s",
             "timezone": "browser",
             "templating": {"list": [datasource, *(variable.to_json() for variable in self.variables)]},
-            "annotations": {"list": []},
-            "links": [],
+            "annotations": {"list": [_alerts()]},
+            "links": [_other_boards()],
             "panels": self._placed(),
         }
 
@@ -141,22 +202,66 @@ class Board:
 
     def _placed(self) -> list[Json]:
         placed: list[Json] = []
-        x = y = row_height = 0
-        for number, panel in enumerate(self.panels, start=1):
-            if x + panel.width > BOARD_WIDTH:
-                x, y, row_height = 0, y + row_height, 0
-            placed.append(panel.to_json(number, x, y))
-            x, row_height = x + panel.width, max(row_height, panel.height)
+        y = 0
+        for section in self.sections:
+            placed.append(_title(section.title, len(placed) + 1, y))
+            x, y, row_height = 0, y + SECTION_HEIGHT, 0
+            for panel in section.panels:
+                if x + panel.width > BOARD_WIDTH:
+                    x, y, row_height = 0, y + row_height, 0
+                placed.append(panel.to_json(len(placed) + 1, x, y))
+                x, row_height = x + panel.width, max(row_height, panel.height)
+            y += row_height
         return placed
 
 
-def _target(index: int, query: Query, kind: str) -> Json:
+ALERTS_FIRING = 'ALERTS{alertname=~"Outrider.+", alertstate="firing", job="$job"}'
+
+
+def _title(title: str, number: int, y: int) -> Json:
+    place: Json = {"x": 0, "y": y, "w": BOARD_WIDTH, "h": SECTION_HEIGHT}
+    return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
+
+
+def _alerts() -> Json:
+    """Marks on every panel while an alert fires."""
+    return {
+        "name": "Alerts",
+        "datasource": {**DATASOURCE},
+        "enable": True,
+        "iconColor": "red",
+        "expr": ALERTS_FIRING,
+        "titleFormat": "{{alertname}}",
+        "textFormat": "{{severity}} {{rollout}} {{region}}",
+        "step": "60s",
+    }
+
+
+def _other_boards() -> Json:
+    """A menu of the boards with our tag, which takes time and variables along."""
+    return {
+        "type": "dashboards",
+        "title": "Outrider",
+        "tags": [TAG],
+        "asDropdown": True,
+        "includeVars": True,
+        "keepTime": True,
+        "targetBlank": False,
+        "icon": "external link",
+        "tooltip": "",
+        "url": "",
+    }
+
+
+def _target(index: int, query: Query, kind: Kind) -> Json:
+    instant = kind != "timeseries"
     return {
         "refId": chr(ord("A") + index),
         "datasource": {**DATASOURCE},
         "editorMode": "code",
         "expr": query.expr,
         "legendFormat": query.legend,
-        "instant": kind == "stat",
-        "range": kind != "stat",
+        "instant": instant,
+        "range": not instant,
+        "format": "table" if kind == "table" else "time_series",
     }

@@ -1,23 +1,23 @@
-"""The board of one rollout: does it move, whom did it reach, whom did it hurt, and is the service itself well?"""
+"""The board of one rollout: does it move, whom did it hurt, what does the gate weigh, what limits it?"""
 
 from __future__ import annotations
 
-from dashboards.model import Board, Panel, Query, Variable
+from dashboards.model import Board, Limit, Panel, Query, Section
+from dashboards.variables import INSTALLATION
+from dashboards.variables import ROLLOUT as ROLLOUT_CHOICE
 
-HURT = 'state=~"failed|rolled_back"'
+OF = 'job="$job", rollout="$rollout"'
+HURT = f'{OF}, state=~"failed|rolled_back"'
 
-ROLLOUT = Board(
-    uid="outrider-rollout",
-    title="Outrider / Rollout",
-    description="One rollout: status, gate, progress, failures and silence, and the service that carries it.",
-    variables=(Variable("rollout", "Rollout", "label_values(outrider_rollout_epoch, rollout)"),),
-    panels=(
+NOW = Section(
+    "Now",
+    (
         Panel(
             title="Status",
             description="running, paused by a person, held or halted by the gate, completed or aborted.",
             kind="stat",
             unit="none",
-            queries=(Query('outrider_rollout_status{rollout="$rollout"} == 1', "{{status}}"),),
+            queries=(Query(f"max by (status) (outrider_rollout_status{{{OF}}}) == 1", "{{status}}"),),
             width=4,
             height=4,
             by_name=True,
@@ -27,7 +27,7 @@ ROLLOUT = Board(
             description="proceed admits; hold admits nobody new and clears by itself; halt needs a person.",
             kind="stat",
             unit="none",
-            queries=(Query('outrider_gate_verdict{rollout="$rollout"} == 1', "{{verdict}}"),),
+            queries=(Query(f"max by (verdict) (outrider_gate_verdict{{{OF}}}) == 1", "{{verdict}}"),),
             width=4,
             height=4,
             by_name=True,
@@ -37,7 +37,7 @@ ROLLOUT = Board(
             description="Vehicles with a permit: the only denominator of the gate.",
             kind="stat",
             unit="short",
-            queries=(Query('sum(outrider_exposures{rollout="$rollout"})', "exposed"),),
+            queries=(Query(f"sum(outrider_exposures{{{OF}}})", "exposed"),),
             width=4,
             height=4,
         ),
@@ -46,9 +46,10 @@ ROLLOUT = Board(
             description="Attempts that failed or went back to the earlier software by the vehicle's own word.",
             kind="stat",
             unit="short",
-            queries=(Query(f'sum(outrider_attempts{{rollout="$rollout", {HURT}}})', "failed"),),
+            queries=(Query(f"sum(outrider_attempts{{{HURT}}})", "failed"),),
             width=4,
             height=4,
+            limits=(Limit(1, "orange"),),
         ),
         Panel(
             title="Open cases",
@@ -56,118 +57,211 @@ ROLLOUT = Board(
             "`outrider case list` names them.",
             kind="stat",
             unit="short",
-            queries=(Query('outrider_cases_open{rollout="$rollout"}', "cases"),),
+            queries=(Query(f"max(outrider_cases_open{{{OF}}})", "cases"),),
+            width=4,
+            height=4,
+            limits=(Limit(1, "orange"),),
+        ),
+        Panel(
+            title="Since the last transition",
+            description="Fleet time. A status, a wave or a person's decision changes a rollout; nothing else does.",
+            kind="stat",
+            unit="s",
+            queries=(
+                Query(
+                    'max(outrider_fleet_time_timestamp_seconds{job="$job"})'
+                    f" - max(outrider_rollout_changed_timestamp_seconds{{{OF}}})",
+                    "unchanged",
+                ),
+            ),
             width=4,
             height=4,
         ),
+    ),
+)
+
+GATE = Section(
+    "Gate: what it weighs",
+    (
         Panel(
-            title="Permits left now",
-            description="What the blast budget allows before earlier exposures have proven themselves. "
-            "0 for long means that vehicles do not report back.",
-            kind="stat",
+            title="Evidence, as a share of what halts",
+            description="Logarithm of the evidence that a limit is broken, over the logarithm from which the gate "
+            "halts; the worst of region x hardware and all together. At 1 it halts, and only a person can go on.",
+            kind="timeseries",
+            unit="percentunit",
+            queries=(Query(f"max by (quantity) (outrider_gate_evidence_ratio{{{OF}}})", "{{quantity}}"),),
+            limits=(Limit(1, "red"),),
+        ),
+        Panel(
+            title="Probability that a limit is broken",
+            description="The worst of region x hardware and all together. Above the line of the threshold the gate "
+            "holds; it goes on when the probability has fallen clearly below.",
+            kind="timeseries",
+            unit="percentunit",
+            queries=(
+                Query(f"max by (quantity) (outrider_gate_probability_ratio{{{OF}}})", "{{quantity}}"),
+                Query(f"max(outrider_gate_hold_above_ratio{{{OF}}})", "holds above"),
+            ),
+            maximum=1,
+        ),
+        Panel(
+            title="Failed share by stratum",
+            description="Failed or rolled back, of the exposed, and the plan's failure_ratio. Failures before a "
+            "permit are in here too, the gate judges those apart.",
+            kind="timeseries",
+            unit="percentunit",
+            queries=(
+                Query(
+                    f"sum by (region, hardware) (outrider_attempts{{{HURT}}})"
+                    f" / (sum by (region, hardware) (outrider_exposures{{{OF}}}) > 0)",
+                    "{{region}} / {{hardware}}",
+                ),
+                Query(f"max(outrider_failure_limit_ratio{{{OF}}})", "limit"),
+            ),
+        ),
+        Panel(
+            title="Silent and expected to be silent",
+            description="Exposures without word at a checkpoint, and how many would be as usual. A vehicle that cannot "
+            "call any more shows here and nowhere else.",
+            kind="timeseries",
             unit="short",
-            queries=(Query('outrider_permit_allowance{rollout="$rollout"}', "permits"),),
-            width=4,
-            height=4,
+            queries=(
+                Query(
+                    f"sum by (hardware, checkpoint) (outrider_silent{{{OF}}})", "{{hardware}} silent at {{checkpoint}}"
+                ),
+                Query(
+                    f"sum by (hardware, checkpoint) (outrider_silence_expected{{{OF}}})",
+                    "{{hardware}} expected at {{checkpoint}}",
+                ),
+            ),
+        ),
+    ),
+)
+
+PROGRESS = Section(
+    "Progress",
+    (
+        Panel(
+            title="Waves by region",
+            description="The wave that each region is in, of the plan's. Each region walks by itself.",
+            kind="bargauge",
+            unit="percentunit",
+            queries=(
+                Query(
+                    f"max by (region) (outrider_region_wave{{{OF}}})"
+                    f" / on () group_left () max(outrider_rollout_waves{{{OF}}})",
+                    "{{region}}",
+                ),
+            ),
+            width=8,
+            maximum=1,
+        ),
+        Panel(
+            title="Phase by region",
+            description="pending waits for an approval or for another region; rolling admits; aging waits for the last "
+            "checkpoint; holdout admits the last; done is through.",
+            kind="table",
+            unit="none",
+            queries=(Query(f"max by (region, phase) (outrider_region_phase{{{OF}}}) == 1", "{{region}} {{phase}}"),),
+            width=8,
+        ),
+        Panel(
+            title="Age of the wave, over the least it takes",
+            description="Fleet time, of regions that are rolling while the rollout runs. Beyond 2 and a day it "
+            "counts as stalled: `outrider rollout status` says what the region waits for.",
+            kind="timeseries",
+            unit="none",
+            queries=(Query(f"outrider:wave_age:ratio{{{OF}}}", "{{region}}"),),
+            width=8,
+            limits=(Limit(2, "orange"),),
         ),
         Panel(
             title="Attempts by state",
             description="Where the vehicles stand that it has reached. A live state that only grows is where to look.",
             kind="timeseries",
             unit="short",
-            queries=(Query('sum by (state) (outrider_attempts{rollout="$rollout"})', "{{state}}"),),
+            queries=(Query(f"sum by (state) (outrider_attempts{{{OF}}}) > 0", "{{state}}"),),
         ),
         Panel(
             title="Exposures by stratum",
             description="Region and hardware are judged apart: one with few exposures says little yet.",
             kind="timeseries",
             unit="short",
-            queries=(
-                Query(
-                    'sum by (region, hardware) (outrider_exposures{rollout="$rollout"})', "{{region}} / {{hardware}}"
-                ),
-            ),
+            queries=(Query(f"sum by (region, hardware) (outrider_exposures{{{OF}}})", "{{region}} / {{hardware}}"),),
         ),
         Panel(
-            title="Failed share by stratum",
-            description="Failed or rolled back, of the exposed; the plan limits it by failure_ratio. Failures before a "
-            "permit are in here too, the gate judges those apart.",
-            kind="timeseries",
-            unit="percentunit",
-            queries=(
-                Query(
-                    f'sum by (region, hardware) (outrider_attempts{{rollout="$rollout", {HURT}}})'
-                    ' / (sum by (region, hardware) (outrider_exposures{rollout="$rollout"}) > 0)',
-                    "{{region}} / {{hardware}}",
-                ),
-            ),
-        ),
-        Panel(
-            title="Silent share by age",
-            description="Exposures without word at a checkpoint, of those that reached it. Some silence is normal: "
-            "compare with the plan's silence_reference. A brick that cannot call shows here and nowhere else.",
-            kind="timeseries",
-            unit="percentunit",
-            queries=(
-                Query(
-                    'sum by (hardware, checkpoint) (outrider_silent{rollout="$rollout"})'
-                    ' / (sum by (hardware, checkpoint) (outrider_aged{rollout="$rollout"}) > 0)',
-                    "{{hardware}} at {{checkpoint}}",
-                ),
-            ),
-        ),
-        Panel(
-            title="Permits and refusals",
-            description="Answers to vehicles that ask to install, of every rollout, by outcome.",
-            kind="timeseries",
-            unit="reqps",
-            queries=(Query("sum by (outcome) (rate(outrider_permits_total[$__rate_interval]))", "{{outcome}}"),),
-        ),
-        Panel(
-            title="Check-ins",
-            description="Polls of the whole fleet by directive. A fall means that vehicles cannot reach the service.",
-            kind="timeseries",
-            unit="reqps",
-            queries=(Query("sum by (outcome) (rate(outrider_checkins_total[$__rate_interval]))", "{{outcome}}"),),
-        ),
-        Panel(
-            title="gRPC answers that are not OK",
-            description="By code. UNAVAILABLE and INTERNAL are ours, the others mostly the caller's.",
-            kind="timeseries",
-            unit="reqps",
-            queries=(
-                Query(
-                    'sum by (service, code) (rate(outrider_grpc_server_handled_total{code!="OK"}[$__rate_interval]))',
-                    "{{service}} {{code}}",
-                ),
-            ),
-        ),
-        Panel(
-            title="gRPC latency, 99th percentile",
-            description="Time to answer, by method. An acknowledgement waits for the disk.",
-            kind="timeseries",
-            unit="s",
-            queries=(
-                Query(
-                    "histogram_quantile(0.99, sum by (le, method)"
-                    " (rate(outrider_grpc_server_handling_seconds_bucket[$__rate_interval])))",
-                    "{{method}}",
-                ),
-            ),
-        ),
-        Panel(
-            title="Age of the last evaluator tick",
-            description="Grants and permits stop by themselves when this exceeds 10 s.",
-            kind="timeseries",
-            unit="s",
-            queries=(Query("time() - outrider_evaluator_last_tick_timestamp_seconds", "age"),),
-        ),
-        Panel(
-            title="Journal entries not yet in the ledger",
-            description="A line that only rises: the ledger does not take entries, its disk may be full.",
+            title="Vehicles still to be reached",
+            description="That the plan is for and that do not run the release, by region.",
             kind="timeseries",
             unit="short",
-            queries=(Query("outrider_journal_lag_entries", "entries"),),
+            queries=(Query(f"max by (region) (outrider_vehicles_waiting{{{OF}}})", "{{region}}"),),
+            stacked=True,
+        ),
+        Panel(
+            title="Epoch",
+            description="Every transition raises it: a step is a wave, a verdict or a person.",
+            kind="timeseries",
+            unit="none",
+            queries=(Query(f"max(outrider_rollout_epoch{{{OF}}})", "epoch"),),
         ),
     ),
+)
+
+LIMITS = Section(
+    "Limits: what keeps vehicles out",
+    (
+        Panel(
+            title="Young exposures and the blast budget",
+            description="Exposures younger than the first checkpoint, the permits that may still be given now, and the "
+            "budget. No permit left for long means that vehicles do not report back.",
+            kind="timeseries",
+            unit="short",
+            queries=(
+                Query(f"max(outrider_young_exposures{{{OF}}})", "young"),
+                Query(f"max(outrider_permit_allowance{{{OF}}})", "permits left"),
+                Query(f"max(outrider_blast_budget{{{OF}}})", "budget"),
+            ),
+        ),
+        Panel(
+            title="Slots taken, by region",
+            description="Attempts in flight over in_flight of the plan. At 1 vehicles wait for others to end.",
+            kind="timeseries",
+            unit="percentunit",
+            queries=(
+                Query(
+                    f"max by (region) (outrider_in_flight{{{OF}}})"
+                    f" / max by (region) (outrider_in_flight_limit{{{OF}}})",
+                    "{{region}}",
+                ),
+            ),
+            maximum=1,
+        ),
+        Panel(
+            title="Answers to vehicles that ask to install",
+            description="Of every rollout, by outcome: issued, or why not.",
+            kind="timeseries",
+            unit="reqps",
+            queries=(
+                Query('sum by (outcome) (rate(outrider_permits_total{job="$job"}[$__rate_interval]))', "{{outcome}}"),
+            ),
+        ),
+        Panel(
+            title="Vehicles that may not begin",
+            description="Of every rollout, by reason. not_targeted and not_drawn are as planned; "
+            "evaluator_silent is ours.",
+            kind="timeseries",
+            unit="reqps",
+            queries=(
+                Query('sum by (reason) (rate(outrider_refusals_total{job="$job"}[$__rate_interval]))', "{{reason}}"),
+            ),
+        ),
+    ),
+)
+
+ROLLOUT = Board(
+    uid="outrider-rollout",
+    title="Outrider / Rollout",
+    description="One rollout: status, what the gate weighs, progress, and what limits it.",
+    variables=(INSTALLATION, ROLLOUT_CHOICE),
+    sections=(NOW, GATE, PROGRESS, LIMITS),
 )
