@@ -192,7 +192,6 @@ EVALUATOR = Section(
             kind="timeseries",
             unit="short",
             queries=(Query('max(outrider_journal_lag_entries{job="$job"})', "entries"),),
-            limits=(Limit(5_000, "red"),),
         ),
         Panel(
             title="Entries written to the ledger",
