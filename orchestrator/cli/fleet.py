@@ -1,4 +1,7 @@
-"""`outrider fleet`: the inventory of vehicles."""
+"""`outrider fleet`: the inventory of vehicles: what comes in, tokens, lists, revocation.
+
+Leaves what is done to vehicles that are there to `fleet_care`, and the way out to `fleet_export`.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,11 @@ from outrider.v1.fleet_pb2 import (
 )
 from rich.table import Table
 
+from orchestrator.cli import fleet_care, fleet_export
 from orchestrator.cli.client import OperatorClient, request_id
 from orchestrator.cli.errors import BadInputError, CliError
 from orchestrator.cli.fleet_parts import Part, cut
+from orchestrator.cli.fleet_selection import PAGE_SIZE, VEHICLES_PER_CALL, WhereOption
 from orchestrator.cli.inputs import read_file, require_reason
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
@@ -32,15 +37,13 @@ from orchestrator.cli.words import NONE, count, moment, plain, status, vehicle_s
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-PAGE_SIZE = 1000
 LONG_CALL_S = 120.0
 """Deadline of calls that work on many vehicles at once."""
-VEHICLES_PER_CALL = 1000
 
 
 @app.callback()
 def group() -> None:
-    """Import, list and revoke vehicles; make enrolment tokens."""
+    """Import, list, move, exclude and remove vehicles; make enrolment tokens."""
 
 
 @operator_command(app, "import")
@@ -177,15 +180,21 @@ def list_(
     session: Session,
     region: Annotated[str, typer.Option("--region", help="Only this region.")] = "",
     cohort: Annotated[str, typer.Option("--cohort", help="Only this cohort.")] = "",
+    where: WhereOption = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="At most this many vehicles; 0 for all.")] = 1000,
 ) -> None:
-    """List vehicles in order of id."""
+    """List vehicles."""
     result = ListVehiclesResponse()
     with session.client() as client, session.screen.progress("Reading vehicles", limit or None) as progress:
         while True:
             room = limit - len(result.vehicles) if limit else PAGE_SIZE
             request = ListVehiclesRequest(
-                page_size=min(PAGE_SIZE, room), page_token=result.next_page_token, region=region, cohort=cohort
+                # A filter looks at a page of vehicles and returns those that fit: a small page would find nothing.
+                page_size=PAGE_SIZE if where else min(PAGE_SIZE, room),
+                page_token=result.next_page_token,
+                region=region,
+                cohort=cohort,
+                filter=where or "",
             )
             page = client.ask(client.fleet.ListVehicles, request)
             result.vehicles.extend(page.vehicles)
@@ -227,3 +236,7 @@ def revoke(
     with session.client() as client:
         answer = client.ask(client.fleet.RevokeVehicle, request)
     session.screen.answer(answer, plain(f"Vehicle {answer.vehicle_id} is refused from now on."))
+
+
+fleet_care.add_commands(app)
+fleet_export.add_commands(app)

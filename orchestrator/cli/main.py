@@ -52,11 +52,11 @@ class Group:
 GROUPS: Mapping[str, Group] = {
     "keys": Group("orchestrator.cli.keys", "Make the keys and authorities of a new installation."),
     "serve": Group("orchestrator.cli.serve", "Run the orchestrator on a data folder.", quiet_grpc=False),
-    "fleet": Group("orchestrator.cli.fleet", "Import, list and revoke vehicles; make enrolment tokens."),
+    "fleet": Group("orchestrator.cli.fleet", "Import, list, move, exclude and remove vehicles; make enrolment tokens."),
     "release": Group("orchestrator.cli.release", "Sign, register and show releases."),
     "rollout": Group("orchestrator.cli.rollout", "Preview, start, watch and stop rollouts."),
     "vehicle": Group("orchestrator.cli.vehicle", "Show a vehicle, and why it does or does not get an update."),
-    "case": Group("orchestrator.cli.case", "List vehicles that an update hurt, or may have."),
+    "case": Group("orchestrator.cli.case", "List, show and close cases: vehicles that an update hurt, or may have."),
     "ledger": Group("orchestrator.cli.ledger", "Verify and read the append-only record of decisions and outcomes."),
     "image-repo": Group("orchestrator.cli.image_repo", "Keep the Image repository's metadata fresh."),
     "store": Group("orchestrator.cli.store", "Repair the private store after a crash of the machine."),

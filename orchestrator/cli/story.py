@@ -137,9 +137,29 @@ def _case_changed(data: Data) -> Told:
 
 
 def _case_settled(data: Data) -> Told:
-    if data.get("actor"):
-        return Told("settled", f"the case was closed by {who(data)}: {quoted(data)}")
     return Told("settled", f"the case settled by itself: the attempt is {data.get('state')}")
+
+
+def _case_closed(data: Data) -> Told:
+    return Told("settled", f"the case was closed by {who(data)}: {quoted(data)}")
+
+
+def _vehicle_changed(data: Data) -> Told:
+    changes: Mapping[str, Any] = data.get("changed") or {}
+    parts = [f"{name} {shown(before)} -> {shown(after)}" for name, (before, after) in changes.items()]
+    return Told("", f"changed by {who(data)}: {', '.join(parts)}. {quoted(data)}")
+
+
+def _excluded(data: Data) -> Told:
+    return Told("quarantined", f"kept out of {scope(data)} by {who(data)}: {quoted(data)}")
+
+
+def _readmitted(data: Data) -> Told:
+    return Told("enrolled", f"let into {scope(data)} again by {who(data)}: {quoted(data)}")
+
+
+def _removed(data: Data) -> Told:
+    return Told("revoked", f"taken out of the inventory by {who(data)}: {quoted(data)}")
 
 
 def _manifest(data: Data) -> Told:
@@ -169,6 +189,11 @@ TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "case_opened": _case,
     "case_changed": _case_changed,
     "case_settled": _case_settled,
+    "case_closed": _case_closed,
+    "vehicle_changed": _vehicle_changed,
+    "vehicle_excluded": _excluded,
+    "vehicle_readmitted": _readmitted,
+    "vehicle_removed": _removed,
     "manifest_accepted": _manifest,
     "manifest_refused": _manifest_refused,
 }
@@ -184,6 +209,16 @@ def who(data: Data) -> str:
 def quoted(data: Data) -> str:
     """The reason that was given, as it was given."""
     return f'"{data["reason"]}"' if data.get("reason") else "no reason given"
+
+
+def scope(data: Data) -> str:
+    """What an exclusion is of."""
+    return f"rollout {data['scope']}" if data.get("scope") else "every rollout"
+
+
+def shown(value: Any) -> str:
+    """A field's value before or after a change."""
+    return ";".join(map(str, value)) or "none" if isinstance(value, list) else str(value) or "none"
 
 
 def moves(reason: str) -> str:

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 from outrider.v1.attempt_pb2 import Attempt
 from outrider.v1.fleet_pb2 import ExplainVehicleRequest, Explanation, GetVehicleRequest, Vehicle
+from outrider.v1.vehicle_pb2 import LinkType, Severity
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
@@ -27,7 +29,7 @@ def group() -> None:
 
 @operator_command(app, "show")
 def show(session: Session, vehicle: VehicleArgument) -> None:
-    """Show a vehicle with its control units and attempts."""
+    """Show a vehicle: how it stood when it last called, what it is kept out of, its control units and attempts."""
     with session.client() as client:
         answer = client.ask(client.fleet.GetVehicle, GetVehicleRequest(name=f"vehicles/{vehicle}"))
     session.screen.answer(answer, *vehicle_view(answer))
@@ -38,7 +40,10 @@ def explain(
     session: Session,
     vehicle: VehicleArgument,
     rollout: Annotated[
-        str, typer.Option("--rollout", metavar="ID", help="Only this rollout. Default: every one that is not over.")
+        str,
+        typer.Option(
+            "--rollout", metavar="ID", help="Only this rollout, also one that is over. Default: every one that is not."
+        ),
     ] = "",
 ) -> None:
     """Say which rule decides about a vehicle, with the values."""
@@ -46,9 +51,12 @@ def explain(
     with session.client() as client:
         answer = client.ask(client.fleet.ExplainVehicle, request)
     if not answer.explanations:
-        session.screen.answer(answer, "No rollout is under way, so there is nothing to decide.")
+        session.screen.answer(
+            answer, plain(answer.summary or "No rollout is under way, so there is nothing to decide.")
+        )
         return
-    session.screen.answer(answer, *(part for item in answer.explanations for part in explanation_view(item)))
+    head: list[RenderableType] = [plain(answer.summary, "bold"), ""] if answer.summary else []
+    session.screen.answer(answer, *head, *(part for item in answer.explanations for part in explanation_view(item)))
 
 
 def vehicle_view(vehicle: Vehicle) -> list[RenderableType]:
@@ -61,14 +69,52 @@ def vehicle_view(vehicle: Vehicle) -> list[RenderableType]:
             ("hardware", plain(vehicle.hardware)),
             ("region", plain(vehicle.region)),
             ("cohort", plain(vehicle.cohort)),
+            ("zone", plain(vehicle.zone or "that of its region")),
             ("tags", plain(", ".join(vehicle.tags) or NONE)),
             ("installed", plain(vehicle.installed_release or NONE)),
             ("last seen", moment(vehicle.last_seen_time)),
-        ),
-        ecus_table(vehicle),
+            ("conditions", conditions_view(vehicle)),
+        )
     ]
+    parts += [exclusions_table(vehicle)] if vehicle.exclusions else []
+    parts += [diagnostics_table(vehicle)] if vehicle.diagnostics else []
+    parts.append(ecus_table(vehicle))
     parts.append(attempts_table(vehicle.attempts) if vehicle.attempts else "No attempt yet.")
     return parts
+
+
+def conditions_view(vehicle: Vehicle) -> Text:
+    """How it stood when it last called."""
+    if not vehicle.HasField("conditions"):
+        return plain("told none")
+    told = vehicle.conditions
+    link = LinkType.Name(told.link_type).removeprefix("LINK_TYPE_").lower().replace("unspecified", "unknown link")
+    parts = [
+        f"{link}{' (metered)' if told.metered else ''}",
+        f"signal {told.signal_percent} %" if told.signal_percent else "",
+        f"battery {told.battery_percent} %",
+        "parked" if told.parked else "not parked",
+        f"{told.storage_free_bytes / 1e9:.1f} GB free",
+    ]
+    return plain(", ".join(part for part in parts if part))
+
+
+def exclusions_table(vehicle: Vehicle) -> Table:
+    """What it is kept out of, one a line."""
+    result = table("kept out of", "since", "by", "because", title="Exclusions")
+    for each in vehicle.exclusions:
+        scope = f"rollout {of_id(each.rollout)}" if each.rollout else "every rollout (quarantine)"
+        result.add_row(plain(scope), moment(each.create_time), plain(each.actor), plain(each.reason))
+    return result
+
+
+def diagnostics_table(vehicle: Vehicle) -> Table:
+    """Diagnoses at the last call, one a line."""
+    result = table("code", "ECU", "severity", "first seen", title="Diagnoses at the last call")
+    for each in vehicle.diagnostics:
+        severity = Severity.Name(each.severity).removeprefix("SEVERITY_").lower()
+        result.add_row(plain(each.code), plain(each.ecu_serial or NONE), status(severity), moment(each.first_seen_time))
+    return result
 
 
 def ecus_table(vehicle: Vehicle) -> Table:

@@ -50,6 +50,9 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "silent": ("✗", RED),
     "rejected": ("✗", RED),
     "revoked": ("✗", RED),
+    "quarantined": ("✗", AMBER),
+    "critical": ("✗", RED),
+    "warning": ("▲", AMBER),
 }
 """By word: mark and style. A word that is not here stands plain."""
 
@@ -92,9 +95,11 @@ def attempt_state(value: AttemptState.ValueType) -> str:
 
 
 def vehicle_state(vehicle: Vehicle) -> str:
-    """`revoked`, `enrolled`, or `waiting` for its first contact."""
+    """`revoked`, `quarantined`, `enrolled`, or `waiting` for its first contact."""
     if vehicle.revoked:
         return "revoked"
+    if any(not exclusion.rollout for exclusion in vehicle.exclusions):
+        return "quarantined"
     return "enrolled" if vehicle.enrolled else "waiting"
 
 

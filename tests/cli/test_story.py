@@ -96,7 +96,15 @@ def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: Oper
         ("attempt_changed", {"from": "installing", "to": "failed", "failure_code": "E7"}, "installing -> failed (E7)"),
         ("exposure_aged", {"checkpoint": 0, "silent": True}, "silent at checkpoint 1"),
         ("case_settled", {"state": "succeeded"}, "the case settled by itself: the attempt is succeeded"),
-        ("case_settled", {"actor": "eve", "reason": "towed"}, 'the case was closed by eve: "towed"'),
+        ("case_closed", {"actor": "eve", "reason": "towed"}, 'the case was closed by eve: "towed"'),
+        (
+            "vehicle_changed",
+            {"actor": "eve", "reason": "x", "changed": {"region": ["eu", "us"], "tags": [[], ["a", "b"]]}},
+            'changed by eve: region eu -> us, tags none -> a;b. "x"',
+        ),
+        ("vehicle_excluded", {"actor": "eve", "reason": "x", "scope": ""}, 'kept out of every rollout by eve: "x"'),
+        ("vehicle_readmitted", {"actor": "eve", "scope": "spring"}, "let into rollout spring again by eve"),
+        ("vehicle_removed", {"actor": "eve", "reason": "sold"}, 'taken out of the inventory by eve: "sold"'),
         ("vehicle_towed", {"actor": "eve", "to_city": "Ulm"}, "vehicle towed: actor eve, to_city Ulm"),
     ],
 )

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import grpc
 from outrider.v1.case_pb2 import ListCasesResponse
-from outrider.v1.fleet_pb2 import ExplainVehicleResponse, Explanation
+from outrider.v1.fleet_pb2 import Exclusion, ExplainVehicleResponse, Explanation
+from outrider.v1.ledger_pb2 import LedgerEntry, ListLedgerEntriesResponse
+from outrider.v1.vehicle_pb2 import LINK_TYPE_CELLULAR, SEVERITY_CRITICAL, Conditions, Diagnostic
 
 from tests.cli.answers import a_case, a_vehicle, ago, an_attempt
 from tests.cli.conftest import Outrider
@@ -58,7 +60,7 @@ def test_explain_without_a_rollout_says_that_there_is_none(
     """An empty answer would look like a defect."""
     server.will_answer("ExplainVehicle", ExplainVehicleResponse())
     assert "No rollout is under way" in outrider("vehicle", "explain", "v-0001").stdout
-    assert outrider("vehicle", "explain", "v-0001", "-o", "json").json == {"explanations": []}
+    assert outrider("vehicle", "explain", "v-0001", "-o", "json").json == {"explanations": [], "summary": ""}
 
 
 def test_cases_follow_pages_and_say_how_many_are_open(server: OperatorServer, data: Path, outrider: Outrider) -> None:
@@ -86,3 +88,70 @@ def test_case_list_as_json_has_the_shape_of_the_answer(server: OperatorServer, d
     document = outrider("case", "list", "--output", "json").json
     assert [case["vehicle_id"] for case in document["cases"]] == ["v-0001"]
     assert document["open_count"] == "1"
+
+
+def test_show_has_conditions_diagnoses_and_exclusions(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """How it stood when it was last heard, and who keeps it out of what."""
+    vehicle = a_vehicle(
+        zone="Europe/Berlin",
+        exclusions=[
+            Exclusion(reason="boots twice", actor="ann", create_time=ago(days=1)),
+            Exclusion(rollout="rollouts/spring", reason="test bench", actor="bob", create_time=ago(hours=1)),
+        ],
+        conditions=Conditions(link_type=LINK_TYPE_CELLULAR, metered=True, battery_percent=17, storage_free_bytes=10**9),
+        diagnostics=[Diagnostic(code="U0100", ecu_serial="v-0001-gw", severity=SEVERITY_CRITICAL)],
+    )
+    server.will_answer("GetVehicle", vehicle)
+    stdout = outrider("vehicle", "show", "v-0001").stdout
+    for words in (
+        "✗ quarantined",
+        "Europe/Berlin",
+        "cellular (metered), battery 17 %, not parked, 1.0 GB free",
+        "every rollout (quarantine)",
+        "boots twice",
+        "rollout spring",
+        "U0100",
+        "✗ critical",
+    ):
+        assert words in stdout
+
+
+def test_explain_begins_with_what_happens_next(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """One sentence first; the rules are for those who want to know more."""
+    explanation = Explanation(rollout="rollouts/spring", reason="holdout", message="it stays out")
+    server.will_answer(
+        "ExplainVehicle", ExplainVehicleResponse(summary="Nothing before Monday.", explanations=[explanation])
+    )
+    assert outrider("vehicle", "explain", "v-0001").stdout.startswith("Nothing before Monday.\n")
+
+
+def test_case_show_tells_what_happened_and_what_could_be_done(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Cause, history and advice on one page, in the order in which they are needed."""
+    case = a_case(advice=["Wait for contact.", "Call the owner."])
+    entry = LedgerEntry(kind="case_opened", create_time=ago(hours=2))
+    entry.data.update({"cause": "silent", "detail": "checkpoint 1"})
+    server.will_answer("GetCase", case)
+    server.will_answer("ListLedgerEntries", ListLedgerEntriesResponse(entries=[entry]))
+    outcome = outrider("case", "show", case.attempt_id)
+    text = outcome.stdout
+    assert text.index("▲ open") < text.index("a case: silent, checkpoint 1") < text.index("1.  Wait for contact.")
+    assert "2.  Call the owner." in text
+    assert server.asked("GetCase")[0].name == f"cases/{case.attempt_id}"
+    assert server.asked("ListLedgerEntries")[0].attempt_id == case.attempt_id
+    server.will_answer("ListLedgerEntries", ListLedgerEntriesResponse())
+    assert "no entry of this attempt yet" in outrider("case", "show", f"cases/{case.attempt_id}").stdout
+
+
+def test_case_close_needs_a_reason_and_says_that_it_is_done(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """What was found stays with the case."""
+    case = a_case()
+    server.will_answer("CloseCase", case)
+    assert outrider("case", "close", case.attempt_id, "--reason", " ").exit_code == 2
+    outcome = outrider("case", "close", case.attempt_id, "--reason", "flashed")
+    assert outcome.stdout == f"Case {case.attempt_id} is closed.\n"
+    (request,) = server.asked("CloseCase")
+    assert (request.name, request.reason) == (f"cases/{case.attempt_id}", "flashed")
