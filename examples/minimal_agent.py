@@ -262,13 +262,17 @@ class Agent:
         except errors.VerificationError as error:
             if error.code is not errors.AttackCode.MISSING:
                 raise
-        for repository, name in REPOSITORIES.items():  # P-META-12
-            wanted = ["timestamp.json"]
-            for file in wanted:
-                request = pb.FetchMetadataRequest(repository=repository, names=[file])
-                given[name, file] = self._call("FetchMetadata", request).files[0].content
-                listed = json.loads(given[name, file])["signed"].get("meta", {})
-                wanted += [f"{meta['version']}.{each}" for each, meta in listed.items()]
+        try:
+            for repository, name in REPOSITORIES.items():  # P-META-12
+                wanted = ["timestamp.json"]
+                for file in wanted:
+                    request = pb.FetchMetadataRequest(repository=repository, names=[file])
+                    given[name, file] = self._call("FetchMetadata", request).files[0].content
+                    listed = json.loads(given[name, file])["signed"].get("meta", {})
+                    wanted += [f"{meta['version']}.{each}" for each, meta in listed.items()]
+        except grpc.RpcError as failure:
+            if failure.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
         return self.verifier.verify(given, now=now, installed=installed).images
 
     def _conditions(self) -> pb.Conditions:
@@ -298,23 +302,26 @@ class Agent:
     def _fetch(self, a: Json) -> None:
         image = next(image for image in a["images"] if not image["here"])
         path, length = self.state / "downloads" / image["sha256"], image["length"]
-        had = have = path.stat().st_size if path.exists() else 0
+        path.touch()
+        had = path.stat().st_size
         for base in a["bases"]:
             url = f"{base}/{names.image_file_name(image['path'], image['sha256'])}"
-            request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
+            request = urllib.request.Request(url, headers={"Range": f"bytes={path.stat().st_size}-"})
             try:
-                with urllib.request.urlopen(request, timeout=30, context=self.tls) as reply:
-                    stop_at = self._now() + (1 if reply.status == 206 else 3600)  # then a look at what else is due
-                    with path.open("ab" if reply.status == 206 else "wb") as file:
-                        while file.tell() <= length and self._now() < stop_at and (chunk := reply.read(1 << 16)):
-                            file.write(chunk)
-                if self._now() < stop_at:
-                    self.fetch_at = self._now() + self._backoff_s(self.broken)  # matters only if it broke off
+                reply = urllib.request.urlopen(request, timeout=30, context=self.tls)
+                with reply, path.open("ab" if reply.status == 206 else "wb") as file:
+                    while file.tell() <= length and (chunk := reply.read(1 << 16)):
+                        file.write(chunk)
+                        if self._now() >= max(self.poll_at, self.call_at):
+                            self._poll()  # a withdrawal must not have to wait for a long download
+                        if self.s["attempt"] is not a or self._waits(a):
+                            return
                 break
             except (OSError, HTTPException):
-                self.fetch_at = self._now() + self._backoff_s(self.broken)
-        have = path.stat().st_size if path.exists() else 0
+                continue
+        have = path.stat().st_size
         self.broken = 0 if have > had else self.broken + 1
+        self.fetch_at = self._now() + self._backoff_s(self.broken)  # P-IMAGE-3; of no matter when it is complete
         if have < length:
             return
         if have > length or digest(path) != image["sha256"]:
