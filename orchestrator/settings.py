@@ -91,7 +91,9 @@ class Settings(BaseSettings):
     certificate_vehicle_days: LifeDays = Field(90, description="Life of vehicle certificates, days")
     certificate_operator_days: LifeDays = Field(365, description="Life of operator certificates, days")
 
-    events_max: int = Field(64, ge=1, le=64, description="Events that one check-in may carry")
+    events_max: int = Field(
+        64, ge=1, le=64, description="Events that are taken from one check-in; those beyond come again"
+    )
     vehicle_message_bytes_max: int = Field(
         1_048_576, ge=131_072, le=16_777_216, description="Largest message that a vehicle may send, bytes"
     )

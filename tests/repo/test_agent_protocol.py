@@ -19,7 +19,7 @@ from orchestrator.model.attempt import AttemptEvent, AttemptState
 from orchestrator.model.decision import RefusalReason
 from orchestrator.rpc import servers
 from orchestrator.rpc.convert.conditions import CODE_PATTERN, DIAGNOSTICS_MAX
-from orchestrator.rpc.convert.polls import FAILURE_CODE_PATTERN, NUMBER_MAX, OUTBOX_PATTERN
+from orchestrator.rpc.convert.polls import EVENTS_MAX, FAILURE_CODE_PATTERN, NUMBER_MAX, OUTBOX_PATTERN
 from orchestrator.rpc.errors import CODES
 from orchestrator.rpc.vehicle_servicer import MANIFEST_BYTES_MAX, NAMES_MAX
 from orchestrator.service.call_rates import CALLS_MAX, WINDOW_MS
@@ -223,7 +223,7 @@ def test_limits_are_those_of_the_code() -> None:
     """A cap of yesterday is an agent that is refused tomorrow."""
     field = Settings.model_fields
     real = {
-        "events in a CheckIn": str(field["events_max"].default),
+        "events in a CheckIn": str(EVENTS_MAX),
         "number of an event": str(NUMBER_MAX),
         "diagnoses in a CheckIn": str(DIAGNOSTICS_MAX),
         "outbox id": characters(OUTBOX_PATTERN),

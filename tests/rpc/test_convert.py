@@ -15,6 +15,7 @@ from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
 from orchestrator.model.vehicle import LinkType
 from orchestrator.rpc import convert
+from orchestrator.rpc.convert.polls import EVENTS_MAX
 from orchestrator.rpc.operator_requests import PAGE_DEFAULT, PAGE_MAX, page, required, vehicle_id_of
 from orchestrator.service.errors import InvalidInputError
 from orchestrator.service.permits import PermitAnswer
@@ -24,6 +25,11 @@ from tests.builders import NOW, a_diagnostic, an_attempt, some_conditions
 EVENT = vehicle_pb2.Event(number=1, attempt_id="spring.v-1.1", kind=vehicle_pb2.EVENT_KIND_FAILED, failure_code="x")
 INSTALL = Install(an_attempt(), Consent.REQUIRED, Preconditions(True, True, 30), "Better brakes")
 GOOD = vehicle_pb2.CheckInRequest(outbox_id="box", events=[EVENT], oldest_number=1)
+
+
+def more_events() -> list[vehicle_pb2.Event]:
+    """As many events after the good one as the contract allows in all."""
+    return [vehicle_pb2.Event(number=2 + n, attempt_id=EVENT.attempt_id, kind=EVENT.kind) for n in range(EVENTS_MAX)]
 
 
 def faults(change: Callable[[vehicle_pb2.CheckInRequest], None]) -> list[str]:
@@ -46,6 +52,13 @@ def test_good_poll_comes_through_whole() -> None:
     )
 
 
+def test_events_beyond_those_that_are_taken_are_left_for_the_next_call() -> None:
+    """An operator who lowers `events_max` must not shut out vehicles that keep to the contract's 64."""
+    request = vehicle_pb2.CheckInRequest(outbox_id="box", oldest_number=1)
+    request.events.extend(more_events())
+    assert [event.number for event in convert.check_in(request, events_max=3).events] == [2, 3, 4]
+
+
 def test_conditions_and_diagnoses_come_through_whole() -> None:
     """Unknown and bad are different things: who tells no conditions has none; a new kind of link is no fault."""
     request = vehicle_pb2.CheckInRequest(outbox_id="box")
@@ -66,7 +79,7 @@ def test_conditions_and_diagnoses_come_through_whole() -> None:
         (lambda request: setattr(request, "outbox_id", "x" * 65), "outbox_id"),
         (lambda request: setattr(request, "manifest_sha256", "f" * 63), "manifest_sha256"),
         (lambda request: setattr(request, "oldest_number", 2**53), "oldest_number"),
-        (lambda request: request.events.extend([EVENT] * 3), "events"),
+        (lambda request: request.events.extend(more_events()), "events"),
         (lambda request: setattr(request.events[0], "attempt_id", "spring.v-1.x"), "events[0].attempt_id"),
         (lambda request: setattr(request.events[0], "attempt_id", "spring.v-1.²"), "events[0].attempt_id"),
         (lambda request: setattr(request.events[0], "attempt_id", "spring.v-1." + "9" * 5000), "events[0].attempt_id"),

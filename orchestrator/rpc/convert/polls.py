@@ -41,6 +41,9 @@ FAILURE_CODE_PATTERN = re.compile(r"[a-z0-9_]{0,64}")
 
 DIGEST_PATTERN = re.compile(r"([0-9a-f]{64})?")
 
+EVENTS_MAX = 64
+"""Of one call, by the contract with agents."""
+
 NUMBER_MAX = 2**53 - 1
 """The largest event number that every implementation, Lua's included, represents exactly."""
 
@@ -48,14 +51,19 @@ NUMBER_MAX = 2**53 - 1
 def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn:
     """The poll as the service takes it.
 
+    Args:
+        request: as it came.
+        events_max: how many events are taken. Those beyond are no fault, because no agent can know of it: they are not
+            acknowledged, so they come again.
+
     Raises:
         InvalidInputError: a field does not fit.
     """
     faults = []
     if not OUTBOX_PATTERN.fullmatch(request.outbox_id):
         faults.append(Violation("outbox_id", "needs 1 to 64 of A-Z a-z 0-9 _ -"))
-    if len(request.events) > events_max:
-        faults.append(Violation("events", f"{len(request.events)} events, at most {events_max} a call"))
+    if len(request.events) > EVENTS_MAX:
+        faults.append(Violation("events", f"{len(request.events)} events, at most {EVENTS_MAX} a call"))
     faults += condition_faults(request.conditions)
     faults += diagnostic_faults(request.diagnostics)
     if not DIGEST_PATTERN.fullmatch(request.manifest_sha256):
@@ -63,14 +71,14 @@ def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn
     if not 0 <= request.oldest_number <= NUMBER_MAX:
         faults.append(Violation("oldest_number", "out of range"))
     previous = 0
-    for index, event in enumerate(request.events[:events_max]):
+    for index, event in enumerate(request.events[:EVENTS_MAX]):
         faults += event_faults(event, previous, f"events[{index}]")
         previous = event.number
     if faults:
         raise malformed(faults)
     return CheckIn(
         outbox_id=request.outbox_id,
-        events=[vehicle_event(event) for event in request.events],
+        events=[vehicle_event(event) for event in request.events[:events_max]],
         oldest_number=request.oldest_number,
         manifest_sha256=request.manifest_sha256,
         director=held(request.director_versions),
