@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from signing.errors import KeyFileError
+from signing.errors import KeyFileError, SigningError
 from signing.files import sync_folder, write_atomically
 from signing.image_repo import ImageRepository
 from signing.keys import generate_keys, write_private
@@ -67,6 +67,17 @@ class DataFolder:
     def operator(self, name: str) -> Path:
         """The client identity of an operator."""
         return self.path / "operators" / name
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What the renewal of an authority did."""
+
+    expires_before: datetime
+    """When the old certificate ends: until then whoever trusts it can be served."""
+    expires: datetime
+    files: tuple[Path, ...]
+    """Every file that holds the new certificate."""
 
 
 def initialise(
@@ -136,6 +147,34 @@ def add_operator(
     write_atomically(folder / "operator.crt", certificate)
     write_atomically(folder / "server-ca.pem", Authority.load(data.authorities, "server").certificate_pem)
     return folder
+
+
+def renew_authority(data: DataFolder, name: str, *, now: datetime, life: timedelta = AUTHORITY_LIFE) -> Renewed:
+    """Give an authority a certificate that lasts longer, under the same key, wherever its certificate lies here.
+
+    Args:
+        data: The data folder.
+        name: `server`, `vehicle` or `operator`.
+        now: Machine time, UTC.
+        life: Of the new certificate.
+
+    Raises:
+        KeyFileError: The authority is missing or damaged.
+        SigningError: The new certificate would not last longer than the one that stands.
+    """
+    authority = Authority.load(data.authorities, name)
+    fresh = authority.renewed(now, life)
+    if fresh.expires <= authority.expires:
+        raise SigningError(
+            f"the new certificate would end at {fresh.expires:%Y-%m-%d}, the one that stands ends at "
+            f"{authority.expires:%Y-%m-%d}; nothing was changed"
+        )
+    places = [data.authorities / f"{name}.crt"]
+    if name == "server":
+        places += [data.provisioning / "enrolment-ca.pem", *sorted(data.path.glob("operators/*/server-ca.pem"))]
+    for place in places:
+        write_atomically(place, fresh.certificate_pem)
+    return Renewed(expires_before=authority.expires, expires=fresh.expires, files=tuple(places))
 
 
 def _refuse_existing(data_folder: Path) -> None:

@@ -77,10 +77,15 @@ class Authority:
         """A new authority that may issue leaf certificates only."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        builder = _builder(name, name, key.public_key(), now, life)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        builder = builder.add_extension(_key_usage(authority=True), critical=True)
-        return cls(builder.sign(key, hashes.SHA256()), key)
+        return cls(_self_signed(name, key, now, life), key)
+
+    def renewed(self, now: datetime, life: timedelta) -> Authority:
+        """The same authority, same name and key, with a certificate of its own that lasts longer.
+
+        What it issued stays valid for those who trust the new certificate, and what it issues from now on for those
+        who still trust the old one, until that ends.
+        """
+        return Authority(_self_signed(self._certificate.subject, self._key, now, life), self._key)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Authority:
@@ -303,6 +308,13 @@ def _builder(
         .not_valid_after(now + life)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
+
+
+def _self_signed(name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta) -> x509.Certificate:
+    builder = _builder(name, name, key.public_key(), now, life)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(authority=True), critical=True)
+    return builder.sign(key, hashes.SHA256())
 
 
 def _key_usage(*, authority: bool) -> x509.KeyUsage:

@@ -1,4 +1,4 @@
-"""`outrider ca`: client identities for operators, issued by the installation's own authority."""
+"""`outrider ca`: client identities for operators, and the installation's own authorities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.cli.local import certificate_time, require_folder, settings_of
 from orchestrator.cli.screen import fields
 from orchestrator.cli.session import Session, local_command
 from orchestrator.cli.words import moment_of, plain
-from signing.ceremony import DataFolder, add_operator
+from signing.ceremony import DataFolder, add_operator, renew_authority
 from signing.errors import KeyFileError, SigningError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -28,9 +28,17 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class AuthorityName(StrEnum):
+    """Whom an authority vouches for."""
+
+    SERVER = "server"
+    VEHICLE = "vehicle"
+    OPERATOR = "operator"
+
+
 @app.callback()
 def group() -> None:
-    """Issue certificates to operators."""
+    """Issue certificates to operators, and renew the authorities behind all certificates."""
 
 
 @local_command(app, "issue-operator")
@@ -73,3 +81,46 @@ def issue_operator(
         ),
         plain(f"Next: outrider --as {name} rollout list"),
     )
+
+
+@local_command(app, "renew")
+def renew(
+    session: Session,
+    name: Annotated[AuthorityName, typer.Argument(metavar="AUTHORITY", help="server, vehicle or operator.")],
+    days: Annotated[int, typer.Option("--days", min=1, max=7300, help="Life of the new certificate.")] = 3650,
+) -> None:
+    """Give an authority a certificate that lasts longer, under the same key; restart `serve` afterwards.
+
+    Nothing that was issued loses its validity. Vehicles learn of a new server authority when they renew their own
+    certificate: renew it while they still have time for that.
+    """
+    data = DataFolder(require_folder(session.data))
+    try:
+        done = renew_authority(data, name.value, now=certificate_time(), life=timedelta(days=days))
+    except KeyFileError as exc:
+        raise RefusedError(str(exc), remedy="run this where the authority's key is") from exc
+    except SigningError as exc:
+        raise RefusedError(str(exc), remedy="give more --days") from exc
+    document = {
+        "authority": name.value,
+        "expire_time_before": done.expires_before.isoformat(),
+        "expire_time": done.expires.isoformat(),
+        "files": [str(path) for path in done.files],
+    }
+    session.screen.answer(
+        document,
+        fields(
+            ("authority", plain(name.value, "bold")),
+            ("ended", moment_of(done.expires_before)),
+            ("ends now", moment_of(done.expires)),
+            ("written to", plain(", ".join(str(path) for path in done.files))),
+        ),
+        plain(f"Next: restart `outrider serve --data {session.data}`; {_AFTER[name]}"),
+    )
+
+
+_AFTER = {
+    AuthorityName.SERVER: "vehicles get it with their next certificate, operators elsewhere need server-ca.pem anew.",
+    AuthorityName.VEHICLE: "vehicles need nothing.",
+    AuthorityName.OPERATOR: "operators need nothing.",
+}

@@ -75,6 +75,24 @@ def test_issue_operator_makes_a_private_identity_with_its_role(tmp_path: Path, o
     assert outrider("ca", "issue-operator", "bob", "--role", "admin", "--data", tmp_path / "gone").exit_code == 3
 
 
+def test_renewed_authority_lasts_longer_and_lies_wherever_it_is_handed_out(tmp_path: Path, outrider: Outrider) -> None:
+    """The factory and the operators' folders must not go on handing out the one that ends."""
+    data = tmp_path / "fresh"
+    outrider("keys", "init", "--data", data, "--trust-domain", TRUST_DOMAIN)
+    key = (data / "authorities" / "server.key").read_bytes()
+    short = outrider("ca", "renew", "server", "--days", "30", "--data", data)
+    assert (short.exit_code, short.stderr.count("\n")) == (4, 1)
+    answer = outrider("ca", "renew", "server", "--days", "5000", "--data", data, "-o", "json").json
+    assert answer["expire_time"] > answer["expire_time_before"]
+    fresh = (data / "authorities" / "server.crt").read_bytes()
+    assert (data / "provisioning" / "enrolment-ca.pem").read_bytes() == fresh
+    assert (data / "operators" / "admin" / "server-ca.pem").read_bytes() == fresh
+    assert (data / "authorities" / "server.key").read_bytes() == key
+    assert outrider("ca", "renew", "king", "--data", data).exit_code == 2
+    (data / "authorities" / "vehicle.key").unlink()
+    assert outrider("ca", "renew", "vehicle", "--data", data).exit_code == 4
+
+
 def test_store_repair_refuses_what_is_no_store(tmp_path: Path, outrider: Outrider) -> None:
     """Nothing is invented where there is nothing to repair."""
     assert outrider("store", "repair", "--data", tmp_path / "gone").exit_code == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -21,14 +22,15 @@ class Server:
     port: int
     server_ca: bytes
     vehicles: Authority
+    servers: Authority
     seen: list[Mapping[str, Sequence[bytes]]] = field(default_factory=list)
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    servers, vehicles = (Authority.create(name, NOW, DAY) for name in ("servers", "vehicles"))
+@asynccontextmanager
+async def serving(servers: Authority, vehicles: Authority) -> AsyncIterator[Server]:
+    """A server under one authority that lets in who has a certificate of the other."""
     chain, key = servers.issue_server(names=["localhost", "127.0.0.1"], now=NOW, life=DAY)
-    record = Server(0, servers.certificate_pem, vehicles)
+    record = Server(0, servers.certificate_pem, vehicles, servers)
 
     async def echo(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         record.seen.append(context.auth_context())
@@ -42,8 +44,16 @@ async def server() -> AsyncIterator[Server]:
     )
     record.port = running.add_secure_port("127.0.0.1:0", credentials)
     await running.start()
-    yield record
-    await running.stop(None)
+    try:
+        yield record
+    finally:
+        await running.stop(None)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with serving(Authority.create("servers", NOW, DAY), Authority.create("vehicles", NOW, DAY)) as running:
+        yield running
 
 
 def vehicle_certificate(authority: Authority, *, now: datetime = NOW, life: timedelta = DAY) -> tuple[bytes, bytes]:
@@ -102,7 +112,30 @@ async def test_a_vehicle_s_certificate_does_not_serve(server: Server):
     impostor = grpc.aio.server()
     port = impostor.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
     await impostor.start()
-    fake = Server(port, server.vehicles.certificate_pem, server.vehicles)
+    fake = Server(port, server.vehicles.certificate_pem, server.vehicles, server.vehicles)
     with pytest.raises(grpc.aio.AioRpcError):
         await call(fake, *vehicle_certificate(server.vehicles))
     await impostor.stop(None)
+
+
+async def test_renewed_authority_and_the_one_before_it_vouch_for_each_others_certificates(server: Server) -> None:
+    """A fleet learns of the next certificate of an authority over months: all that time both must do."""
+    later = server.vehicles.renewed(NOW, 9 * DAY)
+    assert await call(server, *vehicle_certificate(later)) == b"hello", "the server knows the old one"
+    assert await call(
+        server, *vehicle_certificate(server.vehicles), ca=server.servers.renewed(NOW, 9 * DAY).certificate_pem
+    )
+    stranger = Authority.create("vehicles", NOW, DAY)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(server, *vehicle_certificate(stranger.renewed(NOW, 9 * DAY)))
+
+
+async def test_certificates_of_before_open_a_server_that_knows_the_renewed_authority() -> None:
+    """Nothing that was issued is lost by a renewal, also after the old certificate itself has ended."""
+    servers, ended = Authority.create("servers", NOW, DAY), Authority.create("vehicles", NOW - 9 * DAY, 8 * DAY)
+    chain, key = vehicle_certificate(ended, now=NOW - 2 * DAY, life=9 * DAY)
+    async with serving(servers, ended) as running:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(running, chain, key)
+    async with serving(servers, ended.renewed(NOW, 9 * DAY)) as running:
+        assert await call(running, chain, key) == b"hello"

@@ -42,7 +42,7 @@ def check_authorities(patient: Patient) -> Iterator[Finding]:
             authority.expires,
             patient.now,
             AUTHORITY_WARNING,
-            "docs/runbooks/certificate-near-expiry.md says how to replace an authority",
+            f"`outrider ca renew {name}`; docs/runbooks/certificate-authority-near-expiry.md",
         )
 
 
