@@ -60,7 +60,9 @@ GROUPS: Mapping[str, Group] = {
     "ledger": Group("orchestrator.cli.ledger", "Verify and read the append-only record of decisions and outcomes."),
     "image-repo": Group("orchestrator.cli.image_repo", "Keep the Image repository's metadata fresh."),
     "store": Group("orchestrator.cli.store", "Repair the private store after a crash of the machine."),
-    "ca": Group("orchestrator.cli.ca", "Issue certificates to operators, renew authorities."),
+    "ca": Group(
+        "orchestrator.cli.ca", "Issue certificates to operators, and renew the authorities behind all certificates."
+    ),
     "doctor": Group(
         "orchestrator.cli.doctor", "Check an installation, running or not: what is wrong, and how to mend it."
     ),
