@@ -301,8 +301,8 @@ def _retry(question: _Question) -> Refusal | None:
     )
 
 
-def _status(question: _Question) -> Refusal | None:
-    rollout = question.rollout
+def stopped(rollout: Rollout) -> Refusal | None:
+    """Why a rollout that is not over gives nothing at present: who stopped it, and when; None when it runs."""
     reason = _STOPPED.get(rollout.status)
     if reason is None:
         return None
@@ -312,6 +312,10 @@ def _status(question: _Question) -> Refusal | None:
         f"since {instant(rollout.updated_at)} by {rollout.actor}: {rollout.reason}",
         {"status": rollout.status.value, "since": instant(rollout.updated_at), "actor": rollout.actor},
     )
+
+
+def _status(question: _Question) -> Refusal | None:
+    return stopped(question.rollout)
 
 
 _REASONS: tuple[Callable[[_Question], Refusal | None], ...] = (
