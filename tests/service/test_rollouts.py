@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from outrider.v1 import vehicle_pb2
 
 from orchestrator.engine.progress import AbortRequested, PauseRequested, ResumeRequested
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.rollout import RolloutStatus
+from orchestrator.rpc import convert
 from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, StateError
 from orchestrator.service.rollouts import etag_of, release_position, rollout_id_of
+from tests.builders import HOUR_MS
 from tests.service.world import PLAN, Car, World
 
 SPRING = RolloutId("spring")
@@ -34,6 +37,27 @@ async def test_faulty_plan_and_unknown_release_name_their_place(world: World) ->
             await world.rollouts.create(plan, rollout_id="", request_id="", actor="a", reason="b")
         assert [violation.field for violation in error.value.violations] == [place]
     assert await world.store.rollouts() == []
+
+
+async def test_preview_says_over_the_wire_when_each_region_can_move(world: World) -> None:
+    """What a plan promises to people is decided before it starts, with real times."""
+    await world.add(Car("v-1"), Car("v-2", region="us"))
+    text = (
+        f"{PLAN}regions:\n"
+        '  eu: {zone: Europe/Berlin, consent: required, windows: [{from: "02:00", to: "05:00"}]}\n'
+        "  us: {follow: eu}\n"
+    )
+    answer = convert.preview(*await world.rollouts.preview(text))
+    eu, us = answer.regions
+    assert (eu.region, eu.targeted, eu.consent) == ("eu", 1, vehicle_pb2.CONSENT_POLICY_REQUIRED)
+    first = eu.windows[0]
+    assert (first.zone, first.vehicles) == ("Europe/Berlin", 1)
+    spans = (first.start_time.ToMilliseconds() - world.now, first.end_time.ToMilliseconds() - world.now)
+    assert spans == (HOUR_MS, 4 * HOUR_MS)
+    assert (us.region, us.follow, us.consent) == ("us", "eu", vehicle_pb2.CONSENT_POLICY_NONE)
+    assert not us.windows
+    assert eu.message
+    assert us.message
 
 
 async def test_id_is_chosen_by_the_caller_the_plan_or_the_server_in_this_order(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from outrider.v1 import rollout_pb2
 
+from orchestrator.engine.calendar import RegionPreview
 from orchestrator.engine.gates import Judgement
 from orchestrator.engine.preview import Preview
 from orchestrator.model.attempt import AttemptState
@@ -11,6 +12,7 @@ from orchestrator.model.fleet import Cell
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
 from orchestrator.model.tally import Tally
+from orchestrator.rpc.convert.conditions import CONSENT_POLICIES
 from orchestrator.rpc.convert.wire import duration, timestamp
 from orchestrator.service.rollout_views import RolloutView
 from orchestrator.service.rollouts import etag_of
@@ -117,4 +119,25 @@ def preview(plan: Plan, value: Preview, effective: str) -> rollout_pb2.PreviewRo
         warnings=value.warnings,
         effective_plan=effective,
         shortest_duration=duration(value.shortest_ms),
+        regions=[region_preview(region) for region in value.regions],
+    )
+
+
+def region_preview(value: RegionPreview) -> rollout_pb2.RegionPreview:
+    """When one region can move."""
+    return rollout_pb2.RegionPreview(
+        region=value.region,
+        targeted=value.targeted,
+        follow=value.follow,
+        consent=CONSENT_POLICIES[value.consent],
+        windows=[
+            rollout_pb2.OpenWindow(
+                zone=window.zone,
+                vehicles=window.vehicles,
+                start_time=timestamp(window.start),
+                end_time=None if window.end is None else timestamp(window.end),
+            )
+            for window in value.windows
+        ],
+        message=value.message,
     )
