@@ -84,7 +84,7 @@ class FetchImage:
     """In order of preference."""
     image: WantedImage
     from_offset: int
-    """Bytes that are here already; whatever lies beyond is thrown away."""
+    """Bytes that the agent knows to be here; the file may hold more."""
 
 
 @dataclass(frozen=True, slots=True)

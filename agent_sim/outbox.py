@@ -7,6 +7,7 @@ sent. Leaves when to send to the agent.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from agent_sim.messages import EVENTS_PER_CALL_MAX, Event, EventKind
 
@@ -27,10 +28,22 @@ class Outbox:
         return replace(self, next_number=self.next_number + 1, events=(*self.events, event))
 
     def acknowledge(self, number: int) -> Outbox:
-        """The outbox without the events up to `number`; late and repeated acknowledgements change nothing."""
+        """The outbox without the events up to `number`; late and repeated acknowledgements change nothing.
+
+        A number that was never given means that the orchestrator knows a later memory of this vehicle, as after a
+        restored backup: what it took for known of what is pending here cannot be told, so all of it is told anew.
+        """
+        if number >= self.next_number:
+            return self._afresh(number)
         if not self.events or number < self.events[0].number:
             return self
         return replace(self, events=tuple(event for event in self.events if event.number > number))
+
+    def _afresh(self, number: int) -> Outbox:
+        """Another outbox with the same events, numbered from 1; its name follows from a random one, and is as rare."""
+        events = tuple(replace(event, number=at) for at, event in enumerate(self.events, start=1))
+        outbox_id = sha256(f"{self.outbox_id}/{number}".encode()).hexdigest()[:32]
+        return Outbox(outbox_id, next_number=len(events) + 1, events=events)
 
     @property
     def batch(self) -> tuple[Event, ...]:

@@ -115,9 +115,20 @@ class Tape:
         return [entry for entry in self.seen if isinstance(entry, SeenDownload)]
 
     def events(self, kind: int | None = None, attempt_id: str = "") -> list[Any]:
-        """Events as first told, each (outbox, number) once, in order."""
-        found: dict[tuple[str, int], Any] = {}
+        """Events as first told, each once, in order; what a fresh outbox tells again is no news."""
+        numbered: set[tuple[str, int]] = set()
+        found: dict[tuple[str, int, int, str], tuple[str, Any]] = {}
+        again = 0
         for call in self.calls(CHECK_IN):
+            box = call.request.outbox_id
             for event in call.request.events:
-                found.setdefault((call.request.outbox_id, event.number), event)
-        return [e for e in found.values() if kind in (None, e.kind) and attempt_id in ("", e.attempt_id)]
+                if (box, event.number) in numbered:
+                    continue
+                numbered.add((box, event.number))
+                what = (event.attempt_id, event.kind, event.event_time.ToMilliseconds(), event.failure_code)
+                if what in found and found[what][0] == box:
+                    again += 1
+                    what = (*what[:3], f"{event.failure_code}/{again}")
+                found.setdefault(what, (box, event))
+        events = (event for _, event in found.values())
+        return [e for e in events if kind in (None, e.kind) and attempt_id in ("", e.attempt_id)]

@@ -37,7 +37,12 @@ def the(kind: type, actions: Actions) -> Action:
     return found
 
 
-def a_reply(directive: object = None, *, acknowledged: int = 99, wanted: bool = False) -> PollReply:
+def a_reply(
+    call: CheckInCall, directive: object = None, *, acknowledged: int | None = None, wanted: bool = False
+) -> PollReply:
+    """The answer to `call`; everything it told is acknowledged unless said otherwise."""
+    if acknowledged is None:
+        acknowledged = max((event.number for event in call.poll.events), default=0)
     return PollReply(HOUR_MS, acknowledged, wanted, directive)  # type: ignore[arg-type]
 
 
@@ -51,13 +56,13 @@ class Talk:
         self.offer = OFFER
         self.actions = self.agent.start(self.now)
 
-    def polled(self, directive: object = None, *, acknowledged: int = 99, wanted: bool = False) -> Talk:
+    def polled(self, directive: object = None, *, acknowledged: int | None = None, wanted: bool = False) -> Talk:
         while not self.calls:
             self.due()
         if isinstance(directive, InstallDirective):
             self.offer = directive
         call = the(CheckInCall, self.actions)
-        reply = a_reply(directive, acknowledged=acknowledged, wanted=wanted)
+        reply = a_reply(call, directive, acknowledged=acknowledged, wanted=wanted)
         self.actions = self.agent.handle(PollReplied(call.token, reply), self.now)
         return self
 
@@ -75,7 +80,7 @@ class Talk:
         """Both images; the check-in that tells of the start is answered on the way."""
         news = the(CheckInCall, self.actions)
         fetch = the(FetchImage, self.actions)
-        self.agent.handle(PollReplied(news.token, a_reply(self.offer)), self.now)
+        self.agent.handle(PollReplied(news.token, a_reply(news, self.offer)), self.now)
         self.actions = self.agent.handle(ImageFetched(fetch.token), self.now)
         fetch = the(FetchImage, self.actions)
         self.actions = self.agent.handle(ImageFetched(fetch.token), self.now)
@@ -112,7 +117,7 @@ class Talk:
 
     def written(self) -> Talk:
         write, news = the(WriteSlots, self.actions), the(CheckInCall, self.actions)
-        self.agent.handle(PollReplied(news.token, a_reply(self.offer)), self.now)
+        self.agent.handle(PollReplied(news.token, a_reply(news, self.offer)), self.now)
         self.actions = self.agent.handle(SlotsWritten(write.token), self.now)
         return self
 

@@ -68,11 +68,25 @@ def test_only_acknowledged_events_are_forgotten() -> None:
     assert [event.number for event in the(CheckInCall, again.actions).poll.events] == [2]
 
 
+def test_number_that_was_never_given_begins_a_fresh_outbox() -> None:
+    """The orchestrator knows a later memory of this vehicle: what is pending is told anew, under another name."""
+    talk = at_checking()
+    call = the(Verify, talk.actions)
+    talk.agent.handle(VerificationFailed(call.token, "rollback"), talk.now)
+    talk.actions = ()
+    before = replace(talk.agent.state, manifest=None)
+    again = Talk(an_agent(before))
+    again.polled(acknowledged=7)
+    poll = the(CheckInCall, again.actions).poll
+    assert poll.outbox_id != before.outbox.outbox_id
+    assert [(event.number, event.kind) for event in poll.events] == [(1, EventKind.REJECTED)]
+
+
 def test_repeated_reply_changes_nothing() -> None:
     """A network may deliver an answer twice; the second is not waited for any more."""
     talk = Talk()
     call = the(CheckInCall, talk.actions)
-    answer = PollReplied(call.token, a_reply(OFFER))
+    answer = PollReplied(call.token, a_reply(call, OFFER))
     talk.agent.handle(answer, talk.now)
     state = talk.agent.state
     assert talk.agent.handle(answer, talk.now) == ()
@@ -86,7 +100,7 @@ def test_answer_from_before_a_reboot_is_ignored() -> None:
     call = the(CheckInCall, before.start(START))
     after = an_agent(before.state, tokens=tokens)
     after.start(START)
-    after.handle(PollReplied(call.token, a_reply(OFFER)), START)
+    after.handle(PollReplied(call.token, a_reply(call, OFFER)), START)
     assert after.state.progress is None
 
 
@@ -227,7 +241,7 @@ def test_boot_into_new_slots_is_attested() -> None:
     assert [ecu.running.sha256 for ecu in booted.state.ecus] == [NEW.sha256, NEW_BRAKE.sha256]
     assert [event.kind for event in the(CheckInCall, actions).poll.events][-1] is EventKind.VERIFY_STARTED
     call = the(CheckInCall, actions)
-    actions = booted.handle(PollReplied(call.token, a_reply(wanted=True)), talk.now)
+    actions = booted.handle(PollReplied(call.token, a_reply(call, wanted=True)), talk.now)
     assert booted.state.manifest is not None
     assert the(SubmitManifestCall, actions).content == booted.state.manifest.content
 
@@ -238,7 +252,7 @@ def test_manifest_counter_rises_even_after_a_loss_of_state() -> None:
     assert old.manifest is not None
     later = an_agent(a_state("box-2"))
     call = the(CheckInCall, later.start(START + HOUR_MS))
-    later.handle(PollReplied(call.token, a_reply(wanted=True)), START + HOUR_MS)
+    later.handle(PollReplied(call.token, a_reply(call, wanted=True)), START + HOUR_MS)
     assert later.state.manifest is not None
     assert later.state.manifest.counter > old.manifest.counter
 

@@ -212,7 +212,7 @@ def test_download_stops_at_a_metered_link_and_goes_on_from_there() -> None:
     offer = replace(OFFER, preconditions=STRICT)
     talk = Talk(an_agent(senses=senses)).polled(offer).verified()
     news, fetch = the(CheckInCall, talk.actions), the(FetchImage, talk.actions)
-    talk.agent.handle(PollReplied(news.token, a_reply(offer)), talk.now)
+    talk.agent.handle(PollReplied(news.token, a_reply(news, offer)), talk.now)
     senses.now_are = Conditions(metered=True)
     talk.actions = talk.agent.handle(ImageFetched(fetch.token), talk.now)
     assert told(talk) == [(EventKind.DEFERRED, "link_metered")]

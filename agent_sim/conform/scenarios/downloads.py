@@ -124,7 +124,7 @@ async def mirrors(stage: Stage) -> None:
 
 SCENARIOS = (
     Scenario("broken-link", "a download breaks half way", ("P-IMAGE-2", "P-IMAGE-3"), broken_link, short=True),
-    Scenario("killed-while-downloading", "kill -9 half way", ("P-IMAGE-2",), killed_while_downloading),
+    Scenario("killed-while-downloading", "kill -9 half way", ("P-IMAGE-2",), killed_while_downloading, short=True),
     Scenario("no-range", "the image server knows no Range", ("P-IMAGE-2",), no_range),
     Scenario("short", "an image ends early", ("P-IMAGE-3",), short),
     Scenario("busy", "the image server is busy", ("P-IMAGE-3",), busy),
