@@ -34,6 +34,7 @@ from orchestrator.service.call_rates import CallRates
 from orchestrator.service.cases import CaseDesk
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.enrollment import EnrollmentDesk
+from orchestrator.service.explain import ExplainDesk
 from orchestrator.service.fleet import FleetDesk
 from orchestrator.service.fleet_care import FleetCareDesk
 from orchestrator.service.history import HistoryDesk
@@ -69,6 +70,7 @@ class Desks:
     enrollment: EnrollmentDesk
     fleet: FleetDesk
     care: FleetCareDesk
+    explain: ExplainDesk
     cases: CaseDesk
     releases: ReleaseDesk
     rollouts: RolloutDesk
@@ -131,6 +133,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         enrollment=enrollment,
         fleet=fleet,
         care=FleetCareDesk(store=store, clock=context.clock),
+        explain=ExplainDesk(store=store, snapshots=snapshots, clock=context.clock),
         cases=CaseDesk(store=store, clock=context.clock),
         releases=ReleaseDesk(store=store, repository=repository, clock=context.clock),
         rollouts=RolloutDesk(store=store, clock=context.clock, machine=context.machine),
@@ -185,7 +188,7 @@ def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
     )
     servers.add_operators(
         operators.server,
-        fleet=FleetServicer(desks.fleet, desks.care, identities),
+        fleet=FleetServicer(desk=desks.fleet, care=desks.care, explain=desks.explain, identities=identities),
         releases=ReleaseServicer(desks.releases, identities),
         rollouts=RolloutServicer(desks.rollouts, identities),
         cases=CaseServicer(desks.cases, identities),

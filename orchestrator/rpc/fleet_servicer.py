@@ -10,6 +10,7 @@ from orchestrator.model.ids import VehicleId
 from orchestrator.rpc import convert
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.operator_requests import Context, checked_vehicle_id, required, vehicle_id_of
+from orchestrator.service.explain import ExplainDesk
 from orchestrator.service.fleet import FleetDesk
 from orchestrator.service.fleet_care import Amendment, FleetCareDesk
 from orchestrator.service.rollouts import rollout_id_of
@@ -18,9 +19,12 @@ from orchestrator.service.rollouts import rollout_id_of
 class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     """The inventory."""
 
-    def __init__(self, desk: FleetDesk, care: FleetCareDesk, identities: IdentityReader) -> None:
+    def __init__(
+        self, *, desk: FleetDesk, care: FleetCareDesk, explain: ExplainDesk, identities: IdentityReader
+    ) -> None:
         self._desk = desk
         self._care = care
+        self._explain = explain
         self._identities = identities
 
     async def ImportVehicles(  # noqa: N802 - gRPC's name
@@ -89,9 +93,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         """Why a vehicle does or does not get an update."""
         self._identities.operator(context.auth_context(), "viewer")
         rollout_id = rollout_id_of(request.rollout) if request.rollout else None
-        answers = await self._desk.explain(vehicle_id_of(request.name), rollout_id)
+        found = await self._explain.explain(vehicle_id_of(request.name), rollout_id)
         return fleet_pb2.ExplainVehicleResponse(
-            explanations=[convert.explanation(found, answer) for found, answer in answers]
+            explanations=[convert.explanation(each) for each in found.explanations], summary=found.summary
         )
 
     async def RevokeVehicle(  # noqa: N802 - gRPC's name

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.clock import FleetClock, MachineClock
-from orchestrator.engine.admission import consider
 from orchestrator.model.attempt import Attempt
-from orchestrator.model.decision import Grant, Refusal
-from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
+from orchestrator.model.ids import FleetTime, VehicleId
 from orchestrator.model.vehicle import VehicleRecord
-from orchestrator.service.errors import InvalidInputError, NotFoundError
+from orchestrator.service.errors import InvalidInputError
 from orchestrator.service.fleet_csv import read_fleet_csv
 from orchestrator.service.fleet_filter import parse_filter
 from orchestrator.service.records import record_of
@@ -165,36 +163,6 @@ class FleetDesk:
     async def registered(self) -> int:
         """How many vehicles there are."""
         return sum((await self._store.profiles()).values())
-
-    async def explain(
-        self, vehicle_id: VehicleId, rollout_id: RolloutId | None
-    ) -> Sequence[tuple[RolloutId, Grant | Refusal]]:
-        """Why the vehicle would or would not be granted an attempt now, for one rollout or for all that are not over.
-
-        Raises:
-            NotFoundError: no such vehicle or rollout.
-        """
-        record = await self.vehicle(vehicle_id)
-        snapshot = await self._snapshots.refresh()
-        candidates = [
-            candidate
-            for candidate in reversed(snapshot.candidates)
-            if rollout_id is None or candidate.rollout.rollout_id == rollout_id
-        ]
-        if rollout_id is not None and not candidates:
-            raise NotFoundError(
-                f"rollout {rollout_id} is over or was never started",
-                reason="ROLLOUT_UNKNOWN",
-                remedy="`outrider rollout list` shows all rollouts",
-            )
-        now = self._now()
-        return [
-            (
-                candidate.rollout.rollout_id,
-                consider(record, candidate.rollout, candidate.release, candidate.target, now),
-            )
-            for candidate in candidates
-        ]
 
     async def revoke(self, vehicle_id: VehicleId, *, actor: str, reason: str) -> VehicleRecord:
         """Refuse a vehicle's certificates from now on.

@@ -20,6 +20,7 @@ from orchestrator.model.tally import CellTallies, Tally, total
 from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, VehicleRecord
 from orchestrator.service.cases import CaseDesk
 from orchestrator.service.director import DirectorDesk, to_datetime
+from orchestrator.service.explain import ExplainDesk
 from orchestrator.service.fleet_care import FleetCareDesk
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
@@ -192,6 +193,7 @@ class World:
         self.repository = ImageRepository(self.data.image_repo)
         self.releases = ReleaseDesk(store=self.store, repository=self.repository, clock=self.clock)
         self.care = FleetCareDesk(store=self.store, clock=self.clock)
+        self.explain = ExplainDesk(store=self.store, snapshots=self.snapshots, clock=self.clock)
         self.cases = CaseDesk(store=self.store, clock=self.clock)
         self.rollouts = RolloutDesk(store=self.store, clock=self.clock, machine=self.hand.machine)
         self.ledger = Ledger(folder / "ledger.sqlite3", busy_timeout_s=0.1)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from outrider.v1 import fleet_pb2
 
+from orchestrator.engine.explain import Explanation
+from orchestrator.engine.wording import instant
 from orchestrator.model.attempt import Attempt
-from orchestrator.model.decision import Grant, Refusal
-from orchestrator.model.ids import RolloutId
 from orchestrator.model.vehicle import EVERY_ROLLOUT, Exclusion, VehicleRecord
 from orchestrator.rpc.convert.attempts import attempt
 from orchestrator.rpc.convert.conditions import conditions_out, diagnostic_out
@@ -54,9 +54,12 @@ def exclusion(value: Exclusion) -> fleet_pb2.Exclusion:
     )
 
 
-def explanation(rollout_id: RolloutId, answer: Grant | Refusal) -> fleet_pb2.Explanation:
-    """Why, for one rollout."""
-    reason = "grant" if isinstance(answer, Grant) else answer.reason.value
+def explanation(value: Explanation) -> fleet_pb2.Explanation:
+    """Why, for one rollout; when time alone changes it is one of the facts."""
+    changes = {} if value.changes_at is None else {"changes_at": instant(value.changes_at)}
     return fleet_pb2.Explanation(
-        rollout=f"rollouts/{rollout_id}", reason=reason, message=answer.message, facts=answer.facts
+        rollout=f"rollouts/{value.rollout_id}",
+        reason=value.reason,
+        message=value.message,
+        facts={**value.facts, **changes},
     )
