@@ -17,7 +17,11 @@ conform: setup-dev
 test: check
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"
 	@# Whole installations with their fleets use both cores by themselves: one after the other.
-	@$(BIN)/python -m pytest -q -m processes
+	@$(BIN)/python -m pytest -q -m "processes and not alerts"
+
+# Every alert, made to fire by causing its fault. About ten minutes.
+alerts: setup-dev
+	@$(BIN)/python -m pytest -q tests/dashboards/test_faults.py
 
 check: lint types imports proto
 
@@ -42,6 +46,16 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@echo "Installing the developers' tools (pinned by hash) ..."
 	@$(PIP) install --require-hashes --only-binary :all: --no-compile -r requirements/dev.txt
 	@touch $@
+
+# Real programs that tests use. Installed only as root in CI, where nothing may be skipped; elsewhere it says what is missing.
+SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool
+system-packages:
+	@missing=; for name in $(SYSTEM_PROGRAMS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ]; then \
+		echo "Installing$$missing ..."; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus prometheus-alertmanager >/dev/null; \
+	else echo "Not installed:$$missing. Their tests are skipped; apt-get install prometheus prometheus-alertmanager runs them."; fi
 
 lint: setup-dev
 	@$(BIN)/ruff check $(SOURCES)

@@ -48,6 +48,11 @@ class Folders:
         return self.root / "releases"
 
     @property
+    def targets(self) -> Path:
+        """What a Prometheus is to scrape."""
+        return self.root / "prometheus-targets.json"
+
+    @property
     def report(self) -> Path:
         """The simulator's own record."""
         return self.root / "simulator.json"
@@ -131,6 +136,12 @@ class House:
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise DemoError(f"the orchestrator did not start; see {self._log('orchestrator')}") from error
+        self._tell_prometheus(json.loads(endpoints.read_text(encoding="utf-8"))["web"])
+
+    def _tell_prometheus(self, web: str) -> None:
+        """Write down where to scrape, as deploy/prometheus/prometheus.yml reads it: the port is another in each run."""
+        targets = [{"targets": [web.removeprefix("http://")], "labels": {}}]
+        self._folders.targets.write_text(json.dumps(targets) + "\n", encoding="utf-8")
 
     async def renew(self) -> None:
         """Start the process that renews the Image repository's online signatures."""

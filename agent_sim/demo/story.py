@@ -289,6 +289,8 @@ class Story:
             f"ledger verify --data {data}",
         ):
             self._screen.say(Text(f"  {shown(program('outrider'))} {command}", style="cyan"))
+        if keep:
+            self._screen.say("Boards and alerts on this fleet: docs/monitoring.md")
 
 
 def shown(path: Path) -> Path:

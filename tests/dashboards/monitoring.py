@@ -24,7 +24,7 @@ import pytest
 from orchestrator.app.installation import free_port
 from tests.processes import eventually
 
-REMEDY = "apt-get install prometheus prometheus-alertmanager (or, as root: make system-packages)"
+REMEDY = "apt-get install prometheus prometheus-alertmanager"
 START_TIMEOUT_S = 60.0
 HTTP_TIMEOUT_S = 30.0
 
