@@ -150,6 +150,10 @@ def _vehicle_changed(data: Data) -> Told:
     return Told("", f"changed by {who(data)}: {', '.join(parts)}. {quoted(data)}")
 
 
+def _consented(data: Data) -> Told:
+    return Told("approved", f"its owner agreed to install release {data.get('release', '?')}")
+
+
 def _excluded(data: Data) -> Told:
     return Told("quarantined", f"kept out of {scope(data)} by {who(data)}: {quoted(data)}")
 
@@ -183,6 +187,7 @@ TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "rollout_aborted": _aborted,
     "wave_approved": _approved,
     "attempt_granted": _granted,
+    "consent_given": _consented,
     "attempt_changed": _changed,
     "attempt_corrected": _corrected,
     "exposure_aged": _aged,

@@ -92,6 +92,7 @@ def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: Oper
         ("rollout_resumed", {"actor": "eve", "reason": "seen"}, 'resumed by eve: "seen"'),
         ("wave_approved", {"actor": "ann", "wave": "all", "region": "eu", "reason": "ok"}, "region eu by ann"),
         ("wave_approved", {"actor": "ann", "wave": "all", "reason": "ok"}, "wave all approved for every region"),
+        ("consent_given", {"release": "1.1.0"}, "owner agreed to install release 1.1.0"),
         ("rollout_completed", {"reason": "eu: holdout -> done; every region is through"}, "every region is through"),
         ("attempt_changed", {"from": "installing", "to": "failed", "failure_code": "E7"}, "installing -> failed (E7)"),
         ("exposure_aged", {"checkpoint": 0, "silent": True}, "silent at checkpoint 1"),
