@@ -79,6 +79,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider ca issue-operator ann --role approver",
         "outrider ca issue-operator ci --role operator --days 30",
     ),
+    "ca renew": ("outrider ca renew server --days 3650",),
     "doctor": ("outrider doctor", "outrider doctor --data outrider-data -o json"),
 }
 """By command. A new command has its place here."""
