@@ -176,6 +176,12 @@ def _release_warnings(plan: Plan, release: Release | None) -> Iterator[str]:
         yield f"release {plan.release} is not registered: publish it first"
     elif not release.images:
         yield f"release {plan.release} has no images: nobody can be admitted"
+    elif release.reverts and plan.target.installed.replace(" ", "") != f"=={release.reverts}":
+        wanted = f'installed: "=={release.reverts}"'
+        yield (
+            f"release {plan.release} undoes {release.reverts}, and the target does not say `{wanted}`: "
+            "vehicles that never left would be sent what they run already"
+        )
 
 
 def _fleet_warnings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,15 @@ def test_warns_of_a_release_that_is_missing():
     """Nobody can be admitted to what is not signed."""
     assert "release 1.1.0 is not registered" in warned(PLAN, release=None)
     assert "has no images" in warned(PLAN, release=a_release(hardware_ids=()))
+
+
+def test_warns_of_a_way_back_for_vehicles_that_never_left():
+    """They run these very bytes under another name: an agent may see nothing to do, and never attest the release."""
+    back = a_release("1.2.0-revert", reverts="1.2.0")
+    plan = a_plan(release="1.2.0-revert", target=Target(model=("S",)))
+    assert 'the target does not say `installed: "==1.2.0"`' in warned(plan, release=back)
+    bound = replace(plan, target=Target(model=("S",), installed="== 1.2.0"))
+    assert "undoes" not in warned(bound, release=back)
 
 
 def test_a_plan_that_works_is_not_warned_about():
