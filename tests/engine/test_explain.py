@@ -77,6 +77,7 @@ def test_vehicle_that_does_not_call_is_silent_and_not_about_to_be_granted():
     assert answer.message.startswith("silent since 2026-01-01T00:00:00Z, for 3 d")
     assert explained(heard(last_seen_at=None)).message.startswith("it was never heard")
     assert explained(heard(last_seen_at=NOW), now=after(DAY_MS - 1)).reason == GRANT
+    assert explained(heard(last_seen_at=NOW), now=after(DAY_MS)).reason == SILENT
 
 
 def test_vehicle_that_never_enrolled_cannot_call():

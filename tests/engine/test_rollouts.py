@@ -16,6 +16,7 @@ import pytest
 from orchestrator.engine.admission import consider
 from orchestrator.engine.attempts import advance
 from orchestrator.engine.gates import judge
+from orchestrator.engine.permits import Clear, may_install
 from orchestrator.engine.preview import regions_of, waiting
 from orchestrator.engine.progress import Illegal, Judged, start, step
 from orchestrator.engine.targets import compile_target
@@ -66,6 +67,7 @@ class World:
     random: Random
     now: FleetTime = NOW
     permits: int = 0
+    permitted: list[tuple[Vehicle, FleetTime]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
 
     def profiles(self) -> Counter[Profile]:
@@ -122,8 +124,10 @@ class World:
             self._tell(car, E.DOWNLOAD_FINISHED)
         elif attempt.state is S.DOWNLOADED:
             fenced = attempt.epoch < self.rollout.fence
-            if self.rollout.status is RolloutStatus.RUNNING and not fenced and self.permits < ceiling:
+            may = isinstance(may_install(car.record, attempt, self.rollout, None, False, self.now), Clear)
+            if may and self.rollout.status is RolloutStatus.RUNNING and not fenced and self.permits < ceiling:
                 self.permits += 1
+                self.permitted.append((car.record.vehicle, self.now))
                 self._tell(car, E.PERMIT_ISSUED)
                 # Most install in the session that asked; a few drive into a garage and are heard of later.
                 if car.fate is not BRICKS and self.random.random() < 0.98:
@@ -139,6 +143,7 @@ class World:
             number=grant.number,
             cell=grant.cell,
             epoch=grant.epoch,
+            granted_at=self.now,
             state_at=self.now,
             deadline_at=FleetTime(self.now + DAY_MS),
             deadlines_ms=self.rollout.plan.deadlines_ms,
@@ -205,7 +210,8 @@ def a_world(plan: Plan, size: int, seed: int, fate: Callable[[Vehicle, Random], 
     random = Random(seed)
     cars = a_fleet(size, fate, random)
     profiles = Counter(car.record.vehicle.profile(car.record.installed) for car in cars)
-    plan = replace(plan, regions=regions_of(replace(plan, regions={}), profiles), deadlines_ms=DEADLINES)
+    rules = {**regions_of(replace(plan, regions={}), profiles), **plan.regions}
+    plan = replace(plan, regions=rules, deadlines_ms=DEADLINES)
     salt = random.randbytes(16)
     rollout = start("spring", plan, "", salt, plan.regions, "alice", "go", "r", NOW)
     return World(rollout, cars, random)
