@@ -17,6 +17,8 @@ from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
 
+EXAMPLE = 20
+"""Vehicles that the examples are about, if the target has as many: fewer show little."""
 ANYWHERE = Cell(region="", hardware="", cohort="")
 
 
@@ -27,7 +29,7 @@ def stopping(preview: PreviewRolloutResponse) -> list[str]:
     except PlanError:
         return []
     strata = len({(cell.region, cell.hardware) for cell in preview.cells})
-    sample = max(1, min(plan.gate.sample_min, preview.targeted))
+    sample = max(1, min(max(EXAMPLE, plan.gate.sample_min), preview.targeted))
     gate, limits = plan.gate, plan.limits
     lines = [
         "It halts for good (a person must resume it) on strong evidence that more than "
@@ -57,8 +59,11 @@ def examples(plan: Plan, strata: int, sample: int, kind: VerdictKind) -> str:
             after_permit={AttemptState.FAILED: failed, AttemptState.SUCCEEDED: sample - failed},
             age_groups=(AgeGroup(),) * len(plan.gate.checkpoints_ms),
         )
-        if verdict(plan, tally, strata) is kind:
+        found = verdict(plan, tally, strata)
+        if found is kind:
             return f"for example {failed} of the first {sample} failing"
+        if found is VerdictKind.HALT:
+            return f"here {failed} of the first {sample} failing halt it at once"
     return f"the first {sample} failing are not enough"
 
 

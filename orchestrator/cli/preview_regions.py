@@ -42,8 +42,12 @@ def regions_table(regions: Iterable[RegionPreview]) -> Table:
 
 
 def messages(regions: Iterable[RegionPreview]) -> list[str]:
-    """What the server says of each region, one a line."""
-    return [f"{region.region}: {region.message}" for region in regions if region.message]
+    """What the server says of the regions, one sentence a line with all whom it is about."""
+    about: dict[str, list[str]] = {}
+    for region in regions:
+        if region.message:
+            about.setdefault(region.message, []).append(region.region)
+    return [f"{', '.join(names)}: {message}" for message, names in about.items()]
 
 
 def windows_shown(windows: Sequence[OpenWindow]) -> list[OpenWindow]:

@@ -167,7 +167,9 @@ def _removed(data: Data) -> Told:
 
 
 def _manifest(data: Data) -> Told:
-    return Told("", f"a signed manifest proves release {data.get('installed') or 'unknown'}")
+    installed = data.get("installed")
+    proves = f"proves release {installed}" if installed else "matches no registered release"
+    return Told("", f"a signed manifest {proves}")
 
 
 def _manifest_refused(data: Data) -> Told:
