@@ -58,7 +58,7 @@ def doubt_about(client: OperatorClient, version: str) -> str:
     """Why vehicles should not go back to a release; empty when nothing speaks against it."""
     releases = client.ask(client.releases.ListReleases, ListReleasesRequest(page_size=PAGE_SIZE)).releases
     if not any(release.version == version for release in releases):
-        return "is signed, but not registered"
+        return "is signed, but not registered (publishing its file again would do that)"
     undoing = {release.version for release in releases if release.reverts == version}
     # Newest first: what happened last to a release says what became of it.
     for rollout in client.ask(client.rollouts.ListRollouts, ListRolloutsRequest(page_size=PAGE_SIZE)).rollouts:
