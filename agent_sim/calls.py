@@ -29,6 +29,7 @@ from agent_sim.channels import ChannelPool, TlsFiles
 from agent_sim.clock import FleetClock
 from agent_sim.messages import Repository
 from agent_sim.metadata_calls import MetadataReader
+from agent_sim.renewal import Renewed
 from agent_sim.tally import Tally
 from agent_sim.wire import authorize_request, check_in_request, from_duration, from_timestamp, permit_reply, poll_reply
 
@@ -82,6 +83,17 @@ class VehicleCalls:
             return CallFailed(call.token, refused=error.code() in _REFUSED, retry_after_ms=self._retry_after(error))
         self._tally.calls[method, "OK"] += 1
         return answer
+
+    async def renew(self, vehicle_id: str, tls: TlsFiles, csr: bytes) -> Renewed | None:
+        """Ask for a new certificate as `vehicle_id`; None when there is none, whatever the reason."""
+        try:
+            async with self._pool.stub(vehicle_id, tls) as stub:
+                response = await stub.RenewCertificate(pb.RenewCertificateRequest(csr=csr), timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            self._tally.calls["RenewCertificate", error.code().name] += 1
+            return None
+        self._tally.calls["RenewCertificate", "OK"] += 1
+        return Renewed(response.certificate_chain, response.server_ca)
 
     def _check_in(self, call: CheckInCall) -> Callable[[VehicleServiceAsyncStub], Awaitable[Input]]:
         async def make(stub: VehicleServiceAsyncStub) -> Input:

@@ -44,7 +44,7 @@ from agent_sim.images import version_of
 from agent_sim.messages import Conditions, Diagnostic, PollReply
 from agent_sim.pacing import AgentConfig
 from agent_sim.persisted import PersistedState, Phase
-from agent_sim.surroundings import Surroundings
+from agent_sim.surroundings import World
 from agent_sim.vehicle import VehicleSpec
 
 
@@ -96,6 +96,7 @@ class Car:
     Args:
         spec: what the factory made.
         state: what survived.
+        surroundings: where and how it stands.
         book: its faults.
         agent_config: how its agent behaves.
         body: how long things take.
@@ -108,6 +109,7 @@ class Car:
         spec: VehicleSpec,
         state: CarState,
         *,
+        surroundings: World,
         book: FaultBook,
         agent_config: AgentConfig,
         body: BodyConfig,
@@ -127,7 +129,7 @@ class Car:
         self._pending: _Pending | None = None
         self._answer: tuple[int, str, OwnerAnswered] | None = None
         """When the owner answers, about which attempt, what."""
-        self._surroundings = Surroundings(spec.vehicle_id, spec.connectivity, spec.zone)
+        self._surroundings = surroundings
         self._offline_until = 0
         self._once: set[tuple[str, str]] = set()
         self._replies = 0

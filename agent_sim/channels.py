@@ -49,6 +49,7 @@ class TlsFiles:
 
 @dataclass(slots=True)
 class _Open:
+    tls: TlsFiles
     channel: grpc.aio.Channel
     stub: VehicleServiceAsyncStub
     users: int = 0
@@ -85,10 +86,14 @@ class ChannelPool:
 
     def _entry(self, vehicle_id: str, tls: TlsFiles) -> _Open:
         entry = self._open.get(vehicle_id)
+        if entry is not None and entry.tls != tls:
+            # It shows another certificate now; calls under way end on the old channel.
+            self._discard(vehicle_id, entry)
+            entry = None
         if entry is None:
             channel = grpc.aio.secure_channel(self._target(), tls.credentials(), options=_OPTIONS)
             stub: VehicleServiceAsyncStub = VehicleServiceStub(channel)
-            entry = self._open[vehicle_id] = _Open(channel, stub)
+            entry = self._open[vehicle_id] = _Open(tls, channel, stub)
         self._open.move_to_end(vehicle_id)
         return entry
 

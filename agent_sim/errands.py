@@ -15,8 +15,10 @@ from agent_sim.faults import fault_book
 from agent_sim.fleet import Fleet
 from agent_sim.manifests import ManifestSigner
 from agent_sim.persisted import fresh_state
+from agent_sim.renewal import Renewals
 from agent_sim.scenario import Scenario
 from agent_sim.state_journal import StateJournal
+from agent_sim.surroundings import Surroundings
 from agent_sim.vehicle import VehicleSpec
 from agent_sim.verification import Verifications, held_versions
 
@@ -27,6 +29,7 @@ class FleetErrands:
     Args:
         fleet: where they are.
         calls: the wire.
+        renewals: which certificates vehicles show.
         downloads: the images.
         verifications: the checks.
         journal: what vehicles persist.
@@ -36,14 +39,15 @@ class FleetErrands:
         self,
         fleet: Fleet,
         calls: VehicleCalls,
+        renewals: Renewals,
         downloads: Downloads,
         verifications: Verifications,
         journal: StateJournal,
     ) -> None:
         self._fleet = fleet
         self._journal = journal
-        self._tls = {spec.vehicle_id: fleet.home(spec.vehicle_id).tls for spec in fleet.vehicles}
         self._calls = calls
+        self._renewals = renewals
         self._downloads = downloads
         self._verifications = verifications
 
@@ -56,9 +60,12 @@ class FleetErrands:
         discard(self._fleet.home(car.spec.vehicle_id).downloads)
 
     async def call(self, car: Car, call: Call) -> Input:
-        """Call with the vehicle's certificate."""
+        """Call with the vehicle's certificate, renewed when that is due."""
         vehicle_id = car.spec.vehicle_id
-        return await self._calls.make(vehicle_id, self._tls[vehicle_id], call)
+        tls = await self._renewals.identity(vehicle_id)
+        answer = await self._calls.make(vehicle_id, tls, call)
+        self._renewals.learn(vehicle_id, tls, answer)
+        return answer
 
     async def download(self, car: Car, download: Download) -> Input:
         """Fetch into the vehicle's folder."""
@@ -101,6 +108,7 @@ def make_car(
     return kind(
         spec,
         state,
+        surroundings=Surroundings(spec.vehicle_id, spec.connectivity, spec.zone),
         book=fault_book(scenario.seed, spec.vehicle_id, faults, hardware=spec.hardware, region=spec.region),
         agent_config=scenario.agent.agent,
         body=scenario.agent.body,

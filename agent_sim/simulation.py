@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from agent_sim.actions import CheckInCall, PollReplied
 from agent_sim.calls import VehicleCalls
 from agent_sim.car import Car
 from agent_sim.channels import ChannelPool
-from agent_sim.clock import SCALE_BASELINE_MS, FleetClock, machine_ms
+from agent_sim.clock import SCALE_BASELINE_MS, FleetClock, machine_date, machine_ms
 from agent_sim.downloads import Downloads
 from agent_sim.driver import Driver, InFlight
 from agent_sim.endpoints import EndpointsFile
@@ -22,6 +23,7 @@ from agent_sim.errands import FleetErrands, make_car
 from agent_sim.errors import SimulationError
 from agent_sim.fleet import Fleet, load_fleet
 from agent_sim.messages import Conditions
+from agent_sim.renewal import Renewals
 from agent_sim.report import run_report, running_release, write_report
 from agent_sim.scenario import Scenario
 from agent_sim.state_journal import StateJournal
@@ -89,9 +91,18 @@ class Simulation:
         scenario: what to simulate.
         files: what it reads and writes.
         limits: bounds.
+        wall: the machine's date, by which certificates are renewed.
     """
 
-    def __init__(self, scenario: Scenario, files: RunFiles, limits: RunLimits) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        files: RunFiles,
+        limits: RunLimits,
+        *,
+        wall: Callable[[], datetime] = machine_date,
+    ) -> None:
+        self._wall = wall
         self._scenario = scenario
         self._files = files
         self._limits = limits
@@ -136,7 +147,8 @@ class Simulation:
                 self._downloads(provisioning.enrolment_ca, executor) as downloads,
             ):
                 await self._learn_time(fleet, cars, calls)
-                errands = FleetErrands(fleet, calls, downloads, verifications, journal)
+                renewals = Renewals(fleet.home, calls.renew, self._wall)
+                errands = FleetErrands(fleet, calls, renewals, downloads, verifications, journal)
                 await self._drive(cars, Driver(cars, errands, self._clock, self._limits.in_flight), show)
         return self._over
 

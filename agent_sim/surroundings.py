@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from agent_sim.connectivity import Connectivity, LinkModel
@@ -25,6 +26,13 @@ _DRIVE_MAX_MS = 3_600_000
 _DRIVE_SHARE = 0.1
 """A vehicle with a round of its own drives for this share of its time out, at most an hour, as it leaves and comes."""
 _FULL_PERCENT, _USE_MIN_PERCENT, _USE_MAX_PERCENT = 95, 15, 75
+
+
+class World(Protocol):
+    """Where and how one vehicle stands."""
+
+    def conditions(self, now: int) -> Conditions:
+        """At fleet time `now`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from signing.keys import generate_ecu_key, public_key_base64
 from signing.pki import certificate_request, key_pem, new_key
 
 _PRIVATE = 0o600
+_PUBLIC = 0o644
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class VehicleFolder:
     def tls(self) -> TlsFiles:
         """What it proves itself with."""
         return TlsFiles(self.path / "tls.key", self.path / "tls.crt", self.path / "server-ca.pem")
+
+    @property
+    def next_tls(self) -> TlsFiles:
+        """A renewed certificate that was not proven yet; its chain exists only when all is there."""
+        return TlsFiles(self.path / "tls-next.key", self.path / "tls-next.crt", self.path / "server-ca-next.pem")
 
     @property
     def enrolled(self) -> bool:
@@ -78,3 +84,37 @@ class VehicleFolder:
         write_atomically(self.tls.key, key_pem(key), mode=_PRIVATE, durable=False)
         write_atomically(self.tls.server_ca, server_ca, durable=False)
         write_atomically(self.tls.chain, chain, durable=False)
+
+    def renewal_key(self) -> EllipticCurvePrivateKey:
+        """The key of the renewal under way, made and kept before anyone hears of it."""
+        path = self.next_tls.key
+        if path.exists():
+            kept = load_pem_private_key(path.read_bytes(), None)
+            assert isinstance(kept, EllipticCurvePrivateKey), "this folder wrote it"
+            return kept
+        key = new_key()
+        write_atomically(path, key_pem(key), mode=_PRIVATE, durable=False)
+        return key
+
+    def save_renewal(self, chain: bytes, server_ca: bytes) -> None:
+        """Keep what a renewal gave, beside what is in use."""
+        write_atomically(self.next_tls.server_ca, server_ca, durable=False)
+        write_atomically(self.next_tls.chain, chain, durable=False)
+
+    def take_renewal(self) -> None:
+        """Let the new certificate take the old one's place. Killed in the middle, the new one is still whole, and it is
+        taken again.
+        """
+        old, new = self.tls, self.next_tls
+        for source, target, mode in (
+            (new.key, old.key, _PRIVATE),
+            (new.server_ca, old.server_ca, _PUBLIC),
+            (new.chain, old.chain, _PUBLIC),
+        ):
+            write_atomically(target, source.read_bytes(), mode=mode, durable=False)
+        self.drop_renewal()
+
+    def drop_renewal(self) -> None:
+        """Forget the new certificate; the chain goes first, because it is what says that all is there."""
+        for path in (self.next_tls.chain, self.next_tls.server_ca, self.next_tls.key):
+            path.unlink(missing_ok=True)

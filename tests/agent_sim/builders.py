@@ -35,6 +35,7 @@ from agent_sim.messages import Conditions, Diagnostic, MetadataVersions
 from agent_sim.owner import USUAL_OWNER, Owner
 from agent_sim.pacing import AgentConfig
 from agent_sim.persisted import PersistedState, fresh_state
+from agent_sim.surroundings import World
 from agent_sim.vehicle import EcuSpec, VehicleSpec
 from tests.agent_sim.fake_orchestrator import FakeOrchestrator, unsigned_manifest
 
@@ -116,11 +117,13 @@ def a_car(
     connectivity: Connectivity | None = None,
     owner: Owner = USUAL_OWNER,
     seed: int = 1,
+    world: World | None = None,
 ) -> Car:
     """A car with `faults`."""
     return Car(
         a_vehicle(connectivity, owner),
         state or CarState(agent=a_state()),
+        surroundings=world or StandIn(),
         book=fault_book(seed, "v1", faults, hardware="gen1", region="eu"),
         agent_config=AgentConfig(first_poll_within_ms=0),
         body=BodyConfig(),
