@@ -315,9 +315,9 @@ class Agent:
                 self._diagnose = serials
                 soon_ms = self._config.pace.next_poll(self._config.pace.poll_min_ms, self._rng)
                 self._poll_at = min(self._poll_at, now + soon_ms)
-            case _:
-                # Without a directive nothing is verified: the files come again, fresher, with the next one.
-                pass
+            case None:
+                # Nothing is verified either: the files come again, fresher, with the next directive.
+                self._become(steps.drop_if_over(self._state))
 
     def _take_up(self, install: InstallDirective, files: tuple[MetadataFile, ...]) -> None:
         state = steps.take_up(self._state, install)

@@ -35,6 +35,7 @@ CSV_FIELDS = (
     "hardware_id",
     "primary",
     "public_key",
+    "zone",
 )
 _T = TypeVar("_T")
 
@@ -107,7 +108,7 @@ def fleet_csv(vehicles: Sequence[VehicleSpec], public_keys: Mapping[str, str]) -
         head = (spec.vehicle_id, spec.model, spec.hardware, spec.region, spec.cohort, ";".join(spec.tags))
         for ecu in spec.ecus:
             primary = "true" if ecu.primary else "false"
-            writer.writerow((*head, ecu.serial, ecu.hardware_id, primary, public_keys[ecu.serial]))
+            writer.writerow((*head, ecu.serial, ecu.hardware_id, primary, public_keys[ecu.serial], spec.zone))
     return out.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ def vehicle_report(car: Car, now: int) -> dict[str, Any]:
         "boots": state.boots,
         "attempts": [{"attempt_id": attempt_id, "release": release} for attempt_id, release in state.attempts],
         "attempt_phase": progress.phase.value if progress else "",
+        "waiting_for": progress.waiting_for if progress else "",
+        "owner": [{"attempt_id": attempt_id, "answer": answer} for attempt_id, answer in state.answers],
+        "conditions": asdict(car.conditions(now)),
+        "diagnostics": [asdict(diagnostic) for diagnostic in car.diagnostics(now)],
         "permits": list(state.permits),
         "installs": list(state.installs),
         "outbox_id": outbox.outbox_id,
@@ -76,6 +81,9 @@ def _sum(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "bricked": sum(member["bricked"] for member in members),
         "settled": sum(member["settled"] for member in members),
         "attempts": sum(len(member["attempts"]) for member in members),
+        "waiting_for": dict(sorted(Counter(m["waiting_for"] for m in members if m["waiting_for"]).items())),
+        "owner_answers": dict(sorted(Counter(word["answer"] for m in members for word in m["owner"]).items())),
+        "diagnosed": sum(bool(member["diagnostics"]) for member in members),
         "permits": sum(len(member["permits"]) for member in members),
         "installs": sum(len(member["installs"]) for member in members),
         "events_told": sum(member["events_told"] for member in members),

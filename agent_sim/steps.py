@@ -87,6 +87,15 @@ def forget_unverified(state: PersistedState) -> PersistedState:
     return replace(state, progress=None) if unverified else state
 
 
+def drop_if_over(state: PersistedState) -> PersistedState:
+    """An answer without a directive: an attempt that has not begun to install is over, and nobody waits for word of it.
+
+    Otherwise the owner would be asked about it, and its images kept, for ever.
+    """
+    progress = state.progress
+    return end(state) if progress is not None and progress.phase in BEFORE_PERMIT else state
+
+
 def withdraw(state: PersistedState, attempt_id: str, now: int) -> PersistedState:
     """Drop an attempt that has no permit; nothing stops one that has."""
     progress = state.progress

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_sim.clock import machine_date
 from agent_sim.errors import EnrollmentError, SimulationError
 from agent_sim.fleet import Fleet, build_fleet
 from agent_sim.images import build_image, image_path, release_counter
@@ -70,7 +72,9 @@ class Ground:
             images = release_images(self.fleet, folder, "1.1.0")
             self.orchestrator.offer("1.1.0", images, list(self.orchestrator.vehicles))
 
-    async def run(self, endpoints: Path, *, scale: float | None = SCALE) -> dict[str, Any]:
+    async def run(
+        self, endpoints: Path, *, scale: float | None = SCALE, wall: Callable[[], datetime] = machine_date
+    ) -> dict[str, Any]:
         files = RunFiles(
             endpoints=endpoints,
             provisioning=self.orchestrator.data.provisioning,
@@ -79,7 +83,7 @@ class Ground:
             report=self.report,
             stop=self.folder / "stop",
         )
-        simulation = Simulation(self.scenario, files, RunLimits(scale=scale))
+        simulation = Simulation(self.scenario, files, RunLimits(scale=scale), wall=wall)
         async with asyncio.timeout(60):
             await simulation.run(lambda _: None)
         report: dict[str, Any] = json.loads(self.report.read_bytes())

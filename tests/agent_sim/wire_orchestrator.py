@@ -68,6 +68,8 @@ class Served:
     orchestrator: FakeOrchestrator = field(default_factory=FakeOrchestrator)
     director_version: int = 1
     assigned: tuple[AssignedImage, ...] = ()
+    signed: tuple[int, dict[str, bytes]] = (0, {})
+    """Version and Director files as they were signed once: who fetches one by one must get files that fit."""
 
 
 class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
@@ -85,6 +87,11 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
         self.ranges: list[str] = []
         self.unavailable = 0
         """So many calls from now on are answered UNAVAILABLE."""
+        self.first_life = DAY
+        """Of certificates by enrolment; those by renewal live for a day."""
+        self.lost_renewals = 0
+        """So many renewals from now on are done, but the answer is lost."""
+        self.renewal_requests: list[bytes] = []
         self.withholds_metadata = False
         """Polls bring no metadata: whoever wants it must ask for it."""
         self.images_url = ""
@@ -130,7 +137,11 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
         if self.tokens.get(request.vehicle_id) != request.token:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "token unknown")
         chain = Authority.load(self.data.authorities, "vehicle").issue_vehicle(
-            request.csr, trust_domain=TRUST_DOMAIN, vehicle_id=request.vehicle_id, now=machine_now(), life=DAY
+            request.csr,
+            trust_domain=TRUST_DOMAIN,
+            vehicle_id=request.vehicle_id,
+            now=machine_now(),
+            life=self.first_life,
         )
         server_ca = Authority.load(self.data.authorities, "server").certificate_pem
         return enrollment_pb2.EnrollResponse(certificate_chain=chain, server_ca=server_ca)
@@ -164,11 +175,13 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
         return response
 
     def _metadata(self, vehicle_id: str, served: Served) -> list[vehicle_pb2.MetadataFile]:
-        now = self.fleet_now()
         version = served.director_version
-        files = director_files(
-            self._signers, Assignment(vehicle_id, served.assigned), DirectorVersions(version, now, version, now)
-        )
+        if served.signed[0] != version:
+            now = self.fleet_now()
+            versions = DirectorVersions(version, now, version, now)
+            files = director_files(self._signers, Assignment(vehicle_id, served.assigned), versions)
+            served.signed = (version, dict(files))
+        files = served.signed[1]
         found = [
             vehicle_pb2.MetadataFile(repository=vehicle_pb2.REPOSITORY_DIRECTOR, name=name, content=content)
             for name, content in files.items()
@@ -190,6 +203,10 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
 
     async def RenewCertificate(self, request: Any, context: Any) -> vehicle_pb2.RenewCertificateResponse:
         vehicle_id, _ = await self._served("RenewCertificate", context)
+        self.renewal_requests.append(request.csr)
+        if self.lost_renewals:
+            self.lost_renewals -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
         chain = Authority.load(self.data.authorities, "vehicle").issue_vehicle(
             request.csr, trust_domain=TRUST_DOMAIN, vehicle_id=vehicle_id, now=machine_now(), life=DAY
         )
