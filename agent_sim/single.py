@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent_sim.calls import VehicleCalls
 from agent_sim.channels import ChannelPool
-from agent_sim.clock import FleetClock, machine_ms
+from agent_sim.clock import FleetClock, machine_date, machine_ms
 from agent_sim.connectivity import Connectivity
 from agent_sim.downloads import Downloads
 from agent_sim.driver import Driver, InFlight
@@ -28,6 +28,7 @@ from agent_sim.errors import EnrollmentError
 from agent_sim.fleet import FactoryImage, Fleet
 from agent_sim.folder_car import FolderCar
 from agent_sim.provisioned import ProvisionedFolder, ProvisionedVehicle
+from agent_sim.renewal import Renewals
 from agent_sim.scenario import Scenario, parse_scenario
 from agent_sim.state_journal import StateJournal
 from agent_sim.tally import Tally
@@ -115,7 +116,8 @@ async def run_agent(folder: Path, habits: Habits, stop: asyncio.Event) -> None:
             _calls(endpoints, clock, tally) as calls,
             _downloads(provisioning.enrolment_ca, executor, tally) as d,
         ):
-            errands = FleetErrands(fleet, calls, d, verifications, journal)
+            renewals = Renewals(fleet.home, calls.renew, machine_date)
+            errands = FleetErrands(fleet, calls, renewals, d, verifications, journal)
             await Driver([car], errands, clock, InFlight(1, 1, 1)).run(stop)
 
 
