@@ -36,10 +36,25 @@ def header(rollout: Rollout) -> RenderableType:
         ("release", plain(rollout.release)),
         ("status", status(rollout_status(rollout.status))),
         ("because", last_word(rollout)),
+        *persons(rollout),
         ("progress", progress),
         ("exposed", f"{count(counts.exposed)} permits, {count(counts.failed)} failed, {count(counts.silent)} silent"),
         ("fleet time", moment(rollout.fleet_time)),
     )
+
+
+def persons(rollout: Rollout) -> list[tuple[str, RenderableType]]:
+    """Who created it, who let which waves begin, what it undoes; only what there is."""
+    rows: list[tuple[str, RenderableType]] = []
+    if rollout.creator:
+        rows.append(("created by", plain(rollout.creator)))
+    if rollout.reverts:
+        rows.append(("undoes", plain(of_id(rollout.reverts))))
+    for given in rollout.approvals:
+        where = f" for {given.region}" if given.region else ""
+        when = since(given.create_time, rollout.fleet_time)
+        rows.append(("approved", plain(f"wave {given.wave}{where} by {given.actor}, {when}: {given.reason}")))
+    return rows
 
 
 def last_word(rollout: Rollout) -> Text:

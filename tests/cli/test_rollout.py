@@ -6,9 +6,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from outrider.v1.rollout_pb2 import ListRolloutsResponse
+from outrider.v1.rollout_pb2 import Approval, ListRolloutsResponse
 
-from tests.cli.answers import a_cell, a_gate, a_preview, a_rollout
+from tests.cli.answers import a_cell, a_gate, a_preview, a_rollout, ago
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
 
@@ -43,6 +43,18 @@ def test_status_shows_waves_counts_and_the_gates_numbers(
         assert words in outcome.stdout
     eu = next(line for line in outcome.stdout.splitlines() if line.split()[:2] == ["eu", "canary"])
     assert eu.split()[2:] == ["80", "40", "10", "4", "6", "6", "20"]
+
+
+def test_status_names_who_created_approved_and_what_is_undone(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Two persons stand behind an approved wave; both are named where one looks first."""
+    given = Approval(wave="early", region="eu", actor="ann", reason="fine", create_time=ago(hours=1))
+    rollout = a_rollout(creator="bob", reverts="rollouts/winter", approvals=[given])
+    server.will_answer("GetRollout", rollout)
+    lines = [" ".join(line.split()) for line in outrider("rollout", "status", "x").stdout.splitlines()]
+    for line in ("created by bob", "undoes winter", "approved wave early for eu by ann, 1 h ago: fine"):
+        assert line in lines
 
 
 def test_status_without_an_id_takes_the_newest_that_is_not_over(

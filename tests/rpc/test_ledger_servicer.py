@@ -9,11 +9,11 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from outrider.v1 import ledger_pb2
 
-from orchestrator.ledger import Ledger, LedgerReader
+from orchestrator.ledger import EntryFilter, Ledger, LedgerReader
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.ledger_servicer import LedgerServicer
 from orchestrator.service.errors import ForbiddenError, InvalidInputError, StateError, TryLaterError
-from orchestrator.service.history import HistoryDesk
+from orchestrator.service.history import HistoryDesk, narrowed
 from tests.ledger.test_ledger import an_entry
 from tests.rpc.contexts import TRUST_DOMAIN, AContext, operator_certificate, vehicle_certificate
 
@@ -60,6 +60,12 @@ async def test_an_entry_carries_all_that_was_recorded(tmp_path: Path, servicer: 
     assert (entry.number, entry.kind, entry.create_time.ToMilliseconds()) == (1, "rollout_held", an_entry(1).at)
     assert len(bytes.fromhex(entry.hash)) == 32
     assert MessageToDict(entry.data) == data
+
+
+def test_an_attempt_is_looked_up_by_its_vehicle() -> None:
+    """The ledger has no index by attempt: without the vehicle, all of it would be read."""
+    found = narrowed(EntryFilter(attempt_id=ATTEMPT))
+    assert (found.vehicle_id, found.rollout_id, found.attempt_id) == ("v1", "spring", ATTEMPT)
 
 
 @pytest.mark.parametrize(
