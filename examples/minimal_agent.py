@@ -338,7 +338,7 @@ class Agent:
         request = pb.AuthorizeInstallRequest(attempt_id=a["id"], conditions=self._conditions(), consented=agreed)
         reply = self._call("AuthorizeInstall", request)
         again_s = reply.refusal.retry_after.ToTimedelta().total_seconds() or 5
-        self.ask_at = self._now() + again_s * random.uniform(1, 1.5) / self.scale
+        self.ask_at = self._now() + (again_s + random.uniform(0, min(again_s / 2, 600))) / self.scale
         ends_at = asked + reply.permit.valid_for.ToTimedelta().total_seconds() / self.scale
         if reply.HasField("refusal") and not reply.refusal.HasField("retry_after"):
             self._end(a["id"])
