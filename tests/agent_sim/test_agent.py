@@ -363,3 +363,20 @@ def test_persisted_state_survives_json() -> None:
     for stage in (Talk, at_checking, at_downloading, at_downloaded, at_installing, at_rebooting):
         state = stage().agent.state
         assert state_from_json(state.to_json()) == state
+
+
+@pytest.mark.parametrize("stage", [at_downloading, at_downloaded_and_told_to_wait])
+def test_attempt_that_an_answer_does_not_name_is_over(stage: Callable[[], Talk]) -> None:
+    """The orchestrator gave it up: images are not kept for ever, nothing is told, and it is never taken up again."""
+    talk = stage().polled(None)
+    assert talk.phase is None
+    assert any(isinstance(action, DiscardImages) for action in talk.actions)
+    assert talk.told == []
+    talk.polled(OFFER)
+    assert talk.phase is None
+
+
+def test_installation_that_an_answer_does_not_name_goes_on() -> None:
+    """Nothing interrupts what has begun."""
+    talk = at_installing().polled(None)
+    assert talk.phase is Phase.INSTALLING
