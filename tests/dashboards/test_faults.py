@@ -1,0 +1,339 @@
+"""Every alert, made to fire by causing its fault on real processes that a real Prometheus watches.
+
+The rules are the committed ones, told faster: `faster` divides each duration of machine time by FACTOR. Fleet time runs
+fast by the installation's own setting. `make alerts` runs all of this; `make test` the quick ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import redis
+import yaml
+
+from tests.dashboards.asked import RULES
+from tests.dashboards.monitoring import Prometheus, a_prometheus, program
+from tests.processes import Installation, an_installation, eventually
+from tests.vehicles import AVehicle, enrolled, import_fleet, offered
+
+FACTOR = 20
+"""How many times faster the rules are told: half a minute becomes one and a half seconds."""
+SCALE = 2_000
+"""Of fleet time: a day passes in 43 seconds."""
+FIRES_S = 150.0
+"""Machine time within which an alert must have fired, on a machine with other work."""
+MACHINE_TIMES = {"age_seconds > 30": "age_seconds > {:g}", "rate1d * 900": "rate1d * {:g}"}
+"""Durations of machine time that stand in expressions as numbers."""
+IN_BRACKETS = re.compile(r"\[(\d+)([smhd])\]")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
+
+
+def faster(text: str, factor: float) -> str:
+    """Rules as they are committed, with every duration of machine time divided: `for`, ranges, and MACHINE_TIMES."""
+    for words, pattern in MACHINE_TIMES.items():
+        assert words in text, f"{words} is no longer in the rules"
+        text = text.replace(words, pattern.format(float(words.split()[-1]) / factor))
+    text = IN_BRACKETS.sub(lambda found: f"[{milliseconds(found[1] + found[2], factor)}]", text)
+    return re.sub(r"(?m)^( +for: )(\w+)$", lambda found: f"{found[1]}{milliseconds(found[2], factor)}", text)
+
+
+def milliseconds(duration: str, factor: float) -> str:
+    """A duration like `5m`, divided."""
+    return f"{int(duration[:-1]) * SECONDS[duration[-1]] * 1000 / factor:.0f}ms"
+
+
+@dataclass
+class Watched:
+    """An installation, and the Prometheus that watches it."""
+
+    installation: Installation
+    prometheus: Prometheus
+
+    def told(self, alert: str, **labels: str) -> dict[str, Any]:
+        """The alert, once it fires with these labels."""
+        return eventually(
+            lambda: next((one for one in self.prometheus.alerts(alert) if labels.items() <= one["labels"].items()), {}),
+            timeout_s=FIRES_S,
+            what=f"{alert} fires",
+        )
+
+    def over(self, alert: str, **labels: str) -> None:
+        """Wait until it no longer fires."""
+        eventually(
+            lambda: not [one for one in self.prometheus.alerts(alert) if labels.items() <= one["labels"].items()],
+            timeout_s=FIRES_S,
+            what=f"{alert} ends",
+        )
+
+    def quiet(self, alert: str) -> None:
+        """It neither fires nor is about to."""
+        assert not self.prometheus.alerts(alert)
+        assert not self.prometheus.alerts(alert, "pending")
+
+
+@contextmanager
+def watched(folder: Path, *, factor: float = FACTOR, interval: str = "1s", **settings: object) -> Iterator[Watched]:
+    """An installation that is scraped."""
+    program("prometheus")
+    rules = folder / "rules.yaml"
+    rules.write_text(faster(RULES.read_text("utf-8"), factor))
+    with an_installation(folder, **settings) as installation:
+        web = installation.endpoints["web"].removeprefix("http://")
+        config = folder / "prometheus.yml"
+        scrape = {"job_name": "outrider", "static_configs": [{"targets": [web]}]}
+        pace = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
+        config.write_text(yaml.safe_dump({"global": pace, "rule_files": [str(rules)], "scrape_configs": [scrape]}))
+        with a_prometheus(folder, config, "--storage.tsdb.min-block-duration=2h") as prometheus:
+            eventually(lambda: prometheus.ask('up{job="outrider"} == 1'), timeout_s=60, what="it is scraped")
+            yield Watched(installation, prometheus)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """One installation for faults that end again; its certificates are short-lived and nobody renews its metadata."""
+    folder = tmp_path_factory.mktemp("faults")
+    with watched(folder, scale=SCALE, certificate_server_days=5) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def vehicle(world: Watched) -> AVehicle:
+    """Somebody who calls."""
+    return enrolled(world.installation, AVehicle("alert-caller"))[0]
+
+
+def store_of(installation: Installation) -> redis.Redis:
+    """A line to the embedded store."""
+    running = json.loads((installation.data / "store" / "store.json").read_text())
+    return redis.Redis(unix_socket_path=running["socket"], protocol=3)
+
+
+def test_rules_are_told_faster_and_are_the_same_otherwise():
+    """A test on other rules than the committed ones proves nothing about them."""
+    text = RULES.read_text("utf-8")
+    before, after = yaml.safe_load(text), yaml.safe_load(faster(text, 2))
+    for old, new in zip(before["groups"], after["groups"], strict=True):
+        for rule, changed in zip(old["rules"], new["rules"], strict=True):
+            assert {**rule, "expr": "", "for": ""} == {**changed, "expr": "", "for": ""}
+            assert IN_BRACKETS.sub("", rule["expr"]).count("[") == 0
+    assert "[150000ms]" in faster(text, 2)
+    assert "for: 15000ms" in faster(text, 2)
+    assert faster(text, 1).count("ms]") == len(IN_BRACKETS.findall(text))
+
+
+def test_certificates_that_end_within_a_week_page(world: Watched):
+    """`certificate_server_days = 5`: both are told, by severity."""
+    world.told("OutriderCertificateNearExpiry", certificate="server", severity="page")
+    world.told("OutriderCertificateNearExpiry", certificate="images", severity="ticket")
+    firing = world.prometheus.alerts("OutriderCertificateNearExpiry")
+    assert {alert["labels"]["certificate"] for alert in firing} == {"server", "images"}
+
+
+def test_a_store_that_no_longer_syncs_pages(world: Watched):
+    """Somebody turned `appendfsync` down, to make it faster."""
+    world.quiet("OutriderStoreNotDurable")
+    with store_of(world.installation) as line:
+        line.config_set("appendfsync", "everysec")
+        try:
+            assert world.told("OutriderStoreNotDurable")["labels"]["by"] == "server"
+        finally:
+            line.config_set("appendfsync", "always")
+    world.over("OutriderStoreNotDurable")
+
+
+def test_a_store_that_hangs_pages_and_vehicles_that_are_not_answered_burn_the_budget(world: Watched, vehicle: AVehicle):
+    """SIGSTOP: its socket takes connections, and answers nothing."""
+    for _ in range(3):
+        vehicle.check_in()
+    world.quiet("OutriderStoreDown")
+    pid = world.installation.store_pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError):
+                vehicle.check_in()
+        assert world.told("OutriderStoreDown")["annotations"]["summary"] == "supervisor cannot reach the store"
+        world.told("OutriderCheckInBudgetBurn", severity="page", window="1h")
+        world.told("OutriderEvaluatorLate")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    world.over("OutriderStoreDown")
+    world.over("OutriderEvaluatorLate")
+
+
+def test_a_ledger_that_takes_nothing_is_told_by_its_journal_and_by_the_evaluator(world: Watched):
+    """Another program holds the ledger's lock: a backup that does not end."""
+    world.over("OutriderEvaluatorLate")
+    lock = sqlite3.connect(world.installation.data / "ledger.sqlite3", isolation_level=None)
+    try:
+        lock.execute("BEGIN IMMEDIATE")
+        import_fleet(world.installation, [AVehicle("alert-waits")])
+        world.told("OutriderJournalLag")
+        world.told("OutriderEvaluatorLate")
+    finally:
+        lock.close()
+    world.over("OutriderJournalLag")
+    world.over("OutriderEvaluatorLate")
+
+
+def test_a_worker_that_keeps_ending_pages(world: Watched):
+    """Killed as soon as it is there, again and again."""
+    world.quiet("OutriderOrchestratorCrashLoop")
+    killed: set[int] = set()
+
+    def told() -> bool:
+        for pid in set(world.installation.workers()) - killed:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        return bool(world.prometheus.alerts("OutriderOrchestratorCrashLoop"))
+
+    eventually(told, timeout_s=FIRES_S, what="the crash loop is told")
+    (alert,) = world.prometheus.alerts("OutriderOrchestratorCrashLoop")
+    assert alert["labels"]["child"] == "worker-1"
+    assert len(killed) > 3
+    world.over("OutriderOrchestratorCrashLoop")
+
+
+def test_metadata_that_nobody_renews_pages(world: Watched):
+    """`outrider image-repo renew` was never started: a day of fleet time takes 43 seconds here."""
+    alert = world.told("OutriderMetadataNearExpiry", severity="page", role="timestamp")
+    assert alert["labels"]["repository"] == "image"
+
+
+@pytest.mark.alerts
+def test_a_wave_whose_vehicles_never_call_is_told(tmp_path: Path):
+    """The vehicles of the first wave stand in a hall without a network."""
+    with watched(tmp_path, scale=SCALE) as one:
+        installation = one.installation
+        import_fleet(installation, [AVehicle(f"alert-hall-{number}") for number in range(20)])
+        installation.publish("1.1.0", release_counter=2)
+        plan = "name: stalled\nrelease: 1.1.0\nwaves: [{name: all, soak: 10m}]\ngate: {checkpoints: [15m, 30m]}\n"
+        installation.must("rollout", "start", installation.write("stalled.yaml", plan), "--yes", "--reason", "test")
+        assert one.told("OutriderWaveStalled")["labels"]["region"] == "eu"
+        one.quiet("OutriderRolloutHeld")
+
+
+@pytest.mark.alerts
+def test_a_release_that_fails_is_held_and_then_halted(tmp_path: Path):
+    """Three vehicles have a permit; two fail, which holds, then the third, which halts."""
+    with watched(tmp_path, scale=SCALE) as one:
+        vehicles = permitted(one.installation, 3, "failing", "gate: {failure_ratio: 10%}\n")
+        for vehicle, attempt in vehicles[:2]:
+            vehicle.check_in(vehicle.event(attempt, "INSTALL_STARTED"), vehicle.event(attempt, "FAILED", "flash"))
+        one.told("OutriderRolloutHeld", rollout="failing")
+        one.quiet("OutriderRolloutHalted")
+        vehicle, attempt = vehicles[2]
+        vehicle.check_in(vehicle.event(attempt, "INSTALL_STARTED"), vehicle.event(attempt, "FAILED", "flash"))
+        one.told("OutriderRolloutHalted", rollout="failing")
+        one.over("OutriderRolloutHeld")
+
+
+@pytest.mark.alerts
+def test_vehicles_that_fall_silent_after_an_update_are_told(tmp_path: Path):
+    """Thirty got a permit, and not one was heard of again."""
+    with watched(tmp_path, scale=SCALE) as one:
+        permitted(one.installation, 30, "silent", "limits: {blast_budget: 100}\n")
+        alert = one.told("OutriderSilenceAboveHoldout", rollout="silent", checkpoint="24h")
+        assert (alert["labels"]["region"], alert["labels"]["hardware"]) == ("eu", "gen2")
+
+
+def permitted(installation: Installation, count: int, name: str, rules: str) -> list[tuple[AVehicle, str]]:
+    """Vehicles that were granted a release and may install it now, with their attempts."""
+    vehicles = enrolled(installation, *(AVehicle(f"alert-{name}-{number}") for number in range(count)))
+    installation.publish("1.1.0", release_counter=2)
+    plan = f"name: {name}\nrelease: 1.1.0\nwaves: [{{name: all, soak: 1h}}]\nholdout: 0%\n{rules}"
+    installation.must("rollout", "start", installation.write(f"{name}.yaml", plan), "--yes", "--reason", "test")
+
+    def asks(vehicle: AVehicle) -> tuple[AVehicle, str]:
+        attempt = offered(vehicle).attempt_id
+        vehicle.check_in(vehicle.event(attempt, "DOWNLOAD_STARTED"), vehicle.event(attempt, "DOWNLOAD_FINISHED"))
+        eventually(lambda: vehicle.authorize(attempt).permit.attempt_id == attempt, what=f"{attempt} has a permit")
+        return vehicle, attempt
+
+    with ThreadPoolExecutor(8) as several:
+        return list(several.map(asks, vehicles))
+
+
+@pytest.mark.alerts
+def test_an_orchestrator_that_is_gone_pages(tmp_path: Path):
+    """Nothing is left that could tell."""
+    with watched(tmp_path) as one:
+        one.quiet("OutriderAbsent")
+        one.installation.close()
+        one.told("OutriderAbsent")
+
+
+@pytest.mark.alerts
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk; sudo make alerts does")
+def test_a_disk_that_fills_is_told(tmp_path: Path):
+    """A disk of its own, small enough to be filled."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", disk], check=True)
+    try:
+        with watched(disk) as one:
+            one.quiet("OutriderDiskAlmostFull")
+            ballast = disk / "ballast"
+            fill(disk, ballast, free_share=0.10)
+            one.told("OutriderDiskAlmostFull", severity="ticket")
+            fill(disk, ballast, free_share=0.03)
+            one.told("OutriderDiskAlmostFull", severity="page")
+            ballast.unlink()
+            one.over("OutriderDiskAlmostFull")
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(disk: Path, ballast: Path, *, free_share: float) -> None:
+    """Let a file grow until this share of the disk is free."""
+    about = os.statvfs(disk)
+    held = ballast.stat().st_size if ballast.exists() else 0
+    size = held + (about.f_bavail - int(about.f_blocks * free_share)) * about.f_frsize
+    with ballast.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+REGION_FACTOR = 240
+"""A day in six minutes: the day's mean has to be known before a region can fall below it."""
+REGION_POLLS_PER_S = 25
+
+
+@pytest.mark.alerts
+def test_a_region_that_falls_silent_pages(tmp_path: Path):
+    """The network of one region is cut; vehicles of the other call on."""
+    with watched(tmp_path, factor=REGION_FACTOR, interval="500ms", workers=1) as one:
+        europe, america = enrolled(
+            one.installation, AVehicle("alert-eu", region="eu"), AVehicle("alert-us", region="us")
+        )
+        polls(europe, america, seconds=200)
+        one.quiet("OutriderVehiclesSilentInRegion")
+        with ThreadPoolExecutor(1) as calls:
+            calls.submit(polls, america, seconds=40)
+            alert = one.told("OutriderVehiclesSilentInRegion")
+        assert alert["labels"]["region"] == "eu"
+
+
+def polls(*vehicles: AVehicle, seconds: float) -> None:
+    """Let each vehicle poll REGION_POLLS_PER_S times a second."""
+    for _ in range(int(seconds * REGION_POLLS_PER_S)):
+        for vehicle in vehicles:
+            with suppress(grpc.RpcError):
+                vehicle.check_in()
+        time.sleep(1 / REGION_POLLS_PER_S)
