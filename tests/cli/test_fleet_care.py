@@ -18,7 +18,12 @@ from outrider.v1.fleet_pb2 import (
 )
 
 from orchestrator.cli import fleet_selection
-from orchestrator.service.fleet_csv import ZONED_HEADER
+from orchestrator.cli.fleet_export import csv_lines
+from orchestrator.rpc import convert
+from orchestrator.service.fleet_csv import ZONED_HEADER, read_fleet_csv
+from signing.keys import generate_ecu_key, public_key_base64
+from tests.builders import a_record, an_ecu
+from tests.builders import a_vehicle as model_vehicle
 from tests.cli.answers import a_vehicle
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
@@ -228,3 +233,19 @@ def test_export_is_the_file_that_import_reads(server: OperatorServer, data: Path
     failed = outrider("fleet", "export", "--out", data / "no" / "such" / "folder.csv")
     assert failed.exit_code == 1
     assert "cannot be written" in failed.stderr
+
+
+def test_exported_and_imported_fleet_is_the_same_fleet() -> None:
+    """From the inventory over the wire and the file and back: nothing is lost, nothing added."""
+    key = public_key_base64(generate_ecu_key())
+    vehicles = [
+        model_vehicle("v-1", tags=("night", "beta"), zone="Europe/Berlin", ecus=[an_ecu("v-1-gw", key=key)]),
+        model_vehicle(
+            "v-2",
+            region="us",
+            ecus=[an_ecu("v-2-bcm", hardware_id="acme-bcm-2", primary=False, key=key), an_ecu("v-2-gw", key=key)],
+        ),
+    ]
+    on_the_wire = [convert.vehicle(a_record(vehicle), revoked=False) for vehicle in vehicles]
+    file = "\n".join(csv_lines(on_the_wire)).encode()
+    assert read_fleet_csv(file) == vehicles
