@@ -1,4 +1,4 @@
-"""A whole vehicle agent on one page, to read beside docs/agent-protocol.md: it updates the files of a folder.
+"""A whole vehicle agent in one file, to read beside docs/agent-protocol.md: it updates the files of a folder.
 
 FOLDER is a provisioning folder (docs/conform.md). A control unit is two files, slots a and b, in FOLDER/state/ecus.
 What is remembered is FOLDER/state/agent.json, replaced whole and synced before anything is sent or done. Linux only.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tests.processes import (
     an_installation,
     eventually,
 )
-from tests.repo.checkout import ROOT
+from tests.repo.checkout import ROOT, console_lines
 from tests.vehicles import AVehicle, import_fleet, tokens
 
 AGENT = ROOT / "examples" / "minimal_agent.py"
@@ -165,3 +166,24 @@ def test_minimal_agent_comes_up_wherever_it_was(installation: Installation, tmp_
         if attempts(installation, vehicle) == ["SUCCEEDED"]:
             break
     assert attempts(installation, vehicle) == ["SUCCEEDED"]
+
+
+def test_the_page_makes_a_car_for_the_bench(installation: Installation, tmp_path: Path) -> None:
+    """An author types these lines before the first of their own: they have to work as they stand."""
+    *lines, last = console_lines("docs/agent-protocol.md")
+    assert last == ".venv/bin/python examples/minimal_agent.py car"
+    programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": programs, "OUTRIDER_DATA": str(installation.data)}
+    script = "\n".join(["set -eu", *lines])
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    home = ProvisionedFolder(tmp_path / "car")
+    with running(home):
+        memory = home.state / "agent.json"
+        eventually(
+            lambda: memory.exists() and saved(home)["handed_in"],
+            timeout_s=UPDATE_TIMEOUT_S,
+            what="its first manifest is taken",
+        )

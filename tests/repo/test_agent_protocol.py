@@ -88,6 +88,13 @@ def named_clauses(path: str) -> set[str]:
     return set(re.findall(r"\bP-[A-Z]+-\d+\b", text_of(path)))
 
 
+def test_diagrams_can_be_drawn() -> None:
+    """A semicolon ends a line of a sequence diagram, and an angle bracket is taken for a tag."""
+    blocks = re.findall(r"^```mermaid\n(.*?)^```", text_of(CONTRACT), flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    assert [line for block in blocks for line in block.splitlines() if re.search(r";|<|>(?!>?[A-Z]: )", line)] == []
+
+
 # Tables
 
 
