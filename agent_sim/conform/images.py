@@ -149,8 +149,8 @@ class ImageServer:
             await response.write(chunk)
             seen.sent += len(chunk)
             self._tape.touch()
-            if self.pause_s:
-                await asyncio.sleep(self.pause_s)
+            # Also without a pause: the loop has to hear that the reader went away.
+            await asyncio.sleep(self.pause_s)
         if fault is ImageFault.RESET and request.transport is not None:
             request.transport.abort()
         else:

@@ -54,6 +54,11 @@ class AgentProcess:
         self.exits = 0
         """How often it ended by itself."""
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether it ended so often by itself that it stays off."""
+        return self.exits >= EXITS_MAX
+
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Power on.
 
@@ -80,11 +85,13 @@ class AgentProcess:
 
     async def _keep(self) -> None:
         """Start it again when it ended by itself."""
-        while self.exits < EXITS_MAX:
+        while True:
             assert self._process is not None, "it was started"
             code = await self._process.wait()
             self.exits += 1
             self._tape.mark(f"agent ended by itself ({code})")
+            if self.gave_up:
+                return
             await asyncio.sleep(_PAUSE_S * self.exits)
             await self._spawn()
 

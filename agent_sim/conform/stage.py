@@ -140,7 +140,10 @@ class Stage:
             StalledError: it did not, in time.
         """
         patience_s = patience_s or self.conditions.patience_s
-        if not await self.tape.until(holds, patience_s):
+        came = await self.tape.until(lambda: holds() or self.agent.gave_up, patience_s) and holds()
+        if not came and self.agent.gave_up:
+            raise StalledError(clause, f"{what} never came; the agent ended {self.agent.exits} times by itself")
+        if not came:
             raise StalledError(clause, f"waited {patience_s:.0f} s; {what} never came")
 
     async def watch(self, fleet_s: float) -> None:

@@ -52,3 +52,30 @@ def test_error_is_one_line_with_cause_and_remedy(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "cannot read endpoints" in done.stderr
     assert "is `outrider serve` running?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--agent", "my-agent"), "names no {folder}"),
+        (("--agent", "no-such-agent {folder}", "--clause", "P-POLL-10"), "cannot start no-such-agent"),
+        (("--agent", "true {folder}", "--clause", "P-NONE-1"), "no such clause"),
+        (("--agent", "true {folder}", "--folder", "."), "is not empty; name a new one"),
+    ],
+)
+def test_judge_says_what_is_wrong_with_its_options(arguments: tuple[str, ...], said: str) -> None:
+    """One line, before anything is played."""
+    done = outrider_sim("conform", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("outrider-sim: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_judge_tells_of_an_agent_that_does_not_stay_up() -> None:
+    """An agent that ends at once is a breach, said in words, and not a wait of minutes."""
+    done = outrider_sim("conform", "--agent", "true {folder}", "--clause", "P-POLL-10", "--output", "json")
+    assert done.returncode == 1
+    (clause,) = json.loads(done.stdout)["clauses"]
+    assert clause["verdict"] == "FAIL"
+    assert "ended 8 times by itself" in clause["findings"][0]["seen"]

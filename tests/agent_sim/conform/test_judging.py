@@ -44,6 +44,15 @@ async def test_own_agent_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.timeout(900)
+async def test_minimal_agent_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example is what authors start from: whatever it does, they will do."""
+    agent = f"{sys.executable} {ROOT / 'examples/minimal_agent.py'} {{folder}}"
+    report = await judged(tmp_path, agent, WHOLE, monkeypatch)
+    assert broken(report) == {}
+    assert sum(verdict.verdict is Verdict.PASS for verdict in report.verdicts) >= (70 if LONG else 45)
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", WRONG)
 async def test_wrong_agent_fails_for_its_own_clause(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge that blames another clause sends the author to the wrong place."""
