@@ -21,9 +21,16 @@ OWN = f"{Path(sys.executable).with_name('outrider-sim')} agent {{folder}} --firs
 WHOLE = [scenario for scenario in SCENARIOS if LONG or scenario.short]
 
 
-async def judged(folder: Path, agent: str, scenarios: Sequence[Scenario], monkeypatch: pytest.MonkeyPatch) -> Report:
+async def judged(
+    folder: Path,
+    agent: str,
+    scenarios: Sequence[Scenario],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    patience_s: float = 45.0,
+) -> Report:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return await conform(folder, scenarios, Conditions(agent), at_once=3)
+    return await conform(folder, scenarios, Conditions(agent, patience_s=patience_s), at_once=3)
 
 
 def broken(report: Report) -> dict[str, list[str]]:
@@ -60,5 +67,6 @@ async def test_wrong_agent_fails_for_its_own_clause(name: str, tmp_path: Path, m
     agent = f"{sys.executable} -m tests.agent_sim.conform.wrong_agents {name} {{folder}}"
     # A scenario in which nothing goes wrong stands beside the one that shows it: there the agent must look right.
     usual = WHOLE if LONG else [scenario for scenario in SCENARIOS if scenario.name in (shows, "update")]
-    report = await judged(tmp_path, agent, usual, monkeypatch)
+    # Waiting in vain after the breach tells nothing more.
+    report = await judged(tmp_path, agent, usual, monkeypatch, patience_s=20.0)
     assert set(broken(report)) == {clause}
