@@ -59,7 +59,7 @@ def test_error_is_one_line_with_cause_and_remedy(tmp_path: Path) -> None:
     [
         (("--agent", "my-agent"), "names no {folder}"),
         (("--agent", "no-such-agent {folder}", "--clause", "P-POLL-10"), "cannot start no-such-agent"),
-        (("--agent", "true {folder}", "--clause", "P-NONE-1"), "no such clause"),
+        (("--agent", "true {folder}", "--clause", "no-clause"), "no such clause"),
         (("--agent", "true {folder}", "--folder", "."), "is not empty; name a new one"),
     ],
 )
