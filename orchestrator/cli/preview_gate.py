@@ -48,7 +48,8 @@ def stopping(preview: PreviewRolloutResponse) -> list[str]:
         f"Until those before them are {young} old, at most {limits.blast_budget} vehicles are exposed at once, and "
         f"{limits.starts_per_minute_max} start a minute."
     )
-    lines.append(f"Each of {strata} region x hardware groups is judged alone as well, and each can stop it.")
+    if strata > 1:
+        lines.append(f"Each of {strata} region x hardware groups is judged alone as well, and each can stop it.")
     return lines
 
 

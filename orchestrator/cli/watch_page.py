@@ -33,6 +33,9 @@ EVENTS_MIN = 2
 """Lines that the last events get even where tables must be cut for it."""
 GATE_LINES_MAX = 3
 NAMES_MAX = 3
+GAP, GAP_TIGHT = 3, 1
+"""Columns between those of a table."""
+REGION_COLUMNS = ("region", "phase", "wave", "since", "waits for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class WatchPage:
         gap: list[list[Segment]] = [[]] if airy else []
         room -= 4 * len(gap)
         kept = min(EVENTS_MIN, len(self.facts.events))
-        regions = lines(regions_table(self.facts, rows_max=max(1, (room - kept) // 2 - 1), tight=width < NARROW))
+        regions = lines(regions_table(self.facts, rows_max=max(1, (room - kept) // 2 - 1), width=width))
         strata_room = max(1, room - kept - len(regions) - 2)
         strata = lines(strata_table(self.facts, rows_max=strata_room, tight=width < NARROW))
         left = max(0, room - len(regions) - len(strata))
@@ -107,21 +110,29 @@ def head(facts: Facts, width: int) -> Iterable[RenderableType]:
     return title, one_line(why), progress_line(counts, width), wave_line(rollout, width)
 
 
-def regions_table(facts: Facts, *, rows_max: int, tight: bool) -> Table:
+def regions_table(facts: Facts, *, rows_max: int, width: int) -> Table:
     """Where each region stands and what it waits for; those that wait for a person first where not all fit."""
-    result = page_table("region", "phase", "wave", "since", "waits for", numbers=0, tight=tight)
+    tight = width < NARROW
+    result = page_table(*REGION_COLUMNS, numbers=0, tight=tight)
     regions = list(facts.rollout.regions)
     if len(regions) > rows_max:
         regions.sort(key=lambda region: not region.approval_wanted)
-    for region in regions[:rows_max]:
-        rolling = region.wave < len(facts.rollout.waves)
-        result.add_row(
+    rows = [
+        (
             plain(region.region, "bold"),
             status(region_phase(region.phase)),
-            plain(facts.rollout.waves[region.wave] if rolling else words.NONE),
+            plain(facts.rollout.waves[region.wave] if region.wave < len(facts.rollout.waves) else words.NONE),
             plain(since(region.wave_start_time, facts.now).removesuffix(" ago")),
             region_waits(region, facts.now),
         )
+        for region in regions[:rows_max]
+    ]
+    # The last column gives way alone: rich would take from each.
+    gaps = 4 * (GAP_TIGHT if tight else GAP)
+    before = sum(max([row[column].cell_len for row in rows] + [len(REGION_COLUMNS[column])]) for column in range(4))
+    for row in rows:
+        row[-1].truncate(max(1, width - before - gaps), overflow="ellipsis")
+        result.add_row(*row)
     if len(regions) > rows_max:
         result.add_row(f"+{len(regions) - rows_max}", "", "", "", "more regions", style=words.DIM)
     return result
@@ -242,7 +253,7 @@ def one_line(text: Text) -> Text:
 
 def page_table(*columns: str, numbers: int, tight: bool) -> Table:
     """A table without rules: lines are dear here."""
-    result = Table(box=None, pad_edge=False, padding=(0, 1 if tight else 3, 0, 0), header_style=words.DIM)
+    result = Table(box=None, pad_edge=False, padding=(0, GAP_TIGHT if tight else GAP, 0, 0), header_style=words.DIM)
     for index, name in enumerate(columns):
         right = index >= len(columns) - numbers
         result.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")

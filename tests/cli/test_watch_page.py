@@ -86,6 +86,14 @@ def test_what_is_hurt_and_what_waits_for_a_person_is_not_cut() -> None:
     assert [line for line in page if line.startswith("+")]
 
 
+def test_a_long_reason_gives_way_before_what_stands_beside_it() -> None:
+    """Which region, in which phase and wave, must be read whole; the end of a sentence can be looked up."""
+    rollout = a_rollout(gate=a_gate(inputs=INPUTS))
+    rollout.regions[0].waiting_for = "wave early has 1 of at least 20 exposures older than 30 min, and soaks on"
+    page = a_page(80, 24, rollout)
+    assert [line for line in page if line.startswith("eu     ▶ rolling early   5 h   wave early has 1 of")]
+
+
 def test_colour_never_stands_alone() -> None:
     """On paper, and for one in twelve men, the page says the same: failures and silence carry a mark."""
     healthy = a_cell(failed=0, age_groups=[AgeGroup(exposed=20, silent=1)])
