@@ -14,6 +14,10 @@ demo: setup
 conform: setup-dev
 	@OUTRIDER_CONFORM=long $(BIN)/python -m pytest -q -m processes tests/agent_sim/conform --timeout 1200
 
+# Records the terminal sessions of docs/sessions anew, each against an installation of its own; about a minute each.
+sessions: setup-dev
+	@$(BIN)/python -m tests.sessions --write $(NAMES)
+
 test: check
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"
 	@# Whole installations with their fleets use both cores by themselves: one after the other.
