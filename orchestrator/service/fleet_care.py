@@ -239,9 +239,9 @@ def check_amendment(amendment: Amendment) -> None:
         faults.append(Violation("region", "nothing is to change: give a region, cohort, zone or tag"))
     if faults:
         raise InvalidInputError(
-            "; ".join(f"{fault.field}: {fault.description}" for fault in faults[:3]),
+            f"the change has {len(faults)} fault{'s' if len(faults) > 1 else ''}; nothing was changed",
             reason="AMENDMENT_MALFORMED",
-            remedy="nothing was changed; correct what is named and repeat",
+            remedy="correct what is named and repeat",
             violations=faults,
         )
 
