@@ -32,8 +32,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     ) -> fleet_pb2.ImportVehiclesResponse:
         """Add or replace vehicles."""
         operator = self._identities.operator(context.auth_context(), "operator")
+        reason = request.reason if request.validate_only else required(request.reason)
         outcome = await self._desk.import_csv(
-            request.csv, validate_only=request.validate_only, actor=operator.name, reason=request.reason
+            request.csv, validate_only=request.validate_only, actor=operator.name, reason=reason
         )
         return fleet_pb2.ImportVehiclesResponse(
             added_count=outcome.added, changed_count=outcome.changed, unchanged_count=outcome.unchanged
@@ -45,7 +46,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         """Single-use tokens."""
         operator = self._identities.operator(context.auth_context(), "operator")
         tokens = await self._desk.create_tokens(
-            [checked_vehicle_id(value) for value in request.vehicle_ids], actor=operator.name, reason=request.reason
+            [checked_vehicle_id(value) for value in request.vehicle_ids],
+            actor=operator.name,
+            reason=required(request.reason),
         )
         return fleet_pb2.CreateEnrollmentTokensResponse(
             tokens=[
