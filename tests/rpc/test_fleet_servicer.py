@@ -29,6 +29,8 @@ from tests.rpc.contexts import TRUST_DOMAIN, AContext, operator_certificate
 
 VIEWER, OPERATOR = operator_certificate("vera", "viewer"), operator_certificate("ann", "operator")
 CHANGES = (
+    ("ImportVehicles", fleet_pb2.ImportVehiclesRequest(csv=b"x")),
+    ("CreateEnrollmentTokens", fleet_pb2.CreateEnrollmentTokensRequest(vehicle_ids=["v-1"])),
     ("UpdateVehicles", fleet_pb2.UpdateVehiclesRequest(vehicle_ids=["v-1"], region="us")),
     ("RemoveVehicles", fleet_pb2.RemoveVehiclesRequest(vehicle_ids=["v-1"])),
     ("ExcludeVehicles", fleet_pb2.ExcludeVehiclesRequest(vehicle_ids=["v-1"])),
