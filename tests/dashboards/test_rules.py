@@ -63,3 +63,10 @@ def test_alerts_say_how_urgent_they_are_and_what_to_do(rule: dict[str, dict[str,
     assert not notes["summary"].endswith(".")
     assert notes["description"].endswith(".")
     assert re.fullmatch(r"docs/runbooks/[a-z-]+\.md", notes["runbook_url"])
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
+def test_the_runbook_of_every_alert_is_there_and_names_it(rule: dict[str, dict[str, str]]):
+    """A link into nothing at three in the morning is worse than none."""
+    page = ROOT / rule["annotations"]["runbook_url"]
+    assert str(rule["alert"]) in page.read_text("utf-8")
