@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import words
+from orchestrator.cli.gate_words import deciding
 from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, total
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.words import count, moment, of_id, plain, region_phase, rollout_status, since, status
@@ -129,7 +130,7 @@ def gate_view(gate: GateReport) -> RenderableType:
     verdict = words.verdict_kind(gate.verdict)
     decided: list[tuple[str, RenderableType]] = [
         ("rule", plain(f"{gate.rule} on {gate.scope or 'all'}")),
-        ("numbers", plain(numbers(gate))),
+        ("numbers", plain(deciding(gate.rule, gate.inputs) or words.NONE)),
     ]
     return fields(
         ("gate", status(verdict)),
@@ -138,11 +139,6 @@ def gate_view(gate: GateReport) -> RenderableType:
         ("judged", moment(gate.judge_time)),
         ("permits left", count(gate.permit_allowance)),
     )
-
-
-def numbers(gate: GateReport) -> str:
-    """The inputs of the judgement, for example `exposed 20, failed 3`."""
-    return ", ".join(f"{name} {words.number(value)}" for name, value in sorted(gate.inputs.items())) or words.NONE
 
 
 def one_line(rollout: Rollout) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.cli.gate_words import deciding
 from orchestrator.cli.words import number
 
 Data = Mapping[str, Any]
@@ -247,8 +248,8 @@ def decided(data: Data) -> str:
     found = next((item for item in verdicts if item.get("message") == data.get("reason")), None)
     if found is None:
         return ""
-    inputs = ", ".join(f"{name} {short(value)}" for name, value in sorted((found.get("inputs") or {}).items()))
-    return f"rule {found.get('rule')} on {found.get('scope') or 'all'}: {inputs}"
+    rule = str(found.get("rule"))
+    return f"rule {rule} on {found.get('scope') or 'all'}: {deciding(rule, found.get('inputs') or {})}"
 
 
 def nth(data: Data) -> str:

@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import words
+from orchestrator.cli.gate_words import deciding
 from orchestrator.cli.rollout_counts import Counts, Silence, by_stratum, silence, total
-from orchestrator.cli.rollout_view import last_word, numbers, region_waits
+from orchestrator.cli.rollout_view import last_word, region_waits
 from orchestrator.cli.story import told
 from orchestrator.cli.story_view import data_of, mark
 from orchestrator.cli.watch_bars import progress_line, wave_line
@@ -224,7 +225,7 @@ def gate_lines(facts: Facts) -> RenderableType:
     verdict = words.verdict_kind(gate.verdict)
     text = Text("gate ").append_text(status(verdict)).append_text(plain(f" {gate.message or words.NONE}"))
     if verdict != "proceed":
-        text.append_text(plain(f" [{gate.rule}: {numbers(gate)}]", words.DIM))
+        text.append_text(plain(f" [{gate.rule}: {deciding(gate.rule, gate.inputs)}]", words.DIM))
     return text
 
 

@@ -1,0 +1,47 @@
+"""The numbers that decided a verdict, under names that people know.
+
+Owns which of a verdict's inputs belong to its rule; the rest is in the JSON. A rule that is not known here is shown
+with every input, so that nothing is hidden.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from orchestrator.cli.words import number, percent
+
+RULE = re.compile(r"(failures|silence)_(evalue|posterior)(_\d+)?")
+
+
+def deciding(rule: str, inputs: Mapping[str, float]) -> str:
+    """For example `exposed 20, failed 3, evidence 682, halts from 360`.
+
+    Args:
+        rule: of the verdict, for example `silence_posterior_0`.
+        inputs: of the verdict.
+    """
+    # A protobuf map answers nought for what it does not have.
+    given = dict(inputs)
+    known = RULE.fullmatch(rule)
+    try:
+        if known is not None:
+            return ", ".join(_of_rule(known[1], known[2], known[3] or "", given))
+    except KeyError:
+        pass
+    return ", ".join(f"{name} {number(value)}" for name, value in sorted(given.items()))
+
+
+def _of_rule(quantity: str, strength: str, suffix: str, inputs: Mapping[str, float]) -> list[str]:
+    if quantity == "failures":
+        parts = [f"exposed {number(inputs['n'])}", f"failed {number(inputs['k'])}"]
+    else:
+        group = f"a{suffix.removeprefix('_')}"
+        aged, silent, normal = (inputs[f"{name}_{group}"] for name in ("n", "k", "q"))
+        parts = [f"aged {number(aged)}", f"silent {number(silent)}", f"normal {percent(normal)}"]
+    if strength == "evalue":
+        evidence = math.exp(min(700.0, inputs[f"{quantity}_log_e{suffix}"]))
+        return [*parts, f"evidence {evidence:.3g}", f"halts from {inputs['evidence_min']:.3g}"]
+    likely, bound = inputs[f"{quantity}_posterior{suffix}"], inputs["hold_above"]
+    return [*parts, f"probability {percent(likely)}", f"holds above {percent(bound)}"]
