@@ -16,7 +16,7 @@ from agent_sim.conform.tape import AUTHORIZE, CHECK_IN, SUBMIT, SeenCall
 
 _POLL_FLEET_S = 120
 _GAPS = 7
-_SLACK_S = 1.0
+_SLACK_S = 3.0
 """Machine time that an answer may take on a busy machine."""
 _FAILING_FLEET_S = 1200.0
 _FAILING_CALLS_MAX = 16

@@ -22,12 +22,12 @@ HABITS = single.Habits(first_poll_within="30s", install="2m", reboot="30s")
 
 
 def installs_without_permit() -> None:
-    """Whatever the server answers about a permit is taken for one."""
+    """A refusal of a permit is taken for a permit."""
     honest = calls.VehicleCalls.make
 
     async def make(self: Any, vehicle_id: str, tls: Any, call: Call, *rest: Any) -> Input:
         answer = await honest(self, vehicle_id, tls, call, *rest)
-        if isinstance(call, AuthorizeCall):
+        if isinstance(call, AuthorizeCall) and isinstance(answer, PermitReplied) and not answer.reply.permitted:
             return PermitReplied(call.token, PermitReply(True, call.attempt_id, valid_for_ms=900_000))
         return answer
 
