@@ -232,15 +232,15 @@ def test_a_wave_whose_vehicles_never_call_is_told(tmp_path: Path):
 
 @pytest.mark.alerts
 def test_a_release_that_fails_is_held_and_then_halted(tmp_path: Path):
-    """Three vehicles have a permit; two fail, which holds, then the third, which halts."""
+    """Eight vehicles have a permit; two fail, which holds, then the others, which halts."""
     with watched(tmp_path, scale=SCALE) as one:
-        vehicles = permitted(one.installation, 3, "failing", "gate: {failure_ratio: 10%}\n")
+        vehicles = permitted(one.installation, 8, "failing", "gate: {failure_ratio: 10%}\n")
         for vehicle, attempt in vehicles[:2]:
             vehicle.check_in(vehicle.event(attempt, "INSTALL_STARTED"), vehicle.event(attempt, "FAILED", "flash"))
         one.told("OutriderRolloutHeld", rollout="failing")
         one.quiet("OutriderRolloutHalted")
-        vehicle, attempt = vehicles[2]
-        vehicle.check_in(vehicle.event(attempt, "INSTALL_STARTED"), vehicle.event(attempt, "FAILED", "flash"))
+        for vehicle, attempt in vehicles[2:]:
+            vehicle.check_in(vehicle.event(attempt, "INSTALL_STARTED"), vehicle.event(attempt, "FAILED", "flash"))
         one.told("OutriderRolloutHalted", rollout="failing")
         one.over("OutriderRolloutHeld")
 
