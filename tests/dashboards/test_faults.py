@@ -82,9 +82,9 @@ class Watched:
         )
 
     def quiet(self, alert: str) -> None:
-        """It neither fires nor is about to."""
+        """It neither fires nor is about to, once the first scrape is behind us."""
         assert not self.prometheus.alerts(alert)
-        assert not self.prometheus.alerts(alert, "pending")
+        eventually(lambda: not self.prometheus.alerts(alert, "pending"), what=f"{alert} is not about to fire")
 
 
 @contextmanager
