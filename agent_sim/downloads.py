@@ -99,6 +99,7 @@ class Downloads:
                     offset += len(kept)
                     self._tally.bytes_downloaded += len(kept)
                     if offset > length:
+                        _hang_up(response)
                         raise _TooLongError
                     if len(kept) < len(chunk):
                         break
@@ -125,6 +126,13 @@ class Downloads:
         path.unlink(missing_ok=True)
         self._tally.downloads["refused"] += 1
         return ImageRefused(token, code.value)
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """Cut the connection: closing it in good order would read on until the server has said all."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def discard(folder: Path) -> None:
