@@ -186,7 +186,7 @@ def sums(facts: Facts) -> Iterable[RenderableType]:
         exposed += f", {count(inputs['young'])} of them young (budget {count(inputs['blast_budget'])})"
     exposed += f"; {count(rollout.gate.permit_allowance)} more may be now"
     if facts.open_cases is not None:
-        exposed += f"; {count(facts.open_cases)} open cases"
+        exposed += f"; {count(facts.open_cases)} open case{'' if facts.open_cases == 1 else 's'}"
     limit = f", limit {percent(inputs['failure_ratio_max'])}" if "failure_ratio_max" in inputs else ""
     rate = f" ({percent(counts.failed / counts.exposed)}{limit})" if counts.exposed else ""
     harm = f"failed {count(counts.failed)}{rate}"
