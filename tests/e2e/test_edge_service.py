@@ -26,6 +26,7 @@ SERVICES = {
         "outrider.v1.ReleaseService",
         "outrider.v1.RolloutService",
         "outrider.v1.CaseService",
+        "outrider.v1.LedgerService",
     },
 }
 
