@@ -9,7 +9,7 @@ from orchestrator.model.fleet import Stratum
 from orchestrator.model.ids import ReleaseVersion
 from orchestrator.model.plan import Consent, Freeze, Preconditions, RegionRules, Window
 from orchestrator.model.rollout import Approval, RegionPhase, RegionProgress, Verdict, VerdictKind
-from tests.builders import NOW, a_plan, a_release, a_rollout
+from tests.builders import NOW, a_plan, a_release, a_rollout, a_wave
 from tests.contracts.steps import entry
 from tests.store_fixtures import StoreBench
 
@@ -38,6 +38,7 @@ async def test_rollout_comes_back_exactly_as_it_was_written(bench: StoreBench) -
         regions={"eu": RegionProgress(RegionPhase.AGING, 2, NOW, "the last checkpoint")},
         plan=a_plan(
             deadlines_ms={AttemptState.OFFERED: 5},
+            waves=(a_wave("early", approvals=2),),
             regions={"eu": RULES},
             region_defaults=RULES,
             preconditions=Preconditions(unmetered=True, parked=True, battery_percent_min=30),
