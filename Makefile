@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards tests hatch_build.py
 
-.PHONY: demo conform test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo conform alerts sessions system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -18,7 +18,7 @@ conform: setup-dev
 sessions: setup-dev
 	@$(BIN)/python -m tests.sessions --write $(NAMES)
 
-test: check
+test: check system-packages
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"
 	@# Whole installations with their fleets use both cores by themselves: one after the other.
 	@$(BIN)/python -m pytest -q -m "processes and not alerts"
