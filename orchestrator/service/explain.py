@@ -30,6 +30,17 @@ REVOKED = "revoked"
 """Its certificates are refused: it cannot call."""
 
 
+BY_PROGRESS = (
+    RefusalReason.WAVE_NOT_REACHED,
+    RefusalReason.FOLLOWED_REGION_FIRST,
+    RefusalReason.NOT_YET_DRAWN,
+    RefusalReason.HOLDOUT,
+    RefusalReason.ROLLOUT_HELD,
+    RefusalReason.OTHER_ROLLOUT_FIRST,
+)
+"""Reasons that a rollout's own progress ends: no clock says when, but no person has to act either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """Why, for each rollout, and what happens next."""
@@ -66,7 +77,7 @@ class ExplainDesk:
         now = FleetTime(self._clock.now())
         found: list[Explanation] = []
         taken = ""
-        for candidate in candidates_of(snapshot, rollout_id):
+        for candidate in candidates_of(snapshot, rollout_id, record):
             said = explain(record, candidate, now)
             if vehicle_id in snapshot.revoked:
                 said = revoked(said)
@@ -81,14 +92,20 @@ class ExplainDesk:
         return Explained(explanations=found, summary=summary(found, record, now))
 
 
-def candidates_of(snapshot: Snapshot, rollout_id: RolloutId | None) -> Sequence[Candidate]:
+def candidates_of(snapshot: Snapshot, rollout_id: RolloutId | None, record: VehicleRecord) -> Sequence[Candidate]:
     """The rollouts that were asked for, oldest first, as they are considered.
+
+    Where none was named, the one with the vehicle's live attempt is among them although it is over: a vehicle that fell
+    silent in a rollout that was aborted is waiting for that attempt, whatever else is under way.
 
     Raises:
         NotFoundError: there is no such rollout.
     """
     if rollout_id is None:
-        return by_age(snapshot.candidates)
+        live = live_rollout(record)
+        if live is None or live not in snapshot.rollouts or not snapshot.rollouts[live].status.over:
+            return by_age(snapshot.candidates)
+        return [*candidates_of(snapshot, live, record), *by_age(snapshot.candidates)]
     rollout = snapshot.rollouts.get(rollout_id)
     if rollout is None:
         raise NotFoundError(
@@ -98,6 +115,11 @@ def candidates_of(snapshot: Snapshot, rollout_id: RolloutId | None) -> Sequence[
         )
     target = compile_target(rollout.plan.target)
     return [Candidate(rollout=rollout, release=snapshot.releases.get(rollout.plan.release), target=target)]
+
+
+def live_rollout(record: VehicleRecord) -> RolloutId | None:
+    """The rollout of the attempt that is under way."""
+    return record.attempt.rollout_id if record.attempt and not record.attempt.state.terminal else None
 
 
 def revoked(said: Explanation) -> Explanation:
@@ -182,7 +204,7 @@ def summary(explanations: Sequence[Explanation], record: VehicleRecord, now: Fle
     heard = (
         f"last heard {duration(now - record.last_seen_at)} ago" if record.last_seen_at is not None else "never heard"
     )
-    live = record.attempt.rollout_id if record.attempt and not record.attempt.state.terminal else None
+    live = live_rollout(record)
     for said in explanations:
         if said.rollout_id == live:
             return f"Rollout {said.rollout_id}: {said.message}{_when(said, now)} ({heard})."
@@ -196,6 +218,9 @@ def summary(explanations: Sequence[Explanation], record: VehicleRecord, now: Fle
     if due:
         first = min(due, key=lambda said: said.changes_at or now)
         return f"Nothing happens before{_at(first, now)}; rollout {first.rollout_id}: {first.message}."
+    for said in explanations:
+        if said.reason in BY_PROGRESS:
+            return f"Not yet, and no time can be told; rollout {said.rollout_id}: {said.message}."
     newest = explanations[0]
     return f"Nothing will happen by time alone; rollout {newest.rollout_id}: {newest.message}."
 

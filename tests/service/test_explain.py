@@ -230,6 +230,26 @@ async def test_rollout_that_is_over_says_why_it_never_came(world: World) -> None
     assert (found.reason, found.facts["status"]) == ("wave_not_reached", "aborted")
 
 
+async def test_live_attempt_of_a_rollout_that_is_over_is_the_reason(world: World) -> None:
+    """A vehicle that went silent is not told of by another rollout's target while its attempt still runs."""
+    car = Car("v-1")
+    await known(world, car)
+    await world.start()
+    await world.permitted(car)
+    await world.rollouts.request(SPRING, AbortRequested("ann", "bricks"), etag="")
+    found = await explained(world, car)
+    assert [said.rollout_id for said in found.explanations] == [SPRING]
+    assert found.summary.startswith("Rollout spring: attempt 1 has its permit")
+
+
+async def test_waves_to_come_are_not_said_to_need_a_person(world: World) -> None:
+    """Time does bring the next wave, only no clock says when."""
+    late = Car("v-2", cohort="general")
+    await known(world, Car("v-1"), late)
+    await world.start("release: 1.1.0\nholdout: 0%\nwaves:\n  - {name: first, cohorts: [canary]}\n  - {name: rest}\n")
+    assert (await explained(world, late)).summary.startswith("Not yet, and no time can be told; rollout spring: region")
+
+
 async def test_unknown_vehicle_and_rollout_are_not_found(world: World) -> None:
     """With a way on."""
     car = Car("v-1")
