@@ -19,6 +19,8 @@ ALIKE_MIN = 3
 """Open cases with the same cause and detail from which on the release is suspected before the vehicle."""
 BATTERY_LOW_PERCENT = 20
 STORAGE_LOW_BYTES = 200_000_000
+GIVEN_UP = (RolloutStatus.HALTED, RolloutStatus.ABORTED)
+"""Rollouts whose release is not to be trusted in a workshop either."""
 NO_WORD = ("silent", "timed_out")
 """Causes that say nothing but that nothing was heard."""
 
@@ -95,7 +97,7 @@ def _about_the_rollout(file: CaseFile) -> Iterator[str]:
             f"The rollout is {rollout.status.value} ({rollout.reason}): no other vehicle begins; decide about it "
             f"first: `outrider rollout status {case.rollout_id}`."
         )
-    if rollout.status in (RolloutStatus.HALTED, RolloutStatus.ABORTED):
+    if rollout.status in GIVEN_UP:
         yield f"Vehicles that run the release can be brought back: `outrider rollout revert {case.rollout_id}`."
 
 
@@ -165,8 +167,12 @@ def _hindrances(file: CaseFile, record: VehicleRecord) -> Iterator[str]:
 def _parts(file: CaseFile, record: VehicleRecord) -> str:
     """What a technician needs with them."""
     units = ", ".join(sorted({ecu.hardware_id for ecu in record.vehicle.ecus}))
-    release = file.attempt.release if file.attempt else "the release"
-    return f"a diagnostic tool and {release} for {units}"
+    rollout, attempt = file.rollout, file.attempt
+    if file.alike >= ALIKE_MIN or (rollout is not None and rollout.status in GIVEN_UP):
+        # Whoever flashes by hand must not bring back what is suspected.
+        suspect = attempt.release if attempt else "what this rollout brought"
+        return f"a diagnostic tool and the software for {units} that it ran before, not {suspect}"
+    return f"a diagnostic tool and {attempt.release if attempt else 'the release'} for {units}"
 
 
 def _moment(at: FleetTime | None) -> str:

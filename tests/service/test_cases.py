@@ -192,6 +192,13 @@ def test_stopped_rollout_is_decided_first(status: RolloutStatus) -> None:
     assert ("outrider rollout revert spring" in text) is (status is RolloutStatus.HALTED)
 
 
+@pytest.mark.parametrize("known", [{"rollout": a_rollout(status=RolloutStatus.ABORTED)}, {"alike": 50}])
+def test_suspected_release_is_not_flashed_by_hand(known: dict[str, object]) -> None:
+    """A technician must not bring the very software that the gate stopped."""
+    assert "the software for acme-" in (text := advised(a_case(), **known))
+    assert "that it ran before, not 1.1.0" in text
+
+
 def test_vehicle_that_went_back_can_be_driven() -> None:
     """Nobody is woken for it."""
     record = a_record(installed=ReleaseVersion("1.0.0"), manifest_counter=3, last_seen_at=NOW)
