@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,8 +22,13 @@ WINDOWS_SHOWN = 2
 OWNER_WORDS = {"NOTICE": "is told", "REQUIRED": "is asked"}
 
 
-def regions_table(regions: Iterable[RegionPreview]) -> Table:
-    """One region a line, or more where it has several windows."""
+def regions_table(regions: Iterable[RegionPreview], plan: Mapping[str, Any]) -> Table:
+    """One region a line, or more where it has several windows.
+
+    Args:
+        regions: as the server previews them.
+        plan: the plan with its defaults, empty when it cannot be read.
+    """
     result = table("region", "vehicles", "follows", "owner", "may install", "in UTC", title="When each region can move")
     for region in regions:
         first = (
@@ -33,12 +39,21 @@ def regions_table(regions: Iterable[RegionPreview]) -> Table:
         )
         spans = windows_shown(region.windows)
         if not spans:
-            result.add_row(*first, "at any time", words.NONE)
+            result.add_row(*first, when_without_openings(region, plan), words.NONE)
         several = len({span.zone for span in spans}) > 1
         for index, span in enumerate(spans):
             before = first if not index else ("",) * len(first)
             result.add_row(*before, local_words(span, several=several), utc_words(span))
     return result
+
+
+def when_without_openings(region: RegionPreview, plan: Mapping[str, Any]) -> Text:
+    """What no opening means: nothing binds the region, or something does and it never opens."""
+    own: Mapping[str, Any] = (plan.get("regions") or {}).get(region.region) or {}
+    bound = [own.get(name, plan.get(name)) for name in ("windows", "freeze")]
+    if all(value in (None, "always", "none") for value in bound):
+        return plain("at any time")
+    return plain("never, as far as one sees" if region.targeted else words.NONE, words.AMBER if region.targeted else "")
 
 
 def messages(regions: Iterable[RegionPreview]) -> list[str]:

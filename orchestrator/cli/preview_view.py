@@ -44,8 +44,8 @@ def preview_view(preview: PreviewRolloutResponse, *, with_plan: bool = False) ->
     if preview.cells:
         parts.append(targets_table(preview.cells))
     if preview.regions:
-        parts += [regions_table(preview.regions), *indented(messages(preview.regions)), ""]
-    if stops := stopping(preview):
+        parts += [regions_table(preview.regions, plan), *indented(messages(preview.regions)), ""]
+    if preview.targeted and (stops := stopping(preview)):
         parts += [plain("What would stop it", "bold"), *indented(stops), ""]
     if preview.warnings:
         numbered = [f"{number}. {warning}" for number, warning in enumerate(preview.warnings, start=1)]

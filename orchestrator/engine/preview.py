@@ -193,6 +193,12 @@ def _fleet_warnings(
 ) -> Iterator[str]:
     if not cells:
         yield "no vehicle is targeted: the rollout would complete at once"
+    unproven = sum(count for profile, count in profiles.items() if not profile.installed)
+    if plan.target.installed and unproven:
+        yield (
+            f"{unproven} vehicles have proven no release yet, so `installed` leaves them out: software from the "
+            "factory is no release; leave `installed` out to reach them (who has the release is never targeted)"
+        )
     populated = {cell.region for cell in cells}
     for region in regions:
         if region not in populated:

@@ -100,6 +100,20 @@ def test_a_preview_that_reaches_nobody_says_so(server: OperatorServer, plan: Pat
     assert second == "200 are left out: 200 do not match `model`."
 
 
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [("freeze: 2031-04-05", "never, as far as one sees"), ("windows: always", "at any time")],
+)
+def test_a_region_that_never_opens_is_not_said_to_be_open(
+    rules: str, words: str, server: OperatorServer, plan: Path, outrider: Outrider
+) -> None:
+    """No opening means two things; the plan says which."""
+    bound = f"{PREVIEWED_PLAN}regions: {{eu: {{{rules}}}}}\n"
+    regions = [RegionPreview(region="eu", targeted=80)]
+    server.will_answer("PreviewRollout", a_preview(effective_plan=bound, regions=regions))
+    assert f"eu 80 – – {words} –" in shown(outrider, plan)
+
+
 def test_start_says_how_far_it_goes_before_anybody_must_look() -> None:
     """Whoever types the name has read the number of vehicles that may follow unwatched."""
     words = what_starts(a_preview()).plain

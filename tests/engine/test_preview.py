@@ -144,6 +144,14 @@ def test_warns_of_a_way_back_for_vehicles_that_never_left():
     assert "undoes" not in warned(bound, release=back)
 
 
+def test_warns_of_installed_where_vehicles_never_proved_a_release():
+    """Software from the factory is no release: `installed` would leave out a whole new fleet without a word."""
+    fresh = profiles_of((30, "", {"cohort": "canary"}), (50, "1.0.0", {"cohort": "early"}))
+    told = warned(a_plan(target=Target(installed="<1.1.0")), fresh)
+    assert "30 vehicles have proven no release yet, so `installed` leaves them out" in told
+    assert "proven no release" not in warned(a_plan(), fresh)
+
+
 def test_a_plan_that_works_is_not_warned_about():
     """Warnings that always come are read by nobody."""
     fleet = profiles_of(
