@@ -62,7 +62,9 @@ def show(
         session.screen.answer(entries, "Nothing is recorded about that.")
         return
     now = [] if rollout is None else [standing(rollout, cases)]
-    session.screen.answer(entries, story_view(entries.entries, cases if not more else ()), *more, *now)
+    of_many = not (rollout_id or vehicle or attempt)
+    story = story_view(entries.entries, cases if not more else (), of_many=of_many)
+    session.screen.answer(entries, story, *more, *now)
 
 
 def read_entries(

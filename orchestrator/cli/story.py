@@ -125,7 +125,7 @@ def _corrected(data: Data) -> Told:
 def _aged(data: Data) -> Told:
     checkpoint = number(float(data.get("checkpoint", 0)) + 1)
     if data.get("silent"):
-        return Told("silent", f"silent at checkpoint {checkpoint}: no word of its own since the permit")
+        return Told("silent", f"silent at checkpoint {checkpoint}: it has not said how the installation ended")
     return Told("succeeded", f"settled by its own word at checkpoint {checkpoint}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -27,18 +28,19 @@ from orchestrator.cli.words import count, plain, rollout_status, status
 Line = tuple[Timestamp, Told]
 
 
-def story_view(entries: Sequence[LedgerEntry], cases: Sequence[Case] = ()) -> Table:
+def story_view(entries: Sequence[LedgerEntry], cases: Sequence[Case] = (), *, of_many: bool = False) -> Table:
     """Entries as sentences, oldest first; cases are counted between the entries that they fell between.
 
     Args:
         entries: Of the ledger, in order.
         cases: Of the same rollout, settled ones as well; empty where entries tell of them.
+        of_many: Whether entries may be of different rollouts: each names its own.
     """
     result = Table.grid(padding=(0, 2))
     for column in ("time", "after", "mark"):
         result.add_column(column, no_wrap=True, justify="right" if column == "after" else "left")
     result.add_column("what", overflow="fold")
-    entry_lines = ((entry.create_time, told(entry.kind, data_of(entry))) for entry in entries)
+    entry_lines = ((entry.create_time, told_of(entry, of_many=of_many)) for entry in entries)
     lines = sorted(chain(entry_lines, case_lines(entries, cases)), key=lambda line: line[0].ToNanoseconds())
     first = lines[0][0].seconds if lines else 0
     for at, line in lines:
@@ -62,6 +64,14 @@ def case_lines(entries: Sequence[LedgerEntry], cases: Iterable[Case]) -> list[Li
         at = min((case.open_time for case in batch), key=lambda moment: moment.ToNanoseconds())
         lines.append((at, Told("open", f"{count(len(batch))} {noun} opened from here on: {parts}")))
     return lines
+
+
+def told_of(entry: LedgerEntry, *, of_many: bool) -> Told:
+    """An entry in words; where several rollouts are told of, with the name of its own in front."""
+    data = data_of(entry)
+    line = told(entry.kind, data)
+    rollout = data.get("rollout_id")
+    return replace(line, text=f"{rollout}: {line.text}") if of_many and rollout else line
 
 
 def data_of(entry: LedgerEntry) -> dict[str, Any]:

@@ -142,6 +142,16 @@ def test_a_vehicle_has_a_story_too(
     assert second == expected
 
 
+def test_story_of_the_installation_names_the_rollout_of_each_line(
+    data: Path, server: OperatorServer, outrider: Outrider
+) -> None:
+    """Two rollouts at once have a region eu each; a vehicle's or a rollout's own story needs no name."""
+    server.will_answer("ListLedgerEntries", ledger_pb2.ListLedgerEntriesResponse(entries=STORY))
+    assert "spring-1-1-0: eu goes from wave canary to wave early" in outrider("ledger", "show").stdout
+    server.will_answer("GetRollout", a_rollout())
+    assert "spring-1-1-0: eu goes" not in outrider("ledger", "show", "spring-1-1-0").stdout
+
+
 def test_json_is_the_entries_as_they_are(data: Path, server: OperatorServer, outrider: Outrider) -> None:
     """Tools and auditors get the record, not the tale."""
     server.will_answer("GetRollout", a_rollout())
