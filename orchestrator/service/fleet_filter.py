@@ -25,7 +25,7 @@ SHARED_FIELDS = ("model", "hardware", "region", "cohort", "zone", "tag", "instal
 """Fields that vehicles share by profile: what can be counted without a look at each vehicle."""
 OWN_FIELDS = ("vehicle_id", "enrolled", "excluded")
 ALL_FIELDS = (*OWN_FIELDS[:1], *SHARED_FIELDS, *OWN_FIELDS[1:])
-REMEDY = "write terms FIELD=A|B, FIELD!=A or installed<1.1.0, separated by commas; fields: " + ", ".join(ALL_FIELDS)
+REMEDY = "write terms FIELD=A|B, FIELD!=A or installed<1.1.0, separated by commas; fields: "
 
 _TERM = re.compile(r"\s*([a-z_]*)\s*(<=|>=|==|!=|<|>|=)\s*(.*?)\s*", re.DOTALL)
 _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./+-]{0,63}")
@@ -93,7 +93,7 @@ def parse_filter(text: str, *, fields: Sequence[str] = ALL_FIELDS) -> FleetFilte
         InvalidInputError: every fault, with the column where its term begins.
     """
     if len(text) > FILTER_LENGTH_MAX:
-        raise _refused([Violation("filter", f"has {len(text)} characters, at most {FILTER_LENGTH_MAX}")])
+        raise _refused([Violation("filter", f"has {len(text)} characters, at most {FILTER_LENGTH_MAX}")], fields)
     if not text.strip():
         return FleetFilter()
     terms: list[Term] = []
@@ -106,7 +106,7 @@ def parse_filter(text: str, *, fields: Sequence[str] = ALL_FIELDS) -> FleetFilte
             faults.append(Violation(f"filter:{column + len(part) - len(part.lstrip())}", str(error)))
         column += len(part) + 1
     if faults:
-        raise _refused(faults)
+        raise _refused(faults, fields)
     return FleetFilter(tuple(terms))
 
 
@@ -192,10 +192,10 @@ def _scopes(record: VehicleRecord) -> Sequence[str]:
     return ("true", *(QUARANTINE if each.scope == EVERY_ROLLOUT else each.scope for each in record.exclusions))
 
 
-def _refused(faults: Sequence[Violation]) -> InvalidInputError:
+def _refused(faults: Sequence[Violation], fields: Sequence[str]) -> InvalidInputError:
     return InvalidInputError(
         f"the filter has {len(faults)} fault{'s' if len(faults) > 1 else ''}",
         reason="FILTER_MALFORMED",
-        remedy=REMEDY,
+        remedy=REMEDY + ", ".join(fields),
         violations=faults,
     )

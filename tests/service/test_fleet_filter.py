@@ -26,7 +26,7 @@ def faults(text: str, fields: tuple[str, ...] = ALL_FIELDS) -> list[tuple[str, s
     with pytest.raises(InvalidInputError) as error:
         parse_filter(text, fields=fields)
     assert error.value.reason == "FILTER_MALFORMED"
-    assert "fields: vehicle_id, model" in error.value.remedy
+    assert f"fields: {', '.join(fields)}" in error.value.remedy
     return [(violation.field, violation.description) for violation in error.value.violations]
 
 
