@@ -65,7 +65,7 @@ def abort(
     with session.client() as client:
         if not yes:
             rollout = client.ask(client.rollouts.GetRollout, GetRolloutRequest(name=request.name))
-            session.screen.note(what_ends(rollout))
+            session.screen.note(plain(what_ends(rollout)))
             confirm_name(rollout_id, to="end it for good")
         rollout = client.ask(client.rollouts.AbortRollout, request)
     show_change(

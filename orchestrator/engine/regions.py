@@ -315,13 +315,14 @@ def _outstanding(region: Region, now: FleetTime) -> str:
     if remaining <= allowed or now >= patience_ends_at(region):
         return ""
     until = instant(patience_ends_at(region))
-    beyond = f" beyond the {allowed} that stay out" if allowed else ""
-    return f"{remaining - allowed} vehicles wait{beyond}; at the latest until {until}"
+    waits = "1 vehicle waits" if remaining - allowed == 1 else f"{remaining - allowed} vehicles wait"
+    beyond = f" beyond the {allowed} that no wave may ever draw" if allowed else ""
+    return f"{waits}{beyond}; at the latest until {until}"
 
 
 def _running(region: Region) -> str:
     live = sum(region.tally.state(state) for state in LIVE_STATES)
-    return f"{live} attempts are live" if live else ""
+    return f"{live} attempts are live" if live > 1 else "1 attempt is live" if live else ""
 
 
 def _unaged(region: Region) -> str:

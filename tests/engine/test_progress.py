@@ -306,7 +306,7 @@ def test_region_ages_and_ends():
     younger = "40 of 100 exposures are younger than 3 d"
     assert walked(cells, {}, now, wave=1, phase=P.AGING, waited=younger) == (P.AGING, 1)
     some_live = {CANARY: ALL_AGED, GENERAL: a_tally(succeeded=59, installing=1, aged=((60, 0), (60, 0)))}
-    assert walked(some_live, {}, now, wave=1, phase=P.AGING, waited="1 attempts are live") == (P.AGING, 1)
+    assert walked(some_live, {}, now, wave=1, phase=P.AGING, waited="1 attempt is live") == (P.AGING, 1)
     done = {CANARY: ALL_AGED, GENERAL: a_tally(succeeded=60, aged=((60, 0), (60, 0)))}
     two_wait = "2 vehicles wait; at the latest until 2026-01-15T00:00:00Z"
     assert walked(done, {GENERAL: 2}, now, wave=1, phase=P.AGING, waited=two_wait) == (P.AGING, 1)
