@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,8 @@ BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ENDING_S = 30.0
 
 PREPARE = r"""
-outrider keys init && outrider serve --scale 200 2> serve.log &
+outrider keys init
+outrider serve --scale 200 2> serve.log &
 until [ -e outrider-data/endpoints.json ]; do sleep 0.2; done
 outrider image-repo renew --every 30 > renew.log 2>&1 &
 outrider-sim fleet $SCENARIO --out fleet && outrider fleet import fleet/fleet.csv
@@ -147,15 +148,29 @@ class Shell:
         return re.sub(r"[ \t]+\n", "\n", "".join(printed)).removesuffix("\n")
 
     def end(self) -> None:
-        """End what runs in the background, gently first, then everything of this session."""
+        """End what runs in the background: everything of this session, gently first.
+
+        Raises:
+            RuntimeError: something had to be killed, which leaves its store behind: a job was not a single command.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write("kill $(jobs -p) 2>/dev/null; wait; exit\n")
         self._process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(ENDING_S)
-        except subprocess.TimeoutExpired:
+        if group_lives(self._process.pid):
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            raise RuntimeError("the session left processes behind; a job in the background must be one command")
+
+
+def group_lives(leader: int) -> bool:
+    """Whether a process of this group runs still."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager

@@ -17,7 +17,13 @@ def test_session_of_the_guide_happens_again(page: Path) -> None:
     """People type what they read; if it went otherwise today, the guide would lie. Record anew: `make sessions`."""
     written = page.read_text("utf-8")
     assert BLOCK.search(written)
-    assert difference(written, recorded(written)) == ""
+    found = difference(written, recorded(written))
+    if found:
+        # A vehicle that loses its link at the wrong moment lets a rollout take another turn; a guide that lies differs
+        # every time.
+        print(found)
+        found = difference(written, recorded(written))
+    assert found == ""
 
 
 def test_comparison_forgives_numbers_and_times_but_no_word() -> None:
