@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 from outrider.v1.case_pb2 import Case, ListCasesRequest
-from outrider.v1.ledger_pb2 import ListLedgerEntriesRequest, ListLedgerEntriesResponse
+from outrider.v1.ledger_pb2 import LedgerEntry, ListLedgerEntriesRequest, ListLedgerEntriesResponse
 from outrider.v1.rollout_pb2 import GetRolloutRequest
 
 from orchestrator.cli.client import OperatorClient
@@ -62,9 +62,17 @@ def show(
         session.screen.answer(entries, "Nothing is recorded about that.")
         return
     now = [] if rollout is None else [standing(rollout, cases)]
+    shown = (
+        entries.entries if everything or vehicle else [entry for entry in entries.entries if not part_of_import(entry)]
+    )
     of_many = not (rollout_id or vehicle or attempt)
-    story = story_view(entries.entries, cases if not more else (), of_many=of_many)
+    story = story_view(shown, cases if not more else (), of_many=of_many)
     session.screen.answer(entries, story, *more, *now)
+
+
+def part_of_import(entry: LedgerEntry) -> bool:
+    """Whether it is the part of an import that one shard of the store wrote; the whole is an entry of its own."""
+    return entry.kind == "vehicles_imported" and "actor" not in entry.data
 
 
 def read_entries(

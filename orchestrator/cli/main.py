@@ -24,7 +24,14 @@ from typer.main import get_command
 
 from orchestrator.cli.errors import CliError, ExitCode
 from orchestrator.cli.examples import give_examples
-from orchestrator.cli.options import ALL_OPTIONS, context_parameter, give_signature, root_options, shared_parameters
+from orchestrator.cli.options import (
+    ALL_OPTIONS,
+    context_parameter,
+    give_signature,
+    root_options,
+    shared_parameters,
+    version_parameter,
+)
 from orchestrator.cli.screen import console_for
 from orchestrator.cli.words import clean
 
@@ -98,11 +105,11 @@ def build() -> typer.Typer:
     """The root of the command line."""
     app = typer.Typer(cls=LazyGroup, name="outrider", no_args_is_help=True, rich_markup_mode="rich")
 
-    def root(**given: Any) -> None:
+    def root(*, version: bool, **given: Any) -> None:
         """Over-the-air updates for fleets of vehicles: signed, staged, stopped early when bad."""
         root_options(**given)
 
-    give_signature(root, [context_parameter(), *shared_parameters(ALL_OPTIONS)])
+    give_signature(root, [context_parameter(), *shared_parameters(ALL_OPTIONS), version_parameter()])
     app.callback(epilog=EPILOG)(root)
     for name, group in GROUPS.items():
         app.command(name, help=group.summary)(_stand_in)

@@ -7,8 +7,10 @@ Imports no gRPC: `outrider --help` needs none.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,6 +109,20 @@ def give_signature(function: Callable[..., None], parameters: list[inspect.Param
     """Let `function` look to typer as if it had been written with `parameters`."""
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def version_parameter() -> inspect.Parameter:
+    """`--version`, which answers before anything else is looked at."""
+    option = typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    return inspect.Parameter(
+        "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"outrider {version('outrider')}\n")
+        raise typer.Exit
 
 
 def context_parameter() -> inspect.Parameter:

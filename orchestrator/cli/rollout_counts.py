@@ -90,6 +90,21 @@ def total(cells: Iterable[CellCounts]) -> Counts:
     return sum(map(of_cell, cells), Counts())
 
 
+def endings(cells: Sequence[CellCounts]) -> dict[str, int]:
+    """What `ended` is made of, by state: attempts that ended, but neither well nor by a failure after a permit."""
+    found: dict[str, int] = {}
+    for cell in cells:
+        for state, number in cell.states.items():
+            if state not in LIVE and state != AttemptState.SUCCEEDED.value:
+                found[state] = found.get(state, 0) + number
+    bad = sum(cell.failed for cell in cells)
+    for state in (AttemptState.ROLLED_BACK.value, AttemptState.FAILED.value):
+        apart = min(bad, found.get(state, 0))
+        found[state] = found.get(state, 0) - apart
+        bad -= apart
+    return {state: number for state, number in sorted(found.items()) if number}
+
+
 def by_region_and_cohort(rollout: Rollout) -> dict[tuple[str, str], Counts]:
     """Counts by region and cohort, hardware variants together, in order of name."""
     result: dict[tuple[str, str], Counts] = {}

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from orchestrator.cli import words
 from orchestrator.cli.gate_words import deciding
-from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, total
+from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, endings, total
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.words import count, moment, of_id, plain, region_phase, rollout_status, since, status
 
@@ -40,8 +40,17 @@ def header(rollout: Rollout) -> RenderableType:
         *persons(rollout),
         ("progress", progress),
         ("exposed", f"{count(counts.exposed)} permits, {count(counts.failed)} failed, {count(counts.silent)} silent"),
+        *ended(rollout),
         ("fleet time", moment(rollout.fleet_time)),
     )
+
+
+def ended(rollout: Rollout) -> list[tuple[str, RenderableType]]:
+    """How attempts ended that neither succeeded nor hurt: a release that every vehicle rejects moves nothing else."""
+    parts = [f"{count(number)} {state.replace('_', ' ')}" for state, number in endings(rollout.cells).items()]
+    if not parts:
+        return []
+    return [("ended", plain(f"{', '.join(parts)}; `outrider vehicle explain` says why of each vehicle"))]
 
 
 def persons(rollout: Rollout) -> list[tuple[str, RenderableType]]:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
 def test_the_docs_name_no_option_that_does_not_exist() -> None:
     """A renamed option must not live on in the guide."""
     real = {option for command in COMMANDS.values() for option in options_of(command)} | {"--help"}
-    real |= {"--install-completion", "--show-completion"}
+    real |= {"--install-completion", "--show-completion", "--version"}
     assert set(re.findall(r"--[a-z][a-z-]*", DOCS.read_text(encoding="utf-8"))) - real == set()
 
 
@@ -190,3 +191,9 @@ def test_help_loads_neither_grpc_nor_the_orchestrator() -> None:
     )
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_the_version_is_said_without_an_installation(outrider: Outrider) -> None:
+    """The first thing that a report of a defect needs."""
+    outcome = outrider("--version")
+    assert (outcome.exit_code, outcome.stdout) == (0, f"outrider {version('outrider')}\n")

@@ -38,6 +38,7 @@ def test_status_shows_waves_counts_and_the_gates_numbers(
         "failures_evalue on eu/gen1",
         "evalue 1.235, exposed 25, failed 2",
         "75 permits, 6 failed, 9 silent",
+        "9 timed out; `outrider vehicle explain`",
         "2031-04-05 06:07:08 UTC",
     ):
         assert words in outcome.stdout

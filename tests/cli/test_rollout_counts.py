@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.rollout_counts import of_cell, total
+from orchestrator.cli.rollout_counts import endings, of_cell, total
 from tests.cli.answers import a_cell
 
 
@@ -35,3 +35,11 @@ def test_the_sum_over_cells_adds_every_word() -> None:
     one, both = of_cell(a_cell()), total([a_cell(), a_cell(region="us")])
     names = ("targeted", "done", "active", "failed", "silent", "ended", "exposed", "lost")
     assert [getattr(both, name) for name in names] == [2 * getattr(one, name) for name in names]
+
+
+def test_endings_say_what_ended_is_made_of() -> None:
+    """Seven that reject a release are seven that reject it, not a number without a word; harm is counted elsewhere."""
+    states = {"succeeded": 9, "rejected": 7, "rolled_back": 2, "failed": 3, "offered": 4}
+    cells = [a_cell(states=states, exposed=13, failed=4), a_cell(states={"rejected": 1}, failed=0)]
+    assert endings(cells) == {"rejected": 8, "failed": 1}
+    assert sum(endings(cells).values()) == total(cells).ended

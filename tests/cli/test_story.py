@@ -31,6 +31,13 @@ def an_entry(number: int, kind: str, when: Timestamp, **data: Any) -> ledger_pb2
     return ledger_pb2.LedgerEntry(number=number, kind=kind, create_time=when, data=packed, hash="ab" * 32)
 
 
+def a_struct(**data: Any) -> Struct:
+    """Data of an entry that is about no rollout."""
+    packed = Struct()
+    packed.update(data)
+    return packed
+
+
 GATE_SAYS = "us/gen2: 5 of 5 exposed were silent after 15 min"
 VERDICT = {
     "kind": "halt",
@@ -150,6 +157,20 @@ def test_story_of_the_installation_names_the_rollout_of_each_line(
     assert "spring-1-1-0: eu goes from wave canary to wave early" in outrider("ledger", "show").stdout
     server.will_answer("GetRollout", a_rollout())
     assert "spring-1-1-0: eu goes" not in outrider("ledger", "show", "spring-1-1-0").stdout
+
+
+def test_an_import_is_one_line(data: Path, server: OperatorServer, outrider: Outrider) -> None:
+    """Each shard of the store writes its part; a person imported once."""
+    entries = [
+        ledger_pb2.LedgerEntry(number=1, kind="vehicles_imported", create_time=at(), data=a_struct(added=3)),
+        ledger_pb2.LedgerEntry(
+            number=2, kind="vehicles_imported", create_time=at(), data=a_struct(added=80, actor="ann", reason="spring")
+        ),
+    ]
+    server.will_answer("ListLedgerEntries", ledger_pb2.ListLedgerEntriesResponse(entries=entries))
+    assert outrider("ledger", "show").stdout.count("vehicles imported") == 1
+    server.will_answer("ListLedgerEntries", ledger_pb2.ListLedgerEntriesResponse(entries=entries))
+    assert outrider("ledger", "show", "--all").stdout.count("vehicles imported") == 2
 
 
 def test_json_is_the_entries_as_they_are(data: Path, server: OperatorServer, outrider: Outrider) -> None:
