@@ -114,8 +114,10 @@ def counts_table(rollout: Rollout) -> Table:
     """Region x cohort with what became of the vehicles, and the sum."""
     result = table("region", "cohort", *COUNTED, numbers=len(COUNTED))
     for column in result.columns[:2]:
-        # `genera` and `l` on the next line is no cohort; the numbers give way before it comes to that.
+        # `genera` and `l` on the next line is no cohort.
         column.no_wrap = True
+    # Else it is two columns too wide for 80, and headings are cut.
+    result.collapse_padding = True
     for (region, cohort), counts in by_region_and_cohort(rollout).items():
         result.add_row(plain(region), plain(cohort), *counts_row(counts))
     if len(result.rows) > 1:

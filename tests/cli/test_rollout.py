@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import grpc
 import pytest
 from outrider.v1.rollout_pb2 import Approval, ListRolloutsResponse
+from rich.console import Console
 
+from orchestrator.cli.rollout_view import COUNTED, counts_table
 from tests.cli.answers import a_cell, a_gate, a_preview, a_rollout, ago
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
@@ -156,3 +159,13 @@ def test_text_from_others_cannot_steer_the_terminal(server: OperatorServer, data
     assert "\x1b" not in outcome.stdout
     assert "[red]gone[/red]" in outcome.stdout
     assert "[b]eu" in outcome.stdout
+
+
+def test_counts_fit_the_narrowest_terminal() -> None:
+    """Neither a cohort's name nor a heading is cut at 80 columns."""
+    written = io.StringIO()
+    console = Console(width=80, file=written, color_system=None)
+    console.print(counts_table(a_rollout(cells=[a_cell(cohort="internal"), a_cell(region="apac", cohort="general")])))
+    lines = written.getvalue().splitlines()
+    assert lines[1].split() == ["region", "cohort", *COUNTED]
+    assert [line.split()[1] for line in lines[3:5]] == ["general", "internal"]
