@@ -95,3 +95,35 @@ class VerificationError(SigningError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class MissingFileError(VerificationError):
+    """A file that verification needs was neither given nor held: whoever can get it may try again with it.
+
+    Attributes:
+        repository: `director` or `image`.
+        name: As the repository serves it.
+    """
+
+    def __init__(self, repository: str, name: str, message: str) -> None:
+        super().__init__(AttackCode.MISSING, message)
+        self.repository = repository
+        self.name = name
+
+
+class NotEnrolledError(SigningError):
+    """A vehicle without a certificate was asked what it shows: it has to enrol first."""
+
+
+class CallFailedError(SigningError):
+    """A vehicle's call was refused, or nobody answered. When the next may be made is known to `calls`.
+
+    Attributes:
+        code: Name of the gRPC status, for example `UNAVAILABLE`.
+        reason: Of `google.rpc.ErrorInfo`; empty when there is none.
+    """
+
+    def __init__(self, method: str, code: str, reason: str, message: str) -> None:
+        super().__init__(f"{method}: {code} {reason} {message}")
+        self.code = code
+        self.reason = reason

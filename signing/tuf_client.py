@@ -107,12 +107,14 @@ class RefreshError(SigningError):
     Attributes:
         reason: What failed.
         roots: All roots accepted up to there, which are safe to keep: they rest on offline keys alone.
+        missing: Name of the file that was nowhere, if that is what failed; else empty.
     """
 
-    def __init__(self, reason: VerificationError, roots: Mapping[int, bytes]) -> None:
+    def __init__(self, reason: VerificationError, roots: Mapping[int, bytes], missing: str = "") -> None:
         super().__init__(str(reason))
         self.reason = reason
         self.roots = roots
+        self.missing = missing
 
 
 def refresh(
@@ -149,7 +151,8 @@ def refresh(
         found = {path: updater.get_targetinfo(path) for path in find}
     except (exceptions.RepositoryError, exceptions.DownloadError) as exc:
         reason = _reason(exc, fetcher, updater._trusted_set.root)
-        raise RefreshError(reason, updater.accepted_roots()) from exc
+        missing = fetcher.last_name if reason.code is AttackCode.MISSING else ""
+        raise RefreshError(reason, updater.accepted_roots(), missing) from exc
     return updater.accepted(found)
 
 

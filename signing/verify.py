@@ -18,7 +18,7 @@ from typing import Literal
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
-from signing.errors import AttackCode, VerificationError
+from signing.errors import AttackCode, MissingFileError, VerificationError
 from signing.held import Held, load_held, save_held
 from signing.match import (
     InstalledImage,
@@ -116,6 +116,7 @@ class PrimaryVerifier:
             The images to install on which control units. What was verified is held from now on.
 
         Raises:
+            MissingFileError: A file is needed that was neither given nor held; `completion` can get it.
             VerificationError: Something was refused; the code says what it looks like.
             HeldMetadataError: The disk failed.
         """
@@ -180,6 +181,8 @@ class PrimaryVerifier:
         except RefreshError as exc:
             self._check_roots(exc.roots)
             self._keep_roots(repository, exc.roots)
+            if exc.missing:
+                raise MissingFileError(repository, exc.missing, exc.reason.message) from exc
             raise exc.reason from exc
         self._check_roots(trusted.held.roots)
         for targets in trusted.delegators:
