@@ -122,7 +122,7 @@ def runs(home: ProvisionedFolder, vehicle: AVehicle) -> dict[str, bytes]:
     """The first bytes of what each control unit's active slot holds."""
     slots = saved(home)["slots"]
     return {
-        serial: (home.state / "ecus" / f"{serial}.{slots[serial][0]['slot']}").read_bytes()[:20]
+        serial: (home.state / "ecus" / f"{serial}.{slots[serial]['active']}").read_bytes()[:20]
         for serial in vehicle.keys
     }
 
@@ -159,8 +159,9 @@ def test_minimal_agent_comes_up_wherever_it_was(installation: Installation, tmp_
     vehicle = AVehicle(f"minimal-{point}", region=f"minimal-{point}")
     home = provisioned(installation, tmp_path, vehicle)
     start(installation, f"minimal-{point}")
-    # Two slots and the save that switches them belong to one step: to die in it for ever would be no progress.
-    numbers = [1] if point == "save" else [2, 3, 4, 5]
+    # It saves when it comes up, and two slots and the save that switches them belong to one step: to die in these for
+    # ever would be no progress.
+    numbers = [1, 2] if point == "save" else [3, 4, 5, 6]
     for run in range(RUNS_MAX):
         die(home, point, numbers[run % len(numbers)])
         if attempts(installation, vehicle) == ["SUCCEEDED"]:
