@@ -211,6 +211,24 @@ def test_an_outage_right_after_a_renewal_does_not_renew_again(bench: Bench):
     assert newest != bench.servicer.calls[1][2], "the new one is shown in the end"
 
 
+def test_a_new_certificate_that_is_refused_does_not_lock_the_vehicle_out(bench: Bench):
+    """The next call shows the old one, and is answered."""
+    bench.poll()
+    bench.today = NOW + 61 * DAY
+    bench.servicer.life = 365 * DAY
+    old = bench.servicer.calls[-1][2]
+
+    def refuse_new(context: Any) -> None:
+        if bench.servicer.calls[-1][2] != old:
+            refusing(grpc.StatusCode.PERMISSION_DENIED, "IDENTITY_MALFORMED")(context)
+
+    bench.servicer.fault = refuse_new
+    with pytest.raises(CallFailedError, match="IDENTITY_MALFORMED"):
+        bench.poll()
+    bench.poll()
+    assert bench.servicer.calls[-1][2] == old
+
+
 def test_fleet_time_goes_on_from_the_last_answer(bench: Bench):
     """As fast as endpoints.json says; before any answer, from what was remembered."""
     assert bench.calls.fleet_ms() == 5000

@@ -146,6 +146,16 @@ def test_a_new_one_that_never_works_is_given_up(world: World):
     assert world.identity.need(DUE + timedelta(hours=22)) is Need.RENEW
 
 
+def test_outages_that_follow_each_other_do_not_add_up(world: World):
+    """Neither worked in between: that was no proof against the new one, and begins the count anew."""
+    _, new = world.renewing()
+    for failures in (1, 1, 3, 1):
+        for _ in range(failures):
+            world.identity.unanswered()
+        world.identity.answered()
+    assert world.identity.shown().chain == new
+
+
 def test_an_expired_certificate_is_neither_renewed_nor_shown(world: World):
     """TLS refuses it: only a token helps."""
     old = world.answer(START)
