@@ -100,8 +100,9 @@ def _pieces(opener: urllib.request.OpenerDirector, url: str, start: int) -> Iter
         request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"})  # noqa: S310 - see _https_only
         with opener.open(request, timeout=_TIMEOUT_S) as reply:
             anew = reply.status != HTTPStatus.PARTIAL_CONTENT
-            if not anew and not (reply.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
-                return  # another part than was asked for: of use to nobody
+            part = reply.headers["Content-Range"] or ""
+            if not anew and part and not part.startswith(f"bytes {start}-"):
+                return  # another part than was asked for: of use to nobody. Who does not say is judged by the digest
             while piece := reply.read(_PIECE_BYTES):
                 yield anew, piece
                 anew = False
