@@ -184,7 +184,7 @@ def test_the_page_makes_a_car_for_the_bench(installation: Installation, tmp_path
     with running(home):
         memory = home.state / "agent.json"
         eventually(
-            lambda: memory.exists() and saved(home)["handed_in"],
+            lambda: memory.exists() and saved(home).get("handed_in"),
             timeout_s=UPDATE_TIMEOUT_S,
             what="its first manifest is taken",
         )
