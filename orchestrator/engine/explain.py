@@ -220,9 +220,14 @@ def _deferred(record: VehicleRecord, attempt: Attempt, rollout: Rollout, now: Fl
 
 def _silence(record: VehicleRecord, now: FleetTime) -> tuple[str, dict[str, str]] | None:
     """That nothing was heard of a vehicle for long, for people, with the values; None when it was."""
-    seen = record.last_seen_at
-    if seen is None:
+    attempt = record.attempt
+    # Last contacts are written behind; a live attempt changes in no other way than by a call.
+    called_at = [record.last_seen_at] if record.last_seen_at is not None else []
+    if attempt is not None and not attempt.state.terminal:
+        called_at.append(attempt.state_at)
+    if not called_at:
         return "it was never heard", {"last_seen": "never"}
+    seen = max(called_at)
     if now - seen < SILENT_AFTER_MS:
         return None
     return f"silent since {instant(seen)}, for {duration(now - seen)}", {"last_seen": instant(seen)}

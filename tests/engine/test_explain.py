@@ -175,6 +175,12 @@ def test_exposed_attempt_says_since_when_and_until_when(state):
     assert answer.changes_at == NOW + DEADLINES_MS[state]
 
 
+def test_vehicle_whose_last_contact_is_not_written_yet_was_heard_by_its_attempt():
+    """Contacts are written a second late: whoever was granted this moment has called this moment."""
+    record = trying(AttemptState.DEFERRED, code="consent_pending", last_seen_at=None)
+    assert explained(record).reason == "consent_missing"
+
+
 def test_silent_vehicle_with_an_attempt_is_silent():
     """What it does was true when it was last heard."""
     answer = explained(trying(S.INSTALLING), now=after(3 * DAY_MS))
