@@ -25,7 +25,9 @@ _SPREAD_SHARE = 1 / 20
 _RETRY_SHARE = 1 / 100
 """After a refused or lost renewal the next try waits this share of the certificate's life."""
 _TRIES = 3
-"""A new certificate that failed so often while the old one works is given up."""
+"""So often in a row the new certificate failed and the old one was answered next: then the new one is given up. An
+outage fails both, and proves nothing against either.
+"""
 
 Renew = Callable[[str, TlsFiles, bytes], Awaitable["Renewed | None"]]
 """(vehicle id, what it shows, request in DER) -> what it got; None: nothing, for whatever reason."""
@@ -50,7 +52,7 @@ class _Standing:
     candidate: bool
     """Whether a new one lies beside the old one and was not proven yet."""
     failures: int = 0
-    """Of calls with the new one."""
+    """Of calls with the new one, in a row, each followed by an answer to the old one."""
     old_next: bool = False
     """Whether the next call tries the old one, because the last with the new one had no answer."""
     renewing: bool = False
@@ -101,14 +103,14 @@ class Renewals:
             home.take_renewal()
             self._read(vehicle_id, home)
         elif shown == home.next_tls:
-            standing.failures += 1
             standing.old_next = True
-        elif answered and standing.failures >= _TRIES:
-            home.drop_renewal()
-            standing.candidate = standing.old_next = False
-            standing.due_at = self._wall() + standing.life * _RETRY_SHARE
         else:
             standing.old_next = False
+            standing.failures = standing.failures + 1 if answered else 0
+            if standing.failures >= _TRIES:
+                home.drop_renewal()
+                standing.candidate = False
+                standing.due_at = self._wall() + standing.life * _RETRY_SHARE
 
     def _read(self, vehicle_id: str, home: VehicleFolder) -> _Standing:
         certificate = x509.load_pem_x509_certificate(home.tls.chain.read_bytes())

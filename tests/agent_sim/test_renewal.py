@@ -93,6 +93,18 @@ async def test_old_certificate_is_kept_and_used_while_the_new_one_has_no_answer(
     assert await ground.call(WORKED) == ground.home.next_tls
 
 
+@pytest.mark.parametrize("lost", range(1, 8))
+async def test_outage_after_a_renewal_costs_no_good_certificate(ground: Ground, lost: int) -> None:
+    """While nothing is answered neither certificate is to blame: renewing again would waste the one that is there."""
+    ground.now = BORN + LIFE * 0.8
+    for _ in range(lost):
+        await ground.call(LOST)
+    for _ in range(2):
+        await ground.call(WORKED)
+    assert ground.home.tls.chain.read_bytes() != ground.first
+    assert len(ground.asked) == 1
+
+
 async def test_lost_answer_is_asked_for_again_later_with_the_key_that_was_kept(ground: Ground) -> None:
     """Not with every call: a renewal that cannot be answered must not double the load."""
     ground.now = BORN + LIFE * 0.8
