@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import base64
+import hashlib
 import re
 from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from google.rpc import code_pb2
 from outrider.v1 import attempt_pb2, vehicle_pb2
 
@@ -27,6 +32,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.refusals import REFUSED_BY_STATUS
 from signing import manifest, tuf_client
 from signing.errors import AttackCode, VerificationError
+from signing.keys import public_key_from_base64
 from signing.manifest import REPORT_AGE_MAX, REPORT_AHEAD_MAX, REPORTS_MAX, InventoryEcu, verify_manifest
 from signing.pki import CSR_MAX_BYTES
 from signing.tuf_client import DIRECTOR_CAPS, IMAGE_CAPS
@@ -296,3 +302,26 @@ def test_the_manifest_of_the_page_is_a_good_one() -> None:
         verify_manifest(
             document.replace("4096", "4097").encode(), vehicle_id="veh-1", ecus=ecus, counter_above=0, now=now
         )
+
+
+def described_key_id(key: object) -> str:
+    """The id of a public key, made as the section on manifests says."""
+    if isinstance(key, Ed25519PublicKey):
+        keytype, scheme, public = "ed25519", "ed25519", key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    else:
+        assert isinstance(key, EllipticCurvePublicKey)
+        keytype, scheme = "ecdsa", "ecdsa-sha2-nistp256"
+        public = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    text = f'{{"keytype":"{keytype}","keyval":{{"public":"{public}"}},"scheme":"{scheme}"}}'
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_key_id_of_a_signature_is_made_as_the_page_says() -> None:
+    """A signature under another id counts as forged, and nothing tells its author why."""
+    section = text_of(CONTRACT).split("\n## Manifests\n", 1)[1]
+    texts = re.findall(r"of `veh-1-\w+` `([\w+/=]+)`", section)
+    other = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ids = [described_key_id(load_der_public_key(base64.b64decode(text))) for text in texts]
+    assert set(ids) == set(re.findall(r'"keyid": "(\w+)"', section))
+    for text in [*texts, base64.b64encode(other).decode()]:
+        assert public_key_from_base64(text).keyid == described_key_id(load_der_public_key(base64.b64decode(text)))
