@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from orchestrator.clock import FleetClock
@@ -39,13 +39,23 @@ class ManifestDesk:
         snapshots: releases, to say which one a manifest proves.
         clock: fleet time.
         metrics: counted into.
+        verify: checks a manifest as `signing.manifest.verify_manifest` does; a simulation has vehicles without keys.
     """
 
-    def __init__(self, *, store: Store, snapshots: SnapshotKeeper, clock: FleetClock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        snapshots: SnapshotKeeper,
+        clock: FleetClock,
+        metrics: Metrics,
+        verify: Callable[..., Manifest] = verify_manifest,
+    ) -> None:
         self._store = store
         self._snapshots = snapshots
         self._clock = clock
         self._metrics = metrics
+        self._verify_manifest = verify
         self._recorded: OrderedDict[tuple[VehicleId, AttackCode], FleetTime] = OrderedDict()
 
     async def submit(self, vehicle_id: VehicleId, content: bytes) -> tuple[str, VehicleRecord]:
@@ -79,7 +89,7 @@ class ManifestDesk:
             InventoryEcu(serial=ecu.serial, public_key=ecu.public_key, primary=ecu.primary)
             for ecu in record.vehicle.ecus
         ]
-        return verify_manifest(
+        return self._verify_manifest(
             content,
             vehicle_id=record.vehicle.vehicle_id,
             ecus=ecus,

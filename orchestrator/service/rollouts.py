@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.clock import FleetClock, MachineClock
@@ -53,12 +53,21 @@ class RolloutDesk:
         store: committed to.
         clock: fleet time.
         machine: for waiting between looks.
+        random_bytes: that many bytes nobody can foresee; a simulation draws them from its seed.
     """
 
-    def __init__(self, *, store: Store, clock: FleetClock, machine: MachineClock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: FleetClock,
+        machine: MachineClock,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._machine = machine
+        self._random_bytes = random_bytes
 
     async def preview(self, plan_text: str) -> tuple[Plan, Preview, str]:
         """What a plan would do: the plan, the forecast, and the plan with every default.
@@ -115,7 +124,7 @@ class RolloutDesk:
         plan = await self._read(plan_text)
         if reverts:
             check_revert(plan, await self.get(RolloutId(reverts)), await self._store.releases())
-        mark = hashlib.sha256(request_id.encode()).hexdigest()[:8] if request_id else secrets.token_hex(4)
+        mark = hashlib.sha256(request_id.encode()).hexdigest()[:8] if request_id else self._random_bytes(4).hex()
         chosen = rollout_id or plan.name or f"r-{plan.release.replace('.', '-')}-{mark}"
         if not ROLLOUT_ID_PATTERN.fullmatch(chosen):
             raise InvalidInputError(
@@ -134,7 +143,7 @@ class RolloutDesk:
             RolloutId(chosen),
             plan,
             plan_text,
-            secrets.token_bytes(SALT_BYTES),
+            self._random_bytes(SALT_BYTES),
             regions,
             actor,
             reason,
