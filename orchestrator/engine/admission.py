@@ -39,7 +39,7 @@ from orchestrator.engine.targets import CompiledTarget, mismatch
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import AttemptState, Try
 from orchestrator.model.decision import Grant, Refusal, RefusalReason
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout, RolloutStatus
@@ -47,6 +47,8 @@ from orchestrator.model.vehicle import VehicleRecord
 
 _STOPPED: Mapping[RolloutStatus, RefusalReason] = MappingProxyType(
     {
+        RolloutStatus.DRAFT: RefusalReason.ROLLOUT_NOT_STARTED,
+        RolloutStatus.APPROVED: RefusalReason.ROLLOUT_NOT_STARTED,
         RolloutStatus.PAUSED: RefusalReason.ROLLOUT_PAUSED,
         RolloutStatus.HELD: RefusalReason.ROLLOUT_HELD,
         RolloutStatus.HALTED: RefusalReason.ROLLOUT_HALTED,
@@ -351,6 +353,8 @@ def _grant(question: _Question) -> Grant:
         cell=Cell(region=vehicle.region, hardware=vehicle.hardware, cohort=vehicle.cohort),
         number=number,
         epoch=rollout.epoch,
+        habit=Habit.UNKNOWN,
+        quota=None,
         message=f"{place}; drawn at {question.drawn}; attempt {number}",
         facts={
             "region": vehicle.region,

@@ -210,8 +210,8 @@ def waiting_for(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int
     if rollout.status.over or progress.phase is RegionPhase.DONE:
         return ""
     if rollout.status is not RolloutStatus.RUNNING:
-        person = "a person to resume or abort"
-        return f"the gate to clear, or {person}" if rollout.status is RolloutStatus.HELD else person
+        held = rollout.status is RolloutStatus.HELD
+        return f"{'the gate to clear, or ' if held else ''}a person to resume or abort"
     return regions.hindrance(regions.region_at(region, rollout, cells, waiting), now)
 
 
@@ -227,9 +227,8 @@ def approval_wanted(
         region: One of the rollout's.
         now: Fleet time.
     """
-    if rollout.status is not RolloutStatus.RUNNING:
-        return ""
-    return regions.approval_wanted(regions.region_at(region, rollout, cells, waiting), now)
+    running = rollout.status is RolloutStatus.RUNNING
+    return regions.approval_wanted(regions.region_at(region, rollout, cells, waiting), now) if running else ""
 
 
 def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
@@ -253,7 +252,7 @@ def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
 
 def _judged(rollout: Rollout, event: Judged, now: FleetTime) -> Step:
     worst = event.judgement.worst
-    if rollout.status.over or rollout.status is RolloutStatus.HALTED:
+    if rollout.status.over or not rollout.status.begun or rollout.status is RolloutStatus.HALTED:
         return same(rollout)
     if worst.kind is VerdictKind.HALT:
         halted = replace(
@@ -319,6 +318,8 @@ def _place(plan: Plan, progress: RegionProgress) -> str:
 def _pause(rollout: Rollout, event: PauseRequested, now: FleetTime) -> Step | Illegal:
     if rollout.status is RolloutStatus.PAUSED:
         return same(rollout)
+    if not rollout.status.begun:
+        return _draft(rollout)
     if rollout.status is RolloutStatus.HALTED:
         return Illegal(
             f"rollout {rollout.rollout_id} is halted: it admits nobody already",
@@ -333,6 +334,8 @@ def _pause(rollout: Rollout, event: PauseRequested, now: FleetTime) -> Step | Il
 def _resume(rollout: Rollout, event: ResumeRequested, now: FleetTime) -> Step | Illegal:
     if rollout.status is RolloutStatus.RUNNING:
         return same(rollout)
+    if not rollout.status.begun:
+        return _draft(rollout)
     if rollout.status.over:
         return _over(rollout)
     waived = rollout.waived
@@ -385,6 +388,10 @@ def _approve(rollout: Rollout, event: ApproveRequested, now: FleetTime) -> Step 
         "approvals_wanted": next(wave.approvals for wave in rollout.plan.waves if wave.name == event.wave),
     }
     return changed(rollout, approved, "wave_approved", now, said)
+
+
+def _draft(rollout: Rollout) -> Illegal:
+    return Illegal(f"rollout {rollout.rollout_id} is a draft: it was never started", "start it, or abort it")
 
 
 def _over(rollout: Rollout) -> Illegal:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 
 
@@ -137,11 +137,31 @@ class Attempt:
     """By checkpoint: whether it was reached."""
     silent: tuple[bool, ...] = ()
     """By checkpoint: whether the vehicle had not settled by then; frozen."""
+    habit: Habit = Habit.UNKNOWN
+    """Of the vehicle at the grant."""
+    habit_ages_ms: tuple[int, ...] = ()
+    """Ages, below the first checkpoint, at which silence is judged among vehicles of its habit; ascending."""
 
     @property
     def exposed(self) -> bool:
         """Whether a permit was issued."""
         return self.permitted_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A targeted vehicle that is not yet admitted, watched beside the exposures of its stratum: normal silence."""
+
+    rollout_id: RolloutId
+    vehicle_id: VehicleId
+    cell: Cell
+    habit: Habit
+    enrolled_at: FleetTime
+    """When it called; silent at an age is who was not heard since."""
+    checkpoints_ms: tuple[int, ...]
+    """The plan's."""
+    habit_ages_ms: tuple[int, ...] = ()
+    """As an attempt's."""
 
 
 @dataclass(frozen=True, slots=True)

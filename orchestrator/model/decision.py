@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import ReleaseVersion, RolloutId
 
 
@@ -15,6 +15,9 @@ class RefusalReason(StrEnum):
 
     NOT_TARGETED = "not_targeted"
     ALREADY_INSTALLED = "already_installed"
+    NEWER_INSTALLED = "newer_installed"
+    INTERMEDIATE_MISSING = "intermediate_missing"
+    RELEASE_CHANGED = "release_changed"
     NO_IMAGE_FOR_HARDWARE = "no_image_for_hardware"
     REGION_NOT_IN_PLAN = "region_not_in_plan"
     QUARANTINED = "quarantined"
@@ -24,16 +27,19 @@ class RefusalReason(StrEnum):
     WAVE_NOT_REACHED = "wave_not_reached"
     NOT_YET_DRAWN = "not_yet_drawn"
     HOLDOUT = "holdout"
+    QUOTA_SPENT = "quota_spent"
     ATTEMPT_LIVE = "attempt_live"
     OTHER_ROLLOUT_FIRST = "other_rollout_first"
     ATTEMPTS_SPENT = "attempts_spent"
     RETRY_LATER = "retry_later"
     ATTEMPT_SETTLED = "attempt_settled"
+    ROLLOUT_NOT_STARTED = "rollout_not_started"
     ROLLOUT_PAUSED = "rollout_paused"
     ROLLOUT_HELD = "rollout_held"
     ROLLOUT_HALTED = "rollout_halted"
     ROLLOUT_OVER = "rollout_over"
     IN_FLIGHT_SPENT = "in_flight_spent"
+    BANDWIDTH_SPENT = "bandwidth_spent"
     STARTS_SPENT = "starts_spent"
     BLAST_BUDGET_SPENT = "blast_budget_spent"
     EVALUATOR_SILENT = "evaluator_silent"
@@ -47,6 +53,8 @@ class RefusalReason(StrEnum):
     FREEZE_DAY = "freeze_day"
     CONSENT_MISSING = "consent_missing"
     LINK_METERED = "link_metered"
+    LINK_UNSUITABLE = "link_unsuitable"
+    STORAGE_LOW = "storage_low"
     BATTERY_LOW = "battery_low"
     NOT_PARKED = "not_parked"
 
@@ -73,6 +81,10 @@ class Grant:
     """Which try it would be."""
     epoch: int
     """Of the rollout it was considered under."""
+    habit: Habit
+    """Of the vehicle."""
+    quota: int | None
+    """Vehicles of its cell that may have been admitted in all; None: as many as there are."""
     message: str
     """For people."""
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from orchestrator.model.ids import EcuSerial, HardwareId, ReleaseVersion, VehicleId
 
@@ -82,6 +83,28 @@ class Cell:
     def stratum(self) -> Stratum:
         """The stratum that this cell is a part of."""
         return Stratum(region=self.region, hardware=self.hardware)
+
+
+class Habit(StrEnum):
+    """How often a vehicle usually calls, from its own past gaps (engine/habits)."""
+
+    OFTEN = "often"
+    """Several times a day."""
+    DAILY = "daily"
+    """About once a day."""
+    SELDOM = "seldom"
+    """Less often."""
+    UNKNOWN = "unknown"
+    """Too few gaps were heard."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HabitAge:
+    """An age at which silence is judged among vehicles of one habit, earlier than at the plan's checkpoints."""
+
+    habit: Habit
+    age_ms: int
+    """After the exposure, or the enrolment of a control."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

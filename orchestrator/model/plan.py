@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
 from orchestrator.model.attempt import AttemptState
+from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import ReleaseVersion
+from orchestrator.model.vehicle import LinkType
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,24 @@ class Wave:
     """Least time in this wave, fleet time."""
     approvals: int = 0
     """People, other than who created the rollout, that must approve before the wave begins."""
+
+
+class Purpose(StrEnum):
+    """What a release is for; a plan may ask owners differently by it."""
+
+    FEATURE = "feature"
+    QUALITY = "quality"
+    SECURITY = "security"
+    SAFETY = "safety"
+
+
+class OnHalt(StrEnum):
+    """What a halt of the gate leads to, beside standing still."""
+
+    STOP = "stop"
+    """Nothing: a person decides."""
+    PROPOSE_REVERT = "propose_revert"
+    """A draft of the rollout that undoes it is written at once; a person starts it."""
 
 
 class Consent(StrEnum):
@@ -83,6 +103,10 @@ class Preconditions:
     parked: bool = False
     battery_percent_min: int = 0
     """0 to 100; 0 asks for nothing."""
+    storage_free_bytes_min: int = 0
+    """0 asks for nothing."""
+    links: tuple[LinkType, ...] = ()
+    """Links that will do; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +124,11 @@ class RegionRules:
     follow: str = ""
     """The region that must be through with a wave before it begins here; empty when none."""
     consent: Consent = Consent.NONE
+    """For the plan's purpose."""
+    starts_per_minute_max: int = 0
+    """Permits a minute of fleet time in this region; 0: as many as the plan's limit over all regions."""
+    bandwidth_bytes_per_s: int = 0
+    """What grants may ask of the links and mirrors of this region, in bytes a second of fleet time; 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +145,16 @@ class GateLimits:
     """Expected share silent at each checkpoint; default 5 % and 4.3 %."""
     alpha: float
     """Chance accepted of halting a good release; default 0.05."""
+    habit_ages_ms: Mapping[Habit, tuple[int, ...]] = field(default_factory=dict)
+    """Ages, below the first checkpoint, at which silence is judged among vehicles of a habit; ascending."""
+    stratum_sample_min: int = 0
+    """m: vehicles of each stratum that the first wave admits at least, where there are so many; default 5."""
+    hold_final_ms: int = 7 * 24 * 3_600_000
+    """A hold that lasts so long needs a person; default 7 d."""
+    safety_critical: bool = False
+    """Whether a failure can hurt people: a quarter of the blast budget, and the last checkpoint before each of the
+    first two promotions.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +166,9 @@ class Limits:
     starts_per_minute_max: int
     """Permits a minute of fleet time."""
     blast_budget: int
-    """B: vehicles that may be hurt at worst by exposures not yet aged."""
+    """B: vehicles that may be hurt at worst by exposures not yet aged; 0 in a plan that leaves it to the start, which
+    makes it max(20, 0.2 % of the targeted vehicles).
+    """
     attempts_max: int
     """Tries a vehicle has at this rollout."""
     retry_backoff_ms: int
@@ -160,3 +201,16 @@ class Plan:
     """Rules of a region that the plan does not name."""
     preconditions: Preconditions = Preconditions()
     """What must hold when an installation begins."""
+    purpose: Purpose = Purpose.QUALITY
+    priority: int = 0
+    """Which of several rollouts a vehicle is granted that could be granted more than one: the highest, then the oldest.
+    """
+    approvals: int = 0
+    """People, other than who created the rollout, that must approve it before it starts."""
+    supersedes: str = ""
+    """Id of the rollout whose place it takes when it starts; empty when none."""
+    requires: str = ""
+    """Comparisons as in `Target.installed`: what must be installed before, the required intermediate release. Who does
+    not match waits.
+    """
+    on_halt: OnHalt = OnHalt.STOP

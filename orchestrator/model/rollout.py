@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.model.fleet import Stratum
@@ -14,17 +14,28 @@ from orchestrator.model.plan import Plan
 class RolloutStatus(StrEnum):
     """Where a rollout stands."""
 
+    DRAFT = "draft"
+    """Written down, admits nobody; waits for approvals, or for its start."""
+    APPROVED = "approved"
+    """A draft that has all its approvals."""
     RUNNING = "running"
     PAUSED = "paused"
     HELD = "held"
     HALTED = "halted"
     COMPLETED = "completed"
     ABORTED = "aborted"
+    SUPERSEDED = "superseded"
+    """Another rollout took its place."""
 
     @property
     def over(self) -> bool:
         """Whether nothing will change any more."""
-        return self in (RolloutStatus.COMPLETED, RolloutStatus.ABORTED)
+        return self in (RolloutStatus.COMPLETED, RolloutStatus.ABORTED, RolloutStatus.SUPERSEDED)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was ever started."""
+        return self not in (RolloutStatus.DRAFT, RolloutStatus.APPROVED)
 
 
 class RegionPhase(StrEnum):
@@ -43,6 +54,16 @@ class RegionPhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """How far the present wave is open to one hardware variant and cohort of a region."""
+
+    quota: int
+    """Vehicles that may have been admitted in all, in this wave and those before: exact, taken by the store."""
+    share: float
+    """Draws below it may take a place, 0 to 1: wider than the quota needs, as many do not call. Only rises."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegionProgress:
     """A region's own wave pointer."""
 
@@ -52,6 +73,10 @@ class RegionProgress:
     wave_started_at: FleetTime
     waiting_for: str = ""
     """What it waits for, for people."""
+    openings: Mapping[str, Opening] = field(default_factory=dict)
+    """By `hardware/cohort`, of those that the present wave opens in part; others are open to all whom a wave is for."""
+    dark_since: FleetTime | None = None
+    """Since when the region's network seems to be down: fewer contacts than a day before by far. None: it is up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +84,7 @@ class Approval:
     """A person let a wave begin."""
 
     wave: str
-    """Its name."""
+    """Its name; empty: the rollout itself, before its start."""
     region: str
     """Empty means every region."""
     actor: str
@@ -88,6 +113,56 @@ class Verdict:
     """For people, with the numbers."""
     inputs: Mapping[str, float]
     """Everything needed to judge again."""
+
+
+class BrakeKind(StrEnum):
+    """How a part of a rollout stands still; as the statuses of the same names."""
+
+    PAUSED = "paused"
+    """Its region is dark, or a person paused it; clears by itself in the first case."""
+    HELD = "held"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """One region, or one stratum, stands still while the rest of the rollout goes on."""
+
+    scope: str
+    """`region` or `region/hardware`."""
+    kind: BrakeKind
+    since: FleetTime
+    actor: str
+    reason: str
+    verdict: Verdict | None = None
+    """What the gate said; None when it was not the gate."""
+
+
+class SignalKind(StrEnum):
+    """What somebody outside says about the vehicles of a rollout."""
+
+    WARNING = "warning"
+    """A measure is out of its range: holds while it stands."""
+    SAFETY = "safety"
+    """Somebody may be hurt: one holds, two halt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A health signal from outside: trouble codes, tows, calls, complaints."""
+
+    name: str
+    """`[a-z0-9_]{1,64}`, for example `tow_rate`; one of a name and scope stands at a time."""
+    kind: SignalKind
+    scope: str
+    """`all`, `region` or `region/hardware`."""
+    value: float
+    limit: float
+    """What the value should not exceed."""
+    actor: str
+    """Who posted it."""
+    reason: str
+    at: FleetTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +202,23 @@ class Rollout:
     """In the order in which they were given."""
     reverts: str = ""
     """Id of the rollout that this one undoes; empty for others."""
+    brakes: tuple[Brake, ...] = ()
+    """By scope, one each: parts that stand still while the rest goes on."""
+    fences: Mapping[str, int] = field(default_factory=dict)
+    """As `fence`, by scope: raised when the gate halts a region or stratum alone; only rise."""
+    signals: tuple[Signal, ...] = ()
+    """That stand, by name and scope."""
+    hold_final: bool = False
+    """Whether a hold has lasted too long to clear by itself: it needs a person."""
+    release_sha256: str = ""
+    """Digest of the release as it was when the rollout was created (engine/pins): another one is refused."""
+
+    def brake_on(self, stratum: Stratum) -> Brake | None:
+        """The worst brake on a stratum, its region's included; None when there is none."""
+        scopes = (stratum.region, str(stratum))
+        found = [brake for brake in self.brakes if brake.scope in scopes]
+        return max(found, key=lambda brake: list(BrakeKind).index(brake.kind), default=None)
+
+    def fence_of(self, stratum: Stratum) -> int:
+        """The epoch below which attempts of a stratum without a permit are dead."""
+        return max(self.fence, self.fences.get(stratum.region, 0), self.fences.get(str(stratum), 0))

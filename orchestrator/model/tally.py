@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
-from orchestrator.model.fleet import Cell, Stratum
+from orchestrator.model.fleet import Cell, HabitAge, Stratum
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,18 @@ class AgeGroup:
     """k_a: of these, not settled by the vehicle's own word at that age. Frozen then; a later word does not take it
     back.
     """
+    controls: int = 0
+    """Controls that reached it: vehicles not yet admitted, enrolled beside the exposures, see `Control`."""
+    controls_silent: int = 0
+    """Of these, not heard again since their enrolment."""
+
+    def __add__(self, other: AgeGroup) -> AgeGroup:
+        return AgeGroup(
+            exposed=self.exposed + other.exposed,
+            silent=self.silent + other.silent,
+            controls=self.controls + other.controls,
+            controls_silent=self.controls_silent + other.controls_silent,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,16 @@ class Tally:
     """Exposures, by state."""
     age_groups: tuple[AgeGroup, ...] = ()
     """By the plan's checkpoints."""
+    habit_groups: Mapping[HabitAge, AgeGroup] = field(default_factory=dict)
+    """At the earlier ages at which vehicles that call often are judged."""
+    grants: AgeGroup = AgeGroup()
+    """Grants that reached the plan's first checkpoint, and of these the ones without a permit that were not heard since
+    (`silent`): losses before the permit.
+    """
+    diagnosed: int = 0
+    """Exposures that told a critical diagnosis and did not fail otherwise: installed, but not well."""
+    safety: int = 0
+    """Exposures that reported a failure of the safety class (`safety_*`)."""
 
     @property
     def granted(self) -> int:
@@ -44,13 +66,26 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """k: explicit failures among the exposures."""
-        return self.after_permit.get(AttemptState.FAILED, 0) + self.after_permit.get(AttemptState.ROLLED_BACK, 0)
+        """k: explicit failures among the exposures, a critical diagnosis after the installation included."""
+        states = (AttemptState.FAILED, AttemptState.ROLLED_BACK)
+        return sum(self.after_permit.get(state, 0) for state in states) + self.diagnosed
+
+    @property
+    def failed_before_permit(self) -> int:
+        """Explicit failures of attempts that never had a permit: failed on the way, or refused by the vehicle."""
+        states = (AttemptState.FAILED, AttemptState.REJECTED)
+        return sum(self.before_permit.get(state, 0) for state in states)
+
+    @property
+    def at_risk_before_permit(self) -> int:
+        """Live attempts with a slot and without a permit: what a payload could hurt before it installs."""
+        states = (AttemptState.OFFERED, AttemptState.DOWNLOADING, AttemptState.DOWNLOADED)
+        return sum(self.before_permit.get(state, 0) for state in states)
 
     @property
     def succeeded(self) -> int:
-        """s: exposures settled well by a signed manifest."""
-        return self.after_permit.get(AttemptState.SUCCEEDED, 0)
+        """s: exposures settled well by a signed manifest, and without a critical diagnosis since."""
+        return max(0, self.after_permit.get(AttemptState.SUCCEEDED, 0) - self.diagnosed)
 
     @property
     def succeeded_in_all(self) -> int:
@@ -80,21 +115,32 @@ def total(tallies: Iterable[Tally]) -> Tally:
     """The sum of several tallies."""
     before: dict[AttemptState, int] = {}
     after: dict[AttemptState, int] = {}
-    exposed: list[int] = []
-    silent: list[int] = []
+    groups: list[AgeGroup] = []
+    habits: dict[HabitAge, AgeGroup] = {}
+    grants = AgeGroup()
+    diagnosed = safety = 0
     for tally in tallies:
         for state, count in tally.before_permit.items():
             before[state] = before.get(state, 0) + count
         for state, count in tally.after_permit.items():
             after[state] = after.get(state, 0) + count
-        missing = len(tally.age_groups) - len(exposed)
-        exposed.extend([0] * missing)
-        silent.extend([0] * missing)
+        groups.extend([AgeGroup()] * (len(tally.age_groups) - len(groups)))
         for index, group in enumerate(tally.age_groups):
-            exposed[index] += group.exposed
-            silent[index] += group.silent
-    groups = tuple(AgeGroup(exposed=n, silent=k) for n, k in zip(exposed, silent, strict=True))
-    return Tally(before_permit=before, after_permit=after, age_groups=groups)
+            groups[index] += group
+        for habit_age, group in tally.habit_groups.items():
+            habits[habit_age] = habits.get(habit_age, AgeGroup()) + group
+        grants += tally.grants
+        diagnosed += tally.diagnosed
+        safety += tally.safety
+    return Tally(
+        before_permit=before,
+        after_permit=after,
+        age_groups=tuple(groups),
+        habit_groups=habits,
+        grants=grants,
+        diagnosed=diagnosed,
+        safety=safety,
+    )
 
 
 def by_stratum(cells: CellTallies) -> dict[Stratum, Tally]:

@@ -80,6 +80,16 @@ class Contact:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """How long a vehicle usually stays away, learnt from its contacts (store `touch`)."""
+
+    mean_ms: int = 0
+    """Exponentially weighted mean of the gaps between contacts, weight 1/8 for the latest; fleet time."""
+    heard: int = 0
+    """How many gaps went into it; contacts within a quarter of an hour are one."""
+
+
 EVERY_ROLLOUT = ""
 """Scope of a quarantine, where a denial has a rollout's id."""
 
@@ -122,3 +132,4 @@ class VehicleRecord:
     """Active at the last contact."""
     exclusions: tuple[Exclusion, ...] = ()
     """By scope."""
+    gaps: Gaps = Gaps()

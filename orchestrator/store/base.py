@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from orchestrator.model.attempt import Attempt, AttemptEvent, Case, VehicleEvent
+from orchestrator.model.attempt import Attempt, AttemptEvent, Case, Control, VehicleEvent
 from orchestrator.model.decision import Refusal
 from orchestrator.model.fleet import Profile, Vehicle
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
@@ -22,36 +22,47 @@ from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies
 from orchestrator.model.vehicle import Contact, DirectorState, Exclusion, VehicleRecord
+from orchestrator.store.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from orchestrator.store.values import (
+    BANDWIDTH_AHEAD_MS,
+    DARK_WAIT_MS,
     Applied,
     Attestation,
     ChangeOutcome,
     ClockState,
+    ContactRate,
     ImportOutcome,
     InventoryChange,
     JournalEntry,
     Json,
+    PermitRequest,
     Permitted,
     Reserved,
+    SlotRequest,
     Standing,
     Swept,
     Unsettled,
 )
 
 __all__ = [
+    "BANDWIDTH_AHEAD_MS",
+    "DARK_WAIT_MS",
     "DEAD_MAN_LIFE_MS",
     "Applied",
     "Attestation",
     "ChangeOutcome",
     "ClockState",
+    "ContactRate",
     "FleetStore",
     "ImportOutcome",
     "InventoryChange",
     "JournalEntry",
     "Json",
+    "PermitRequest",
     "Permitted",
     "Reserved",
     "RolloutStore",
+    "SlotRequest",
     "Standing",
     "Store",
     "StoreError",
@@ -63,22 +74,7 @@ __all__ = [
 ]
 
 DEAD_MAN_LIFE_MS = 10_000
-"""Machine time that grants and permits go on without a finished evaluator tick; none when the clock is set back
-meanwhile."""
-
-
-class StoreError(Exception):
-    """Base of what a store can raise."""
-
-
-class StoreUnavailableError(StoreError):
-    """The store did not answer, or not in time: the outcome is unknown, every operation may be repeated."""
-
-
-class StoreRefusedError(StoreError):
-    """The store cannot be used as it is (too old, not durable, other data, other version): the message says the
-    remedy.
-    """
+"""Machine time that grants and permits go on without a finished tick; none when the clock is set back meanwhile."""
 
 
 class RolloutStore(Protocol):
@@ -97,13 +93,16 @@ class RolloutStore(Protocol):
         False: someone was faster.
         """
 
-    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
+    async def renew(
+        self, rollout_id: RolloutId, *, permit_ceiling: int, grant_ceiling: int, began_ms: int, epoch: int
+    ) -> bool:
         """The evaluator's sign of life, last act of a finished tick: grants until DEAD_MAN_LIFE_MS after its begin,
         and permits up to `permit_ceiling` in all.
 
         Args:
             rollout_id: of the rollout that was judged.
             permit_ceiling: most permits in all.
+            grant_ceiling: most slots without a permit at once.
             began_ms: machine time (`ClockState.machine_ms`) at the begin of the tick.
             epoch: of the rollout, after the tick's own transition.
 
@@ -112,31 +111,34 @@ class RolloutStore(Protocol):
             another, or `began_ms` is still to come: an evaluator that slept must not speak for one that did not.
         """
 
-    async def reserve(
-        self, rollout_id: RolloutId, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int
-    ) -> Reserved | Refusal:
+    async def reserve(self, rollout_id: RolloutId, attempt_id: AttemptId, request: SlotRequest) -> Reserved | Refusal:
         """Take an in-flight slot, keyed by attempt.
 
-        Refuses: ROLLOUT_PAUSED/HELD/HALTED/OVER by status, STALE_EPOCH (not `epoch`), EVALUATOR_SILENT (dead-man),
-        IN_FLIGHT_SPENT (region or total).
+        Refuses: ROLLOUT_NOT_STARTED/PAUSED/HELD/HALTED/OVER by status; PAUSED/HELD/HALTED by a brake on its region or
+        stratum; STALE_EPOCH (not `epoch`), EVALUATOR_SILENT (dead-man), IN_FLIGHT_SPENT (region or total), QUOTA_SPENT
+        (cell), BLAST_BUDGET_SPENT (grant ceiling), BANDWIDTH_SPENT (the region's links are full for more than
+        BANDWIDTH_AHEAD_MS of fleet time).
         """
 
     async def authorize(
-        self,
-        rollout_id: RolloutId,
-        attempt_id: AttemptId,
-        *,
-        attempt_epoch: int,
-        starts_per_minute_max: int,
-        valid_ms: int,
-        now: FleetTime,
+        self, rollout_id: RolloutId, attempt_id: AttemptId, request: PermitRequest
     ) -> Permitted | Refusal:
         """Permit an attempt, keyed by attempt: repeated within `valid_ms` it returns the first permit whatever
-        happened since; later it asks anew but is
-        not counted a second time.
+        happened since; later it asks anew but is not counted a second time. An attempt that was suspended takes a
+        slot again in the same step.
 
-        Refuses: status as `reserve`; FENCED (`attempt_epoch` < fence); EVALUATOR_SILENT; STARTS_SPENT;
-        BLAST_BUDGET_SPENT (permit ceiling).
+        Refuses: status and brakes as `reserve`; FENCED (`attempt_epoch` below the fence of the rollout, its region or
+        stratum); EVALUATOR_SILENT; IN_FLIGHT_SPENT; STARTS_SPENT (region or total); BLAST_BUDGET_SPENT (permit
+        ceiling).
+        """
+
+    async def suspend(self, rollout_id: RolloutId, deferred: Mapping[AttemptId, int]) -> None:
+        """Give back the slots of attempts that wait for consent, conditions or a window, keyed by attempt.
+
+        Args:
+            rollout_id: theirs.
+            deferred: machine time of the journal entry that says so; a slot taken later than that is another one, and
+                stays. Where it is as old as that, clocks of two servers may differ: it stays too.
         """
 
     async def forfeit(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
@@ -151,7 +153,9 @@ class RolloutStore(Protocol):
         """The shards know these: they are no longer unsettled."""
 
     async def release(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
-        """Return the slots of these; once each, whatever the repetition."""
+        """Return the slots of these, which are over, and their place in the quota if they never had a permit; once
+        each, whatever the repetition.
+        """
 
     async def unsettled(self, rollout_id: RolloutId, *, older_than_ms: int) -> Unsettled:
         """Reservations and permits unconfirmed for more than `older_than_ms` of machine time."""
@@ -257,7 +261,19 @@ class VehicleStore(Protocol):
         """
 
     async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
-        """Write last contacts behind: when, under which conditions, with which diagnoses."""
+        """Write last contacts behind: when, under which conditions, with which diagnoses. In the same step each
+        vehicle's `Gaps` learn from the gap that the contact ends, and the contacts of its region are counted.
+        """
+
+    async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
+        """How many calls came from each region lately, and a day before."""
+
+    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+        """Watch a vehicle as a control, if its shard owes one to the exposures of its stratum and habit.
+
+        Owed are `ahead` plus `per_exposure` for each exposure there, less those that were enrolled. A vehicle is
+        watched once at a time. False: none is owed, it is watched already, or it is not in the inventory.
+        """
 
     async def change_vehicles(
         self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
@@ -291,7 +307,8 @@ class VehicleStore(Protocol):
     async def diagnose(self, attempt_id: AttemptId, *, detail: str, now: FleetTime) -> bool:
         """Open a case `diagnosis` for an exposed attempt. False: it is not exposed, or has or had a case.
 
-        Success of the attempt does not settle it: the diagnosis stands.
+        Success of the attempt does not settle it: the diagnosis stands. Counted as `Tally.diagnosed` while the attempt
+        is not FAILED or ROLLED_BACK.
         """
 
     async def close_case(self, attempt_id: AttemptId, *, actor: str, reason: str, now: FleetTime) -> Case | None:
@@ -300,10 +317,24 @@ class VehicleStore(Protocol):
         What is new opens it again: a failure or a reset after it. That its attempt runs out of time is not.
         """
 
-    async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
+    async def sweep(
+        self,
+        shard: int,
+        *,
+        now: FleetTime,
+        fences: Mapping[str, int],
+        dark: Sequence[str] = (),
+        batch: int = 256,
+    ) -> Swept:
         """Handle what is due on one shard: deadlines become TIMED_OUT (WITHDRAWN when the attempt is fenced and has
-        no permit), checkpoints are counted
-        and silent vehicles get a case.
+        no permit), checkpoints of exposures, grants and controls are counted and silent vehicles get a case.
+
+        Args:
+            shard: which.
+            now: fleet time.
+            fences: by `rollout id`, `rollout id|region` and `rollout id|region/hardware`.
+            dark: regions whose network is down: their checkpoints are put off by DARK_WAIT_MS, their deadlines are not.
+            batch: most items to handle.
         """
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:

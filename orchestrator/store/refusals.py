@@ -8,6 +8,7 @@ from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.rollout import RolloutStatus
 
 _MESSAGES: Mapping[RefusalReason, str] = {
+    RefusalReason.ROLLOUT_NOT_STARTED: "rollout {rollout_id} is a draft",
     RefusalReason.ROLLOUT_PAUSED: "rollout {rollout_id} is paused",
     RefusalReason.ROLLOUT_HELD: "rollout {rollout_id} is held by its gate",
     RefusalReason.ROLLOUT_HALTED: "rollout {rollout_id} is halted",
@@ -28,11 +29,14 @@ _DIRECTOR_OVERTAKEN = "Director timestamp version ({expected}) is not the one on
 _MANIFEST_REPLAYED = "manifest counter ({counter}) <= counter on record ({held})"
 
 REFUSED_BY_STATUS: Mapping[RolloutStatus, RefusalReason] = {
+    RolloutStatus.DRAFT: RefusalReason.ROLLOUT_NOT_STARTED,
+    RolloutStatus.APPROVED: RefusalReason.ROLLOUT_NOT_STARTED,
     RolloutStatus.PAUSED: RefusalReason.ROLLOUT_PAUSED,
     RolloutStatus.HELD: RefusalReason.ROLLOUT_HELD,
     RolloutStatus.HALTED: RefusalReason.ROLLOUT_HALTED,
     RolloutStatus.COMPLETED: RefusalReason.ROLLOUT_OVER,
     RolloutStatus.ABORTED: RefusalReason.ROLLOUT_OVER,
+    RolloutStatus.SUPERSEDED: RefusalReason.ROLLOUT_OVER,
 }
 """Every status that admits nobody, and the word for it."""
 

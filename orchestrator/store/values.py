@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.model.attempt import AttemptEvent
-from orchestrator.model.fleet import Vehicle
+from orchestrator.model.fleet import Cell, Vehicle
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, VehicleId
 from orchestrator.model.vehicle import VehicleRecord
+
+BANDWIDTH_AHEAD_MS = 60_000
+"""Fleet time for which grants may fill the links of a region in advance."""
+DARK_WAIT_MS = 900_000
+"""Fleet time by which checkpoints of a dark region are put off."""
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -23,6 +28,56 @@ class ClockState:
     scale: float
     machine_ms: int
     """Store TIME now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRequest:
+    """What a grant asks of its rollout's keys."""
+
+    cell: Cell
+    """Where the attempt is counted."""
+    epoch: int
+    """Of the rollout it was considered under."""
+    region_max: int
+    """Slots of the region."""
+    total_max: int
+    """Slots in all regions."""
+    quota: int | None
+    """Vehicles of the cell that may be admitted in all: live attempts and permits; None: as many as there are."""
+    transfer_ms: int
+    """Fleet time for which the bytes of the attempt fill the bandwidth of the region; 0: no budget."""
+    now: FleetTime
+
+
+@dataclass(frozen=True, slots=True)
+class PermitRequest:
+    """What a vehicle at the point of no return asks of its rollout's keys."""
+
+    cell: Cell
+    """Where the attempt is counted."""
+    attempt_epoch: int
+    """Of its grant."""
+    region_max: int
+    """Slots of the region, for an attempt that gave its slot back while it was deferred."""
+    total_max: int
+    """Slots in all regions, likewise."""
+    starts_per_minute_max: int
+    """Permits a minute of fleet time, in all regions."""
+    region_starts_per_minute_max: int
+    """The same in its region."""
+    valid_ms: int
+    """Within which a repetition is told the first permit."""
+    now: FleetTime
+
+
+@dataclass(frozen=True, slots=True)
+class ContactRate:
+    """How many calls came from a region in half an hour of fleet time."""
+
+    recent: int
+    """In the last whole half hour."""
+    day_before: int
+    """In the same half hour a day before; 0 also when nobody counted then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +177,12 @@ class Standing:
     """Permits in the last minute of fleet time."""
     evaluator_alive: bool
     """Whether the last sign of life still counts."""
+    at_risk: int = 0
+    """Slots held without a permit."""
+    grant_ceiling: int = 0
+    """Most of these at once, as the evaluator last said."""
+    admitted: Mapping[Cell, int] = field(default_factory=dict)
+    """Vehicles admitted, by cell: live attempts and permits; cells without any are absent."""
 
     @property
     def in_flight_total(self) -> int:
