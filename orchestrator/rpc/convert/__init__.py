@@ -23,17 +23,20 @@ from orchestrator.rpc.convert.polls import (
     directive,
     metadata_files,
 )
+from orchestrator.rpc.convert.previews import preview
 from orchestrator.rpc.convert.releases import release, release_in
-from orchestrator.rpc.convert.rollouts import REGION_PHASES, ROLLOUT_STATUSES, VERDICTS, preview, rollout
+from orchestrator.rpc.convert.rollouts import BRAKES, REGION_PHASES, ROLLOUT_STATUSES, SIGNALS, VERDICTS, rollout
 from orchestrator.rpc.convert.wire import duration, malformed, timestamp
 
 __all__ = [
     "ATTEMPT_STATES",
+    "BRAKES",
     "DIAGNOSTICS_MAX",
     "EVENTS",
     "NUMBER_MAX",
     "REGION_PHASES",
     "ROLLOUT_STATUSES",
+    "SIGNALS",
     "VERDICTS",
     "attempt",
     "authorize_response",
