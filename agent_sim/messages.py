@@ -132,6 +132,11 @@ class Preconditions:
     """Before the download as well."""
     parked: bool = False
     battery_percent_min: int = 0
+    storage_free_bytes_min: int = 0
+    links: tuple[str, ...] = ()
+    """Links that will do, by name; empty: any. Before the download as well. A name that is no `Link` is a kind that
+    this agent does not know, so it never is on one.
+    """
 
 
 NO_PRECONDITIONS = Preconditions()

@@ -175,7 +175,9 @@ def _progress(data: Any) -> Progress | None:
             "image_base_urls": tuple(data["image_base_urls"]),
             "images": images,
             "consent": Consent(data["consent"]),
-            "preconditions": Preconditions(**data["preconditions"]),
+            "preconditions": Preconditions(
+                **{**data["preconditions"], "links": tuple(data["preconditions"].get("links", ()))}
+            ),
         }
     )
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from agent_sim import steps
-from agent_sim.messages import Conditions, Consent, EventKind
+from agent_sim.messages import Conditions, Consent, EventKind, Preconditions
 from agent_sim.persisted import PersistedState, Phase, Progress
 
 
@@ -18,7 +18,9 @@ class Missing(StrEnum):
     """Why an attempt waits; the failure code of DEFERRED."""
 
     CONSENT = "consent_pending"
+    LINK = "link_unsuitable"
     UNMETERED = "link_metered"
+    STORAGE = "storage_low"
     BATTERY = "battery_low"
     PARKED = "not_parked"
 
@@ -32,18 +34,26 @@ def missing(progress: Progress, conditions: Conditions) -> str:
     The owner comes first: conditions change by themselves, he must be asked. A download needs the link alone.
     """
     wanted = progress.preconditions
-    metered = wanted.unmetered and conditions.metered
+    link = _link_missing(wanted, conditions)
     if progress.phase is Phase.DOWNLOADING:
-        return Missing.UNMETERED if metered else NOTHING
+        return link
     if progress.phase is not Phase.DOWNLOADED:
         return NOTHING
     if progress.consent is Consent.REQUIRED and not progress.consented:
         return Missing.CONSENT
-    if metered:
-        return Missing.UNMETERED
+    if link:
+        return link
+    if conditions.storage_free_bytes < wanted.storage_free_bytes_min:
+        return Missing.STORAGE
     if conditions.battery_percent < wanted.battery_percent_min:
         return Missing.BATTERY
     return Missing.PARKED if wanted.parked and not conditions.parked else NOTHING
+
+
+def _link_missing(wanted: Preconditions, conditions: Conditions) -> str:
+    if wanted.links and conditions.link not in wanted.links:
+        return Missing.LINK
+    return Missing.UNMETERED if wanted.unmetered and conditions.metered else NOTHING
 
 
 def wait_for(state: PersistedState, cause: str, now: int) -> PersistedState:

@@ -30,6 +30,7 @@ from agent_sim.messages import (
 
 _KINDS = {kind: pb.EventKind.Value(f"EVENT_KIND_{kind.name}") for kind in EventKind}
 _LINKS = {link: pb.LinkType.Value(f"LINK_TYPE_{link.name}") for link in Link}
+_LINK_NAMES = {number: link.value for link, number in _LINKS.items()}
 _SEVERITIES = {severity: pb.Severity.Value(f"SEVERITY_{severity.name}") for severity in Severity}
 _CONSENTS = {pb.ConsentPolicy.Value(f"CONSENT_POLICY_{consent.name}"): consent for consent in Consent}
 _REPOSITORIES = {pb.REPOSITORY_DIRECTOR: Repository.DIRECTOR, pb.REPOSITORY_IMAGE: Repository.IMAGE}
@@ -132,11 +133,7 @@ def _directive(directive: pb.Directive) -> Directive:
                 install.release,
                 tuple(install.image_base_urls),
                 consent=_consent(install.consent),
-                preconditions=Preconditions(
-                    unmetered=install.preconditions.unmetered,
-                    parked=install.preconditions.parked,
-                    battery_percent_min=install.preconditions.battery_percent_min,
-                ),
+                preconditions=_preconditions(install.preconditions),
                 notes=install.notes,
             )
         case "withdraw":
@@ -145,6 +142,17 @@ def _directive(directive: pb.Directive) -> Directive:
             return DiagnoseDirective(tuple(directive.diagnose.ecu_serials))
         case _:
             return None
+
+
+def _preconditions(wanted: pb.Preconditions) -> Preconditions:
+    return Preconditions(
+        unmetered=wanted.unmetered,
+        parked=wanted.parked,
+        battery_percent_min=wanted.battery_percent_min,
+        storage_free_bytes_min=wanted.storage_free_bytes_min,
+        # One that is not known must not be left out: an empty list would ask for nothing.
+        links=tuple(_LINK_NAMES.get(number, str(number)) for number in wanted.link_types),
+    )
 
 
 def _consent(policy: pb.ConsentPolicy.ValueType) -> Consent:

@@ -76,12 +76,8 @@ class Agent:
         self._save()
 
     def _poll(self) -> None:
-        request = pb.CheckInRequest(
-            manifest_sha256=self.s["manifest"].get("sha256", ""),
-            conditions=self.primary.conditions(),
-            **self.primary.versions(),
-            **self.outbox.told(),
-        )
+        held = {"manifest_sha256": self.s["manifest"].get("sha256", ""), **self.primary.versions()}
+        request = pb.CheckInRequest(conditions=self.primary.conditions(), **held, **self.outbox.told())
         reply = self.calls.call("CheckIn", request)
         self.poll_at = self.calls.next_poll_at(reply.next_poll_after.seconds)
         self.outbox.acknowledge(reply.acknowledged_number)
@@ -119,15 +115,17 @@ class Agent:
     def _waits(self, a: Any) -> bool:
         """Whether the owner or a condition is waited for; each cause, and that it is gone, is told once."""
         wishes, now, said = self._wishes(a), self.primary.conditions(), self.primary.consent(a["id"])
-        ready = a["phase"] == "ready"
+        ready, needs = a["phase"] == "ready", wishes.preconditions
         if said == "declined":
             self._end(a["id"], "REJECTED", "consent_declined")
             return True
         wrong = {
-            "link_metered": wishes.preconditions.unmetered and now.metered,
+            "link_metered": needs.unmetered and now.metered,
+            "link_unsuitable": needs.link_types and now.link_type not in needs.link_types,
             "consent_pending": ready and wishes.consent == pb.CONSENT_POLICY_REQUIRED and said != "agreed",
-            "not_parked": ready and wishes.preconditions.parked and not now.parked,
-            "battery_low": ready and now.battery_percent < wishes.preconditions.battery_percent_min,
+            "not_parked": ready and needs.parked and not now.parked,
+            "battery_low": ready and now.battery_percent < needs.battery_percent_min,
+            "storage_low": ready and now.storage_free_bytes < needs.storage_free_bytes_min,
         }
         cause = next((cause for cause, holds in wrong.items() if holds), "")
         if cause != a.get("cause"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -207,7 +208,8 @@ class Primary:
         """What the sensors say now: `conditions.json` stands in for them."""
         path = self._folder / "conditions.json"
         said = json.loads(path.read_bytes()) if path.exists() else {}
-        now = {"link_type": "unspecified", "battery_percent": 80, "parked": True} | said
+        free = shutil.disk_usage(self._folder).free
+        now = {"link_type": "unspecified", "battery_percent": 80, "parked": True, "storage_free_bytes": free} | said
         return vehicle_pb2.Conditions(**now | {"link_type": f"LINK_TYPE_{now['link_type'].upper()}"})
 
     def consent(self, attempt_id: str) -> str:

@@ -28,6 +28,7 @@ from agent_sim.messages import (
     Diagnostic,
     EventKind,
     InstallDirective,
+    Link,
     PermitReply,
     Preconditions,
     Severity,
@@ -38,7 +39,9 @@ from tests.agent_sim.fake_orchestrator import HOUR_MS
 from tests.agent_sim.talk import OFFER, Talk, a_reply, the
 
 ASKS = replace(OFFER, consent=Consent.REQUIRED, notes="Better brakes.")
-STRICT = Preconditions(unmetered=True, parked=True, battery_percent_min=30)
+STRICT = Preconditions(
+    unmetered=True, parked=True, battery_percent_min=30, storage_free_bytes_min=2_000, links=("cellular", "wifi")
+)
 
 
 def downloaded(offer: InstallDirective, senses: StandIn | None = None) -> Talk:
@@ -155,6 +158,8 @@ def test_notice_is_given_once_and_goes_on() -> None:
         (Conditions(metered=True), "link_metered"),
         (Conditions(battery_percent=29), "battery_low"),
         (Conditions(parked=False), "not_parked"),
+        (Conditions(link=Link.WIRED), "link_unsuitable"),
+        (Conditions(storage_free_bytes=1_999), "storage_low"),
     ],
 )
 def test_missing_condition_is_told_once_and_its_return_as_well(conditions: Conditions, cause: str) -> None:
@@ -221,6 +226,19 @@ def test_download_stops_at_a_metered_link_and_goes_on_from_there() -> None:
     talk.due()
     assert the(FetchImage, talk.actions).image.path == "acme/brake-1-1.1.0.img"
     assert told(talk) == [(EventKind.DOWNLOAD_STARTED, "")]
+
+
+def test_link_of_another_kind_holds_back_the_download() -> None:
+    """A plan that asks for Wi-Fi spares the cellular contract of the fleet: a download is what costs."""
+    senses = StandIn(Conditions(link=Link.CELLULAR))
+    offer = replace(OFFER, preconditions=Preconditions(links=("wifi", "wired")))
+    talk = Talk(an_agent(senses=senses)).polled(offer).verified()
+    assert told(talk) == [(EventKind.DEFERRED, "link_unsuitable")]
+    assert not any(isinstance(action, FetchImage) for action in talk.actions)
+    senses.now_are = Conditions(link=Link.WIFI)
+    while not any(isinstance(action, FetchImage) for action in talk.actions):
+        talk.on()
+    assert told(talk)[-1] == (EventKind.DOWNLOAD_STARTED, "")
 
 
 def test_parked_and_battery_do_not_hold_back_a_download() -> None:

@@ -165,9 +165,15 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
                     f"CONSENT_POLICY_{install.consent.name}"
                 )
                 wanted = install.preconditions
-                response.directive.install.preconditions.unmetered = wanted.unmetered
-                response.directive.install.preconditions.parked = wanted.parked
-                response.directive.install.preconditions.battery_percent_min = wanted.battery_percent_min
+                response.directive.install.preconditions.CopyFrom(
+                    vehicle_pb2.Preconditions(
+                        unmetered=wanted.unmetered,
+                        parked=wanted.parked,
+                        battery_percent_min=wanted.battery_percent_min,
+                        storage_free_bytes_min=wanted.storage_free_bytes_min,
+                        link_types=[vehicle_pb2.LinkType.Value(f"LINK_TYPE_{name.upper()}") for name in wanted.links],
+                    )
+                )
                 if not self.withholds_metadata:
                     response.metadata.extend(self._metadata(vehicle_id, served))
             case WithdrawDirective(attempt_id=attempt_id):

@@ -12,7 +12,7 @@ from orchestrator.model.attempt import VEHICLE_EVENTS, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, VehicleId
 from orchestrator.model.plan import Consent, Preconditions
-from orchestrator.model.rollout import RegionPhase, RolloutStatus, VerdictKind
+from orchestrator.model.rollout import BrakeKind, RegionPhase, RolloutStatus, SignalKind, VerdictKind
 from orchestrator.model.vehicle import LinkType
 from orchestrator.rpc import convert
 from orchestrator.rpc.convert.polls import EVENTS_MAX
@@ -23,7 +23,8 @@ from orchestrator.service.vehicles import CheckInReply, Install, Withdraw
 from tests.builders import NOW, a_diagnostic, an_attempt, some_conditions
 
 EVENT = vehicle_pb2.Event(number=1, attempt_id="spring.v-1.1", kind=vehicle_pb2.EVENT_KIND_FAILED, failure_code="x")
-INSTALL = Install(an_attempt(), Consent.REQUIRED, Preconditions(True, True, 30), "Better brakes")
+WANTED = Preconditions(True, True, 30, storage_free_bytes_min=2_000_000_000, links=(LinkType.WIFI, LinkType.WIRED))
+INSTALL = Install(an_attempt(), Consent.REQUIRED, WANTED, "Better brakes")
 GOOD = vehicle_pb2.CheckInRequest(outbox_id="box", events=[EVENT], oldest_number=1)
 
 
@@ -118,6 +119,8 @@ def test_every_value_of_the_model_has_its_own_on_the_wire() -> None:
         (convert.ROLLOUT_STATUSES, RolloutStatus),
         (convert.REGION_PHASES, RegionPhase),
         (convert.VERDICTS, VerdictKind),
+        (convert.BRAKES, BrakeKind),
+        (convert.SIGNALS, SignalKind),
     ):
         assert set(table) == set(members)
         assert len(set(table.values())) == len(table)
@@ -154,6 +157,8 @@ def test_install_directive_says_what_owner_and_vehicle_have_to_do() -> None:
     assert install.consent == vehicle_pb2.CONSENT_POLICY_REQUIRED
     wanted = install.preconditions
     assert (wanted.unmetered, wanted.parked, wanted.battery_percent_min) == (True, True, 30)
+    assert wanted.storage_free_bytes_min == 2_000_000_000
+    assert list(wanted.link_types) == [vehicle_pb2.LINK_TYPE_WIFI, vehicle_pb2.LINK_TYPE_WIRED]
     assert install.notes == "Better brakes"
     assert {convert.directive(replace(INSTALL, consent=policy), []).install.consent for policy in Consent} == set(
         vehicle_pb2.ConsentPolicy.values()

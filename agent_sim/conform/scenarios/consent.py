@@ -11,7 +11,7 @@ from outrider.v1 import vehicle_pb2 as pb
 from agent_sim.conform.scenario import Play, Scenario
 from agent_sim.conform.stage import Stage
 from agent_sim.conform.tape import CHECK_IN
-from agent_sim.messages import Conditions
+from agent_sim.messages import Conditions, Link
 from agent_sim.provisioned import AGREED, DECLINED
 
 _WAIT_FLEET_S = 300.0
@@ -82,8 +82,8 @@ def _waits(code: str, worse: Conditions, demanded: pb.Preconditions, clause: str
         await _deferred(stage, code, offer.attempt_id)
         await stage.watch(_WAIT_FLEET_S)
         stage.check(clause, not stage.asked(), f"it asked for a permit with {code}")
-        if demanded.unmetered:
-            stage.check(clause, not stage.tape.downloads(), "it downloaded on a metered link")
+        if clause == "P-COND-2":
+            stage.check(clause, not stage.tape.downloads(), f"it downloaded with {code}")
         stage.vehicle.folder.set_conditions(_GOOD)
         await stage.succeeded(offer, "P-COND-7")
         _once_each(stage, offer.attempt_id)
@@ -107,6 +107,18 @@ SCENARIOS = (
             pb.Preconditions(unmetered=True),
             "P-COND-2",
             lambda told: bool(told.metered),
+        ),
+    ),
+    Scenario(
+        "wrong-link",
+        "the plan asks for another kind of link than the one in use",
+        ("P-COND-2", "P-COND-6", "P-COND-7"),
+        _waits(
+            "link_unsuitable",
+            replace(_GOOD, link=Link.WIFI),
+            pb.Preconditions(link_types=[pb.LINK_TYPE_CELLULAR, pb.LINK_TYPE_WIRED]),
+            "P-COND-2",
+            lambda told: told.link_type == pb.LINK_TYPE_WIFI,
         ),
     ),
     Scenario(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from outrider.v1 import vehicle_pb2
 
 from orchestrator.model.ids import FleetTime
-from orchestrator.model.plan import Consent
+from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.vehicle import Conditions, Diagnostic, LinkType, Severity
 from orchestrator.rpc.convert.wire import timestamp
 from orchestrator.service.errors import Violation
@@ -30,7 +30,7 @@ SEVERITIES = {
     vehicle_pb2.SEVERITY_CRITICAL: Severity.CRITICAL,
 }
 CONSENT_POLICIES = {policy: vehicle_pb2.ConsentPolicy.Value(f"CONSENT_POLICY_{policy.name}") for policy in Consent}
-_LINKS_OUT = {model: wire for wire, model in LINK_TYPES.items()}
+LINK_TYPES_OUT = {model: wire for wire, model in LINK_TYPES.items()}
 _SEVERITIES_OUT = {model: wire for wire, model in SEVERITIES.items()}
 
 
@@ -61,12 +61,23 @@ def conditions(value: vehicle_pb2.Conditions) -> Conditions:
 def conditions_out(value: Conditions) -> vehicle_pb2.Conditions:
     """Conditions as operators see them."""
     return vehicle_pb2.Conditions(
-        link_type=_LINKS_OUT.get(value.link, vehicle_pb2.LINK_TYPE_UNSPECIFIED),
+        link_type=LINK_TYPES_OUT.get(value.link, vehicle_pb2.LINK_TYPE_UNSPECIFIED),
         signal_percent=value.signal_percent,
         metered=value.metered,
         battery_percent=value.battery_percent,
         parked=value.parked,
         storage_free_bytes=value.storage_free_bytes,
+    )
+
+
+def preconditions_out(value: Preconditions) -> vehicle_pb2.Preconditions:
+    """What must hold, as vehicles hear it."""
+    return vehicle_pb2.Preconditions(
+        unmetered=value.unmetered,
+        parked=value.parked,
+        battery_percent_min=value.battery_percent_min,
+        storage_free_bytes_min=value.storage_free_bytes_min,
+        link_types=[LINK_TYPES_OUT[link] for link in value.links if link in LINK_TYPES_OUT],
     )
 
 

@@ -16,6 +16,7 @@ from orchestrator.rpc.convert.conditions import (
     conditions,
     diagnostic,
     diagnostic_faults,
+    preconditions_out,
 )
 from orchestrator.rpc.convert.wire import duration, malformed, timestamp
 from orchestrator.service.errors import Violation
@@ -148,11 +149,7 @@ def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str])
                     state=ATTEMPT_STATES[attempt.state],
                     image_base_urls=image_base_urls,
                     consent=CONSENT_POLICIES[consent],
-                    preconditions=vehicle_pb2.Preconditions(
-                        unmetered=preconditions.unmetered,
-                        parked=preconditions.parked,
-                        battery_percent_min=preconditions.battery_percent_min,
-                    ),
+                    preconditions=preconditions_out(preconditions),
                     notes=notes,
                 )
             )
