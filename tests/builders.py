@@ -24,7 +24,7 @@ from orchestrator.model.ids import (
 )
 from orchestrator.model.plan import GateLimits, Limits, Plan, RegionRules, Target, Wave
 from orchestrator.model.release import Image, Release
-from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, RolloutStatus
+from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, RolloutStatus, Signal, SignalKind
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.model.vehicle import (
     Conditions,
@@ -163,6 +163,21 @@ def a_rollout(
         request_id="request-1",
     )
     return replace(rollout, **changes)
+
+
+def a_signal(name: str = "tow_rate", **changes: Any) -> Signal:
+    """A warning about all vehicles, within its limit."""
+    signal = Signal(
+        name=name,
+        kind=SignalKind.WARNING,
+        scope="all",
+        value=2.0,
+        limit=5.0,
+        actor="tows",
+        reason="call centre",
+        at=NOW,
+    )
+    return replace(signal, **changes)
 
 
 def an_ecu(serial: str = "v-1-gw", *, hardware_id: str = PRIMARY_HARDWARE, primary: bool = True, key: str = "") -> Ecu:

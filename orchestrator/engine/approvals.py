@@ -1,4 +1,4 @@
-"""Approvals: which people let a wave begin, who may, and who still has to.
+"""Approvals: which people let a draft start or a wave begin, who may, and who still has to.
 
 Owns counting them and what a request to approve is refused for. When a region moves on is the matter of `regions`, what
 becomes of the rollout that of `progress`; who is an approver at all is decided at the edge, by role.
@@ -14,18 +14,21 @@ from orchestrator.model.rollout import RegionPhase, Rollout
 
 @dataclass(frozen=True, slots=True)
 class ApproveRequested:
-    """A person lets a wave begin."""
+    """A person lets a wave begin, or a draft start."""
 
     actor: str
     wave: str
-    """Its name."""
+    """Its name; empty: the rollout itself, before its start."""
     region: str
     """Empty means every region."""
     reason: str
 
 
 def given(rollout: Rollout, wave: str, region: str) -> tuple[str, ...]:
-    """The people who approved a wave for a region, or for all, in the order in which they did; the creator never."""
+    """The people who approved a wave for a region, or for all, in the order in which they did; the creator never.
+
+    Without a wave: those who approved the rollout itself.
+    """
     return tuple(
         dict.fromkeys(
             approval.actor
@@ -37,14 +40,29 @@ def given(rollout: Rollout, wave: str, region: str) -> tuple[str, ...]:
 
 def missing(rollout: Rollout, wave: int, region: str) -> str:
     """How many approvals a wave (index) lacks in a region, for people; empty when it has them or needs none."""
-    wanted = rollout.plan.waves[wave]
-    people = given(rollout, wanted.name, region)
-    if len(people) >= wanted.approvals:
+    step = rollout.plan.waves[wave]
+    return _missing(rollout, f"wave {step.name}", given(rollout, step.name, region), step.approvals)
+
+
+def missing_start(rollout: Rollout) -> str:
+    """How many approvals a draft lacks before it may start, for people; empty when it has them or needs none."""
+    return _missing(rollout, "its start", given(rollout, "", ""), rollout.plan.approvals)
+
+
+def wanted(rollout: Rollout, wave: str) -> int:
+    """People that must approve a wave of the plan by its name, or the rollout itself when it is empty."""
+    if not wave:
+        return rollout.plan.approvals
+    return next((step.approvals for step in rollout.plan.waves if step.name == wave), 0)
+
+
+def _missing(rollout: Rollout, what: str, people: tuple[str, ...], needed: int) -> str:
+    if len(people) >= needed:
         return ""
     has = f"has {len(people)} ({', '.join(people)})" if people else "has none"
     other = f" of people other than {rollout.creator}" if rollout.creator else ""
-    noun = "approval" if wanted.approvals == 1 else "approvals"
-    return f"wave {wanted.name} needs {wanted.approvals} {noun}{other} and {has}"
+    noun = "approval" if needed == 1 else "approvals"
+    return f"{what} needs {needed} {noun}{other} and {has}"
 
 
 def begun(rollout: Rollout, wave: int, region: str) -> bool:
@@ -63,6 +81,8 @@ def repeated(rollout: Rollout, request: ApproveRequested) -> bool:
 
 def objection(rollout: Rollout, request: ApproveRequested) -> tuple[str, str] | None:
     """Why a request to approve cannot be followed, and the remedy; None when it can."""
+    if not request.wave:
+        return _objection_to_start(rollout, request)
     names = [wave.name for wave in rollout.plan.waves]
     if request.wave not in names:
         return f"rollout {rollout.rollout_id} has no wave `{request.wave[:40]}`", _close(request.wave, names)
@@ -82,6 +102,19 @@ def objection(rollout: Rollout, request: ApproveRequested) -> tuple[str, str] | 
         return f"wave {request.wave} has begun {where}: there is nothing left to approve", (
             "pause or abort the rollout if it should not have"
         )
+    return None
+
+
+def _objection_to_start(rollout: Rollout, request: ApproveRequested) -> tuple[str, str] | None:
+    named = rollout.rollout_id
+    if request.region:
+        return f"rollout {named} is approved as a whole, not for region `{request.region[:40]}`", "name a wave as well"
+    if rollout.status.begun:
+        return f"rollout {named} was started: there is nothing left to approve but its waves", "name a wave"
+    if not rollout.plan.approvals:
+        return f"rollout {named} needs no approval to start", "start it"
+    if request.actor == rollout.creator:
+        return f"{request.actor} created rollout {named} and cannot approve it", "ask another approver"
     return None
 
 

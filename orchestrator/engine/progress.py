@@ -1,20 +1,27 @@
 """Progress: how a rollout answers to what happens, as one pure step.
 
-Owns the rollout's status, epoch, fence and waivers. How a region walks over the waves is `regions`' matter, what the
-counters mean is the gate's. Nothing is carried out here: whoever steps commits the new value by compare-and-set on the
-epoch, and a step that lost the race is made again from what stands then.
+Owns the rollout's status, epoch, fence and waivers, and which module answers to which event. How a region walks over
+the waves is `regions`' matter, what stands still in parts that of `brakes`, what the counters mean is the gate's.
+Nothing is carried out here: whoever steps commits the new value by compare-and-set on the epoch, and a step that lost
+the race is made again from what stands then.
 
-| status    | PROCEED                | HOLD     | HALT     | pause    | resume    | abort     | approve  |
-|-----------|------------------------|----------|----------|----------|-----------|-----------|----------|
-| RUNNING   | regions walk, the last | HELD     | HALTED * | PAUSED   | unchanged | ABORTED * | recorded |
-|           | one done: COMPLETED    |          |          |          |           |           |          |
-| HELD      | RUNNING                | stays    | HALTED * | PAUSED   | RUNNING w | ABORTED * | recorded |
-| PAUSED    | stays                  | stays    | HALTED * | no change| RUNNING   | ABORTED * | recorded |
-| HALTED    | stays                  | stays    | stays    | refused  | RUNNING w | ABORTED * | refused  |
-| COMPLETED | stays                  | stays    | stays    | refused  | refused   | refused   | refused  |
-| ABORTED   | stays                  | stays    | stays    | refused  | refused   | no change | refused  |
+| status     | PROCEED                | HOLD  | HALT     | start   | pause  | resume    | abort     | supersede    |
+|------------|------------------------|-------|----------|---------|--------|-----------|-----------|--------------|
+| DRAFT      | stays                  | stays | stays    | RUNNING a | refused | refused | ABORTED * | SUPERSEDED * |
+| APPROVED   | stays                  | stays | stays    | RUNNING | refused | refused  | ABORTED * | SUPERSEDED * |
+| RUNNING    | regions walk, the last | HELD  | HALTED * | no change | PAUSED | no change | ABORTED * | SUPERSEDED * |
+|            | one done: COMPLETED *  |       |          |         |        |           |           |              |
+| HELD       | RUNNING f              | stays | HALTED * | refused | PAUSED | RUNNING w | ABORTED * | SUPERSEDED * |
+| PAUSED     | stays                  | stays | HALTED * | refused | no change | RUNNING | ABORTED * | SUPERSEDED * |
+| HALTED     | stays                  | stays | stays    | refused | refused | RUNNING w | ABORTED * | SUPERSEDED * |
+| COMPLETED  | stays                  | stays | stays    | refused | refused | refused | refused   | refused      |
+| ABORTED    | stays                  | stays | stays    | refused | refused | refused | no change | refused      |
+| SUPERSEDED | stays                  | stays | stays    | refused | refused | refused | refused   | no change    |
 
-`*` raises the fence, `w` waives the rule that stopped it. Whose approval counts is the matter of `approvals`.
+`*` raises the fence, `w` waives the rule that stopped it, `a` only when the plan asks for no approval: the last one it
+asks for makes a DRAFT APPROVED. `f`: not after a final hold, which needs a person. PROCEED, HOLD and HALT are about the
+rollout as a whole; verdicts on single strata, dark regions, and requests with a scope change `brakes` in RUNNING, HELD
+and PAUSED. Approvals and signals are recorded unless it is over; approvals not while it is HALTED.
 """
 
 from __future__ import annotations
@@ -23,17 +30,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from orchestrator.engine import approvals, inputs, regions
+from orchestrator.engine import approvals, brakes, inputs, regions, requests, signals
 from orchestrator.engine.approvals import ApproveRequested
-from orchestrator.engine.gates import INCONSISTENT, Judgement, waiver
+from orchestrator.engine.brakes import EVALUATOR, GATE
+from orchestrator.engine.gates import Judgement
 from orchestrator.engine.inputs import Json
+from orchestrator.engine.requests import (
+    AbortRequested,
+    PauseRequested,
+    ResumeRequested,
+    StartRequested,
+    SupersedeRequested,
+    start,
+)
+from orchestrator.engine.signals import SignalCleared, SignalPosted
 from orchestrator.engine.steps import UNCHANGED, Illegal, Step, changed, same
+from orchestrator.engine.wording import duration
 from orchestrator.model.attempt import LIVE_STATES
 from orchestrator.model.fleet import Cell
-from orchestrator.model.ids import FleetTime, RolloutId
-from orchestrator.model.plan import Plan, RegionRules
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import (
-    Approval,
     RegionPhase,
     RegionProgress,
     Rollout,
@@ -41,7 +58,7 @@ from orchestrator.model.rollout import (
     Verdict,
     VerdictKind,
 )
-from orchestrator.model.tally import CellTallies, Tally, total
+from orchestrator.model.tally import CellTallies, Tally, count_strata, total
 
 __all__ = [
     "EVALUATOR",
@@ -56,7 +73,11 @@ __all__ = [
     "PauseRequested",
     "RecoveryUnproven",
     "ResumeRequested",
+    "SignalCleared",
+    "SignalPosted",
+    "StartRequested",
     "Step",
+    "SupersedeRequested",
     "approval_wanted",
     "next_due",
     "start",
@@ -64,12 +85,10 @@ __all__ = [
     "waiting_for",
 ]
 
-GATE = "gate"
-"""Actor of what the gate decides."""
-EVALUATOR = "evaluator"
-"""Actor of a region's walk."""
 RECOVERY = "recovery"
 """Actor of what a start without proof decides."""
+SIGNALS = "signal"
+"""What rules about signals from outside begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +99,8 @@ class Judged:
     cells: CellTallies
     waiting: Mapping[Cell, int]
     """Vehicles by inventory that match the target now and do not have the release."""
-
-
-@dataclass(frozen=True, slots=True)
-class PauseRequested:
-    """A person wants no more grants and permits for now."""
-
-    actor: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeRequested:
-    """A person wants it to go on."""
-
-    actor: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class AbortRequested:
-    """A person wants it to end."""
-
-    actor: str
-    reason: str
+    dark: frozenset[str] = frozenset()
+    """Regions whose network seems to be down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,56 +110,18 @@ class RecoveryUnproven:
     reason: str
 
 
-Event = Judged | PauseRequested | ResumeRequested | AbortRequested | ApproveRequested | RecoveryUnproven
-
-
-def start(
-    rollout_id: RolloutId,
-    plan: Plan,
-    plan_text: str,
-    salt: bytes,
-    region_rules: Mapping[str, RegionRules],
-    actor: str,
-    reason: str,
-    request_id: str,
-    now: FleetTime,
-    reverts: str = "",
-) -> Rollout:
-    """A new rollout, running, every region in its first wave or pending, epoch 1, fence 0.
-
-    Args:
-        rollout_id: Its id.
-        plan: As read.
-        plan_text: The file as it was given.
-        salt: 16 random bytes.
-        region_rules: Of every region it runs in, see `preview.regions_of`; becomes the plan's.
-        actor: Who starts it: its creator.
-        reason: Why.
-        request_id: Of the creation.
-        now: Fleet time.
-        reverts: Id of the rollout that it undoes; empty for others.
-    """
-    started = replace(plan, regions=dict(region_rules))
-    return Rollout(
-        rollout_id=rollout_id,
-        plan=started,
-        plan_text=plan_text,
-        salt=salt,
-        status=RolloutStatus.RUNNING,
-        epoch=1,
-        fence=0,
-        regions={
-            region: RegionProgress(phase=regions.first_phase(region, started), wave=0, wave_started_at=now)
-            for region in sorted(region_rules)
-        },
-        created_at=now,
-        updated_at=now,
-        actor=actor,
-        reason=reason,
-        request_id=request_id,
-        creator=actor,
-        reverts=reverts,
-    )
+Event = (
+    Judged
+    | StartRequested
+    | PauseRequested
+    | ResumeRequested
+    | AbortRequested
+    | ApproveRequested
+    | SupersedeRequested
+    | SignalPosted
+    | SignalCleared
+    | RecoveryUnproven
+)
 
 
 def step(rollout: Rollout, event: Event, now: FleetTime) -> Step | Illegal:
@@ -179,19 +138,24 @@ def step(rollout: Rollout, event: Event, now: FleetTime) -> Step | Illegal:
     match event:
         case Judged():
             return _judged(rollout, event, now)
+        case StartRequested():
+            return requests.launch(rollout, event, now)
         case PauseRequested():
-            return _pause(rollout, event, now)
+            return requests.pause(rollout, event, now)
         case ResumeRequested():
-            return _resume(rollout, event, now)
+            return requests.resume(rollout, event, now)
         case AbortRequested():
-            return _abort(rollout, event, now)
+            return requests.abort(rollout, event, now)
         case ApproveRequested():
-            return _approve(rollout, event, now)
+            return requests.approve(rollout, event, now)
+        case SupersedeRequested():
+            return requests.supersede(rollout, event, now)
+        case SignalPosted():
+            return requests.over(rollout) if rollout.status.over else signals.post(rollout, event, now)
+        case SignalCleared():
+            return requests.over(rollout) if rollout.status.over else signals.clear(rollout, event, now)
         case RecoveryUnproven():
-            if rollout.status not in (RolloutStatus.RUNNING, RolloutStatus.HELD):
-                return same(rollout)
-            paused = replace(rollout, status=RolloutStatus.PAUSED, actor=RECOVERY, reason=event.reason)
-            return changed(rollout, paused, "recovery_paused", now)
+            return _unproven(rollout, event, now)
         case _:
             assert_never(event)
 
@@ -209,9 +173,11 @@ def waiting_for(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int
     progress = rollout.regions[region]
     if rollout.status.over or progress.phase is RegionPhase.DONE:
         return ""
+    if not rollout.status.begun:
+        return approvals.missing_start(rollout) or "a person to start it"
     if rollout.status is not RolloutStatus.RUNNING:
-        held = rollout.status is RolloutStatus.HELD
-        return f"{'the gate to clear, or ' if held else ''}a person to resume or abort"
+        clears = rollout.status is RolloutStatus.HELD and not rollout.hold_final
+        return f"{'the gate to clear, or ' if clears else ''}a person to resume or abort"
     return regions.hindrance(regions.region_at(region, rollout, cells, waiting), now)
 
 
@@ -251,51 +217,111 @@ def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
 
 
 def _judged(rollout: Rollout, event: Judged, now: FleetTime) -> Step:
-    worst = event.judgement.worst
     if rollout.status.over or not rollout.status.begun or rollout.status is RolloutStatus.HALTED:
         return same(rollout)
+    braked = _braked(rollout, event, now)
+    worst = event.judgement.worst
     if worst.kind is VerdictKind.HALT:
-        halted = replace(
-            rollout,
-            status=RolloutStatus.HALTED,
-            fence=rollout.epoch + 1,
+        return _halted(rollout, event, worst, now)
+    if rollout.status is RolloutStatus.RUNNING and worst.kind is VerdictKind.HOLD:
+        held = replace(
+            braked.rollout,
+            status=RolloutStatus.HELD,
+            held_since=now,
             actor=GATE,
             reason=worst.message,
             verdict=worst,
         )
-        return changed(rollout, halted, "rollout_halted", now, _seen(event))
-    if rollout.status is RolloutStatus.RUNNING and worst.kind is VerdictKind.HOLD:
-        held = replace(rollout, status=RolloutStatus.HELD, actor=GATE, reason=worst.message, verdict=worst)
         return changed(rollout, held, "rollout_held", now, _seen(event))
-    if rollout.status is RolloutStatus.HELD and worst.kind is VerdictKind.PROCEED:
-        cleared = replace(rollout, status=RolloutStatus.RUNNING, actor=GATE, reason=worst.message, verdict=worst)
+    if rollout.status is RolloutStatus.HELD and worst.kind is VerdictKind.PROCEED and not rollout.hold_final:
+        cleared = replace(
+            braked.rollout,
+            status=RolloutStatus.RUNNING,
+            held_since=None,
+            actor=GATE,
+            reason=worst.message,
+            verdict=worst,
+        )
         return changed(rollout, cleared, "hold_cleared", now, _seen(event))
+    if rollout.status is RolloutStatus.HELD and not rollout.hold_final and (why := _lasts(rollout, event, now)):
+        # Who held it, and by which rule, stays: this only says that it does not clear by itself any more.
+        return changed(rollout, replace(braked.rollout, hold_final=True), "hold_final", now, {**_seen(event), **why})
     if rollout.status is RolloutStatus.RUNNING:
-        return _walked(rollout, event, now)
-    return same(rollout)
+        return _walked(rollout, braked, event, now)
+    return _with_brakes(rollout, braked, event, now)
 
 
-def _walked(rollout: Rollout, event: Judged, now: FleetTime) -> Step:
+def _braked(rollout: Rollout, event: Judged, now: FleetTime) -> brakes.Braked:
+    single = count_strata(event.cells, event.waiting) <= 1
+    verdicts = [
+        verdict for verdict in event.judgement.verdicts if not (single and brakes.of_the_whole(rollout, verdict))
+    ]
+    runs = rollout.status is RolloutStatus.RUNNING and event.judgement.worst.kind is VerdictKind.PROCEED
+    by_gate = brakes.judged(rollout, verdicts, now, runs=runs)
+    by_dark = brakes.darkened(by_gate.rollout, event.dark, now)
+    return brakes.Braked(by_dark.rollout, (*by_gate.moves, *by_dark.moves))
+
+
+def _halted(rollout: Rollout, event: Judged, worst: Verdict, now: FleetTime) -> Step:
+    halted = replace(
+        rollout,
+        status=RolloutStatus.HALTED,
+        fence=rollout.epoch + 1,
+        held_since=None,
+        hold_final=False,
+        actor=GATE,
+        reason=worst.message,
+        verdict=worst,
+    )
+    return changed(rollout, halted, "rollout_halted", now, _seen(event))
+
+
+def _lasts(rollout: Rollout, event: Judged, now: FleetTime) -> dict[str, Json]:
+    """Why a hold does not clear by itself any more, for the journal; empty when it still may."""
+    if rollout.held_since is not None and now - rollout.held_since >= rollout.plan.gate.hold_final_ms:
+        return {"final_because": f"held for {duration(now - rollout.held_since)}"}
+    tally = total(event.cells.values())
+    external = rollout.verdict is not None and rollout.verdict.rule.startswith(SIGNALS)
+    # Exposures that are past their last checkpoint say nothing new; whoever posted a signal may still take it back.
+    if tally.exposed and not external and _settled(tally):
+        return {"final_because": f"all {tally.exposed} exposures are past the last checkpoint"}
+    return {}
+
+
+def _with_brakes(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTime) -> Step:
+    """The step of a rollout of which only parts were braked or let go."""
+    if not braked.moves:
+        return same(rollout)
+    said: dict[str, Json] = {"actor": GATE, "reason": "; ".join(braked.moves)}
+    return changed(rollout, braked.rollout, "parts_braked", now, {**_seen(event), **said})
+
+
+def _walked(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTime) -> Step:
     """Let every region take its step; complete the rollout when all are through and nothing runs any more."""
     moves: list[str] = []
     after: dict[str, RegionProgress] = {}
-    done = True
-    for name, progress in rollout.regions.items():
-        region = regions.region_at(name, rollout, event.cells, event.waiting)
+    done = not braked.rollout.brakes
+    for name, progress in braked.rollout.regions.items():
+        region = regions.region_at(name, braked.rollout, event.cells, event.waiting)
         moved = regions.walk(region, now)
         after[name] = moved or progress
         done &= after[name].phase is RegionPhase.DONE or (progress.phase is RegionPhase.PENDING and region.empty)
         if moved is not None:
             moves.append(f"{name}: {_place(rollout.plan, progress)} -> {_place(rollout.plan, moved)}")
-    moved_on = replace(rollout, regions=after, actor=EVALUATOR, reason="; ".join(moves), verdict=event.judgement.worst)
+    if not moves and not done:
+        return _with_brakes(rollout, braked, event, now)
+    reasons = [*braked.moves, *moves]
+    moved_on = replace(
+        braked.rollout, regions=after, actor=EVALUATOR, reason="; ".join(reasons), verdict=event.judgement.worst
+    )
     if done and _settled(total(event.cells.values())):
-        reason = "; ".join([*moves, "every region is through"])
+        reason = "; ".join([*reasons, "every region is through"])
         # The fence withdraws a vehicle that was granted in the very moment: it must not wait on a rollout that is over.
         fence = rollout.epoch + 1
         completed = replace(moved_on, status=RolloutStatus.COMPLETED, fence=fence, reason=reason)
         return changed(rollout, completed, "rollout_completed", now, _seen(event))
     if not moves:
-        return same(rollout)
+        return _with_brakes(rollout, braked, event, now)
     return changed(rollout, moved_on, "regions_advanced", now, _seen(event))
 
 
@@ -306,7 +332,8 @@ def _settled(tally: Tally) -> bool:
 
 
 def _seen(event: Judged) -> dict[str, Json]:
-    return inputs.written(event.judgement, event.cells, event.waiting)
+    dark: list[Json] = [*sorted(event.dark)]
+    return {**inputs.written(event.judgement, event.cells, event.waiting), "dark": dark}
 
 
 def _place(plan: Plan, progress: RegionProgress) -> str:
@@ -315,86 +342,15 @@ def _place(plan: Plan, progress: RegionProgress) -> str:
     return progress.phase.value
 
 
-def _pause(rollout: Rollout, event: PauseRequested, now: FleetTime) -> Step | Illegal:
-    if rollout.status is RolloutStatus.PAUSED:
+def _unproven(rollout: Rollout, event: RecoveryUnproven, now: FleetTime) -> Step:
+    if rollout.status not in (RolloutStatus.RUNNING, RolloutStatus.HELD):
         return same(rollout)
-    if not rollout.status.begun:
-        return _draft(rollout)
-    if rollout.status is RolloutStatus.HALTED:
-        return Illegal(
-            f"rollout {rollout.rollout_id} is halted: it admits nobody already",
-            "resume it or abort it, or leave it halted",
-        )
-    if rollout.status.over:
-        return _over(rollout)
-    paused = replace(rollout, status=RolloutStatus.PAUSED, actor=event.actor, reason=event.reason)
-    return changed(rollout, paused, "rollout_paused", now)
-
-
-def _resume(rollout: Rollout, event: ResumeRequested, now: FleetTime) -> Step | Illegal:
-    if rollout.status is RolloutStatus.RUNNING:
-        return same(rollout)
-    if not rollout.status.begun:
-        return _draft(rollout)
-    if rollout.status.over:
-        return _over(rollout)
-    waived = rollout.waived
-    if rollout.status in (RolloutStatus.HELD, RolloutStatus.HALTED):
-        waived = _waived(waived, rollout.verdict)
-    resumed = replace(rollout, status=RolloutStatus.RUNNING, actor=event.actor, reason=event.reason, waived=waived)
-    return changed(rollout, resumed, "rollout_resumed", now)
-
-
-def _waived(waived: tuple[str, ...], verdict: Verdict | None) -> tuple[str, ...]:
-    # Nobody can waive that counters contradict themselves: it holds again at once.
-    if verdict is None or verdict.kind is VerdictKind.PROCEED or verdict.rule == INCONSISTENT:
-        return waived
-    return tuple(dict.fromkeys((*waived, waiver(verdict))))
-
-
-def _abort(rollout: Rollout, event: AbortRequested, now: FleetTime) -> Step | Illegal:
-    if rollout.status is RolloutStatus.ABORTED:
-        return same(rollout)
-    if rollout.status.over:
-        return _over(rollout)
-    aborted = replace(
-        rollout, status=RolloutStatus.ABORTED, fence=rollout.epoch + 1, actor=event.actor, reason=event.reason
+    paused = replace(
+        rollout,
+        status=RolloutStatus.PAUSED,
+        actor=RECOVERY,
+        reason=event.reason,
+        held_since=None,
+        hold_final=False,
     )
-    return changed(rollout, aborted, "rollout_aborted", now)
-
-
-def _approve(rollout: Rollout, event: ApproveRequested, now: FleetTime) -> Step | Illegal:
-    if rollout.status.over:
-        return _over(rollout)
-    if rollout.status is RolloutStatus.HALTED:
-        return Illegal(
-            f"rollout {rollout.rollout_id} is halted: no wave of it can begin", "resume it first, if it shall go on"
-        )
-    objection = approvals.objection(rollout, event)
-    if objection is not None:
-        return Illegal(*objection)
-    if approvals.repeated(rollout, event):
-        return same(rollout)
-    approval = Approval(wave=event.wave, region=event.region, actor=event.actor, reason=event.reason, at=now)
-    approved = replace(rollout, approvals=(*rollout.approvals, approval))
-    if rollout.status is RolloutStatus.RUNNING:
-        # Of a rollout that stands, actor and reason keep saying who stopped it, and why.
-        approved = replace(approved, actor=event.actor, reason=event.reason)
-    said: dict[str, Json] = {
-        "actor": event.actor,
-        "reason": event.reason,
-        "wave": event.wave,
-        "region": event.region,
-        "approvals_wanted": next(wave.approvals for wave in rollout.plan.waves if wave.name == event.wave),
-    }
-    return changed(rollout, approved, "wave_approved", now, said)
-
-
-def _draft(rollout: Rollout) -> Illegal:
-    return Illegal(f"rollout {rollout.rollout_id} is a draft: it was never started", "start it, or abort it")
-
-
-def _over(rollout: Rollout) -> Illegal:
-    return Illegal(
-        f"rollout {rollout.rollout_id} is {rollout.status}: nothing changes it any more", "start a new rollout"
-    )
+    return changed(rollout, paused, "recovery_paused", now)

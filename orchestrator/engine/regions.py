@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
-from orchestrator.engine import approvals, waves
+from orchestrator.engine import approvals, brakes, waves
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
 from orchestrator.model.fleet import Cell
@@ -199,8 +199,8 @@ def _unready(region: Region, now: FleetTime) -> str:
     if phase is RegionPhase.PENDING:
         return "no vehicle is targeted here" if region.empty else _led(region)
     if phase is RegionPhase.ROLLING:
-        return _soaking(region, now) or _unreached(region, now) or _young(region) or _led(region)
-    return _outstanding(region, now) or _running(region) or _unaged(region)
+        return _braked(region) or _soaking(region, now) or _unreached(region, now) or _young(region) or _led(region)
+    return _braked(region) or _outstanding(region, now) or _running(region) or _unaged(region)
 
 
 def _led(region: Region) -> str:
@@ -216,6 +216,23 @@ def _led(region: Region) -> str:
     return f"region {leader.name}, which this one follows, must be through with wave {name} first; it {where}"
 
 
+def _braked(region: Region) -> str:
+    """Which brake the region cannot move on with; empty when it can.
+
+    A stratum that stands still keeps the others neither from the next wave, nor is it counted in this one. Behind the
+    last wave there is nothing left to wait for but that stratum.
+    """
+    whole = brakes.on(region.rollout, region.name)
+    if whole is not None:
+        return brakes.described(whole)
+    parts = [brake for brake in region.rollout.brakes if brake.scope.startswith(f"{region.name}/")]
+    if not parts:
+        return ""
+    behind = region.progress.phase is not RegionPhase.ROLLING or region.progress.wave == region.last_wave
+    nobody_moves = bool(_opened_cells(region)) and not _added_cells(region)
+    return "; ".join(brakes.described(brake) for brake in parts) if behind or nobody_moves else ""
+
+
 def _count(cells: CellTallies, cell: Cell) -> Tally:
     return cells.get(cell) or Tally()
 
@@ -224,7 +241,7 @@ def _aged(tally: Tally, checkpoint: int) -> int:
     return tally.age_groups[checkpoint].exposed if -len(tally.age_groups) <= checkpoint < len(tally.age_groups) else 0
 
 
-def _added_cells(region: Region) -> list[Cell]:
+def _opened_cells(region: Region) -> list[Cell]:
     """Cells that the current wave adds vehicles of."""
     plan, wave = region.plan, region.progress.wave
     return [
@@ -232,6 +249,11 @@ def _added_cells(region: Region) -> list[Cell]:
         for cell in region.keys
         if waves.reached_share(plan, wave, cell.cohort) > waves.reached_share(plan, wave - 1, cell.cohort)
     ]
+
+
+def _added_cells(region: Region) -> list[Cell]:
+    """The same without those of strata that stand still."""
+    return [cell for cell in _opened_cells(region) if region.rollout.brake_on(cell.stratum) is None]
 
 
 def _needed(region: Region, added: list[Cell]) -> int:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from orchestrator.engine.inputs import Json
 from orchestrator.model.ids import FleetTime
-from orchestrator.model.rollout import Approval, RegionProgress, Rollout
+from orchestrator.model.rollout import Approval, Brake, RegionProgress, Rollout, Signal
 
 UNCHANGED = "unchanged"
 """Kind of a step that changes nothing."""
@@ -25,9 +25,10 @@ class Step:
     changed: bool
     """Whether there is anything to commit."""
     kind: str
-    """In the past, for the journal: `rollout_halted`, `rollout_held`, `hold_cleared`, `regions_advanced`,
-    `rollout_completed`, `rollout_paused`, `rollout_resumed`, `rollout_aborted`, `wave_approved`, `recovery_paused`, or
-    `unchanged`.
+    """In the past, for the journal: `rollout_halted`, `rollout_held`, `hold_cleared`, `hold_final`,
+    `regions_advanced`, `parts_braked`, `rollout_completed`, `rollout_started`, `rollout_paused`, `rollout_resumed`,
+    `part_paused`, `part_resumed`, `rollout_aborted`, `rollout_superseded`, `rollout_approved`, `wave_approved`,
+    `signal_posted`, `signal_cleared`, `recovery_paused`, or `unchanged`.
     """
     data: Mapping[str, Json]
     """For the journal: what changed, by whom, why, and every input of the decision."""
@@ -71,12 +72,46 @@ def changed(
         "waived": list(raised.waived),
         "regions": {name: _region_data(progress) for name, progress in raised.regions.items()},
         "approvals": [_approval_data(approval) for approval in raised.approvals],
+        "brakes": [_brake_data(brake) for brake in raised.brakes],
+        "fences": dict(raised.fences),
+        "signals": [_signal_data(signal) for signal in raised.signals],
+        "hold_final": raised.hold_final,
     }
     return Step(rollout=raised, changed=True, kind=kind, data={**data, **more})
 
 
 def _region_data(progress: RegionProgress) -> Json:
-    return {"phase": progress.phase.value, "wave": progress.wave, "wave_started_at": progress.wave_started_at}
+    return {
+        "phase": progress.phase.value,
+        "wave": progress.wave,
+        "wave_started_at": progress.wave_started_at,
+        "dark_since": progress.dark_since,
+        "openings": {cell: [opening.quota, opening.share] for cell, opening in progress.openings.items()},
+    }
+
+
+def _brake_data(brake: Brake) -> Json:
+    return {
+        "scope": brake.scope,
+        "kind": brake.kind.value,
+        "since": brake.since,
+        "actor": brake.actor,
+        "reason": brake.reason,
+        "rule": brake.verdict.rule if brake.verdict is not None else "",
+    }
+
+
+def _signal_data(signal: Signal) -> Json:
+    return {
+        "name": signal.name,
+        "kind": signal.kind.value,
+        "scope": signal.scope,
+        "value": signal.value,
+        "limit": signal.limit,
+        "actor": signal.actor,
+        "reason": signal.reason,
+        "at": signal.at,
+    }
 
 
 def _approval_data(approval: Approval) -> Json:

@@ -208,6 +208,8 @@ class Rollout:
     """As `fence`, by scope: raised when the gate halts a region or stratum alone; only rise."""
     signals: tuple[Signal, ...] = ()
     """That stand, by name and scope."""
+    held_since: FleetTime | None = None
+    """Since when the gate holds it as a whole; None when it does not."""
     hold_final: bool = False
     """Whether a hold has lasted too long to clear by itself: it needs a person."""
     release_sha256: str = ""

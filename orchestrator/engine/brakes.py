@@ -1,0 +1,167 @@
+"""Brakes: one region, or one stratum, stands still while the rest of the rollout goes on.
+
+Owns the table below. The gate brakes strata, a dark region is braked as a whole, a person may brake either. Whether the
+rollout itself stands is the matter of `progress`; when so many strata are halted that it has to, that of the gate.
+
+| brake  | PROCEED | HOLD  | HALT     | goes dark | light again       | pause      | resume    |
+|--------|---------|-------|----------|-----------|-------------------|------------|-----------|
+| none   | none    | HELD r | HALTED * | PAUSED d | none              | PAUSED     | unchanged |
+| HELD   | none    | stays | HALTED * | stays     | stays             | PAUSED     | none w    |
+| PAUSED | stays   | stays | HALTED * | stays     | none if d         | PAUSED     | none      |
+| HALTED | stays   | stays | stays    | stays     | stays             | refused    | none w    |
+
+`*` raises the fence of the scope, `w` waives the rule that stopped it, `d` by the darkness of the region and nobody
+else: a person who pauses a dark region takes it over, and it does not go on by itself any more. Who resumes a region
+that is still dark is believed: it is braked again only after it was light in between. `r` while the whole runs: where
+it is held or paused already, weak evidence about a part adds nothing but a second thing to resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from orchestrator.engine.gates import INCONSISTENT, waiver
+from orchestrator.engine.wording import instant
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.rollout import Brake, BrakeKind, Rollout, Verdict, VerdictKind
+
+GATE = "gate"
+"""Actor of what the gate decides."""
+EVALUATOR = "evaluator"
+"""Actor of a region's walk, and of what a dark region leads to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Braked:
+    """A rollout after its brakes were looked at."""
+
+    rollout: Rollout
+    """Its epoch, status and reason untouched."""
+    moves: tuple[str, ...]
+    """What changed, for people; empty when nothing did."""
+
+
+def on(rollout: Rollout, scope: str) -> Brake | None:
+    """The brake on exactly this scope; None when there is none."""
+    return next((brake for brake in rollout.brakes if brake.scope == scope), None)
+
+
+def held(rollout: Rollout) -> frozenset[str]:
+    """Scopes that the gate holds now: such a hold clears later than it begins."""
+    return frozenset(brake.scope for brake in rollout.brakes if brake.kind is BrakeKind.HELD)
+
+
+def described(brake: Brake) -> str:
+    """A brake for people: what, since when, by whom, why."""
+    return f"{brake.scope} is {brake.kind} since {instant(brake.since)} by {brake.actor}: {brake.reason}"
+
+
+def judged(rollout: Rollout, verdicts: Iterable[Verdict], now: FleetTime, *, runs: bool) -> Braked:
+    """What the gate's verdicts on single strata make of the brakes.
+
+    Args:
+        rollout: As it stands.
+        verdicts: Those without a scope are not looked at.
+        runs: Whether the rollout as a whole runs, and goes on running.
+        now: Fleet time.
+    """
+    after, moves = rollout, []
+    for verdict in verdicts:
+        if verdict.scope is None:
+            continue
+        scope = str(verdict.scope)
+        brake = on(after, scope)
+        if verdict.kind is VerdictKind.HALT and (brake is None or brake.kind is not BrakeKind.HALTED):
+            after = _put(after, Brake(scope, BrakeKind.HALTED, now, GATE, verdict.message, verdict))
+            after = replace(after, fences={**after.fences, scope: rollout.epoch + 1})
+            moves.append(f"{scope}: halted ({verdict.message})")
+        elif verdict.kind is VerdictKind.HOLD and brake is None and runs:
+            after = _put(after, Brake(scope, BrakeKind.HELD, now, GATE, verdict.message, verdict))
+            moves.append(f"{scope}: held ({verdict.message})")
+        elif verdict.kind is VerdictKind.PROCEED and brake is not None and brake.kind is BrakeKind.HELD:
+            after = _off(after, scope)
+            moves.append(f"{scope}: hold cleared ({verdict.message})")
+    return Braked(after, tuple(moves))
+
+
+def of_the_whole(rollout: Rollout, verdict: Verdict) -> bool:
+    """Whether a person has overruled the same rule for all strata together: of the only stratum that is enough."""
+    rules = {entry.partition("@")[0].partition("=")[0] for entry in rollout.waived if entry.endswith("@all")}
+    return verdict.rule in rules or verdict.rule.replace("_posterior", "_evalue") in rules
+
+
+def darkened(rollout: Rollout, dark: Collection[str], now: FleetTime) -> Braked:
+    """What regions that are dark now, and those that are light again, make of the brakes.
+
+    Args:
+        rollout: As it stands.
+        dark: Regions whose network seems to be down.
+        now: Fleet time.
+    """
+    after, moves = rollout, []
+    for name, progress in rollout.regions.items():
+        brake = on(after, name)
+        if name in dark and progress.dark_since is None:
+            after = _since(after, name, now)
+            if brake is None:
+                reason = "far fewer vehicles call from the region than a day before: its network seems to be down"
+                after = _put(after, Brake(name, BrakeKind.PAUSED, now, EVALUATOR, reason))
+            moves.append(f"{name}: went dark")
+        elif name not in dark and progress.dark_since is not None:
+            after = _since(after, name, None)
+            if brake is not None and brake.actor == EVALUATOR:
+                after = _off(after, name)
+            moves.append(f"{name}: light again")
+    return Braked(after, tuple(moves))
+
+
+def paused(rollout: Rollout, scope: str, actor: str, reason: str, now: FleetTime) -> Rollout:
+    """The rollout with a part that a person paused; as it was when a person had done so before.
+
+    The caller has made sure that the part is not halted.
+    """
+    brake = on(rollout, scope)
+    if brake is not None and brake.kind is BrakeKind.PAUSED and brake.actor != EVALUATOR:
+        return rollout
+    return _put(rollout, Brake(scope, BrakeKind.PAUSED, now, actor, reason))
+
+
+def resumed(rollout: Rollout, scope: str) -> Rollout:
+    """The rollout without the brake on a scope, the rule that put it there waived."""
+    brake = on(rollout, scope)
+    verdict = brake.verdict if brake is not None else None
+    return replace(_off(rollout, scope), waived=waived(rollout.waived, verdict))
+
+
+def waived(before: tuple[str, ...], verdict: Verdict | None) -> tuple[str, ...]:
+    """The waivers after a person decided against a verdict."""
+    # Nobody can waive that counters contradict themselves: it holds again at once.
+    if verdict is None or verdict.kind is VerdictKind.PROCEED or verdict.rule == INCONSISTENT:
+        return before
+    return tuple(dict.fromkeys((*before, waiver(verdict))))
+
+
+def objection(rollout: Rollout, scope: str) -> tuple[str, str] | None:
+    """Why a scope is none of a rollout's, and the remedy; None when it is one."""
+    region, _, hardware = scope.partition("/")
+    if region not in rollout.regions:
+        known = ", ".join(sorted(rollout.regions))
+        return f"rollout {rollout.rollout_id} has no region `{region[:40]}`", f"there are {known}"
+    if "/" in scope and not hardware:
+        return f"`{scope[:40]}` names no hardware variant", f"write {region} for all of them, or {region}/VARIANT"
+    return None
+
+
+def _put(rollout: Rollout, brake: Brake) -> Rollout:
+    others = [each for each in rollout.brakes if each.scope != brake.scope]
+    return replace(rollout, brakes=tuple(sorted([*others, brake], key=lambda each: each.scope)))
+
+
+def _off(rollout: Rollout, scope: str) -> Rollout:
+    return replace(rollout, brakes=tuple(brake for brake in rollout.brakes if brake.scope != scope))
+
+
+def _since(rollout: Rollout, region: str, at: FleetTime | None) -> Rollout:
+    progress = replace(rollout.regions[region], dark_since=at)
+    return replace(rollout, regions={**rollout.regions, region: progress})

@@ -1,0 +1,238 @@
+"""Parts that stand still: every brake under everything that can happen to it, and what the rest does meanwhile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from orchestrator.engine.gates import judge
+from orchestrator.engine.progress import (
+    Illegal,
+    Judged,
+    PauseRequested,
+    ResumeRequested,
+    Step,
+    step,
+    waiting_for,
+)
+from orchestrator.model.fleet import Stratum
+from orchestrator.model.rollout import Brake, BrakeKind, RegionPhase, RolloutStatus, Verdict, VerdictKind
+from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_plan, a_rollout, a_tally, a_wave, after
+
+R, K, V = RolloutStatus, BrakeKind, VerdictKind
+PLAN = a_plan(regions=("eu", "us"), waves=(a_wave("canary", cohorts=("canary",)), a_wave("general")))
+GEN1, GEN2 = a_cell(hardware="gen1"), a_cell(hardware="gen2")
+FLEET = {GEN1: 40, GEN2: 40, a_cell(region="us"): 40}
+LATER = after(HOUR_MS)
+
+
+def said(kind: VerdictKind, hardware: str = "gen1", rule: str = "failures_evalue") -> Verdict:
+    """What the gate says of one stratum of eu."""
+    return Verdict(kind, rule, Stratum("eu", hardware), f"eu/{hardware}: as a test says", {})
+
+
+def judged(*verdicts: Verdict, worst: Verdict | None = None, cells=None, waiting=None, dark=()) -> Judged:
+    """A tick in which the gate says so of single strata, and PROCEED of the whole unless told otherwise."""
+    base = judge({}, PLAN)
+    overall = worst or base.verdicts[0]
+    judgement = replace(base, verdicts=(overall, *verdicts), worst=overall)
+    return Judged(judgement, cells or {}, FLEET if waiting is None else waiting, frozenset(dark))
+
+
+def stepped(rollout, event, now=LATER) -> Step:
+    """A step that is legal."""
+    answer = step(rollout, event, now)
+    assert isinstance(answer, Step), answer
+    return answer
+
+
+def brake(kind: BrakeKind, scope: str = "eu/gen1", *, actor: str = "gate") -> Brake:
+    """A brake since NOW."""
+    verdict = None if kind is K.PAUSED else said(V.HALT if kind is K.HALTED else V.HOLD)
+    return Brake(scope, kind, NOW, actor, "a reason", verdict)
+
+
+NONE = None
+GATE_EVENTS = {V.PROCEED: judged(said(V.PROCEED)), V.HOLD: judged(said(V.HOLD)), V.HALT: judged(said(V.HALT))}
+TABLE = {
+    NONE: {V.PROCEED: NONE, V.HOLD: K.HELD, V.HALT: K.HALTED},
+    K.HELD: {V.PROCEED: NONE, V.HOLD: K.HELD, V.HALT: K.HALTED},
+    K.PAUSED: {V.PROCEED: K.PAUSED, V.HOLD: K.PAUSED, V.HALT: K.HALTED},
+    K.HALTED: {V.PROCEED: K.HALTED, V.HOLD: K.HALTED, V.HALT: K.HALTED},
+}
+
+
+@pytest.mark.parametrize(("before", "verdict"), list(product(TABLE, V)))
+def test_every_brake_under_every_verdict(before, verdict):
+    """The table: weak evidence lets go by itself, strong evidence and people do not."""
+    rollout = a_rollout(plan=PLAN, brakes=(brake(before),) if before else ())
+    answer = stepped(rollout, GATE_EVENTS[verdict])
+    expected = TABLE[before][verdict]
+    assert [each.kind for each in answer.rollout.brakes] == ([expected] if expected else [])
+    assert answer.changed == (expected is not before)
+    assert answer.rollout.status is R.RUNNING
+    halts = expected is K.HALTED and before is not K.HALTED
+    assert dict(answer.rollout.fences) == ({"eu/gen1": answer.rollout.epoch} if halts else {})
+    assert answer.rollout.fence == 0, "the rest of the rollout keeps its attempts"
+    if answer.changed:
+        assert answer.kind == "parts_braked"
+        assert answer.rollout.epoch == rollout.epoch + 1
+        assert "eu/gen1" in str(answer.data["reason"])
+        json.dumps(answer.data)
+
+
+@pytest.mark.parametrize("before", TABLE)
+def test_people_pause_and_resume_a_part(before):
+    """With the same answers as of the whole: what is halted is not paused, what is resumed waives its rule."""
+    rollout = a_rollout(plan=PLAN, brakes=(brake(before),) if before else ())
+    paused = step(rollout, PauseRequested("bob", "lunch", "eu/gen1"), LATER)
+    if before is K.HALTED:
+        assert isinstance(paused, Illegal)
+        assert "halted" in paused.message
+    else:
+        assert isinstance(paused, Step)
+        assert [each.kind for each in paused.rollout.brakes] == [K.PAUSED]
+        assert paused.changed == (before is not K.PAUSED)
+        assert not paused.changed or (paused.data["actor"], paused.data["scope"]) == ("bob", "eu/gen1")
+        assert paused.rollout.actor == rollout.actor, "who started the whole stays"
+    resumed = stepped(rollout, ResumeRequested("bob", "seen", "eu/gen1"))
+    assert resumed.rollout.brakes == ()
+    assert resumed.changed == (before is not NONE)
+    assert resumed.rollout.waived == (("failures_evalue@eu/gen1",) if before in (K.HELD, K.HALTED) else ())
+
+
+def test_resume_of_a_part_that_has_no_brake_names_those_that_have():
+    """At three in the morning "done" must not mean the wrong part."""
+    rollout = a_rollout(plan=PLAN, brakes=(brake(K.HALTED),))
+    answer = step(rollout, ResumeRequested("bob", "seen", "eu"), LATER)
+    assert isinstance(answer, Illegal)
+    assert "eu/gen1" in answer.remedy
+
+
+@pytest.mark.parametrize("scope", ["cn", "cn/gen1", "eu/"])
+@pytest.mark.parametrize("request_type", [PauseRequested, ResumeRequested])
+def test_scope_that_is_none_of_the_rollouts_is_refused(scope, request_type):
+    """A brake on a misspelt region would stop nobody."""
+    answer = step(a_rollout(plan=PLAN), request_type("bob", "oops", scope), LATER)
+    assert isinstance(answer, Illegal)
+    assert answer.remedy
+
+
+@pytest.mark.parametrize("status", [R.DRAFT, R.APPROVED, R.COMPLETED, R.ABORTED, R.SUPERSEDED])
+def test_part_of_what_does_not_run_cannot_be_braked(status):
+    """Neither before it started nor after it ended."""
+    rollout = a_rollout(plan=PLAN, status=status)
+    assert isinstance(step(rollout, PauseRequested("bob", "x", "eu"), LATER), Illegal)
+    assert isinstance(step(rollout, ResumeRequested("bob", "x", "eu"), LATER), Illegal)
+    assert not stepped(rollout, GATE_EVENTS[V.HALT]).changed
+
+
+@pytest.mark.parametrize("status", [R.HELD, R.PAUSED])
+def test_strong_evidence_about_a_part_counts_while_the_whole_stands(status):
+    """Its fence must be up before anybody resumes the whole; weak evidence adds nothing to a stop."""
+    rollout = a_rollout(plan=PLAN, status=status, reason="lunch")
+    whole = Verdict(V.HOLD, "failures_posterior", None, "all: as a test says", {})
+    halted = stepped(rollout, judged(said(V.HALT), worst=whole))
+    assert (halted.rollout.status, halted.rollout.reason) == (status, "lunch")
+    assert [each.kind for each in halted.rollout.brakes] == [K.HALTED]
+    assert not stepped(rollout, judged(said(V.HOLD), worst=whole)).changed
+
+
+def test_halt_of_the_whole_needs_one_resume_and_not_two():
+    """With a single stratum, the whole and the part are the same vehicles and the same decision."""
+    only = {GEN1: 40}
+    overall = replace(said(V.HALT), scope=None)
+    halted = stepped(a_rollout(plan=PLAN), judged(said(V.HALT), worst=overall, waiting=only)).rollout
+    assert (halted.status, halted.brakes) == (R.HALTED, ())
+    resumed = stepped(halted, ResumeRequested("bob", "a known false alarm")).rollout
+    proceeds = replace(overall, kind=V.PROCEED)
+    assert not stepped(resumed, judged(said(V.HALT), worst=proceeds, waiting=only)).rollout.brakes
+    # Another stratum is another decision, and so is another rule.
+    assert stepped(resumed, judged(said(V.HALT), worst=proceeds)).rollout.brakes
+    assert stepped(resumed, judged(said(V.HALT, rule="silence_evalue_0"), worst=proceeds, waiting=only)).rollout.brakes
+
+
+# What the rest does.
+
+GOOD = a_tally(succeeded=35, aged=((35, 0), (35, 0)))
+
+
+def test_rest_of_the_region_goes_on_without_the_stratum_that_stands():
+    """Its wave is neither held up by the missing exposures of the braked stratum, nor judged by its good ones."""
+    rollout = a_rollout(plan=PLAN, brakes=(brake(K.HALTED, "eu/gen1"),))
+    cells = {GEN1: a_tally(failed=3), GEN2: GOOD}
+    event = judged(cells=cells, waiting={GEN1: 40, GEN2: 5, a_cell(cohort="general"): 100})
+    assert stepped(rollout, event, after(2 * DAY_MS)).rollout.regions["eu"].wave == 1
+    other = replace(rollout, brakes=(brake(K.HALTED, "eu/gen2"),))
+    assert stepped(other, event, after(2 * DAY_MS)).rollout.regions["eu"].wave == 0
+
+
+@pytest.mark.parametrize("scopes", [("eu",), ("eu/gen1", "eu/gen2")])
+def test_region_in_which_nobody_moves_does_not_reach_its_next_wave(scopes):
+    """A wave without any exposure that counts would be promoted on nothing."""
+    rollout = a_rollout(plan=PLAN, brakes=tuple(brake(K.PAUSED, scope, actor="bob") for scope in scopes))
+    cells = {GEN1: GOOD, GEN2: GOOD}
+    waiting = {GEN1: 5, GEN2: 5}
+    event, now = judged(cells=cells, waiting=waiting), after(2 * DAY_MS)
+    assert stepped(rollout, event, now).rollout.regions["eu"].wave == 0
+    assert "is paused since 2026-01-01T00:00:00Z by bob: a reason" in waiting_for(rollout, cells, waiting, "eu", now)
+
+
+def test_rollout_does_not_complete_over_a_brake():
+    """A halted stratum is unfinished business of a person, not a success."""
+    done = {GEN1: a_tally(failed=3, aged=((3, 0), (3, 0))), GEN2: GOOD}
+    now = after(20 * DAY_MS)
+    for phase in (RegionPhase.ROLLING, RegionPhase.AGING, RegionPhase.HOLDOUT, RegionPhase.DONE):
+        rollout = a_rollout(plan=replace(PLAN, holdout_share=0.1), wave=1, phase=phase, brakes=(brake(K.HALTED),))
+        kept = stepped(rollout, judged(cells=done, waiting={GEN1: 37}), now).rollout
+        assert (kept.status, kept.regions["eu"].phase) == (R.RUNNING, phase)
+    resumed = replace(rollout, brakes=())
+    assert stepped(resumed, judged(cells=done, waiting={}), now).rollout.status is R.COMPLETED
+
+
+# Dark regions.
+
+
+def test_dark_region_stands_still_and_goes_on_when_it_is_light_again():
+    """A network outage is neither a hold nor a halt, and nobody has to be woken for its end."""
+    dark = stepped(a_rollout(plan=PLAN), judged(dark=["eu"])).rollout
+    assert dark.regions["eu"].dark_since == LATER
+    assert dark.regions["us"].dark_since is None
+    assert [(each.scope, each.kind, each.actor) for each in dark.brakes] == [("eu", K.PAUSED, "evaluator")]
+    assert not stepped(dark, judged(dark=["eu"])).changed
+    light = stepped(dark, judged()).rollout
+    assert (light.brakes, light.regions["eu"].dark_since) == ((), None)
+    assert light.status is R.RUNNING
+
+
+def test_person_who_pauses_a_dark_region_keeps_it_paused():
+    """Light again is not what that person waited for."""
+    dark = stepped(a_rollout(plan=PLAN), judged(dark=["eu"])).rollout
+    taken = stepped(dark, PauseRequested("bob", "the mast burns", "eu")).rollout
+    assert [each.actor for each in taken.brakes] == ["bob"]
+    light = stepped(taken, judged()).rollout
+    assert [each.actor for each in light.brakes] == ["bob"]
+    assert light.regions["eu"].dark_since is None
+
+
+def test_person_who_resumes_a_dark_region_is_believed_until_it_was_light():
+    """Otherwise the brake would be back within a second; the next outage is another one."""
+    dark = stepped(a_rollout(plan=PLAN), judged(dark=["eu"])).rollout
+    resumed = stepped(dark, ResumeRequested("bob", "the counters are wrong", "eu")).rollout
+    still = stepped(resumed, judged(dark=["eu"]))
+    assert not still.changed
+    light = stepped(resumed, judged()).rollout
+    again = stepped(light, judged(dark=["eu"])).rollout
+    assert [each.scope for each in again.brakes] == ["eu"]
+
+
+def test_stratum_halts_in_a_dark_region_too():
+    """What was heard before the outage still counts."""
+    dark = stepped(a_rollout(plan=PLAN), judged(said(V.HALT), dark=["eu"])).rollout
+    assert [(each.scope, each.kind) for each in dark.brakes] == [("eu", K.PAUSED), ("eu/gen1", K.HALTED)]
+    assert dark.brake_on(Stratum("eu", "gen1")).kind is K.HALTED
+    assert dark.brake_on(Stratum("eu", "gen2")).kind is K.PAUSED
+    assert dark.brake_on(Stratum("us", "gen1")) is None
