@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := orchestrator signing agent_sim dashboards tests hatch_build.py
+SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
 .PHONY: demo conform alerts sessions system-packages test check lint types imports proto format lock clean setup setup-dev
 

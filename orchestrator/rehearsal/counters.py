@@ -1,0 +1,110 @@
+"""Counters of a modelled rollout: what the store would have counted by a moment.
+
+Owns their arrays, by group (cell x habit). An exposure writes down at once what will be counted later, at the first
+look that is not before it happens; a look adds up what is due. So a look costs as much as there are groups, and a
+vehicle is touched once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from orchestrator.rehearsal.vehicles import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is known at a look; arrays are by group, those of checkpoints by checkpoint and group."""
+
+    exposed: Ints
+    succeeded: Ints
+    failed: Ints
+    """Explicitly."""
+    in_flight: Ints
+    """Exposures that still hold a slot: neither settled nor past their deadline."""
+    aged: Ints
+    """n_a."""
+    silent: Ints
+    """k_a."""
+    controls: Ints
+    """Controls that reached the checkpoint."""
+    controls_silent: Ints
+    """Of these, not heard since they were enrolled."""
+
+
+_SETTLED = ("succeeded", "failed", "freed")
+_AGED = ("aged", "silent", "controls", "controls_silent")
+
+
+class Counters:
+    """Counts of one run.
+
+    Args:
+        groups: How many.
+        checkpoints_h: Ages at which silence is judged.
+        deadline_h: Age at which an exposure loses its slot.
+        step_h: Between two looks.
+        horizon_h: The last look.
+    """
+
+    def __init__(
+        self, *, groups: int, checkpoints_h: tuple[float, ...], deadline_h: float, step_h: float, horizon_h: float
+    ) -> None:
+        self._groups = groups
+        self._checkpoints_h = checkpoints_h
+        self._deadline_h = deadline_h
+        self._step_h = step_h
+        self._looks = ceil(horizon_h / step_h) + 1
+        rows = len(_SETTLED) + len(_AGED) * len(checkpoints_h)
+        self._due = np.zeros((self._looks + 1, rows, groups), dtype=np.int32)
+        self._now = np.zeros((rows, groups), dtype=np.int64)
+        self._exposed = np.zeros(groups, dtype=np.int64)
+
+    def look(self, number: int) -> Counts:
+        """Counts at look `number`; looks are taken one after the other, from 0."""
+        self._now += self._due[number]
+        aged = self._now[len(_SETTLED) :].reshape(len(_AGED), len(self._checkpoints_h), self._groups)
+        return Counts(
+            self._exposed.copy(),
+            self._now[0].copy(),
+            self._now[1].copy(),
+            self._exposed - self._now[2],
+            *(aged[index].copy() for index in range(len(_AGED))),
+        )
+
+    def expose(self, groups: Ints, at_h: Floats, heard_h: Floats, fails: np.typing.NDArray[np.bool_]) -> None:
+        """Count exposures.
+
+        Args:
+            groups: Of each.
+            at_h: When each had its permit.
+            heard_h: Hours until it is heard; inf when never.
+            fails: Whether it fails.
+        """
+        self._exposed += np.bincount(groups, minlength=self._groups)
+        word = at_h + heard_h
+        self._add(0, groups[~fails], word[~fails])
+        self._add(1, groups[fails], word[fails])
+        self._add(2, groups, at_h + np.minimum(heard_h, self._deadline_h))
+        self._age(0, groups, at_h, heard_h)
+
+    def enrol(self, groups: Ints, at_h: Floats, heard_h: Floats) -> None:
+        """Count controls that were enrolled beside exposures; arguments as of `expose`."""
+        self._age(2, groups, at_h, heard_h)
+
+    def _age(self, kind: int, groups: Ints, at_h: Floats, heard_h: Floats) -> None:
+        ages = len(self._checkpoints_h)
+        for index, age_h in enumerate(self._checkpoints_h):
+            row = len(_SETTLED) + kind * ages + index
+            self._add(row, groups, at_h + age_h)
+            silent = heard_h > age_h
+            self._add(row + ages, groups[silent], at_h[silent] + age_h)
+
+    def _add(self, row: int, groups: Ints, at_h: Floats) -> None:
+        # What comes after the last look is counted in a row that nobody looks at.
+        looks = np.minimum(np.ceil(at_h / self._step_h), self._looks).astype(np.int64)
+        cells = (looks * self._due.shape[1] + row) * self._groups + groups
+        np.add.at(self._due.reshape(-1), cells, 1)

@@ -1,0 +1,201 @@
+"""The engine as a rule of a run: the same gate, the same steps, the same waves as the service has.
+
+Owns the way between a run's arrays and the engine's values: counts become tallies, fleet time starts at a given moment,
+what the rollout's waves open becomes numbers of vehicles by draw. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from orchestrator.engine import waves
+from orchestrator.engine.gates import judge
+from orchestrator.engine.progress import Illegal, Judged, start, step
+from orchestrator.model.attempt import AttemptState
+from orchestrator.model.fleet import Cell, Habit, HabitAge
+from orchestrator.model.ids import FleetTime, RolloutId
+from orchestrator.model.plan import Plan, RegionRules
+from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus, Verdict
+from orchestrator.model.tally import AgeGroup, Tally, count_strata
+from orchestrator.rehearsal.counters import Counts
+from orchestrator.rehearsal.run import Cap, Decision, Ending
+from orchestrator.rehearsal.vehicles import HABITS, Ints, Vehicles
+
+HOUR_MS = 3_600_000
+STEPS_MAX = 8
+"""Steps of the engine at one look; the service makes one a second."""
+_STARTED = FleetTime(1_767_258_000_000)
+"""2026-01-01T09:00:00Z."""
+_CONTROLS_SHARE_MIN = 0.01
+
+
+class EngineRule:
+    """The engine, for one run.
+
+    Args:
+        vehicles: The fleet.
+        plan: Of the rollout; its blast budget filled in.
+        step_h: Between two looks.
+        started_at: Fleet time of the start.
+    """
+
+    def __init__(self, vehicles: Vehicles, plan: Plan, *, step_h: float, started_at: FleetTime = _STARTED) -> None:
+        self._vehicles = vehicles
+        self._step_h = step_h
+        self._started_at = started_at
+        self._ages_ms = _ages_ms(plan)
+        self.rollout = _started(plan, vehicles, started_at)
+        self.verdicts: tuple[Verdict, ...] = ()
+        """Of the last look."""
+        names = sorted({cell.region for cell in vehicles.cells})
+        of_cell = np.array([names.index(cell.region) for cell in vehicles.cells])
+        self._region_names = names
+        self._region_of_group: Ints = np.repeat(of_cell, len(HABITS))
+
+    @property
+    def checkpoints_h(self) -> tuple[float, ...]:
+        """The plan's checkpoints and the ages of habits."""
+        return tuple(age_ms / HOUR_MS for age_ms in self._ages_ms)
+
+    def decide(self, counts: Counts, now_h: float) -> Decision:
+        """Judge and step, as the evaluator does."""
+        now = FleetTime(self._started_at + round(now_h * HOUR_MS))
+        cells = self._tallies(counts)
+        waiting = self._waiting(counts)
+        ceiling = 0
+        for _ in range(STEPS_MAX):
+            rollout = self.rollout
+            judgement = judge(
+                cells,
+                rollout.plan,
+                waived=rollout.waived,
+                held=rollout.status is RolloutStatus.HELD,
+                strata=count_strata(cells, waiting),
+            )
+            self.verdicts, ceiling = judgement.verdicts, judgement.permit_ceiling
+            moved = step(rollout, Judged(judgement=judgement, cells=cells, waiting=waiting), now)
+            if isinstance(moved, Illegal) or not moved.changed:
+                break
+            self.rollout = moved.rollout
+        return self._decision(counts, ceiling, now)
+
+    def _decision(self, counts: Counts, ceiling: int, now: FleetTime) -> Decision:
+        opened = np.array([self._opened(cell, at_wave=0) for cell in range(len(self._vehicles.cells))])
+        before = np.array([self._opened(cell, at_wave=-1) for cell in range(len(self._vehicles.cells))])
+        sizes = np.array([self._vehicles.size(cell) for cell in range(len(self._vehicles.cells))])
+        mirrored = np.maximum(opened - before, np.ceil(_CONTROLS_SHARE_MIN * sizes).astype(np.int64))
+        status = self.rollout.status
+        if status is not RolloutStatus.RUNNING:
+            return Decision(opened, 0, mirrored, ending=_ENDINGS.get(status) or self._final_hold(counts, now))
+        limits, in_flight = self.rollout.plan.limits, int(counts.in_flight.sum())
+        room = min(
+            ceiling - int(counts.exposed.sum()),
+            limits.in_flight_max - in_flight,
+            int(limits.starts_per_minute_max * 60 * self._step_h),
+        )
+        return Decision(opened, max(0, room), mirrored, caps=(self._slots(counts),))
+
+    def _final_hold(self, counts: Counts, now: FleetTime) -> Ending | None:
+        """A hold is a person's when nothing is left to learn, or when it has lasted too long."""
+        rollout = self.rollout
+        if rollout.status is not RolloutStatus.HELD:
+            return None
+        last = self._ages_ms.index(rollout.plan.gate.checkpoints_ms[-1])
+        settled = int(counts.aged[last].sum()) >= int(counts.exposed.sum())
+        lasted = now - rollout.updated_at >= rollout.plan.gate.hold_final_ms
+        return Ending.HELD if rollout.hold_final or settled or lasted else None
+
+    def _opened(self, cell: int, *, at_wave: int) -> int:
+        """Vehicles of a cell whose draw is open in the wave of its region, or in one before it."""
+        where, plan = self._vehicles.cells[cell], self.rollout.plan
+        progress = self.rollout.regions[where.region]
+        if progress.phase is RegionPhase.PENDING or progress.wave + at_wave < 0:
+            return 0
+        if waves.holdout_open(progress) and at_wave == 0:
+            return self._vehicles.size(cell)
+        return self._vehicles.drawn(cell, waves.reached_share(plan, progress.wave + at_wave, where.cohort))
+
+    def _slots(self, counts: Counts) -> Cap:
+        in_flight = np.bincount(
+            self._region_of_group, weights=counts.in_flight, minlength=len(self._region_names)
+        ).astype(np.int64)
+        most = np.array([self.rollout.plan.regions[name].in_flight_max for name in self._region_names])
+        return Cap(self._region_of_group, np.maximum(0, most - in_flight))
+
+    def _waiting(self, counts: Counts) -> Mapping[Cell, int]:
+        return {
+            cell: self._vehicles.size(index) - int(counts.succeeded[self._groups(index)].sum())
+            for index, cell in enumerate(self._vehicles.cells)
+        }
+
+    def _groups(self, cell: int) -> slice:
+        return slice(cell * len(HABITS), (cell + 1) * len(HABITS))
+
+    def _tallies(self, counts: Counts) -> dict[Cell, Tally]:
+        return {cell: self._tally(counts, self._groups(index)) for index, cell in enumerate(self._vehicles.cells)}
+
+    def _tally(self, counts: Counts, groups: slice) -> Tally:
+        exposed, succeeded = int(counts.exposed[groups].sum()), int(counts.succeeded[groups].sum())
+        failed, in_flight = int(counts.failed[groups].sum()), int(counts.in_flight[groups].sum())
+        gate = self.rollout.plan.gate
+        return Tally(
+            after_permit={
+                AttemptState.SUCCEEDED: succeeded,
+                AttemptState.FAILED: failed,
+                AttemptState.INSTALLING: in_flight,
+                AttemptState.TIMED_OUT: exposed - succeeded - failed - in_flight,
+            },
+            age_groups=tuple(self._age_group(counts, groups, age_ms) for age_ms in gate.checkpoints_ms),
+            habit_groups={
+                HabitAge(habit, age_ms): self._age_group(counts, _of_habit(groups, habit), age_ms)
+                for habit, ages_ms in gate.habit_ages_ms.items()
+                for age_ms in ages_ms
+            },
+        )
+
+    def _age_group(self, counts: Counts, groups: slice, age_ms: int) -> AgeGroup:
+        index = self._ages_ms.index(age_ms)
+        return AgeGroup(
+            exposed=int(counts.aged[index][groups].sum()),
+            silent=int(counts.silent[index][groups].sum()),
+            controls=int(counts.controls[index][groups].sum()),
+            controls_silent=int(counts.controls_silent[index][groups].sum()),
+        )
+
+
+_ENDINGS: Mapping[RolloutStatus, Ending] = {
+    RolloutStatus.HALTED: Ending.HALTED,
+    RolloutStatus.COMPLETED: Ending.COMPLETED,
+    RolloutStatus.ABORTED: Ending.HALTED,
+}
+
+
+def _of_habit(groups: slice, habit: Habit) -> slice:
+    at = groups.start + HABITS.index(habit.value)
+    return slice(at, at + 1)
+
+
+def _ages_ms(plan: Plan) -> tuple[int, ...]:
+    ages = set(plan.gate.checkpoints_ms)
+    for of_habit in plan.gate.habit_ages_ms.values():
+        ages.update(of_habit)
+    return tuple(sorted(ages))
+
+
+def _started(plan: Plan, vehicles: Vehicles, now: FleetTime) -> Rollout:
+    names = sorted({cell.region for cell in vehicles.cells})
+    regions: dict[str, RegionRules] = {name: plan.regions.get(name, plan.region_defaults) for name in names}
+    return start(
+        RolloutId("rehearsal"),
+        replace(plan, regions=regions),
+        "",
+        bytes(16),
+        regions,
+        "rehearsal",
+        "rehearsal",
+        "",
+        now,
+    )

@@ -1,0 +1,305 @@
+"""One rollout over a modelled fleet, in virtual time: looks, calls, exposures, until it is through or stopped.
+
+Owns the loop. What is decided at a look is a `Rule`'s matter, what vehicles do is theirs (`vehicles`), what is counted
+the counters'. A look comes every `step_h`; between two looks vehicles call in the order of their calls, and as many are
+exposed as the rule left room for.
+
+Controls mirror the exposures: the vehicles whose draws come next are enrolled when they call, in each group (cell x
+habit) as many as exposures, each at most once while its stage lasts. Whoever took any vehicle that calls would compare
+exposures with those that call most.
+
+Not modelled: downloads (a call is the call at which a vehicle asks for its permit), windows, freeze days, owners and
+conditions, retries, rollouts that want the same vehicle.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+
+from orchestrator.rehearsal.counters import Counters, Counts
+from orchestrator.rehearsal.fleet import DAY_H
+from orchestrator.rehearsal.vehicles import (
+    Bools,
+    Floats,
+    Ints,
+    Vehicles,
+    control_silence,
+    first_calls,
+    heard_after,
+    next_calls,
+)
+
+DONE_SHARE = 0.95
+"""Part of the fleet with which a rollout counts as done."""
+_OUT, _MAY_BEGIN, _EXPOSED, _MIRROR = range(4)
+
+
+class Ending(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    HALTED = "halted"
+    HELD = "held"
+    """A hold that needs a person."""
+    STALLED = "stalled"
+    """Not through at the horizon, though nothing stopped it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Room shared by several groups."""
+
+    bucket: Ints
+    """By group: which room it takes from; -1 when none."""
+    room: Ints
+    """By bucket: exposures that may be added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a rule says at a look; it stands until the next one."""
+
+    opened: Ints
+    """By cell: how many vehicles, in the order of their draws, may begin. Only rises."""
+    room: int
+    """Exposures that may be added in all."""
+    mirrored: Ints | None = None
+    """By cell: vehicles after the opened ones, in the order of their draws, that may be controls; None: none."""
+    caps: tuple[Cap, ...] = ()
+    """Rooms of parts: quotas, slots, halted strata."""
+    ending: Ending | None = None
+    """How it ended, when it did."""
+
+
+class Rule(Protocol):
+    """What is judged: sees counts, decides who may begin."""
+
+    @property
+    def checkpoints_h(self) -> tuple[float, ...]:
+        """Ages at which it wants silence counted."""
+        ...
+
+    def decide(self, counts: Counts, now_h: float) -> Decision:
+        """Decide at a look; looks come in the order of time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a run stood at a moment."""
+
+    days: float
+    exposed: int
+    succeeded: int
+    broken: int
+    """Vehicles that the release broke, or will: those in flight and the silent ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run."""
+
+    ending: Ending
+    days: float
+    """When it ended."""
+    exposed: int
+    failed: int
+    """Vehicles that the release broke, or will: those in flight and the silent ones included."""
+    days_to_95: float | None
+    """Until 95 % of the targeted vehicles had succeeded; None when they did not."""
+    curve: tuple[Point, ...]
+    """Once a day and at the end."""
+
+
+class _Calls:
+    """Who calls when: vehicles by the look before which they call next.
+
+    Args:
+        vehicles: The fleet.
+        step_h: Between two looks.
+        rng: Of the run.
+    """
+
+    def __init__(self, vehicles: Vehicles, step_h: float, rng: np.random.Generator) -> None:
+        self._vehicles = vehicles
+        self._step_h = step_h
+        self._rng = rng
+        self._due: defaultdict[int, list[tuple[Ints, Floats]]] = defaultdict(list)
+        self._next_h = np.full(vehicles.model.size, np.nan)
+
+    def watch(self, who: Ints, now_h: float) -> None:
+        """From now on these are asked when they call."""
+        self._add(who, first_calls(self._vehicles, who, now_h, self._rng))
+
+    def refuse(self, who: Ints, when_h: Floats, next_look_h: float) -> None:
+        """These found no room when they called: they call again."""
+        if self._vehicles.model.waits_when_refused:
+            self._add(who, np.full(len(who), next_look_h))
+        else:
+            z, u = self._rng.standard_normal(len(who)), self._rng.random(len(who))
+            self._add(who, np.maximum(next_look_h, next_calls(self._vehicles, who, when_h, z, u)))
+
+    def take(self, look: int) -> tuple[Ints, Floats]:
+        """Who calls between this look and the next, in the order of the calls."""
+        due = self._due.pop(look, [])
+        if not due:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        who, when_h = np.concatenate([one for one, _ in due]), np.concatenate([one for _, one in due])
+        # Who was watched anew meanwhile has a later entry: this one no longer counts.
+        valid = np.flatnonzero(self._next_h[who] == when_h)
+        order = valid[np.argsort(when_h[valid], kind="stable")]
+        return who[order], when_h[order]
+
+    def _add(self, who: Ints, when_h: Floats) -> None:
+        if not len(who):
+            return
+        self._next_h[who] = when_h
+        looks = np.floor(when_h / self._step_h).astype(np.int64)
+        order = np.argsort(looks, kind="stable")
+        who, when_h, looks = who[order], when_h[order], looks[order]
+        bounds = np.flatnonzero(np.diff(looks)) + 1
+        for start, end in zip((0, *bounds), (*bounds, len(looks)), strict=True):
+            self._due[int(looks[start])].append((who[start:end], when_h[start:end]))
+
+
+class _Run:
+    """The state of one run between two looks."""
+
+    def __init__(self, vehicles: Vehicles, counters: Counters, calls: _Calls, rng: np.random.Generator) -> None:
+        self._vehicles = vehicles
+        self._counters = counters
+        self._calls = calls
+        self._rng = rng
+        cells = len(vehicles.cells)
+        self._opened = np.zeros(cells, dtype=np.int64)
+        self._mirrored = np.zeros(cells, dtype=np.int64)
+        self._standing = np.full(vehicles.model.size, _OUT, dtype=np.int8)
+        self._owed = np.zeros(vehicles.groups, dtype=np.int64)
+        self.broken = 0
+
+    def go_on(self, decision: Decision, look: int, step_h: float) -> None:
+        """Let vehicles call until the next look."""
+        self._open(decision, look * step_h)
+        who, when_h = self._calls.take(look)
+        standing = self._standing[who]
+        asks, mirrors = standing == _MAY_BEGIN, standing == _MIRROR
+        refused = self._expose(who[asks], when_h[asks], decision)
+        self._calls.refuse(*refused, (look + 1) * step_h)
+        refused = self._enrol(who[mirrors], when_h[mirrors])
+        self._calls.refuse(*refused, (look + 1) * step_h)
+
+    def _open(self, decision: Decision, now_h: float) -> None:
+        vehicles, opened = self._vehicles, np.maximum(self._opened, decision.opened)
+        fresh = _members(vehicles, self._opened, opened)
+        self._standing[fresh] = _MAY_BEGIN
+        self._calls.watch(fresh, now_h)
+        if decision.mirrored is not None and (len(fresh) or (decision.mirrored > self._mirrored).any()):
+            mirrors = _members(vehicles, opened, opened + decision.mirrored)
+            self._standing[mirrors] = _MIRROR
+            self._calls.watch(mirrors, now_h)
+            self._mirrored = decision.mirrored
+        self._opened = opened
+
+    def _expose(self, who: Ints, when_h: Floats, decision: Decision) -> tuple[Ints, Floats]:
+        vehicles = self._vehicles
+        admitted = _within(vehicles.group[who], decision)
+        exposed, at_h = who[admitted], when_h[admitted]
+        self._standing[exposed] = _EXPOSED
+        self.broken += int(vehicles.fails[exposed].sum())
+        groups = vehicles.group[exposed]
+        self._counters.expose(groups, at_h, heard_after(vehicles, exposed, at_h), vehicles.fails[exposed])
+        self._owed += np.bincount(groups, minlength=vehicles.groups)
+        return who[~admitted], when_h[~admitted]
+
+    def _enrol(self, who: Ints, when_h: Floats) -> tuple[Ints, Floats]:
+        groups = self._vehicles.group[who]
+        enrolled = _ranks(groups) < self._owed[groups]
+        controls, at_h = who[enrolled], when_h[enrolled]
+        self._standing[controls] = _OUT
+        self._owed -= np.bincount(groups[enrolled], minlength=self._vehicles.groups)
+        self._counters.enrol(groups[enrolled], at_h, control_silence(self._vehicles, controls, at_h, self._rng))
+        return who[~enrolled], when_h[~enrolled]
+
+
+def run(
+    vehicles: Vehicles,
+    rule: Rule,
+    *,
+    seed: int,
+    step_h: float = 1.0,
+    horizon_h: float = 60 * DAY_H,
+    deadline_h: float = 27.0,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Outcome:
+    """Run a rollout to its end.
+
+    Args:
+        vehicles: The fleet, under a release.
+        rule: Decides; used up by the run.
+        seed: Of what depends on the moment: calls after refusals, controls.
+        step_h: Between two looks.
+        horizon_h: When to give up.
+        deadline_h: Age at which an exposure that is not heard of loses its slot.
+        progress: Told the virtual hour of each look.
+    """
+    rng = np.random.default_rng([seed, 1])
+    counters = Counters(
+        groups=vehicles.groups,
+        checkpoints_h=rule.checkpoints_h,
+        deadline_h=deadline_h,
+        step_h=step_h,
+        horizon_h=horizon_h,
+    )
+    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng)
+    days_to_95, curve, ending = None, [], Ending.STALLED
+    looks = int(horizon_h / step_h)
+    for look in range(looks + 1):
+        now_h = look * step_h
+        progress(now_h)
+        counts = counters.look(look)
+        done = int(counts.succeeded.sum())
+        if days_to_95 is None and done >= DONE_SHARE * vehicles.model.size:
+            days_to_95 = now_h / DAY_H
+        decision = rule.decide(counts, now_h)
+        ending = decision.ending or ending
+        if look % max(1, int(DAY_H / step_h)) == 0 or decision.ending or look == looks:
+            curve.append(Point(now_h / DAY_H, int(counts.exposed.sum()), done, fleet.broken))
+        if decision.ending:
+            break
+        fleet.go_on(decision, look, step_h)
+    return Outcome(ending, curve[-1].days, curve[-1].exposed, fleet.broken, days_to_95, tuple(curve))
+
+
+def _members(vehicles: Vehicles, low: Ints, high: Ints) -> Ints:
+    """Vehicles by cell from the `low`-th draw to before the `high`-th."""
+    parts = [
+        vehicles.by_draw[start + first : min(start + last, end)]
+        for start, end, first, last in zip(vehicles.cell_start[:-1], vehicles.cell_start[1:], low, high, strict=True)
+        if last > first
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _ranks(labels: Ints) -> Ints:
+    """How many before each one have the same label."""
+    order = np.argsort(labels, kind="stable")
+    ranked = labels[order]
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[order] = np.arange(len(labels)) - np.searchsorted(ranked, ranked, side="left")
+    return ranks
+
+
+def _within(groups: Ints, decision: Decision) -> Bools:
+    """Who of those that call finds room: first come, first served."""
+    admitted = np.ones(len(groups), dtype=np.bool_)
+    for cap in decision.caps:
+        asks = np.flatnonzero(admitted & (cap.bucket[groups] >= 0))
+        buckets = cap.bucket[groups[asks]]
+        admitted[asks] = _ranks(buckets) < cap.room[buckets]
+    return admitted & (np.cumsum(admitted) <= decision.room)

@@ -1,0 +1,1 @@
+"""Rules compared, in the short form: the full one is `make judge`."""

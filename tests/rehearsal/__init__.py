@@ -1,0 +1,1 @@
+"""The modelled fleet: vehicles, runs, and the engine as a rule of them."""
