@@ -57,6 +57,8 @@ class Ceiling:
     """Most permits of a rollout in all, as judged."""
 
     permits: int
+    grants: int
+    """Most slots without a permit at once."""
     epoch: int
     """Of the rollout after the tick's own transition: under any other this says nothing."""
 
@@ -197,7 +199,11 @@ class Evaluator:
         # The last act: whatever failed above, grants and permits stop by themselves.
         for rollout_id, ceiling in ceilings.items():
             await self._store.renew(
-                rollout_id, permit_ceiling=ceiling.permits, began_ms=clock.machine_ms, epoch=ceiling.epoch
+                rollout_id,
+                permit_ceiling=ceiling.permits,
+                grant_ceiling=ceiling.grants,
+                began_ms=clock.machine_ms,
+                epoch=ceiling.epoch,
             )
 
     async def _look_at(self, rollout: Rollout, picture: Picture) -> Ceiling | None:
@@ -240,12 +246,13 @@ class Evaluator:
         return FleetTime(self._now() - self._clock.to_fleet((self._clock.store_ms() - latest_ms) / 1000))
 
     async def _sweep(self, rollouts: Sequence[Rollout]) -> None:
-        fences = {rollout.rollout_id: rollout.fence for rollout in rollouts if rollout.fence}
+        fences = fences_of(rollouts)
+        dark = dark_regions(rollouts)
         shards: Sequence[int] = range(self._store.shards)
         while shards:
             now = self._now()
             swept = await asyncio.gather(
-                *(self._store.sweep(shard, now=now, fences=fences, batch=SWEEP_BATCH) for shard in shards)
+                *(self._store.sweep(shard, now=now, fences=fences, dark=dark, batch=SWEEP_BATCH) for shard in shards)
             )
             shards = [shard for shard, result in zip(shards, swept, strict=True) if result.handled == SWEEP_BATCH]
 
@@ -282,7 +289,7 @@ class Evaluator:
         judgement = judge(cells, rollout.plan, waived=rollout.waived, held=held, strata=count_strata(cells, unreached))
         show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
         if rollout.status.over:
-            return Ceiling(judgement.permit_ceiling, epoch)
+            return Ceiling(judgement.permit_ceiling, rollout.plan.limits.in_flight_max, epoch)
         event = Judged(judgement=judgement, cells=cells, waiting=unreached)
         changed = step(rollout, event, self._now())
         if not isinstance(changed, Illegal) and changed.changed:
@@ -296,7 +303,28 @@ class Evaluator:
                 epoch=changed.rollout.epoch,
                 reason=changed.rollout.reason,
             )
-        return Ceiling(judgement.permit_ceiling, epoch)
+        return Ceiling(judgement.permit_ceiling, rollout.plan.limits.in_flight_max, epoch)
 
     def _now(self) -> FleetTime:
         return FleetTime(self._clock.now())
+
+
+def fences_of(rollouts: Sequence[Rollout]) -> Mapping[str, int]:
+    """The fences of rollouts and of their parts, by scope as `sweep` takes them."""
+    fences: dict[str, int] = {rollout.rollout_id: rollout.fence for rollout in rollouts if rollout.fence}
+    for rollout in rollouts:
+        fences |= {f"{rollout.rollout_id}|{scope}": fence for scope, fence in rollout.fences.items()}
+    return fences
+
+
+def dark_regions(rollouts: Sequence[Rollout]) -> Sequence[str]:
+    """Regions whose network seems to be down, by any rollout that is not over."""
+    return sorted(
+        {
+            region
+            for rollout in rollouts
+            if not rollout.status.over
+            for region, progress in rollout.regions.items()
+            if progress.dark_since is not None
+        }
+    )

@@ -24,7 +24,16 @@ from orchestrator.model.ids import (
 )
 from orchestrator.model.plan import GateLimits, Limits, Plan, RegionRules, Target, Wave
 from orchestrator.model.release import Image, Release
-from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, RolloutStatus, Signal, SignalKind
+from orchestrator.model.rollout import (
+    Brake,
+    BrakeKind,
+    RegionPhase,
+    RegionProgress,
+    Rollout,
+    RolloutStatus,
+    Signal,
+    SignalKind,
+)
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.model.vehicle import (
     Conditions,
@@ -35,6 +44,7 @@ from orchestrator.model.vehicle import (
     Severity,
     VehicleRecord,
 )
+from orchestrator.store.base import PermitRequest, SlotRequest
 
 NOW = FleetTime(1_767_225_600_000)
 """2026-01-01T00:00:00Z."""
@@ -180,6 +190,11 @@ def a_signal(name: str = "tow_rate", **changes: Any) -> Signal:
     return replace(signal, **changes)
 
 
+def a_brake(scope: str = "eu", kind: BrakeKind = BrakeKind.PAUSED, **changes: Any) -> Brake:
+    """A part of a rollout that stands still."""
+    return replace(Brake(scope=scope, kind=kind, since=NOW, actor="ann", reason="a look"), **changes)
+
+
 def an_ecu(serial: str = "v-1-gw", *, hardware_id: str = PRIMARY_HARDWARE, primary: bool = True, key: str = "") -> Ecu:
     """A control unit; the key is only a placeholder unless given."""
     return Ecu(
@@ -307,6 +322,29 @@ def an_attempt(
         silent=(False, False),
     )
     return replace(attempt, **changes)
+
+
+def a_slot_request(region: str = "eu", **changes: Any) -> SlotRequest:
+    """What a grant of a rollout at epoch 1 asks for, with wide limits."""
+    request = SlotRequest(
+        cell=a_cell(region), epoch=1, region_max=1000, total_max=1000, quota=None, transfer_ms=0, now=NOW
+    )
+    return replace(request, **changes)
+
+
+def a_permit_request(region: str = "eu", **changes: Any) -> PermitRequest:
+    """What a vehicle granted at epoch 1 asks for, with wide limits."""
+    request = PermitRequest(
+        cell=a_cell(region),
+        attempt_epoch=1,
+        region_max=1000,
+        total_max=1000,
+        starts_per_minute_max=1000,
+        region_starts_per_minute_max=1000,
+        valid_ms=HOUR_MS,
+        now=NOW,
+    )
+    return replace(request, **changes)
 
 
 def a_try(state: AttemptState, *, number: int = 1, exposed: bool = False, state_at: FleetTime = NOW) -> Try:

@@ -21,7 +21,7 @@ from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import Conditions, VehicleRecord
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
-from orchestrator.store.base import JournalEntry, Permitted, Store
+from orchestrator.store.base import JournalEntry, PermitRequest, Permitted, Store
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -101,14 +101,8 @@ class PermitDesk:
     async def _permit(
         self, attempt: Attempt, rollout: Rollout, valid_ms: int, now: FleetTime, *, consented: bool
     ) -> PermitAnswer:
-        answer = await self._store.authorize(
-            rollout.rollout_id,
-            attempt.attempt_id,
-            attempt_epoch=attempt.epoch,
-            starts_per_minute_max=rollout.plan.limits.starts_per_minute_max,
-            valid_ms=valid_ms,
-            now=now,
-        )
+        wanted = permit_request(attempt, rollout, valid_ms, now)
+        answer = await self._store.authorize(rollout.rollout_id, attempt.attempt_id, wanted)
         if isinstance(answer, Permitted):
             if consented:
                 # Before the vehicle hears of its permit, and whoever completes it after a crash of ours.
@@ -129,6 +123,21 @@ class PermitDesk:
     def _refused(self, wanted: AttemptId, now: FleetTime, refusal: Refusal, retry_after_ms: int | None) -> PermitAnswer:
         self._metrics.permits.labels(outcome=refusal.reason.value).inc()
         return PermitAnswer(wanted, now, 0, refusal, retry_after_ms)
+
+
+def permit_request(attempt: Attempt, rollout: Rollout, valid_ms: int, now: FleetTime) -> PermitRequest:
+    """What the rollout's keys are asked for, with its plan's limits."""
+    rules, limits = rules_of(attempt.cell.region, rollout), rollout.plan.limits
+    return PermitRequest(
+        cell=attempt.cell,
+        attempt_epoch=attempt.epoch,
+        region_max=rules.in_flight_max,
+        total_max=limits.in_flight_max,
+        starts_per_minute_max=limits.starts_per_minute_max,
+        region_starts_per_minute_max=rules.starts_per_minute_max or limits.starts_per_minute_max,
+        valid_ms=valid_ms,
+        now=now,
+    )
 
 
 def judged(

@@ -35,7 +35,7 @@ from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
-from orchestrator.store.base import Applied, Store
+from orchestrator.store.base import Applied, SlotRequest, Store
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -244,10 +244,15 @@ class VehicleDesk:
         reserved = await self._store.reserve(
             rollout.rollout_id,
             attempt.attempt_id,
-            region=grant.cell.region,
-            region_max=plan.regions[grant.cell.region].in_flight_max,
-            total_max=plan.limits.in_flight_max,
-            epoch=grant.epoch,
+            SlotRequest(
+                cell=grant.cell,
+                epoch=grant.epoch,
+                region_max=rules_of(grant.cell.region, rollout).in_flight_max,
+                total_max=plan.limits.in_flight_max,
+                quota=grant.quota,
+                transfer_ms=0,
+                now=now,
+            ),
         )
         answer: Applied | Refusal
         if isinstance(reserved, Refusal):

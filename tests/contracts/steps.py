@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Refusal
@@ -10,7 +12,7 @@ from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, Rollout
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import DirectorState
 from orchestrator.store.base import Applied, Attestation, JournalEntry, Store
-from tests.builders import HOUR_MS, NOW, a_rollout, a_vehicle, an_attempt
+from tests.builders import NOW, a_permit_request, a_rollout, a_slot_request, a_vehicle, an_attempt
 
 SPRING = RolloutId("spring")
 V1 = VehicleId("v-1")
@@ -28,17 +30,39 @@ def entry(kind: str = "rollout_changed", **data: str) -> JournalEntry:
     return JournalEntry(stream="", entry_id="", kind=kind, at=NOW, data={"rollout_id": "spring", **data})
 
 
-async def running(store: Store, rollout: Rollout | None = None, *, permit_ceiling: int = 1000) -> Rollout:
+async def running(
+    store: Store, rollout: Rollout | None = None, *, permit_ceiling: int = 1000, grant_ceiling: int = 1000
+) -> Rollout:
     """A rollout in the store whose evaluator is alive."""
     created = await store.create_rollout(rollout or a_rollout(), entry("rollout_created"))
-    assert await renew(store, created.rollout_id, permit_ceiling=permit_ceiling, epoch=created.epoch)
+    assert await renew(
+        store,
+        created.rollout_id,
+        permit_ceiling=permit_ceiling,
+        grant_ceiling=grant_ceiling,
+        epoch=created.epoch,
+    )
     return created
 
 
-async def renew(store: Store, rollout_id: RolloutId = SPRING, *, permit_ceiling: int, epoch: int = 1) -> bool:
-    """A sign of life of an evaluator whose tick begins and ends now."""
+async def renew(
+    store: Store,
+    rollout_id: RolloutId = SPRING,
+    *,
+    permit_ceiling: int,
+    grant_ceiling: int = 1000,
+    epoch: int = 1,
+    began_ms: int | None = None,
+) -> bool:
+    """A sign of life of an evaluator whose tick ends now, and began now unless told otherwise."""
     clock = await store.clock(origin=NOW, scale=1.0)
-    return await store.renew(rollout_id, permit_ceiling=permit_ceiling, began_ms=clock.machine_ms, epoch=epoch)
+    return await store.renew(
+        rollout_id,
+        permit_ceiling=permit_ceiling,
+        grant_ceiling=grant_ceiling,
+        began_ms=clock.machine_ms if began_ms is None else began_ms,
+        epoch=epoch,
+    )
 
 
 async def assigned(store: Store, attempt: Attempt | None = None) -> Attempt:
@@ -104,12 +128,14 @@ async def state_of(store: Store, attempt: Attempt) -> AttemptState:
     return found[attempt.attempt_id].state
 
 
-async def sweep_all(store: Store, now: FleetTime, *, fences: dict[RolloutId, int] | None = None) -> int:
+async def sweep_all(
+    store: Store, now: FleetTime, *, fences: dict[str, int] | None = None, dark: Sequence[str] = ()
+) -> int:
     """Handle everything that is due on every shard."""
     handled = 0
     for shard in range(store.shards):
         while True:
-            swept = await store.sweep(shard, now=now, fences=fences or {}, batch=3)
+            swept = await store.sweep(shard, now=now, fences=fences or {}, dark=dark, batch=3)
             handled += swept.handled
             if swept.handled < 3:
                 break
@@ -125,20 +151,9 @@ async def entries(store: Store, *kinds: str) -> list[JournalEntry]:
     return [one for one in found if not kinds or one.kind in kinds]
 
 
-async def reserve(
-    store: Store,
-    attempt_id: str,
-    *,
-    region: str = "eu",
-    region_max: int = 1000,
-    total_max: int = 1000,
-    epoch: int = 1,
-    rollout_id: RolloutId = SPRING,
-) -> object:
-    """Reserve with wide limits."""
-    return await store.reserve(
-        rollout_id, AttemptId(attempt_id), region=region, region_max=region_max, total_max=total_max, epoch=epoch
-    )
+async def reserve(store: Store, attempt_id: str, *, rollout_id: RolloutId = SPRING, **asked: Any) -> object:
+    """Reserve with wide limits, in eu."""
+    return await store.reserve(rollout_id, AttemptId(attempt_id), a_slot_request(**asked))
 
 
 async def authorize(
@@ -147,19 +162,12 @@ async def authorize(
     *,
     epoch: int = 1,
     starts: int = 1000,
-    valid_ms: int = HOUR_MS,
-    now: FleetTime = NOW,
     rollout_id: RolloutId = SPRING,
+    **asked: Any,
 ) -> object:
-    """Authorize with wide limits."""
-    return await store.authorize(
-        rollout_id,
-        AttemptId(attempt_id),
-        attempt_epoch=epoch,
-        starts_per_minute_max=starts,
-        valid_ms=valid_ms,
-        now=now,
-    )
+    """Authorize with wide limits, in eu."""
+    request = a_permit_request(attempt_epoch=epoch, starts_per_minute_max=starts, **asked)
+    return await store.authorize(rollout_id, AttemptId(attempt_id), request)
 
 
 def reason(answer: object) -> str:

@@ -133,12 +133,12 @@ async def test_evaluator_that_slept_through_a_later_tick_renews_nothing(bench: S
     """What it counted is old: it must not raise the ceiling that a younger look lowered."""
     await running(bench.store, permit_ceiling=5)
     now = await machine_ms(bench)
-    assert await bench.store.renew(SPRING, permit_ceiling=1, began_ms=now, epoch=1)
-    assert not await bench.store.renew(SPRING, permit_ceiling=5, began_ms=now - 1, epoch=1)
+    assert await renew(bench.store, permit_ceiling=1, began_ms=now)
+    assert not await renew(bench.store, permit_ceiling=5, began_ms=now - 1)
     assert await authorize(bench.store, "spring.v-1.1") == Permitted(NOW)
     answer = await authorize(bench.store, "spring.v-2.1")
     assert answer.facts == {"permits": "1", "ceiling": "1"}  # type: ignore[attr-defined]
-    assert await bench.store.renew(SPRING, permit_ceiling=2, began_ms=now, epoch=1), "the same tick, repeated"
+    assert await renew(bench.store, permit_ceiling=2, began_ms=now), "the same tick, repeated"
     assert await authorize(bench.store, "spring.v-2.1") == Permitted(NOW)
 
 
@@ -146,7 +146,7 @@ async def test_evaluator_that_wakes_does_not_revive_the_dead_man(bench: StoreBen
     """The life counts from the begin of its tick: one that began a life ago is as silent as before."""
     await bench.store.create_rollout(a_rollout(), entry())
     began_ms = await machine_ms(bench) - DEAD_MAN_LIFE_MS
-    await bench.store.renew(SPRING, permit_ceiling=9, began_ms=began_ms, epoch=1)
+    await renew(bench.store, permit_ceiling=9, began_ms=began_ms)
     assert reason(await reserve(bench.store, "spring.v-1.1")) == "evaluator_silent"
     assert reason(await authorize(bench.store, "spring.v-1.1")) == "evaluator_silent"
 
@@ -165,7 +165,7 @@ async def test_sign_of_life_from_the_future_is_none(bench: StoreBench) -> None:
     """The clock was set back while the tick ran: its begin says nothing about now."""
     await bench.store.create_rollout(a_rollout(), entry())
     began_ms = await machine_ms(bench) + HOUR_MS
-    assert not await bench.store.renew(SPRING, permit_ceiling=9, began_ms=began_ms, epoch=1)
+    assert not await renew(bench.store, permit_ceiling=9, began_ms=began_ms)
     assert reason(await reserve(bench.store, "spring.v-1.1")) == "evaluator_silent"
 
 

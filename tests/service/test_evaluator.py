@@ -20,7 +20,7 @@ from orchestrator.model.tally import CellTallies
 from orchestrator.service.director import assigned
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.store.base import Permitted, Reserved, StoreUnavailableError
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, an_attempt
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, a_permit_request, a_slot_request, an_attempt
 from tests.service.world import TICK_LIFE_MS, Car, World
 
 SPRING = RolloutId("spring")
@@ -90,9 +90,7 @@ async def test_orphan_permit_is_completed_on_the_vehicles_shard(world: World) ->
     await world.add(car)
     await world.start()
     attempt_id = await world.downloaded(car)
-    permitted = await world.store.authorize(
-        SPRING, attempt_id, attempt_epoch=1, starts_per_minute_max=9, valid_ms=MINUTE_MS, now=world.now
-    )
+    permitted = await world.store.authorize(SPRING, attempt_id, a_permit_request(valid_ms=MINUTE_MS, now=world.now))
     assert isinstance(permitted, Permitted)
     assert await world.state(car) is AttemptState.DOWNLOADED
     await world.tick()
@@ -110,9 +108,7 @@ async def test_orphan_permit_of_an_attempt_that_ended_gives_its_place_in_the_bud
     await world.add(car, other)
     await world.start(ONE_AT_RISK)
     attempt_id = await world.downloaded(car)
-    await world.store.authorize(
-        SPRING, attempt_id, attempt_epoch=1, starts_per_minute_max=9, valid_ms=MINUTE_MS, now=world.now
-    )
+    await world.store.authorize(SPRING, attempt_id, a_permit_request(valid_ms=MINUTE_MS, now=world.now))
     await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.REJECTED, "no_space"))
     world.hand.advance(6 * SECOND_MS)
     await world.tick()
@@ -128,7 +124,7 @@ async def test_lost_reservation_returns_and_its_late_assignment_is_refused(world
     await world.add(frozen, other)
     rollout = await world.start(ONE_AT_A_TIME)
     lost = AttemptId("spring.v-1.1")
-    reserved = await world.store.reserve(SPRING, lost, region="eu", region_max=1, total_max=1, epoch=rollout.epoch)
+    reserved = await world.store.reserve(SPRING, lost, a_slot_request(total_max=1, epoch=rollout.epoch))
     assert isinstance(reserved, Reserved)
     await world.tick()
     assert (await world.check_in(other)).directive is None, "the slot may still be taken up"
@@ -302,7 +298,7 @@ async def test_defect_of_one_rollout_stops_that_rollout_alone(world: World, monk
     answers = {}
     for name in ("spring", "ill"):
         answers[name] = await world.store.reserve(
-            RolloutId(name), AttemptId(f"{name}.v-1.1"), region="eu", region_max=1, total_max=1, epoch=1
+            RolloutId(name), AttemptId(f"{name}.v-1.1"), a_slot_request(total_max=1)
         )
     refused = [answer for answer in answers.values() if isinstance(answer, Refusal)]
     assert [refusal.reason for refusal in refused] == [RefusalReason.EVALUATOR_SILENT]

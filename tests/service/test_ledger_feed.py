@@ -12,6 +12,7 @@ from orchestrator.model.ids import RolloutId
 from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, ledger_entry, position
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
+from tests.builders import a_slot_request
 from tests.service.world import PLAN, Car, World
 
 SPRING = RolloutId("spring")
@@ -20,7 +21,7 @@ SPRING = RolloutId("spring")
 async def start(world: World) -> None:
     """A running rollout that the evaluator's keys know, without a look at the journal."""
     await world.rollouts.create(PLAN, rollout_id="spring", request_id="", actor="alice", reason="test")
-    assert await world.store.renew(SPRING, permit_ceiling=10, began_ms=world.hand.now_ms, epoch=1)
+    assert await world.store.renew(SPRING, permit_ceiling=10, grant_ceiling=10, began_ms=world.hand.now_ms, epoch=1)
     await world.snapshots.refresh()
 
 
@@ -50,7 +51,7 @@ async def test_crash_between_settling_and_writing_is_made_good_by_doing_both_aga
     assert (await kinds(world)).count("attempt_granted") == 1
     assert not await world.feed.run_once(), "and nothing is carried a third time"
     assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).reservations
-    other = await world.store.reserve(SPRING, attempt_id, region="eu", region_max=1, total_max=1, epoch=1)
+    other = await world.store.reserve(SPRING, attempt_id, a_slot_request(total_max=1))
     assert isinstance(other, Reserved), "the slot came back, once"
 
 

@@ -1,16 +1,25 @@
-"""One rollout's keys in memory: its record, slots, permits and signs of life."""
+"""One rollout's keys in memory: its record, limits and signs of life; who holds what is in `places`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import Stratum
 from orchestrator.model.ids import AttemptId, FleetTime
 from orchestrator.model.rollout import Rollout
-from orchestrator.store.base import Permitted, Reserved, Standing, Unsettled
+from orchestrator.store.base import (
+    BANDWIDTH_AHEAD_MS,
+    PermitRequest,
+    Permitted,
+    Reserved,
+    SlotRequest,
+    Standing,
+    Unsettled,
+)
 from orchestrator.store.memory.journal import Journal
-from orchestrator.store.refusals import REFUSED_BY_STATUS, refusal
+from orchestrator.store.memory.places import Places
+from orchestrator.store.refusals import REFUSED_BY_BRAKE, REFUSED_BY_STATUS, refusal
 
 MINUTE_MS = 60_000
 
@@ -32,16 +41,17 @@ class RolloutKeys:
         self._life_ms = dead_man_life_ms
         self._alive_until = 0
         self._began_ms = 0
-        self._ceiling = 0
-        self._slots: dict[AttemptId, str] = {}
-        self._permits: dict[AttemptId, tuple[FleetTime, FleetTime]] = {}
-        """By attempt: first and latest permit."""
-        self._starts: dict[AttemptId, FleetTime] = {}
-        """First permits of the last minute; forfeiting takes none away."""
+        self._permit_ceiling = 0
+        self._grant_ceiling = 0
+        self._places = Places()
+        self._starts: dict[AttemptId, tuple[str, FleetTime]] = {}
+        """First permits of the last minute, with their regions; forfeiting takes none away."""
+        self._links_busy_until: dict[str, int] = {}
+        """By region: fleet time until which its bandwidth is given away."""
         self._unsettled_slots: dict[AttemptId, int] = {}
         self._unsettled_permits: dict[AttemptId, int] = {}
 
-    def renew(self, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
+    def renew(self, permit_ceiling: int, grant_ceiling: int, began_ms: int, epoch: int) -> bool:
         """See `base.RolloutStore`."""
         now = self._machine_ms()
         if epoch != self.rollout.epoch or began_ms > now:
@@ -51,57 +61,103 @@ class RolloutKeys:
             return False
         self._alive_until = began_ms + self._life_ms
         self._began_ms = began_ms
-        self._ceiling = permit_ceiling
+        self._permit_ceiling = permit_ceiling
+        self._grant_ceiling = grant_ceiling
         return True
 
-    def reserve(
-        self, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int
-    ) -> Reserved | Refusal:
+    def reserve(self, attempt_id: AttemptId, request: SlotRequest) -> Reserved | Refusal:
         """See `base.RolloutStore`."""
-        if no := self._status_refusal():
+        if no := self._standstill(request.cell.stratum):
             return no
-        if epoch != self.rollout.epoch:
-            return refusal(RefusalReason.STALE_EPOCH, {"epoch": str(epoch), "current": str(self.rollout.epoch)})
+        if request.epoch != self.rollout.epoch:
+            facts = {"epoch": str(request.epoch), "current": str(self.rollout.epoch)}
+            return refusal(RefusalReason.STALE_EPOCH, facts)
         if no := self._dead_man_refusal():
             return no
-        if attempt_id in self._slots:
+        if self._places.holds(attempt_id):
             return Reserved()
-        in_region = sum(1 for held in self._slots.values() if held == region)
-        for scope, held, limit in ((region, in_region, region_max), ("all regions", len(self._slots), total_max)):
-            if held >= limit:
-                facts = {"scope": scope, "in_flight": str(held), "limit": str(limit)}
-                return refusal(RefusalReason.IN_FLIGHT_SPENT, facts)
-        self._slots[attempt_id] = region
+        if no := self._slot_refusal(attempt_id, request):
+            return no
+        region = request.cell.region
+        if request.transfer_ms:
+            busy_until = max(self._links_busy_until.get(region, 0), request.now)
+            self._links_busy_until[region] = busy_until + request.transfer_ms
+        self._places.take(attempt_id, request.cell, self._machine_ms())
         self._unsettled_slots[attempt_id] = self._machine_ms()
         return Reserved()
 
-    def authorize(
-        self, attempt_id: AttemptId, *, attempt_epoch: int, starts_per_minute_max: int, valid_ms: int, now: FleetTime
-    ) -> Permitted | Refusal:
-        """See `base.RolloutStore`."""
-        permit = self._permits.get(attempt_id)
-        if permit is not None and now < permit[1] + valid_ms:
-            return Permitted(permitted_at=permit[1])
-        if no := self._status_refusal():
+    def _slot_refusal(self, attempt_id: AttemptId, request: SlotRequest) -> Refusal | None:
+        """Why an attempt gets no slot; None when it does."""
+        region, places = request.cell.region, self._places
+        if no := places.no_slot(region, request.region_max, request.total_max):
             return no
-        if attempt_epoch < self.rollout.fence:
-            return refusal(RefusalReason.FENCED, {"epoch": str(attempt_epoch), "fence": str(self.rollout.fence)})
+        if not places.known(attempt_id) and (no := places.no_quota(request.cell, request.quota)):
+            return no
+        if places.at_risk >= self._grant_ceiling:
+            facts = {"at_risk": str(places.at_risk), "ceiling": str(self._grant_ceiling)}
+            return refusal(RefusalReason.BLAST_BUDGET_SPENT, facts)
+        ahead_ms = self._links_busy_until.get(region, 0) - request.now
+        if request.transfer_ms and ahead_ms > BANDWIDTH_AHEAD_MS:
+            facts = {"scope": region, "ahead_ms": str(ahead_ms), "limit_ms": str(BANDWIDTH_AHEAD_MS)}
+            return refusal(RefusalReason.BANDWIDTH_SPENT, facts)
+        return None
+
+    def authorize(self, attempt_id: AttemptId, request: PermitRequest) -> Permitted | Refusal:
+        """See `base.RolloutStore`."""
+        now = request.now
+        permit = self._places.permit_of(attempt_id)
+        if permit is not None and now < permit[1] + request.valid_ms:
+            return Permitted(permitted_at=permit[1])
+        if no := self._standstill(request.cell.stratum):
+            return no
+        fence = self.rollout.fence_of(request.cell.stratum)
+        if request.attempt_epoch < fence:
+            return refusal(RefusalReason.FENCED, {"epoch": str(request.attempt_epoch), "fence": str(fence)})
         if no := self._dead_man_refusal():
             return no
-        if permit is not None:
-            self._permits[attempt_id] = (permit[0], now)
-            return Permitted(permitted_at=now)
-        if no := self._budget_refusal(starts_per_minute_max, now):
-            return no
-        self._permits[attempt_id] = (now, now)
-        self._starts[attempt_id] = now
-        self._unsettled_permits[attempt_id] = self._machine_ms()
+        if permit is None:
+            if no := self._permit_refusal(attempt_id, request):
+                return no
+            # Also where it holds one: a deferral from before this permit must not give it back.
+            self._places.take(attempt_id, request.cell, self._machine_ms())
+            self._starts[attempt_id] = (request.cell.region, now)
+            self._unsettled_permits[attempt_id] = self._machine_ms()
+        self._places.permit(attempt_id, request.cell, now)
         return Permitted(permitted_at=now)
+
+    def _permit_refusal(self, attempt_id: AttemptId, request: PermitRequest) -> Refusal | None:
+        """Why an attempt gets no first permit; None when it does."""
+        region = request.cell.region
+        if not self._places.holds(attempt_id):
+            no = self._places.no_slot(region, request.region_max, request.total_max)
+            if no is not None:
+                return no
+        self._starts = {name: start for name, start in self._starts.items() if start[1] > request.now - MINUTE_MS}
+        starts, starts_max = len(self._starts), request.starts_per_minute_max
+        if starts >= starts_max:
+            return refusal(RefusalReason.STARTS_SPENT, {"starts": str(starts), "limit": str(starts_max)})
+        starts, starts_max = self._starts_in(region, request.now), request.region_starts_per_minute_max
+        if starts >= starts_max:
+            facts = {"scope": region, "starts": str(starts), "limit": str(starts_max)}
+            return refusal(RefusalReason.STARTS_SPENT, facts)
+        if self._places.permits >= self._permit_ceiling:
+            facts = {"permits": str(self._places.permits), "ceiling": str(self._permit_ceiling)}
+            return refusal(RefusalReason.BLAST_BUDGET_SPENT, facts)
+        return None
+
+    def _starts_in(self, region: str, now: FleetTime) -> int:
+        return sum(where == region and at > now - MINUTE_MS for where, at in self._starts.values())
+
+    def suspend(self, deferred: Mapping[AttemptId, int]) -> None:
+        """See `base.RolloutStore`."""
+        for attempt_id, at_ms in deferred.items():
+            if self._places.suspend(attempt_id, at_ms):
+                self._unsettled_slots.pop(attempt_id, None)
 
     def forfeit(self, attempt_ids: Sequence[AttemptId]) -> None:
         """See `base.RolloutStore`."""
         for attempt_id in attempt_ids:
-            self._permits.pop(attempt_id, None)
+            self._places.forfeit(attempt_id)
             self._unsettled_permits.pop(attempt_id, None)
 
     def confirm(self, reservations: Sequence[AttemptId], permits: Sequence[AttemptId]) -> None:
@@ -114,48 +170,44 @@ class RolloutKeys:
     def release(self, attempt_ids: Sequence[AttemptId]) -> None:
         """See `base.RolloutStore`."""
         for attempt_id in attempt_ids:
-            self._slots.pop(attempt_id, None)
+            self._places.release(attempt_id)
             self._unsettled_slots.pop(attempt_id, None)
 
     def unsettled(self, older_than_ms: int) -> Unsettled:
         """See `base.RolloutStore`."""
         before = self._machine_ms() - older_than_ms
+        permits = {name: self._places.permit_of(name) for name, at in self._unsettled_permits.items() if at < before}
         return Unsettled(
             reservations=[attempt_id for attempt_id, at in self._unsettled_slots.items() if at < before],
-            permits={
-                attempt_id: self._permits[attempt_id][0]
-                for attempt_id, at in self._unsettled_permits.items()
-                if at < before
-            },
+            permits={attempt_id: permit[0] for attempt_id, permit in permits.items() if permit},
         )
 
     def standing(self, now: FleetTime) -> Standing:
         """See `base.RolloutStore`."""
         return Standing(
-            in_flight=Counter(self._slots.values()),
-            permits=len(self._permits),
-            permit_ceiling=self._ceiling,
-            starts=sum(at > now - MINUTE_MS for at in self._starts.values()),
+            in_flight=self._places.in_flight,
+            permits=self._places.permits,
+            permit_ceiling=self._permit_ceiling,
+            starts=sum(at > now - MINUTE_MS for _, at in self._starts.values()),
             evaluator_alive=self._dead_man_refusal() is None,
+            at_risk=self._places.at_risk,
+            grant_ceiling=self._grant_ceiling,
+            admitted=self._places.admitted,
         )
 
-    def _status_refusal(self) -> Refusal | None:
+    def _standstill(self, stratum: Stratum) -> Refusal | None:
+        """The refusal by the rollout's status, or by a brake on a part of it."""
+        name = self.rollout.rollout_id
         reason = REFUSED_BY_STATUS.get(self.rollout.status)
-        if reason is None:
+        if reason is not None:
+            return refusal(reason, {"rollout_id": name, "status": self.rollout.status.value})
+        brake = self.rollout.brake_on(stratum)
+        if brake is None:
             return None
-        return refusal(reason, {"rollout_id": self.rollout.rollout_id, "status": self.rollout.status.value})
+        return refusal(REFUSED_BY_BRAKE[brake.kind], {"rollout_id": name, "scope": brake.scope})
 
     def _dead_man_refusal(self) -> Refusal | None:
         # What reaches further than a life was given before the clock was set back, and says nothing.
         if 0 < self._alive_until - self._machine_ms() <= self._life_ms:
             return None
         return refusal(RefusalReason.EVALUATOR_SILENT, {"life_ms": str(self._life_ms)})
-
-    def _budget_refusal(self, starts_max: int, now: FleetTime) -> Refusal | None:
-        self._starts = {name: at for name, at in self._starts.items() if at > now - MINUTE_MS}
-        if len(self._starts) >= starts_max:
-            return refusal(RefusalReason.STARTS_SPENT, {"starts": str(len(self._starts)), "limit": str(starts_max)})
-        if len(self._permits) >= self._ceiling:
-            facts = {"permits": str(len(self._permits)), "ceiling": str(self._ceiling)}
-            return refusal(RefusalReason.BLAST_BUDGET_SPENT, facts)
-        return None

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout
-from orchestrator.store.base import JournalEntry, Permitted, Reserved, Standing, Unsettled
+from orchestrator.store.base import (
+    JournalEntry,
+    PermitRequest,
+    Permitted,
+    Reserved,
+    SlotRequest,
+    Standing,
+    Unsettled,
+)
 from orchestrator.store.memory.journal import Journal
 from orchestrator.store.memory.rollout import RolloutKeys
 from orchestrator.store.refusals import refusal
@@ -51,41 +59,29 @@ class MemoryRollouts:
         keys.log.append(decision.kind, decision.at, decision.data)
         return True
 
-    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
+    async def renew(
+        self, rollout_id: RolloutId, *, permit_ceiling: int, grant_ceiling: int, began_ms: int, epoch: int
+    ) -> bool:
         """See `base.RolloutStore`."""
         keys = self._rollouts.get(rollout_id)
-        return keys is not None and keys.renew(permit_ceiling, began_ms, epoch)
+        return keys is not None and keys.renew(permit_ceiling, grant_ceiling, began_ms, epoch)
 
-    async def reserve(
-        self, rollout_id: RolloutId, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int
-    ) -> Reserved | Refusal:
+    async def reserve(self, rollout_id: RolloutId, attempt_id: AttemptId, request: SlotRequest) -> Reserved | Refusal:
         """See `base.RolloutStore`."""
         keys = self._rollouts.get(rollout_id)
-        if keys is None:
-            return _no_rollout(rollout_id)
-        return keys.reserve(attempt_id, region=region, region_max=region_max, total_max=total_max, epoch=epoch)
+        return keys.reserve(attempt_id, request) if keys else _no_rollout(rollout_id)
 
     async def authorize(
-        self,
-        rollout_id: RolloutId,
-        attempt_id: AttemptId,
-        *,
-        attempt_epoch: int,
-        starts_per_minute_max: int,
-        valid_ms: int,
-        now: FleetTime,
+        self, rollout_id: RolloutId, attempt_id: AttemptId, request: PermitRequest
     ) -> Permitted | Refusal:
         """See `base.RolloutStore`."""
         keys = self._rollouts.get(rollout_id)
-        if keys is None:
-            return _no_rollout(rollout_id)
-        return keys.authorize(
-            attempt_id,
-            attempt_epoch=attempt_epoch,
-            starts_per_minute_max=starts_per_minute_max,
-            valid_ms=valid_ms,
-            now=now,
-        )
+        return keys.authorize(attempt_id, request) if keys else _no_rollout(rollout_id)
+
+    async def suspend(self, rollout_id: RolloutId, deferred: Mapping[AttemptId, int]) -> None:
+        """See `base.RolloutStore`."""
+        if rollout_id in self._rollouts:
+            self._rollouts[rollout_id].suspend(deferred)
 
     async def forfeit(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
         """See `base.RolloutStore`."""

@@ -14,7 +14,7 @@ from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, attempt_id
 from orchestrator.model.vehicle import DirectorState
-from orchestrator.store.base import Applied, Attestation, Json
+from orchestrator.store.base import DARK_WAIT_MS, Applied, Attestation, Json
 from orchestrator.store.counters import aged_field, silent_field, state_field
 from orchestrator.store.memory.cases import Cases, about
 from orchestrator.store.memory.inventory import Inventory
@@ -193,14 +193,16 @@ class Shard(Inventory):
             self._advance(attempt, attestation.event, now)
         return Applied(self.records[vehicle_id])
 
-    def sweep(self, now: FleetTime, fences: Mapping[RolloutId, int], batch: int) -> int:
+    def sweep(self, now: FleetTime, fences: Mapping[str, int], dark: frozenset[str], batch: int) -> int:
         """See `base.VehicleStore`; the number of due items handled."""
         due = self._take_due(now, batch)
         for member in due:
             what, _, name = member.partition("|")
             attempt = self.attempts[AttemptId(name)]
             if what == "d":
-                self._expire(attempt, fences.get(attempt.rollout_id, 0), now)
+                self._expire(attempt, _fence_of(fences, attempt), now)
+            elif attempt.cell.region in dark:
+                self._schedule(member, now + DARK_WAIT_MS)
             else:
                 self._age(attempt, int(what[1:]), now)
         return len(due)
@@ -295,3 +297,9 @@ class Shard(Inventory):
 
 def _with(flags: Sequence[bool], index: int, value: bool) -> tuple[bool, ...]:
     return (*flags[:index], value, *flags[index + 1 :])
+
+
+def _fence_of(fences: Mapping[str, int], attempt: Attempt) -> int:
+    """The highest fence of an attempt's rollout, of its region there and of its stratum."""
+    name, stratum = attempt.rollout_id, attempt.cell.stratum
+    return max(fences.get(scope, 0) for scope in (name, f"{name}|{stratum.region}", f"{name}|{stratum}"))

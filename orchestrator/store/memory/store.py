@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.model.attempt import Attempt, AttemptEvent, Case, VehicleEvent
+from orchestrator.model.attempt import Attempt, AttemptEvent, Case, Control, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Profile, Vehicle
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
@@ -22,6 +22,7 @@ from orchestrator.store.base import (
     Applied,
     Attestation,
     ChangeOutcome,
+    ContactRate,
     ImportOutcome,
     InventoryChange,
     JournalEntry,
@@ -191,6 +192,14 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
                     diagnostics=contact.diagnostics,
                 )
 
+    async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
+        """See `base.VehicleStore`. Nobody counts yet."""
+        return {region: ContactRate(recent=0, day_before=0) for region in regions}
+
+    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+        """See `base.VehicleStore`. None is owed yet."""
+        return False
+
     async def change_vehicles(
         self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
     ) -> ChangeOutcome:
@@ -239,9 +248,17 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
         vehicle_id = vehicle_of(attempt_id)
         return self._shard(vehicle_id).cases.of(attempt_id) if vehicle_id else None
 
-    async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
+    async def sweep(
+        self,
+        shard: int,
+        *,
+        now: FleetTime,
+        fences: Mapping[str, int],
+        dark: Sequence[str] = (),
+        batch: int = 256,
+    ) -> Swept:
         """See `base.VehicleStore`."""
-        return Swept(handled=self._shards[shard].sweep(now, fences, batch))
+        return Swept(handled=self._shards[shard].sweep(now, fences, frozenset(dark), batch))
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""

@@ -22,7 +22,7 @@ from orchestrator.model.vehicle import DirectorState, Exclusion, VehicleRecord
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
 from orchestrator.store.redis.contact import decode_contact
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of every record; a higher one is refused."""
 
 INVENTORY = ("schema", "vehicle_id", "model", "hardware", "region", "cohort", "tags", "ecus", "zone")
@@ -290,9 +290,9 @@ def decode_profile(data: bytes) -> Profile:
     )
 
 
-def encode_journal_data(data: Mapping[str, Json]) -> bytes:
-    """Data of a journal entry."""
-    packed: bytes = msgpack.packb(dict(data))
+def encode_map(values: Mapping[str, Json]) -> bytes:
+    """One msgpack map, for example the data of a journal entry."""
+    packed: bytes = msgpack.packb(dict(values))
     return packed
 
 

@@ -61,17 +61,26 @@ SHARD_KEYS: Mapping[str, str] = {
 """Suffixes after a shard's tag."""
 
 ROLLOUT_KEYS: Mapping[str, str] = {
-    # hash: `document` (codec, JSON), `status`, `epoch`, `fence`; by renew `alive_until` and `began_ms` (machine time),
-    # `ceiling`.
+    # hash: `document` (codec, JSON), `status`, `epoch`, `fence`, and of what stands still or is fenced in part
+    # `brake:<scope>` -> kind and `fence:<scope>` -> epoch, scope being `<region>` or `<region>/<hardware>`; by renew
+    # `alive_until` and `began_ms` (machine time), `ceiling` of permits and `grant_ceiling` of slots without one.
     "rollout": ":rollout",
-    # hash: attempt id -> region, while it holds an in-flight slot.
+    # hash: attempt id -> `<machine time>|<region>|<hardware>|<cohort>` while it lives: since when it holds its
+    # in-flight slot, nothing before the bar while it is suspended and holds none.
     "slots": ":slots",
-    # hash: region -> slots held in it, `*` -> all.
+    # hash: region -> slots held in it, `*` -> all, `*b` -> those without a permit.
     "in_flight": ":in_flight",
-    # hash: attempt id -> `<first>|<latest>` fleet time of its permit; its length is what the ceiling limits.
+    # hash: `<region>|<hardware>|<cohort>` -> vehicles admitted: live attempts and permits.
+    "admitted": ":admitted",
+    # hash: region -> fleet time until which its bandwidth is given away.
+    "links": ":links",
+    # hash: attempt id -> `<first>|<latest>|<region>|<hardware>|<cohort>`: fleet time of its permit, and its cell; its
+    # length is what the ceiling limits.
     "permits": ":permits",
     # zset: attempt id at the fleet time of its permit, of the last minute.
     "starts": ":starts",
+    # zset per region, `:starts:<region>`: the same of its attempts.
+    "region_starts": ":starts:",
     # zset: `s|<attempt id>` and `p|<attempt id>` at the machine time of reservation or permit, until confirmed.
     "unsettled": ":unsettled",
     # stream: as a shard's.

@@ -11,11 +11,13 @@ from importlib import resources
 
 from orchestrator.engine.attempts import TRANSITIONS, case_cause
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, AttemptState
+from orchestrator.model.rollout import BrakeKind
+from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DARK_WAIT_MS
 from orchestrator.store.redis import codec, keys
-from orchestrator.store.refusals import REFUSED_BY_STATUS
+from orchestrator.store.refusals import REFUSED_BY_BRAKE, REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
-LIBRARY = "outrider_v3"
+LIBRARY = "outrider_v4"
 """Raised whenever functions of an earlier build could not serve this one."""
 PREFIX = f"{LIBRARY}_"
 """In front of every function's name."""
@@ -32,6 +34,7 @@ FILES = (
     "change.lua",
     "sweep.lua",
     "tokens.lua",
+    "places.lua",
     "reserve.lua",
     "authorize.lua",
     "rollout.lua",
@@ -59,6 +62,7 @@ def prelude() -> str:
         [
             f"local PREFIX, SCHEMA = '{PREFIX}', {codec.SCHEMA}",
             f"local UNIT, GROUP = '\\{ord(codec.UNIT)}', '\\{ord(codec.GROUP)}'",
+            f"local BANDWIDTH_AHEAD_MS, DARK_WAIT_MS = {BANDWIDTH_AHEAD_MS}, {DARK_WAIT_MS}",
             _table("KEY", keys.ALL_KEYS),
             _table("INVENTORY", _positions(codec.INVENTORY)),
             _table("HOT", _positions(codec.HOT)),
@@ -70,6 +74,8 @@ def prelude() -> str:
             _table("CAUSE", causes),
             _table("OWN_WORD", {state.value: 1 for state in OWN_WORD}),
             _table("REFUSED_BY_STATUS", {status.value: word.value for status, word in REFUSED_BY_STATUS.items()}),
+            _table("REFUSED_BY_BRAKE", {kind.value: word.value for kind, word in REFUSED_BY_BRAKE.items()}),
+            _table("BRAKE_RANK", {kind.value: rank for rank, kind in enumerate(BrakeKind, start=1)}),
         ]
     )
 

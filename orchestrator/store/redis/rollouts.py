@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.model.decision import Refusal
+from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout
-from orchestrator.store.base import JournalEntry, Permitted, Reserved, Standing, Unsettled
+from orchestrator.store.base import (
+    JournalEntry,
+    PermitRequest,
+    Permitted,
+    Reserved,
+    SlotRequest,
+    Standing,
+    Unsettled,
+)
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, number, refused, yes
 from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag
@@ -58,45 +67,56 @@ class RedisRollouts:
         reply = await self._calls.function("transition", tag, *_written(rollout), *journalled(decision), expected_epoch)
         return yes(reply)
 
-    async def renew(self, rollout_id: RolloutId, *, permit_ceiling: int, began_ms: int, epoch: int) -> bool:
-        """See `base.RolloutStore`."""
-        reply = await self._calls.function(
-            "renew", rollout_tag(rollout_id), self._dead_man_life_ms, permit_ceiling, began_ms, epoch
-        )
-        return yes(reply)
-
-    async def reserve(
-        self, rollout_id: RolloutId, attempt_id: AttemptId, *, region: str, region_max: int, total_max: int, epoch: int
-    ) -> Reserved | Refusal:
+    async def renew(
+        self, rollout_id: RolloutId, *, permit_ceiling: int, grant_ceiling: int, began_ms: int, epoch: int
+    ) -> bool:
         """See `base.RolloutStore`."""
         tag = rollout_tag(rollout_id)
+        ceilings = (permit_ceiling, grant_ceiling)
+        return yes(await self._calls.function("renew", tag, self._dead_man_life_ms, *ceilings, began_ms, epoch))
+
+    async def reserve(self, rollout_id: RolloutId, attempt_id: AttemptId, request: SlotRequest) -> Reserved | Refusal:
+        """See `base.RolloutStore`."""
         reply = await self._calls.function(
-            "reserve", tag, attempt_id, region, region_max, total_max, epoch, self._dead_man_life_ms
+            "reserve",
+            rollout_tag(rollout_id),
+            attempt_id,
+            *_cell(request.cell),
+            request.epoch,
+            request.region_max,
+            request.total_max,
+            "" if request.quota is None else request.quota,
+            request.transfer_ms,
+            request.now,
+            self._dead_man_life_ms,
         )
         return refused(reply) or Reserved()
 
     async def authorize(
-        self,
-        rollout_id: RolloutId,
-        attempt_id: AttemptId,
-        *,
-        attempt_epoch: int,
-        starts_per_minute_max: int,
-        valid_ms: int,
-        now: FleetTime,
+        self, rollout_id: RolloutId, attempt_id: AttemptId, request: PermitRequest
     ) -> Permitted | Refusal:
         """See `base.RolloutStore`."""
         reply = await self._calls.function(
             "authorize",
             rollout_tag(rollout_id),
             attempt_id,
-            attempt_epoch,
-            starts_per_minute_max,
-            valid_ms,
-            now,
+            *_cell(request.cell),
+            request.attempt_epoch,
+            request.region_max,
+            request.total_max,
+            request.starts_per_minute_max,
+            request.region_starts_per_minute_max,
+            request.valid_ms,
+            request.now,
             self._dead_man_life_ms,
         )
         return refused(reply) or Permitted(permitted_at=FleetTime(number(reply)))
+
+    async def suspend(self, rollout_id: RolloutId, deferred: Mapping[AttemptId, int]) -> None:
+        """See `base.RolloutStore`."""
+        if deferred:
+            pairs = [cell for pair in deferred.items() for cell in pair]
+            await self._calls.function("suspend", rollout_tag(rollout_id), *pairs)
 
     async def forfeit(self, rollout_id: RolloutId, attempt_ids: Sequence[AttemptId]) -> None:
         """See `base.RolloutStore`."""
@@ -132,20 +152,39 @@ class RedisRollouts:
     async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
         """See `base.RolloutStore`."""
         reply = await self._calls.function("standing", rollout_tag(rollout_id), now, self._dead_man_life_ms)
-        held = {reply[index].decode(): number(reply, index + 1) for index in range(5, len(reply), 2)}
         return Standing(
-            in_flight={region: count for region, count in held.items() if count},
+            in_flight={name.decode(): count for name, count in _counts(reply[7]) if count},
             permits=number(reply, 1),
             permit_ceiling=number(reply, 2),
             starts=number(reply, 3),
             evaluator_alive=reply[4] == b"1",
+            at_risk=number(reply, 5),
+            grant_ceiling=number(reply, 6),
+            admitted={Cell(*name.decode().split("|")): count for name, count in _counts(reply[8]) if count},
         )
 
 
+def _cell(cell: Cell) -> tuple[Argument, ...]:
+    return (cell.region, cell.hardware, cell.cohort)
+
+
+def _counts(cells: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Names and counts that follow each other."""
+    return zip(cells[::2], map(int, cells[1::2]), strict=True)
+
+
 def _written(rollout: Rollout) -> tuple[Argument, ...]:
-    return (codec.encode_rollout(rollout), rollout.status.value, rollout.epoch, rollout.fence)
+    parts = {f"brake:{brake.scope}": brake.kind.value for brake in rollout.brakes}
+    parts |= {f"fence:{scope}": str(fence) for scope, fence in rollout.fences.items()}
+    return (
+        codec.encode_rollout(rollout),
+        rollout.status.value,
+        rollout.epoch,
+        rollout.fence,
+        codec.encode_map(parts),
+    )
 
 
 def journalled(entry: JournalEntry) -> tuple[Argument, ...]:
     """A journal entry as functions take it."""
-    return (entry.kind, entry.at, codec.encode_journal_data(entry.data))
+    return (entry.kind, entry.at, codec.encode_map(entry.data))

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from orchestrator.model.attempt import Attempt, AttemptEvent, Case, VehicleEvent
+from orchestrator.model.attempt import Attempt, AttemptEvent, Case, Control, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Vehicle
-from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
+from orchestrator.model.ids import AttemptId, FleetTime, VehicleId, split_attempt_id
 from orchestrator.model.vehicle import Contact, DirectorState, Exclusion, VehicleRecord
-from orchestrator.store.base import Applied, Attestation, ChangeOutcome, ImportOutcome, InventoryChange, Swept
+from orchestrator.store.base import (
+    Applied,
+    Attestation,
+    ChangeOutcome,
+    ContactRate,
+    ImportOutcome,
+    InventoryChange,
+    Swept,
+)
 from orchestrator.store.inventory import change_data
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, applied, applied_or_refused, number, refused, unknown, yes
@@ -61,6 +69,14 @@ class RedisVehicles:
                 unchanged += number(reply, 3)
         return ImportOutcome(added=added, changed=changed, unchanged=unchanged)
 
+    async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
+        """See `base.VehicleStore`. Nobody counts yet."""
+        return {region: ContactRate(recent=0, day_before=0) for region in regions}
+
+    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+        """See `base.VehicleStore`. None is owed yet."""
+        return False
+
     async def change_vehicles(
         self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
     ) -> ChangeOutcome:
@@ -74,7 +90,7 @@ class RedisVehicles:
             for start in range(0, len(group), IMPORT_BATCH):
                 arguments: list[Argument] = [now]
                 for change in group[start : start + IMPORT_BATCH]:
-                    data = codec.encode_journal_data(change_data(change, actor=actor, reason=reason))
+                    data = codec.encode_map(change_data(change, actor=actor, reason=reason))
                     packed = (codec.encode_vehicle(change.before), codec.encode_vehicle(change.after))
                     arguments += [change.before.vehicle_id, *packed, data]
                 reply = await self._calls.function("change_vehicles", tag, *arguments)
@@ -262,10 +278,17 @@ class RedisVehicles:
             by_tag.setdefault(self._tag(vehicle_id), []).extend((vehicle_id, encode_contact(contact)))
         await asyncio.gather(*(self._calls.command("HSET", key(tag, "seen"), *cells) for tag, cells in by_tag.items()))
 
-    async def sweep(self, shard: int, *, now: FleetTime, fences: Mapping[RolloutId, int], batch: int = 256) -> Swept:
+    async def sweep(
+        self,
+        shard: int,
+        *,
+        now: FleetTime,
+        fences: Mapping[str, int],
+        dark: Sequence[str] = (),
+        batch: int = 256,
+    ) -> Swept:
         """See `base.VehicleStore`."""
-        arguments = [cell for pair in fences.items() for cell in pair]
-        reply = await self._calls.function("sweep", shard_tag(shard), now, batch, *arguments)
+        reply = await self._calls.function("sweep", shard_tag(shard), now, batch, codec.encode_map(fences), *dark)
         return Swept(handled=number(reply))
 
 

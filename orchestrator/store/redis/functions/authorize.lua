@@ -1,47 +1,54 @@
-local MINUTE_MS = 60000
+-- The refusal of one more start in a zset of starts; `scope` is nil for all regions.
+local function no_start(starts, most, scope, now)
+  redis.call('ZREMRANGEBYSCORE', starts, '-inf', int(now - MINUTE_MS))
+  local found = redis.call('ZCARD', starts)
+  if found < tonumber(most) then return nil end
+  return refused('starts_spent', {scope = scope, starts = found, limit = most})
+end
+
+-- The refusal of more permits than the ceiling.
+local function no_budget(tag, ceiling)
+  local permits = redis.call('HLEN', tag .. KEY.permits)
+  if permits < ceiling then return nil end
+  return refused('blast_budget_spent', {permits = permits, ceiling = ceiling})
+end
 
 -- authorize: permits an attempt, keyed by attempt. Within its validity a permit is repeated whatever happened since;
--- later it is asked for anew, but neither counted as a start nor against the ceiling a second time.
--- KEYS[1] rollout tag. ARGV: attempt id, epoch of its grant, most starts a minute, validity in ms, fleet time now,
--- dead-man life in ms.
--- Reply: ok, fleet time of the permit; refused by status, fenced, evaluator_silent, starts_spent, blast_budget_spent.
+-- later it is asked for anew, but neither counted as a start nor against the ceiling a second time. An attempt that was
+-- suspended takes a slot again.
+-- KEYS[1] rollout tag. ARGV: attempt id, region, hardware, cohort, epoch of its grant, limit of the region, limit in all,
+-- most starts a minute, most in the region, validity in ms, fleet time now, dead-man life in ms.
+-- Reply: ok, fleet time of the permit; refused by status or brake, fenced, evaluator_silent, in_flight_spent,
+-- starts_spent, blast_budget_spent.
 register('authorize', function(keys, args)
-  local tag, id, epoch, starts_max = keys[1], args[1], tonumber(args[2]), tonumber(args[3])
-  local valid_ms, now = tonumber(args[4]), tonumber(args[5])
+  local tag, id, cell, epoch = keys[1], args[1], cell_of(args, 2), tonumber(args[5])
+  local valid_ms, now = tonumber(args[10]), tonumber(args[11])
   local permit = redis.call('HGET', tag .. KEY.permits, id)
   local first, latest
   if permit then
-    first, latest = string.match(permit, '^(%d+)|(%d+)$')
+    first, latest = string.match(permit, '^(%d+)|(%d+)')
     if now < tonumber(latest) + valid_ms then return {'ok', latest} end
   end
-  local rollout, machine = control(tag), machine_ms()
-  local no = status_refusal(tag, rollout)
+  local rollout, machine = control(tag, cell), machine_ms()
+  local no = standstill(tag, rollout)
   if no then return no end
   if epoch < rollout.fence then return refused('fenced', {epoch = epoch, fence = rollout.fence}) end
-  if not alive(rollout, machine, args[6]) then return refused('evaluator_silent', {life_ms = args[6]}) end
+  if not alive(rollout, machine, args[12]) then return refused('evaluator_silent', {life_ms = args[12]}) end
   if not permit then
-    redis.call('ZREMRANGEBYSCORE', tag .. KEY.starts, '-inf', int(now - MINUTE_MS))
-    local starts = redis.call('ZCARD', tag .. KEY.starts)
-    if starts >= starts_max then return refused('starts_spent', {starts = starts, limit = starts_max}) end
-    local permits = redis.call('HLEN', tag .. KEY.permits)
-    if permits >= rollout.ceiling then
-      return refused('blast_budget_spent', {permits = permits, ceiling = rollout.ceiling})
-    end
-    redis.call('ZADD', tag .. KEY.starts, int(now), id)
+    local place, starts = load_place(tag, id), tag .. KEY.starts
+    local starts_in_region = tag .. KEY.region_starts .. cell.region
+    no = (not (place and place.taken) and no_slot(tag, cell.region, args[6], args[7]))
+      or no_start(starts, args[8], nil, now) or no_start(starts_in_region, args[9], cell.region, now)
+      or no_budget(tag, rollout.ceiling)
+    if no then return no end
+    -- Also where it holds one: a deferral from before this permit must not give it back.
+    take_place(tag, id, place, cell, machine)
+    redis.call('HINCRBY', tag .. KEY.in_flight, AT_RISK, -1)
+    redis.call('ZADD', starts, int(now), id)
+    redis.call('ZADD', starts_in_region, int(now), id)
     redis.call('ZADD', tag .. KEY.unsettled, int(machine), 'p|' .. id)
     first = int(now)
   end
-  redis.call('HSET', tag .. KEY.permits, id, first .. '|' .. int(now))
+  redis.call('HSET', tag .. KEY.permits, id, table.concat({first, int(now), cell.name}, '|'))
   return {'ok', int(now)}
-end)
-
--- forfeit: takes back permits that no vehicle was told of; their attempts ended without exposure. Starts stay counted.
--- KEYS[1] rollout tag. ARGV: attempt ids. Reply: ok.
-register('forfeit', function(keys, args)
-  local tag = keys[1]
-  for _, id in ipairs(args) do
-    redis.call('HDEL', tag .. KEY.permits, id)
-    redis.call('ZREM', tag .. KEY.unsettled, 'p|' .. id)
-  end
-  return {'ok'}
 end)

@@ -20,26 +20,37 @@ end
 
 -- A deadline passed: a fenced attempt without a permit is withdrawn, any other timed out.
 local function expire(tag, attempt, fence, now)
-  local fenced = fence and attempt[ATTEMPT.epoch] < fence and not attempt[ATTEMPT.permitted_at]
+  local fenced = attempt[ATTEMPT.epoch] < fence and not attempt[ATTEMPT.permitted_at]
   local vehicle_id = attempt[ATTEMPT.vehicle_id]
   local hot = load_hot(tag, vehicle_id)
   advance(tag, hot, attempt, fenced and 'withdrawn' or 'deadline_passed', now, fenced and 'fenced' or '')
   save(tag, 'hot', vehicle_id, hot)
 end
 
--- sweep: handles what is due on the shard, earliest first.
--- KEYS[1] shard tag. ARGV: fleet time now, most items to handle, then rollout id and fence of each fenced rollout.
+-- The fence of an attempt: the highest of its rollout's, its region's there and its stratum's.
+local function fence_of(fences, attempt)
+  local whole = attempt[ATTEMPT.rollout_id]
+  local region = whole .. '|' .. attempt[ATTEMPT.region]
+  local stratum = region .. '/' .. attempt[ATTEMPT.hardware]
+  return math.max(fences[whole] or 0, fences[region] or 0, fences[stratum] or 0)
+end
+
+-- sweep: handles what is due on the shard, earliest first. Checkpoints of dark regions are put off.
+-- KEYS[1] shard tag. ARGV: fleet time now, most items to handle, packed map of fences by `<rollout id>`,
+-- `<rollout id>|<region>` and `<rollout id>|<region>/<hardware>`, then dark regions.
 -- Reply: ok, items handled.
 register('sweep', function(keys, args)
-  local tag, now, batch, fences = keys[1], tonumber(args[1]), args[2], {}
-  for index = 3, #args, 2 do fences[args[index]] = tonumber(args[index + 1]) end
+  local tag, now, batch, fences, dark = keys[1], tonumber(args[1]), args[2], cmsgpack.unpack(args[3]), {}
+  for index = 4, #args do dark[args[index]] = true end
   local due = redis.call('ZRANGE', tag .. KEY.due, '-inf', args[1], 'BYSCORE', 'LIMIT', '0', batch)
   for _, member in ipairs(due) do
     redis.call('ZREM', tag .. KEY.due, member)
     local what, id = string.match(member, '^([^|]+)|(.+)$')
     local attempt = load_attempt(tag, id)
     if what == 'd' then
-      expire(tag, attempt, fences[attempt[ATTEMPT.rollout_id]], now)
+      expire(tag, attempt, fence_of(fences, attempt), now)
+    elseif dark[attempt[ATTEMPT.region]] then
+      redis.call('ZADD', tag .. KEY.due, int(now + DARK_WAIT_MS), member)
     else
       age(tag, attempt, tonumber(string.sub(what, 2)) + 1, now)
     end

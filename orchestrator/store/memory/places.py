@@ -1,0 +1,137 @@
+"""Places of one rollout in memory: who holds an in-flight slot, a place in a quota, a permit; and how many of each.
+
+Says in Python what the first half of `store/redis/functions/reserve.lua` says in Lua.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import Cell
+from orchestrator.model.ids import AttemptId, FleetTime
+from orchestrator.store.refusals import refusal
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of a live attempt."""
+
+    cell: Cell
+    taken_ms: int | None
+    """Machine time since which it holds its slot; None while it is suspended and holds none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Permit:
+    cell: Cell
+    first: FleetTime
+    latest: FleetTime
+
+
+class Places:
+    """An attempt is admitted from its reservation on until it is over, and for ever once it has a permit."""
+
+    def __init__(self) -> None:
+        self._places: dict[AttemptId, _Place] = {}
+        self._permits: dict[AttemptId, _Permit] = {}
+        self._in_flight: Counter[str] = Counter()
+        self._admitted: Counter[Cell] = Counter()
+        self.at_risk = 0
+        """Slots held without a permit."""
+
+    @property
+    def in_flight(self) -> Mapping[str, int]:
+        """Slots held, by region, where there are any."""
+        return {region: count for region, count in self._in_flight.items() if count}
+
+    @property
+    def admitted(self) -> Mapping[Cell, int]:
+        """Live attempts and permits, by cell, where there are any."""
+        return {cell: count for cell, count in self._admitted.items() if count}
+
+    @property
+    def permits(self) -> int:
+        """Permits so far."""
+        return len(self._permits)
+
+    def permit_of(self, attempt_id: AttemptId) -> tuple[FleetTime, FleetTime] | None:
+        """When an attempt was permitted first and last."""
+        permit = self._permits.get(attempt_id)
+        return (permit.first, permit.latest) if permit else None
+
+    def known(self, attempt_id: AttemptId) -> bool:
+        """Whether an attempt is admitted and not over."""
+        return attempt_id in self._places
+
+    def holds(self, attempt_id: AttemptId) -> bool:
+        """Whether an attempt holds a slot."""
+        place = self._places.get(attempt_id)
+        return place is not None and place.taken_ms is not None
+
+    def no_slot(self, region: str, region_max: int, total_max: int) -> Refusal | None:
+        """The refusal of one more slot; None when there is one."""
+        total = self._in_flight.total()
+        for scope, held, limit in ((region, self._in_flight[region], region_max), ("all regions", total, total_max)):
+            if held >= limit:
+                facts = {"scope": scope, "in_flight": str(held), "limit": str(limit)}
+                return refusal(RefusalReason.IN_FLIGHT_SPENT, facts)
+        return None
+
+    def no_quota(self, cell: Cell, quota: int | None) -> Refusal | None:
+        """The refusal of one more of a cell; None when there is a place in its quota."""
+        if quota is None or self._admitted[cell] < quota:
+            return None
+        facts = {"cell": f"{cell.stratum}/{cell.cohort}", "admitted": str(self._admitted[cell]), "quota": str(quota)}
+        return refusal(RefusalReason.QUOTA_SPENT, facts)
+
+    def take(self, attempt_id: AttemptId, cell: Cell, machine_ms: int) -> None:
+        """Hold a slot from now on."""
+        if not self.known(attempt_id):
+            self._admitted[cell] += 1
+        if not self.holds(attempt_id):
+            self._in_flight[cell.region] += 1
+            self.at_risk += attempt_id not in self._permits
+        self._places[attempt_id] = _Place(cell, machine_ms)
+
+    def permit(self, attempt_id: AttemptId, cell: Cell, now: FleetTime) -> None:
+        """Permit an attempt that holds a slot, or permit it again."""
+        permit = self._permits.get(attempt_id)
+        if permit is None:
+            self._permits[attempt_id] = _Permit(cell, now, now)
+            self.at_risk -= 1
+        else:
+            self._permits[attempt_id] = replace(permit, latest=now)
+
+    def forfeit(self, attempt_id: AttemptId) -> None:
+        """Take back a permit, and all that its attempt holds, which is over."""
+        permit = self._permits.get(attempt_id)
+        if permit is None:
+            return
+        self.release(attempt_id)
+        del self._permits[attempt_id]
+        self._admitted[permit.cell] -= 1
+
+    def suspend(self, attempt_id: AttemptId, before_ms: int) -> bool:
+        """Give back the slot of an attempt without a permit that was taken before a machine time; whether it was."""
+        place = self._places.get(attempt_id)
+        if place is None or place.taken_ms is None or attempt_id in self._permits or place.taken_ms >= before_ms:
+            return False
+        self._leave(attempt_id, place)
+        self._places[attempt_id] = replace(place, taken_ms=None)
+        return True
+
+    def release(self, attempt_id: AttemptId) -> None:
+        """Give back all that an attempt holds that is over; a permit keeps its place in the quota."""
+        place = self._places.pop(attempt_id, None)
+        if place is None:
+            return
+        if place.taken_ms is not None:
+            self._leave(attempt_id, place)
+        self._admitted[place.cell] -= attempt_id not in self._permits
+
+    def _leave(self, attempt_id: AttemptId, place: _Place) -> None:
+        self._in_flight[place.cell.region] -= 1
+        self.at_risk -= attempt_id not in self._permits
