@@ -17,8 +17,8 @@ import structlog
 
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.engine.gates import judge
-from orchestrator.engine.preview import waiting
 from orchestrator.engine.progress import Illegal, Judged, RecoveryUnproven, step
+from orchestrator.engine.reach import waiting
 from orchestrator.ledger import LedgerError
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Profile

@@ -13,6 +13,7 @@ from pathlib import Path
 from orchestrator.cli.errors import BadInputError
 from orchestrator.cli.inputs import read_text
 from orchestrator.engine import plan_readers as read
+from orchestrator.engine import plan_words as words
 from orchestrator.engine.plan_nodes import Place, PlanError, PlanFault, compose
 from orchestrator.model.ids import VEHICLE_ID_PATTERN, ReleaseVersion
 
@@ -82,14 +83,14 @@ def release_of(root: Place, folder: Path) -> ReleaseFile:
     """The release that a document describes; where a fault was noted, something stands in for the value."""
     fields = root.fields(FIELDS, "a mapping such as `version: 1.1.0`")
     require(root, fields, ("version", "images"))
-    version = read.take(fields, "version", read.release, ReleaseVersion(""))
+    version = read.take(fields, "version", words.release, ReleaseVersion(""))
     items = fields["images"].items("a list of images") if "images" in fields else None
     if items is not None and not items:
         fields["images"].fault("no image stands here", f"write {IMAGE_EXAMPLE}")
     images = [image_of(item, version, folder) for item in items or ()]
     note_repetitions(items or (), [image.hardware_id for image in images], "hardware_id")
     note_repetitions(items or (), [image.path for image in images], "path")
-    revert_to = read.take(fields, "revert_to", read.release, ReleaseVersion(""))
+    revert_to = read.take(fields, "revert_to", words.release, ReleaseVersion(""))
     if revert_to and revert_to == version:
         fields["revert_to"].fault(f"{version} cannot be undone by itself", "name an earlier release, or leave it out")
     return ReleaseFile(version, read.take(fields, "notes", text_of, ""), images, revert_to)

@@ -1,6 +1,8 @@
 """Readers of single values in a plan file: each takes a place and gives the value, or None and a fault there.
 
-Owns types and bounds of one value at a time, and their words. Which field is read by which is `plan_file`'s matter.
+Owns types and bounds of one value at a time, their words, and what a JSON Schema can say of them. The schema of a
+reader never refuses what the reader takes. Readers of days, zones and other words with a grammar of their own are in
+`plan_words`; which field is read by which is the matter of the tables in `plan_file` and beside it.
 """
 
 from __future__ import annotations
@@ -8,38 +10,60 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from semver import Version
-
-from orchestrator.engine import zones
 from orchestrator.engine.plan_nodes import Place
 from orchestrator.engine.plan_values import (
+    COUNT_PATTERN,
+    DURATION_PATTERN,
+    RATIO_PATTERN,
     read_count,
     read_duration,
     read_ratio,
     write_duration,
     write_ratio,
 )
-from orchestrator.engine.targets import TargetError, compile_comparisons
-from orchestrator.model.ids import NAME_PATTERN, ReleaseVersion
+from orchestrator.model.ids import NAME_PATTERN
 
 T = TypeVar("T")
-Reader = Callable[[Place], T | None]
+Schema = Mapping[str, Any]
+"""A JSON Schema, draft 2020-12."""
 
-_VERSION_LENGTH_MAX = 64
-_CLOCK_TIME = re.compile(r"([01]?[0-9]|2[0-4]):([0-5][0-9])", re.ASCII)
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_PERCENT = re.compile(r"([0-9]{1,3})\s*%", re.ASCII)
+_PERCENT_PATTERN = r"([0-9]{1,3})\s*%"
+_PERCENT = re.compile(_PERCENT_PATTERN, re.ASCII)
 _WHOLE_RATIO = re.compile(r"[0-9]+", re.ASCII)
 
 
-def take(fields: Mapping[str, Place], key: str, read: Reader[T], default: T) -> T:
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[T]):
+    """Reads one value."""
+
+    read: Callable[[Place], T | None]
+    """The value; None with a fault."""
+    schema: Schema
+    """What can be said of it in a schema, of YAML 1.2 as a parser hands it on."""
+
+    def __call__(self, place: Place) -> T | None:
+        """The value at a place; None with a fault."""
+        return self.read(place)
+
+
+def take(fields: Mapping[str, Place], key: str, read: Callable[[Place], T | None], default: T) -> T:
     """The value of a field, or its default where it is absent or faulty: then a fault stands and no plan comes out."""
     place = fields.get(key)
     value = read(place) if place is not None else None
     return default if value is None else value
+
+
+def text_schema(pattern: str) -> Schema:
+    """Schema of a text that matches a pattern as a whole."""
+    return {"type": "string", "pattern": f"^(?:{pattern})$"}
+
+
+def word_schema(pattern: str) -> Schema:
+    """Schema of a word that a YAML parser may take for a number or a boolean, as region `no` or model `3`."""
+    return {"type": ["string", "number", "boolean"], "pattern": f"^(?:{pattern})$"}
 
 
 def duration(low_ms: int, high_ms: int) -> Reader[int]:
@@ -59,7 +83,7 @@ def duration(low_ms: int, high_ms: int) -> Reader[int]:
             return None
         return value
 
-    return read
+    return Reader(read, {"type": "string", "pattern": f"^(?=.)(?:{DURATION_PATTERN})$"})
 
 
 def ratio(low: float, high: float, *, low_allowed: bool = False) -> Reader[float]:
@@ -82,7 +106,8 @@ def ratio(low: float, high: float, *, low_allowed: bool = False) -> Reader[float
             return None
         return value
 
-    return read
+    least = {"minimum" if low_allowed else "exclusiveMinimum": low}
+    return Reader(read, {"anyOf": [{"type": "number", **least, "maximum": high}, text_schema(RATIO_PATTERN)]})
 
 
 def count(low: int, high: int) -> Reader[int]:
@@ -101,7 +126,7 @@ def count(low: int, high: int) -> Reader[int]:
             return None
         return value
 
-    return read
+    return Reader(read, {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, text_schema(COUNT_PATTERN)]})
 
 
 def matching(pattern: re.Pattern[str], wanted: str) -> Reader[str]:
@@ -116,21 +141,11 @@ def matching(pattern: re.Pattern[str], wanted: str) -> Reader[str]:
             return None
         return text
 
-    return read
+    return Reader(read, word_schema(pattern.pattern))
 
 
 name = matching(NAME_PATTERN, "a name")
 """Reader of the name of a region, cohort, model, hardware variant, tag or wave."""
-
-
-def names(place: Place) -> tuple[str, ...] | None:
-    """Reader of a list of at least one name, none of them twice."""
-    values = several(name, "a list of names such as [a, b]")(place)
-    if values is None:
-        return None
-    for value in sorted({value for value in values if values.count(value) > 1}):
-        place.fault(f"`{value}` is listed twice", "remove one")
-    return values
 
 
 def several(read: Reader[T], wanted: str, *, most: int = 1000) -> Reader[tuple[T, ...]]:
@@ -147,7 +162,37 @@ def several(read: Reader[T], wanted: str, *, most: int = 1000) -> Reader[tuple[T
         found = tuple(value for value in values if value is not None)
         return found if len(found) == len(values) else None
 
-    return read_all
+    return Reader(read_all, {"type": "array", "items": read.schema, "minItems": 1, "maxItems": most})
+
+
+def different(read: Reader[tuple[T, ...]], written: Callable[[T], str] = str) -> Reader[tuple[T, ...]]:
+    """Reader of a list in which nothing stands twice.
+
+    Args:
+        read: Of the list.
+        written: A value as the file writes it, for the fault.
+    """
+
+    def read_all(place: Place) -> tuple[T, ...] | None:
+        values = read(place)
+        for value in dict.fromkeys(value for value in values or () if (values or ()).count(value) > 1):
+            place.fault(f"`{written(value)}` is listed twice", "remove one")
+        return values
+
+    return Reader(read_all, {**read.schema, "uniqueItems": True})
+
+
+names = different(several(name, "a list of names such as [a, b]"))
+"""Reader of a list of at least one name, none of them twice."""
+
+
+def or_word(read: Reader[T], word: str, meaning: T) -> Reader[T]:
+    """Reader of what `read` takes, or of one word that stands for a value of its own, as `windows: always`."""
+
+    def read_either(place: Place) -> T | None:
+        return meaning if place.word == word else read(place)
+
+    return Reader(read_either, {"anyOf": [{"const": word}, read.schema]})
 
 
 def one_of(words: Sequence[str]) -> Reader[str]:
@@ -162,17 +207,29 @@ def one_of(words: Sequence[str]) -> Reader[str]:
         place.fault(f"`{text[:40]}` is not {wanted}", f"did you mean `{close[0]}`?" if close else f"write {wanted}")
         return None
 
-    return read
+    return Reader(read, {"enum": list(words)})
 
 
-def truth(place: Place) -> bool | None:
-    """Reader of `true` or `false`."""
+def mapped(read: Reader[str], meaning: Callable[[str], T]) -> Reader[T]:
+    """Reader of a word as what it means, for example a member of an enumeration."""
+
+    def read_meaning(place: Place) -> T | None:
+        word = read(place)
+        return None if word is None else meaning(word)
+
+    return Reader(read_meaning, read.schema)
+
+
+def _read_truth(place: Place) -> bool | None:
     text = one_of(("true", "false"))(place)
     return None if text is None else text == "true"
 
 
-def percent(place: Place) -> int | None:
-    """Reader of a whole percentage, 0 to 100."""
+truth = Reader(_read_truth, {"enum": [True, False, "true", "false"]})
+"""Reader of `true` or `false`."""
+
+
+def _read_percent(place: Place) -> int | None:
     wanted = "a whole percentage such as 30%"
     text = place.scalar(wanted)
     if text is None:
@@ -184,74 +241,5 @@ def percent(place: Place) -> int | None:
     return int(match[1])
 
 
-def zone(place: Place) -> str | None:
-    """Reader of the name of an IANA time zone."""
-    text = place.scalar("a time zone such as Europe/Berlin")
-    if text is None or zones.known(text):
-        return text
-    close = " or ".join(f"`{name}`" for name in zones.close_to(text[:40]))
-    remedy = f"did you mean {close}?" if close else "write an IANA name such as Europe/Berlin, America/New_York or UTC"
-    place.fault(f"`{text[:40]}` is not a known time zone", remedy)
-    return None
-
-
-def clock_time(low: int, high: int) -> Reader[int]:
-    """Reader of a time of day between two minutes of it, in minutes from its beginning; `24:00` is its end."""
-    wanted = 'a time of day such as "22:00"'
-    bounds = f"{low // 60:02}:{low % 60:02} to {high // 60:02}:{high % 60:02}"
-
-    def read(place: Place) -> int | None:
-        text = place.scalar(wanted)
-        if text is None:
-            return None
-        match = _CLOCK_TIME.fullmatch(text)
-        minute = int(match[1]) * 60 + int(match[2]) if match is not None else -1
-        if not low <= minute <= high:
-            place.fault(f"`{text[:40]}` is not {wanted}", f"write {bounds}")
-            return None
-        return minute
-
-    return read
-
-
-def day(wanted: str) -> Reader[date]:
-    """Reader of a day of the calendar."""
-
-    def read(place: Place) -> date | None:
-        text = place.scalar(wanted)
-        if text is None:
-            return None
-        if _DAY.fullmatch(text):
-            try:
-                return date.fromisoformat(text)
-            except ValueError as error:
-                place.fault(f"{text} is not a day of the calendar: {error}", "write a day that there is")
-                return None
-        place.fault(f"`{text[:40]}` is not {wanted}", "write year, month and day as 2026-12-24")
-        return None
-
-    return read
-
-
-def release(place: Place) -> ReleaseVersion | None:
-    """Reader of a full semantic version."""
-    text = place.scalar("a semantic version such as 1.1.0")
-    if text is None:
-        return None
-    if len(text) > _VERSION_LENGTH_MAX or not Version.is_valid(text):
-        place.fault(f"`{text[:40]}` is not a semantic version", "write three numbers, for example 1.1.0")
-        return None
-    return ReleaseVersion(text)
-
-
-def comparisons(place: Place) -> str | None:
-    """Reader of an `installed` clause."""
-    text = place.scalar("comparisons such as >=1.0.0,<1.1.0")
-    if text is None:
-        return None
-    try:
-        compile_comparisons(text)
-    except TargetError as error:
-        place.fault(str(error), "write comparisons such as >=1.0.0,<1.1.0")
-        return None
-    return text
+percent = Reader(_read_percent, text_schema(_PERCENT_PATTERN))
+"""Reader of a whole percentage, 0 to 100."""

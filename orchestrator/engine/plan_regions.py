@@ -1,6 +1,6 @@
 """Rules of regions in a plan file: defaults at the top level, what single regions have otherwise, and the way back.
 
-Owns zone, windows, freeze days, consent, `follow` and a region's own cap: `zone`, `windows`, `freeze` and `consent` at
+Owns zone, windows, freeze days, consent, `follow` and a region's own caps: `zone`, `windows`, `freeze` and `consent` at
 the top level hold for every region, also for those that the plan does not name; what stands under `regions` replaces
 them, each field as a whole. What they mean while a rollout runs is the matter of `windows`, `regions` and `permits`.
 """
@@ -10,57 +10,120 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
+from orchestrator.engine import plan_calendar
 from orchestrator.engine import plan_readers as read
+from orchestrator.engine import plan_words as words
+from orchestrator.engine.plan_fields import Field, Group, Places
 from orchestrator.engine.plan_nodes import Place
+from orchestrator.engine.plan_values import write_rate
 from orchestrator.model.ids import NAME_PATTERN
-from orchestrator.model.plan import Consent, Freeze, RegionRules, Window
+from orchestrator.model.plan import Consent, Purpose, RegionRules
 
-DEFAULT_FIELDS = ("zone", "windows", "freeze", "consent")
-"""Fields of the top level that hold for every region."""
-ALWAYS = "always"
-"""What `windows` says where installations may begin at any time."""
-NONE = "none"
-"""What `freeze` says where no day is frozen."""
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-_REGION_FIELDS = ("in_flight", "follow", *DEFAULT_FIELDS)
 _COUNT_MAX = 100_000_000
-_MOST = 100
-_WINDOW_WANTED = 'a window such as {days: [mon, tue], from: "22:00", to: "05:00"}'
-_FREEZE_WANTED = "a day such as 2026-12-24, or {from: 2026-12-24, to: 2026-12-26}"
+_RATE_MAX = 10**15
+_REGION_WANTED = "a mapping such as {in_flight: 200}"
+_REGIONS_WANTED = "a mapping such as {eu: {}, us: {in_flight: 200}}"
+_CONSENT_WORDS = tuple(consent.value for consent in Consent)
+
+_ConsentRule = Consent | Mapping[Purpose, Consent]
+_consent_word = read.mapped(read.one_of(_CONSENT_WORDS), Consent)
+_PURPOSES = Group(
+    "consent",
+    tuple(
+        Field(purpose.value, _consent_word, Consent.NONE, f"For releases of purpose {purpose}.") for purpose in Purpose
+    ),
+    "Whether the owner is told or asked.",
+    wanted=f"one of {', '.join(_CONSENT_WORDS)}, or a mapping such as {{security: notice, feature: required}}",
+)
 
 
-def region_defaults(fields: Mapping[str, Place], in_flight_max: int) -> RegionRules:
+def _read_consent(place: Place) -> _ConsentRule | None:
+    if not place.mapping:
+        return _consent_word(place)
+    known = len(place.faults)
+    section = _PURPOSES.at(place)
+    found = {
+        Purpose(field.name): field.of(section)
+        for field in _PURPOSES.fields
+        if isinstance(field, Field) and field.name in section
+    }
+    return found if len(place.faults) == known else None
+
+
+_ZONE = Field("zone", words.zone, "UTC", "Time zone of vehicles whose inventory names none.")
+_WINDOWS = Field("windows", plan_calendar.windows, (), "When installations may begin, by the vehicle's clock.")
+_FREEZE = Field("freeze", plan_calendar.freezes, (), "Days on which no installation begins.")
+_CONSENT: Field[_ConsentRule] = Field(
+    "consent",
+    read.Reader(_read_consent, {"anyOf": [_consent_word.schema, _PURPOSES.schema]}),
+    Consent.NONE,
+    _PURPOSES.meaning,
+)
+DEFAULT_FIELDS: tuple[Field[Any], ...] = (_ZONE, _WINDOWS, _FREEZE, _CONSENT)
+"""Fields of the top level that hold for every region."""
+
+_IN_FLIGHT = Field("in_flight", read.count(1, _COUNT_MAX), 0, "Attempts of this region that hold a slot at once.")
+_FOLLOW = Field("follow", read.name, "", "The region that must be through with a wave before it begins here.")
+_STARTS = Field("starts_per_minute", read.count(1, _COUNT_MAX), 0, "Permits to install a minute in this region.")
+_BANDWIDTH = Field(
+    "bandwidth", words.rate(1, _RATE_MAX), 0, "What downloads of this region may ask of links and mirrors."
+)
+_REGION = Group("region", (_IN_FLIGHT, _FOLLOW, _STARTS, _BANDWIDTH, *DEFAULT_FIELDS), "Rules of one region.")
+
+
+def _read_regions(place: Place) -> dict[str, Place] | None:
+    entries = place.entries(_REGIONS_WANTED)
+    if entries is None:
+        return None
+    for region, below in entries.items():
+        if not NAME_PATTERN.fullmatch(region):
+            below.fault(f"`{region[:40]}` is not a name of a region", f"write {NAME_PATTERN.pattern}")
+    return entries
+
+
+REGIONS: Field[dict[str, Place]] = Field(
+    "regions",
+    read.Reader(
+        _read_regions,
+        {
+            "type": "object",
+            "propertyNames": {"pattern": f"^(?:{NAME_PATTERN.pattern})$"},
+            "additionalProperties": {"anyOf": [{"type": "null"}, _REGION.schema]},
+        },
+    ),
+    {},
+    "Which regions walk the waves, each on its own; default: every region that the target matches, at the start.",
+)
+
+
+def region_defaults(fields: Places, in_flight_max: int, purpose: Purpose) -> RegionRules:
     """Rules of a region that the plan does not name.
 
     Args:
         fields: Of the top level.
         in_flight_max: Of all regions together, which is the most that one may have.
+        purpose: Of the plan.
     """
-    return _rules(fields, RegionRules(in_flight_max=in_flight_max))
+    return _rules(fields, RegionRules(in_flight_max=in_flight_max), purpose)
 
 
-def regions(fields: Mapping[str, Place], defaults: RegionRules) -> dict[str, RegionRules]:
+def regions(fields: Places, defaults: RegionRules, purpose: Purpose) -> dict[str, RegionRules]:
     """The plan's own regions; empty when it names none.
 
     Args:
         fields: Of the top level.
         defaults: As `region_defaults` gave them.
+        purpose: Of the plan.
     """
-    place = fields.get("regions")
-    entries = place.entries("a mapping such as {eu: {}, us: {in_flight: 200}}") if place is not None else None
     found: dict[str, RegionRules] = {}
     followers: dict[str, Place] = {}
-    for region, below in (entries or {}).items():
-        if not NAME_PATTERN.fullmatch(region):
-            below.fault(f"`{region[:40]}` is not a name of a region", f"write {NAME_PATTERN.pattern}")
-        section = {} if below.nothing else below.fields(_REGION_FIELDS, "a mapping such as {in_flight: 200}")
-        found[region] = _region(section, defaults)
-        if "follow" in section:
-            followers[region] = section["follow"]
+    for region, below in REGIONS.of(fields).items():
+        section = {} if below.nothing else below.fields(_REGION.names, _REGION_WANTED)
+        found[region] = _region(section, defaults, purpose)
+        if _FOLLOW.name in section:
+            followers[region] = section[_FOLLOW.name]
     _check_follow(found, followers)
     return found
 
@@ -68,108 +131,55 @@ def regions(fields: Mapping[str, Place], defaults: RegionRules) -> dict[str, Reg
 def rules_document(rules: RegionRules) -> dict[str, Any]:
     """What stands in a file for the fields of the top level, every default written out."""
     return {
-        "zone": rules.zone,
-        "windows": [_window_document(window) for window in rules.windows] or ALWAYS,
-        "freeze": [_freeze_document(freeze) for freeze in rules.freezes] or NONE,
-        "consent": rules.consent.value,
+        _ZONE.name: rules.zone,
+        _WINDOWS.name: plan_calendar.windows_document(rules.windows),
+        _FREEZE.name: plan_calendar.freezes_document(rules.freezes),
+        _CONSENT.name: rules.consent.value,
     }
 
 
 def region_document(rules: RegionRules) -> dict[str, Any]:
     """What stands in a file under one region, every default written out."""
-    followed = {"follow": rules.follow} if rules.follow else {}
-    return {"in_flight": rules.in_flight_max, **followed, **rules_document(rules)}
+    document: dict[str, Any] = {_IN_FLIGHT.name: rules.in_flight_max}
+    if rules.follow:
+        document[_FOLLOW.name] = rules.follow
+    if rules.starts_per_minute_max:
+        document[_STARTS.name] = rules.starts_per_minute_max
+    if rules.bandwidth_bytes_per_s:
+        document[_BANDWIDTH.name] = write_rate(rules.bandwidth_bytes_per_s)
+    return document | rules_document(rules)
 
 
-def days_of(weekdays: tuple[int, ...]) -> list[str]:
-    """Weekdays (0 is Monday) as the file writes them."""
-    return [DAYS[weekday] for weekday in weekdays]
-
-
-def clock_time(minute: int) -> str:
-    """A minute of the local day as the file writes it, for example `22:00`."""
-    return f"{minute // 60:02}:{minute % 60:02}"
-
-
-def _region(section: Mapping[str, Place], defaults: RegionRules) -> RegionRules:
-    in_flight = read.take(section, "in_flight", read.count(1, _COUNT_MAX), defaults.in_flight_max)
-    follow = read.take(section, "follow", read.name, "")
-    return replace(_rules(section, defaults), in_flight_max=in_flight, follow=follow)
-
-
-def _rules(fields: Mapping[str, Place], defaults: RegionRules) -> RegionRules:
-    consents = tuple(consent.value for consent in Consent)
+def _region(section: Places, defaults: RegionRules, purpose: Purpose) -> RegionRules:
     return replace(
-        defaults,
-        zone=read.take(fields, "zone", read.zone, defaults.zone),
-        windows=read.take(fields, "windows", _windows, defaults.windows),
-        freezes=read.take(fields, "freeze", _freezes, defaults.freezes),
-        consent=Consent(read.take(fields, "consent", read.one_of(consents), defaults.consent.value)),
+        _rules(section, defaults, purpose),
+        in_flight_max=_IN_FLIGHT.of(section) or defaults.in_flight_max,
+        follow=_FOLLOW.of(section),
+        starts_per_minute_max=_STARTS.of(section),
+        bandwidth_bytes_per_s=_BANDWIDTH.of(section),
     )
 
 
-def _windows(place: Place) -> tuple[Window, ...] | None:
-    if place.word == ALWAYS:
-        return ()
-    return read.several(_window, f"a list of windows, or the word `{ALWAYS}`", most=_MOST)(place)
+def _rules(fields: Places, defaults: RegionRules, purpose: Purpose) -> RegionRules:
+    return replace(
+        defaults,
+        zone=read.take(fields, _ZONE.name, _ZONE.reader, defaults.zone),
+        windows=read.take(fields, _WINDOWS.name, _WINDOWS.reader, defaults.windows),
+        freezes=read.take(fields, _FREEZE.name, _FREEZE.reader, defaults.freezes),
+        consent=_consent(fields, defaults.consent, purpose),
+    )
 
 
-def _window(place: Place) -> Window | None:
-    known = len(place.faults)
-    section = place.fields(("days", "from", "to"), _WINDOW_WANTED)
-    for field in ("from", "to"):
-        if place.mapping and field not in section:
-            place.fault(f"the window has no `{field}`", f"write {_WINDOW_WANTED}")
-    days = read.take(section, "days", _days, tuple(range(7)))
-    begin = read.take(section, "from", read.clock_time(0, 1439), 0)
-    end = read.take(section, "to", read.clock_time(1, 1440), 1440)
-    if len(place.faults) > known:
-        return None
-    if begin == end:
-        place.fault(
-            f"the window is empty: it ends at {clock_time(end)}, when it begins",
-            'write from: "00:00" and to: "24:00" for the whole day',
+def _consent(fields: Places, default: Consent, purpose: Purpose) -> Consent:
+    rule = read.take(fields, _CONSENT.name, _CONSENT.reader, default)
+    if isinstance(rule, Consent):
+        return rule
+    if purpose not in rule:
+        fields[_CONSENT.name].fault(
+            f"the plan's purpose is `{purpose}`, and no consent is named for it",
+            f"add `{purpose}: {Consent.NONE}`, `{Consent.NOTICE}` or `{Consent.REQUIRED}`, or write another `purpose`",
         )
-        return None
-    return Window(weekdays=days, start_minute=begin, end_minute=end)
-
-
-def _days(place: Place) -> tuple[int, ...] | None:
-    names = read.several(read.one_of(DAYS), f"a list of days such as [{DAYS[0]}, {DAYS[1]}]", most=_MOST)(place)
-    if names is None:
-        return None
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        place.fault(f"`{name}` is listed twice", "remove one")
-    return tuple(sorted({DAYS.index(name) for name in names}))
-
-
-def _freezes(place: Place) -> tuple[Freeze, ...] | None:
-    if place.word == NONE:
-        return ()
-    # One alone may stand without its list.
-    if place.mapping or place.word:
-        freeze = _freeze(place)
-        return None if freeze is None else (freeze,)
-    return read.several(_freeze, f"a list of days, or the word `{NONE}`", most=_MOST)(place)
-
-
-def _freeze(place: Place) -> Freeze | None:
-    if not place.mapping:
-        day = read.day(_FREEZE_WANTED)(place)
-        return None if day is None else Freeze(first=day, last=day)
-    known = len(place.faults)
-    section = place.fields(("from", "to"), _FREEZE_WANTED)
-    for field in ("from", "to"):
-        if field not in section:
-            place.fault(f"the freeze has no `{field}`", f"write {_FREEZE_WANTED}")
-    wanted = read.day("a day such as 2026-12-24")
-    first, last = (read.take(section, field, wanted, date.min) for field in ("from", "to"))
-    if len(place.faults) > known:
-        return None
-    if last < first:
-        section["to"].fault(f"the freeze ends on {last} before it begins on {first}", "write the earlier day as `from`")
-        return None
-    return Freeze(first=first, last=last)
+    return rule.get(purpose, default)
 
 
 def _check_follow(found: Mapping[str, RegionRules], followers: Mapping[str, Place]) -> None:
@@ -191,15 +201,3 @@ def _check_follow(found: Mapping[str, RegionRules], followers: Mapping[str, Plac
             ringed |= set(chain)
             ring = " follows ".join((*chain, region))
             place.fault(f"{ring}: none of them would ever begin", "let one of them follow nobody")
-
-
-def _window_document(window: Window) -> dict[str, Any]:
-    return {
-        "days": days_of(window.weekdays),
-        "from": clock_time(window.start_minute),
-        "to": clock_time(window.end_minute),
-    }
-
-
-def _freeze_document(freeze: Freeze) -> dict[str, str]:
-    return {"from": freeze.first.isoformat(), "to": freeze.last.isoformat()}

@@ -16,13 +16,15 @@ from orchestrator.engine import calendar, waves
 from orchestrator.engine.calendar import Calendar, RegionPreview, Sizes
 from orchestrator.engine.evidence import FAILURE_GRID, log_e_value
 from orchestrator.engine.gates import AGED_MIN, blast_upper, permit_allowance
-from orchestrator.engine.targets import CompiledTarget, compile_target, mismatch
+from orchestrator.engine.reach import Reach, reach, regions_of, waiting
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.fleet import Cell, Profile, Stratum
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan, RegionRules
 from orchestrator.model.release import Release
 from orchestrator.model.tally import AgeGroup
+
+__all__ = ["Preview", "preview", "regions_of", "waiting"]
 
 STRATUM_MIN = 5
 """Vehicles below which a stratum is hardly represented in any wave."""
@@ -60,35 +62,6 @@ class Preview:
     """When each region can move, by name."""
 
 
-def regions_of(plan: Plan, profiles: Mapping[Profile, int]) -> Mapping[str, RegionRules]:
-    """The regions that a rollout of the plan runs in: the plan's, or every region of the vehicles it targets.
-
-    Args:
-        plan: As read.
-        profiles: How many vehicles have each profile.
-    """
-    if plan.regions:
-        return plan.regions
-    target = compile_target(plan.target)
-    found = {profile.region for profile, count in profiles.items() if count > 0 and mismatch(target, profile) is None}
-    return dict.fromkeys(sorted(found), plan.region_defaults)
-
-
-def waiting(plan: Plan, profiles: Mapping[Profile, int]) -> dict[Cell, int]:
-    """Vehicles by cell that match the target now and do not have the release, in any region.
-
-    Args:
-        plan: Of the rollout.
-        profiles: How many vehicles have each profile.
-    """
-    target = compile_target(plan.target)
-    cells: Counter[Cell] = Counter()
-    for profile, count in profiles.items():
-        if count > 0 and profile.installed != plan.release and mismatch(target, profile) is None:
-            cells[Cell(region=profile.region, hardware=profile.hardware, cohort=profile.cohort)] += count
-    return dict(cells)
-
-
 def preview(plan: Plan, profiles: Mapping[Profile, int], release: Release | None, now: FleetTime) -> Preview:
     """What a plan would do to the fleet as it is.
 
@@ -98,50 +71,32 @@ def preview(plan: Plan, profiles: Mapping[Profile, int], release: Release | None
         release: The plan's release; None when it is not registered.
         now: Fleet time; windows and freeze days count from it.
     """
-    regions = regions_of(plan, profiles)
-    target = compile_target(plan.target)
-    cells: Counter[Cell] = Counter()
+    found = reach(plan, profiles)
+    cells, regions = found.cells, found.regions
     zones: Counter[tuple[str, str]] = Counter()
-    excluded: Counter[str] = Counter()
-    for profile, count in profiles.items():
-        rule = _excluded_by(plan, target, regions, profile)
-        if count > 0 and rule:
-            excluded[rule] += count
-        elif count > 0:
-            cells[Cell(region=profile.region, hardware=profile.hardware, cohort=profile.cohort)] += count
-            zones[profile.region, profile.zone] += count
+    for profile, count in found.profiles.items():
+        zones[profile.region, profile.zone] += count
     sizes = _sizes(plan, cells, regions)
-    targeted = sum(cells.values())
     when = Calendar(plan=plan, rules=regions, zones=zones, sizes=sizes, now=now)
-    shortest_ms = _shortest_ms(plan, when, targeted)
+    shortest_ms = _shortest_ms(plan, when, found.targeted)
     warnings = (
         *_release_warnings(plan, release),
-        *_fleet_warnings(plan, cells, excluded, regions, profiles),
+        *_fleet_warnings(plan, found, profiles),
         *_wave_warnings(plan, cells, sizes),
         *_stratum_warnings(plan, cells),
-        *_budget_warnings(plan, targeted, shortest_ms),
+        *_budget_warnings(plan, found.targeted, shortest_ms),
         *calendar.warnings(when),
     )
     return Preview(
         registered=sum(count for count in profiles.values() if count > 0),
-        targeted=targeted,
-        cells=dict(sorted(cells.items())),
+        targeted=found.targeted,
+        cells=cells,
         waves=sizes,
-        excluded=dict(sorted(excluded.items())),
+        excluded={rule: sum(counts.values()) for rule, counts in sorted(found.excluded.items())},
         warnings=warnings,
         shortest_ms=shortest_ms,
         regions=calendar.regions(when),
     )
-
-
-def _excluded_by(plan: Plan, target: CompiledTarget, regions: Mapping[str, RegionRules], profile: Profile) -> str:
-    """The rule that leaves a profile out; empty when none does. In the order in which admission looks."""
-    if profile.installed == plan.release:
-        return "already_installed"
-    found = mismatch(target, profile)
-    if found is not None:
-        return found.field
-    return "" if profile.region in regions else "region_not_in_plan"
 
 
 def _sizes(plan: Plan, cells: Mapping[Cell, int], regions: Mapping[str, RegionRules]) -> Sizes:
@@ -184,14 +139,8 @@ def _release_warnings(plan: Plan, release: Release | None) -> Iterator[str]:
         )
 
 
-def _fleet_warnings(
-    plan: Plan,
-    cells: Mapping[Cell, int],
-    excluded: Mapping[str, int],
-    regions: Mapping[str, RegionRules],
-    profiles: Mapping[Profile, int],
-) -> Iterator[str]:
-    if not cells:
+def _fleet_warnings(plan: Plan, found: Reach, profiles: Mapping[Profile, int]) -> Iterator[str]:
+    if not found.targeted:
         yield "no vehicle is targeted: the rollout would complete at once"
     unproven = sum(count for profile, count in profiles.items() if not profile.installed)
     if plan.target.installed and unproven:
@@ -199,21 +148,14 @@ def _fleet_warnings(
             f"{unproven} vehicles have proven no release yet, so `installed` leaves them out: software from the "
             "factory is no release; leave `installed` out to reach them (who has the release is never targeted)"
         )
-    populated = {cell.region for cell in cells}
-    for region in regions:
+    populated = {profile.region for profile in found.profiles}
+    for region in found.regions:
         if region not in populated:
             yield f"region {region} is in the plan, but no targeted vehicle is in it"
-    outside = excluded.get("region_not_in_plan", 0)
+    outside = found.excluded.get("region_not_in_plan", {})
     if outside:
-        target = compile_target(plan.target)
-        missing = sorted(
-            {
-                profile.region
-                for profile, count in profiles.items()
-                if count > 0 and _excluded_by(plan, target, regions, profile) == "region_not_in_plan"
-            }
-        )
-        yield f"{outside} vehicles match the target in regions that are not in the plan: {', '.join(missing)}"
+        missing = ", ".join(sorted({profile.region for profile in outside}))
+        yield f"{sum(outside.values())} vehicles match the target in regions that are not in the plan: {missing}"
 
 
 def _wave_warnings(plan: Plan, cells: Mapping[Cell, int], sizes: Sizes) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -104,6 +104,34 @@ def compile_comparisons(clause: str) -> tuple[Comparison, ...]:
             raise TargetError(msg)
         comparisons.append(Comparison(symbol=match[1], version=parse_version(match[2])))
     return tuple(comparisons)
+
+
+def satisfiable(comparisons: Sequence[Comparison], but: str = "") -> bool:
+    """Whether there can be a version for which all comparisons hold.
+
+    Args:
+        comparisons: As compiled.
+        but: A version that does not count; one with build metadata always has equals beside it.
+    """
+    bounds = [Version(0, 0, 0, "0"), *(comparison.version for comparison in comparisons)]
+    candidates = list(bounds)
+    # Between a bound and the next version that is not excluded by name lie at most as many as there are comparisons.
+    for bound in bounds:
+        for _ in range(len(comparisons) + 1):
+            bound = _successor(bound)
+            candidates.append(bound)
+    excluded = parse_version(but) if but and "+" not in but else None
+    return any(
+        candidate != excluded and all(comparison.holds(candidate) for comparison in comparisons)
+        for candidate in candidates
+    )
+
+
+def _successor(version: Version) -> Version:
+    """The version right behind another in the order of precedence."""
+    if version.prerelease:
+        return Version(version.major, version.minor, version.patch, f"{version.prerelease}.0")
+    return Version(version.major, version.minor, version.patch + 1, "0")
 
 
 def compile_target(target: Target) -> CompiledTarget:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from orchestrator.engine import windows
 from orchestrator.engine.gates import Judgement, judge
 from orchestrator.engine.permits import rules_of
-from orchestrator.engine.preview import waiting
 from orchestrator.engine.progress import approval_wanted, waiting_for
+from orchestrator.engine.reach import waiting
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Rollout, RolloutStatus

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.engine.plan_file import PlanError, effective_plan, read_plan
-from orchestrator.engine.preview import Preview, preview, regions_of, waiting
+from orchestrator.engine.preview import Preview, preview
 from orchestrator.engine.progress import (
     AbortRequested,
     ApproveRequested,
@@ -21,6 +21,7 @@ from orchestrator.engine.progress import (
     start,
     step,
 )
+from orchestrator.engine.reach import regions_of, waiting, with_budget
 from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, ReleaseVersion, RolloutId
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import Rollout
@@ -75,9 +76,9 @@ class RolloutDesk:
         Raises:
             InvalidInputError: the plan is faulty; each fault with line and column.
         """
-        plan = await self._read(plan_text)
-        releases = {release.version: release for release in await self._store.releases()}
         profiles = await self._store.profiles()
+        plan = with_budget(await self._read(plan_text), profiles)
+        releases = {release.version: release for release in await self._store.releases()}
         return plan, preview(plan, profiles, releases[plan.release], self._now()), effective_plan(plan)
 
     async def _read(self, plan_text: str) -> Plan:
@@ -131,6 +132,7 @@ class RolloutDesk:
                 f"rollout id `{chosen}` must match {ROLLOUT_ID_PATTERN.pattern}", reason="ROLLOUT_ID_MALFORMED"
             )
         profiles = await self._store.profiles()
+        plan = with_budget(plan, profiles)
         regions = regions_of(plan, profiles)
         if not regions:
             raise StateError(

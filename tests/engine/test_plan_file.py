@@ -12,16 +12,35 @@ from hypothesis import strategies as st
 from orchestrator.engine.plan_file import DEFAULT_WAVES, PlanError, PlanFault, effective_plan, read_plan
 from orchestrator.engine.plan_nodes import SIZE_MAX_BYTES
 from orchestrator.model.attempt import AttemptState
-from orchestrator.model.plan import Consent, Freeze, Preconditions, RegionRules, Target, Wave, Window
+from orchestrator.model.fleet import Habit
+from orchestrator.model.plan import (
+    Consent,
+    Freeze,
+    OnHalt,
+    Preconditions,
+    Purpose,
+    RegionRules,
+    Target,
+    Wave,
+    Window,
+)
+from orchestrator.model.vehicle import LinkType
 from tests.builders import DAY_MS, DEADLINES_MS, HOUR_MS, MINUTE_MS, a_gate, a_plan, some_limits
+from tests.engine.plan_strategies import plans
 
 FULL = """\
 name: spring-1-1-0
 release: 1.1.0
+purpose: security
+priority: 7
+requires: "!=1.0.3"
+supersedes: winter
+approvals: 2
+on_halt: propose_revert
 target:
   model: [S, X]
   hardware: [gen1, gen2]
-  region: [eu, us]
+  region: [eu, us, no]
   tags: {all: [beta], none: [hold]}
   installed: ">=1.0.0,<1.1.0"
 waves:
@@ -36,10 +55,12 @@ freeze: [2026-12-24, {from: 2026-12-31, to: 2027-01-01}]
 consent: notice
 regions:
   eu: {in_flight: 200, follow: us}
-  us: {zone: America/New_York, windows: always, freeze: 2026-07-04, consent: required}
+  us: {zone: America/New_York, windows: always, freeze: 2026-07-04, consent: {security: required, feature: none},
+       starts_per_minute: 5, bandwidth: 50MB/s}
   no:
-conditions: {battery: 30%, parked: true, unmetered: true}
-gate: {failure_ratio: 2%, sample: 30, checkpoints: [15m, 72h], silence_reference: [5%, 0.043], alpha: 0.05}
+conditions: {battery: 30%, parked: true, unmetered: true, storage: 1.5GiB, links: [wifi, wired]}
+gate: {failure_ratio: 2%, sample: 30, checkpoints: [15m, 72h], silence_reference: [5%, 0.043], alpha: 0.05,
+       stratum_sample: 7, habit_ages: {often: [5m, 10m], daily: [14m]}, hold_final: 3d, safety_critical: true}
 limits: {in_flight: 500, starts_per_minute: 10, blast_budget: 7, attempts: 2, retry_backoff: 5m, permit_valid: 10m,
          patience: 7d}
 deadlines: {offered: 12h, permitted: 2h}
@@ -69,8 +90,8 @@ def test_release_alone_is_a_safe_rollout():
         release="1.1.0",
         regions={},
         waves=DEFAULT_WAVES,
-        gate=a_gate(),
-        limits=some_limits(),
+        gate=a_gate(habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)}, stratum_sample_min=5),
+        limits=some_limits(blast_budget=0),
         deadlines_ms=DEADLINES_MS,
         holdout_share=0.01,
     )
@@ -85,7 +106,7 @@ def test_every_field_is_read():
     assert plan.target == Target(
         model=("S", "X"),
         hardware=("gen1", "gen2"),
-        region=("eu", "us"),
+        region=("eu", "us", "no"),
         tags_all=("beta",),
         tags_none=("hold",),
         installed=">=1.0.0,<1.1.0",
@@ -106,11 +127,32 @@ def test_every_field_is_read():
     assert plan.region_defaults == defaults
     assert plan.regions == {
         "eu": replace(defaults, in_flight_max=200, follow="us"),
-        "us": RegionRules(500, zone="America/New_York", freezes=fourth, consent=Consent.REQUIRED),
+        "us": RegionRules(
+            500,
+            zone="America/New_York",
+            freezes=fourth,
+            consent=Consent.REQUIRED,
+            starts_per_minute_max=5,
+            bandwidth_bytes_per_s=50_000_000,
+        ),
         "no": defaults,
     }
-    assert plan.preconditions == Preconditions(unmetered=True, parked=True, battery_percent_min=30)
-    assert plan.gate == a_gate(failure_ratio_max=0.02, sample_min=30, checkpoints_ms=(15 * MINUTE_MS, 3 * DAY_MS))
+    assert plan.preconditions == Preconditions(
+        unmetered=True,
+        parked=True,
+        battery_percent_min=30,
+        storage_free_bytes_min=3 * 2**29,
+        links=(LinkType.WIFI, LinkType.WIRED),
+    )
+    assert plan.gate == a_gate(
+        failure_ratio_max=0.02,
+        sample_min=30,
+        checkpoints_ms=(15 * MINUTE_MS, 3 * DAY_MS),
+        stratum_sample_min=7,
+        habit_ages_ms={Habit.OFTEN: (5 * MINUTE_MS, 10 * MINUTE_MS), Habit.DAILY: (14 * MINUTE_MS,)},
+        hold_final_ms=3 * DAY_MS,
+        safety_critical=True,
+    )
     assert plan.limits == some_limits(
         in_flight_max=500,
         starts_per_minute_max=10,
@@ -126,6 +168,8 @@ def test_every_field_is_read():
         AttemptState.PERMITTED: 2 * HOUR_MS,
     }
     assert plan.holdout_share == 0.005
+    assert (plan.purpose, plan.priority, plan.approvals) == (Purpose.SECURITY, 7, 2)
+    assert (plan.requires, plan.supersedes, plan.on_halt) == ("!=1.0.3", "winter", OnHalt.PROPOSE_REVERT)
 
 
 @pytest.mark.parametrize("text", [FULL, "release: 1.1.0"])
@@ -268,77 +312,6 @@ def test_too_large_a_file_is_refused_unread():
 def test_ratios(text, expected):
     """A percentage and a decimal are the same number to the last bit."""
     assert read_plan(f"release: 1.1.0\nwaves: [{{name: a, share: {text}}}]").waves[0].share == expected
-
-
-names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", fullmatch=True)
-name_lists = st.lists(names, max_size=3, unique=True).map(tuple)
-shares = st.integers(1, 10_000).map(lambda number: number / 10_000)
-seconds = st.integers(1, 90 * 86_400).map(lambda number: number * 1000)
-whole = st.integers(1, 100_000)
-
-
-windows = st.builds(
-    Window,
-    weekdays=st.sets(st.integers(0, 6), min_size=1).map(lambda days: tuple(sorted(days))),
-    start_minute=st.integers(0, 1439),
-    end_minute=st.integers(1, 1440),
-).filter(lambda window: window.start_minute != window.end_minute)
-freezes = st.tuples(st.dates(), st.dates()).map(lambda days: Freeze(min(days), max(days)))
-rules = st.builds(
-    RegionRules,
-    in_flight_max=whole,
-    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
-    windows=st.lists(windows, max_size=2).map(tuple),
-    freezes=st.lists(freezes, max_size=2).map(tuple),
-    consent=st.sampled_from(Consent),
-)
-
-
-@st.composite
-def plans(draw):
-    """Plans as a file could give them."""
-    wave_names = draw(st.lists(names, min_size=1, max_size=4, unique=True))
-    wave_shares = sorted(draw(st.lists(shares, min_size=len(wave_names), max_size=len(wave_names), unique=True)))
-    pairs = zip(wave_names, wave_shares, strict=True)
-    regions = draw(st.dictionaries(names, rules, max_size=3))
-    leader, *others = [*regions, ""]
-    followed = {region: replace(regions[region], follow=draw(st.sampled_from(["", leader]))) for region in others[:-1]}
-    in_flight_max = draw(whole)
-    checkpoints = sorted(draw(st.lists(seconds, min_size=1, max_size=3, unique=True)))
-    permit_valid_ms = draw(st.integers(1, 3600)) * 1000
-    none_tags = draw(name_lists)
-    return a_plan(
-        release=draw(st.sampled_from(["1.1.0", "0.0.1", "2.0.0-rc.1", "1.0.0+build.5"])),
-        regions=regions | followed,
-        region_defaults=replace(draw(rules), in_flight_max=in_flight_max),
-        preconditions=draw(st.builds(Preconditions, st.booleans(), st.booleans(), st.integers(0, 100))),
-        waves=[Wave(name, (), share, draw(seconds), draw(st.integers(0, 5))) for name, share in pairs],
-        name=draw(st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)),
-        target=Target(
-            model=draw(name_lists),
-            hardware=draw(name_lists),
-            region=draw(name_lists),
-            cohort=draw(name_lists),
-            tags_all=tuple(tag for tag in draw(name_lists) if tag not in none_tags),
-            tags_none=none_tags,
-            installed=draw(st.sampled_from(["", "<1.1.0", ">=1.0.0,<1.1.0", "!= 1.0.5"])),
-        ),
-        gate=a_gate(
-            failure_ratio_max=draw(shares) * 0.4,
-            sample_min=draw(whole),
-            checkpoints_ms=tuple(checkpoints),
-            silence_reference=tuple(draw(shares) * 0.5 for _ in checkpoints),
-            alpha=draw(shares) * 0.5,
-        ),
-        limits=some_limits(
-            in_flight_max=in_flight_max,
-            blast_budget=draw(whole),
-            permit_valid_ms=permit_valid_ms,
-            patience_ms=draw(seconds),
-        ),
-        deadlines_ms={**DEADLINES_MS, AttemptState.PERMITTED: permit_valid_ms + draw(st.integers(0, 99)) * 1000},
-        holdout_share=draw(shares) * 0.5,
-    )
 
 
 @given(plan=plans())

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine.admission import consider
-from orchestrator.engine.preview import preview, regions_of, waiting
+from orchestrator.engine.preview import preview
 from orchestrator.engine.progress import start
+from orchestrator.engine.reach import regions_of, waiting
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.decision import Grant, RefusalReason
 from orchestrator.model.plan import RegionRules, Target

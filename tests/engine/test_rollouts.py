@@ -17,8 +17,8 @@ from orchestrator.engine.admission import consider
 from orchestrator.engine.attempts import advance
 from orchestrator.engine.gates import judge
 from orchestrator.engine.permits import Clear, may_install
-from orchestrator.engine.preview import regions_of, waiting
 from orchestrator.engine.progress import Illegal, Judged, start, step
+from orchestrator.engine.reach import regions_of, waiting
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.attempt import AttemptEvent, AttemptState, Try
 from orchestrator.model.decision import Grant

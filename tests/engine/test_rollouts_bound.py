@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestrator.engine.preview import waiting
 from orchestrator.engine.progress import ApproveRequested, Illegal, approval_wanted, step
+from orchestrator.engine.reach import waiting
 from orchestrator.model.ids import ReleaseVersion
 from orchestrator.model.plan import Freeze, RegionRules, Window
 from orchestrator.model.rollout import RegionPhase, RolloutStatus

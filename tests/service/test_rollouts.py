@@ -29,6 +29,17 @@ async def test_rollout_is_one_record_whatever_the_fleet(world: World) -> None:
     assert sum(view.waiting.values()) == 8
 
 
+async def test_blast_budget_follows_from_the_fleet_unless_the_plan_has_one(world: World) -> None:
+    """The number in force is the one that was previewed, and stands in the rollout, not only in a formula."""
+    await world.add(Car("v-1"))
+    plan, _, effective = await world.rollouts.preview("release: 1.1.0\n")
+    assert plan.limits.blast_budget == 20
+    assert "blast_budget: 20" in effective
+    for name, text in (("left", "release: 1.1.0\n"), ("own", "release: 1.1.0\nlimits: {blast_budget: 7}\n")):
+        rollout = await world.rollouts.create(text, rollout_id=name, request_id="", actor="a", reason="b")
+        assert rollout.plan.limits.blast_budget == (7 if name == "own" else 20)
+
+
 async def test_faulty_plan_and_unknown_release_name_their_place(world: World) -> None:
     """Every refusal of a plan says line and column; nothing is written."""
     await world.add(Car("v-1"))

@@ -1,0 +1,130 @@
+"""Reach: which vehicles of a fleet a plan is for, counted by profile, and what follows from how many they are.
+
+Owns the rules by which a profile is left out, in the order in which admission looks, the regions of a plan that names
+none, and the blast budget of a plan that leaves it to the start. One vehicle at a time is the matter of `admission`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from orchestrator.engine.targets import CompiledTarget, compile_target, mismatch
+from orchestrator.model.fleet import Cell, Profile
+from orchestrator.model.plan import Plan, RegionRules
+
+BUDGET_MIN = 20
+"""Smallest blast budget that is filled in: so many exposures must age before the gate can exclude anything."""
+BUDGET_SHARE = 0.002
+"""Part of the targeted vehicles that may be hurt at worst. Source: docs/decisions, rule PROCEED / HOLD / HALT."""
+SAFETY_BUDGET_SHARE = BUDGET_SHARE / 4
+"""The same where a failure can hurt people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whom a plan is for."""
+
+    regions: Mapping[str, RegionRules]
+    """That a rollout of the plan runs in."""
+    profiles: Mapping[Profile, int]
+    """Targeted vehicles."""
+    excluded: Mapping[str, Mapping[Profile, int]]
+    """Vehicles left out, by the first rule that does: a field of the target, `already_installed` or
+    `region_not_in_plan`.
+    """
+
+    @property
+    def targeted(self) -> int:
+        """Vehicles that the rollout is for."""
+        return sum(self.profiles.values())
+
+    @property
+    def cells(self) -> Mapping[Cell, int]:
+        """Targeted vehicles by region, hardware and cohort."""
+        cells: Counter[Cell] = Counter()
+        for profile, count in self.profiles.items():
+            cells[cell_of(profile)] += count
+        return dict(sorted(cells.items()))
+
+
+def cell_of(profile: Profile) -> Cell:
+    """Where vehicles of a profile are counted."""
+    return Cell(region=profile.region, hardware=profile.hardware, cohort=profile.cohort)
+
+
+def reach(plan: Plan, profiles: Mapping[Profile, int]) -> Reach:
+    """Whom a plan is for, of the fleet as it is.
+
+    Args:
+        plan: As read.
+        profiles: How many vehicles have each profile.
+    """
+    regions = regions_of(plan, profiles)
+    target = compile_target(plan.target)
+    targeted: dict[Profile, int] = {}
+    excluded: dict[str, dict[Profile, int]] = {}
+    for profile, count in profiles.items():
+        if count > 0:
+            rule = _excluded_by(plan, target, regions, profile)
+            (excluded.setdefault(rule, {}) if rule else targeted)[profile] = count
+    return Reach(regions=regions, profiles=targeted, excluded=excluded)
+
+
+def regions_of(plan: Plan, profiles: Mapping[Profile, int]) -> Mapping[str, RegionRules]:
+    """The regions that a rollout of the plan runs in: the plan's, or every region of the vehicles it targets.
+
+    Args:
+        plan: As read.
+        profiles: How many vehicles have each profile.
+    """
+    if plan.regions:
+        return plan.regions
+    target = compile_target(plan.target)
+    found = {profile.region for profile, count in profiles.items() if count > 0 and mismatch(target, profile) is None}
+    return dict.fromkeys(sorted(found), plan.region_defaults)
+
+
+def waiting(plan: Plan, profiles: Mapping[Profile, int]) -> dict[Cell, int]:
+    """Vehicles by cell that match the target now and do not have the release, in any region.
+
+    Args:
+        plan: Of the rollout.
+        profiles: How many vehicles have each profile.
+    """
+    target = compile_target(plan.target)
+    cells: Counter[Cell] = Counter()
+    for profile, count in profiles.items():
+        if count > 0 and profile.installed != plan.release and mismatch(target, profile) is None:
+            cells[cell_of(profile)] += count
+    return dict(cells)
+
+
+def with_budget(plan: Plan, profiles: Mapping[Profile, int]) -> Plan:
+    """The plan with a blast budget: its own, or one that follows from how many vehicles it targets now.
+
+    Args:
+        plan: As read; budget 0 where the file leaves it out.
+        profiles: How many vehicles have each profile.
+    """
+    if plan.limits.blast_budget:
+        return plan
+    budget = default_budget(reach(plan, profiles).targeted, safety_critical=plan.gate.safety_critical)
+    return replace(plan, limits=replace(plan.limits, blast_budget=budget))
+
+
+def default_budget(targeted: int, *, safety_critical: bool) -> int:
+    """The blast budget of so many targeted vehicles."""
+    share = SAFETY_BUDGET_SHARE if safety_critical else BUDGET_SHARE
+    return max(BUDGET_MIN, round(share * targeted))
+
+
+def _excluded_by(plan: Plan, target: CompiledTarget, regions: Mapping[str, RegionRules], profile: Profile) -> str:
+    """The rule that leaves a profile out; empty when none does. In the order in which admission looks."""
+    if profile.installed == plan.release:
+        return "already_installed"
+    found = mismatch(target, profile)
+    if found is not None:
+        return found.field
+    return "" if profile.region in regions else "region_not_in_plan"
