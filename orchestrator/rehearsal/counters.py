@@ -7,12 +7,13 @@ vehicle is touched once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 
-from orchestrator.rehearsal.vehicles import Floats, Ints
+from orchestrator.rehearsal.vehicles import HABITS, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,24 @@ class Counters:
         deadline_h: Age at which an exposure loses its slot.
         step_h: Between two looks.
         horizon_h: The last look.
+        put_off: When a checkpoint of a cell is looked at that is due at a moment; None: then.
     """
 
     def __init__(
-        self, *, groups: int, checkpoints_h: tuple[float, ...], deadline_h: float, step_h: float, horizon_h: float
+        self,
+        *,
+        groups: int,
+        checkpoints_h: tuple[float, ...],
+        deadline_h: float,
+        step_h: float,
+        horizon_h: float,
+        put_off: Callable[[Ints, Floats], Floats] | None = None,
     ) -> None:
         self._groups = groups
         self._checkpoints_h = checkpoints_h
         self._deadline_h = deadline_h
         self._step_h = step_h
+        self._put_off = put_off
         self._looks = ceil(horizon_h / step_h) + 1
         rows = len(_SETTLED) + len(_AGED) * len(checkpoints_h)
         self._due = np.zeros((self._looks + 1, rows, groups), dtype=np.int32)
@@ -99,9 +109,13 @@ class Counters:
         ages = len(self._checkpoints_h)
         for index, age_h in enumerate(self._checkpoints_h):
             row = len(_SETTLED) + kind * ages + index
-            self._add(row, groups, at_h + age_h)
+            due_h = at_h + age_h
             silent = heard_h > age_h
-            self._add(row + ages, groups[silent], at_h[silent] + age_h)
+            if self._put_off is not None:
+                due_h = self._put_off(groups // len(HABITS), due_h)
+                silent = at_h + heard_h > due_h
+            self._add(row, groups, due_h)
+            self._add(row + ages, groups[silent], due_h[silent])
 
     def _add(self, row: int, groups: Ints, at_h: Floats) -> None:
         # What comes after the last look is counted in a row that nobody looks at.

@@ -8,8 +8,8 @@ Controls mirror the exposures: the vehicles whose draws come next are enrolled w
 habit) as many as exposures, each at most once while its stage lasts. Whoever took any vehicle that calls would compare
 exposures with those that call most.
 
-Not modelled: downloads (a call is the call at which a vehicle asks for its permit), windows, freeze days, owners and
-conditions, retries, rollouts that want the same vehicle.
+Windows and outages are the roads' matter. Not modelled: downloads (a call is the call at which a vehicle asks for its
+permit), owners and conditions, retries, rollouts that want the same vehicle.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from orchestrator.rehearsal.counters import Counters, Counts
 from orchestrator.rehearsal.fleet import DAY_H
+from orchestrator.rehearsal.roads import Roads
 from orchestrator.rehearsal.vehicles import (
     Bools,
     Floats,
@@ -145,6 +146,10 @@ class _Calls:
             z, u = self._rng.standard_normal(len(who)), self._rng.random(len(who))
             self._add(who, np.maximum(next_look_h, next_calls(self._vehicles, who, when_h, z, u)))
 
+    def postpone(self, who: Ints, when_h: Floats) -> None:
+        """These come later than they would; never, where it is inf."""
+        self._add(who[np.isfinite(when_h)], when_h[np.isfinite(when_h)])
+
     def take(self, look: int) -> tuple[Ints, Floats]:
         """Who calls between this look and the next, in the order of the calls."""
         due = self._due.pop(look, [])
@@ -171,11 +176,14 @@ class _Calls:
 class _Run:
     """The state of one run between two looks."""
 
-    def __init__(self, vehicles: Vehicles, counters: Counters, calls: _Calls, rng: np.random.Generator) -> None:
+    def __init__(
+        self, vehicles: Vehicles, counters: Counters, calls: _Calls, rng: np.random.Generator, roads: Roads | None
+    ) -> None:
         self._vehicles = vehicles
         self._counters = counters
         self._calls = calls
         self._rng = rng
+        self._roads = roads
         cells = len(vehicles.cells)
         self._opened = np.zeros(cells, dtype=np.int64)
         self._mirrored = np.zeros(cells, dtype=np.int64)
@@ -186,13 +194,29 @@ class _Run:
     def go_on(self, decision: Decision, look: int, step_h: float) -> None:
         """Let vehicles call until the next look."""
         self._open(decision, look * step_h)
-        who, when_h = self._calls.take(look)
+        who, when_h = self._reachable(*self._calls.take(look), (look + 1) * step_h)
         standing = self._standing[who]
         asks, mirrors = standing == _MAY_BEGIN, standing == _MIRROR
         refused = self._expose(who[asks], when_h[asks], decision)
         self._calls.refuse(*refused, (look + 1) * step_h)
         refused = self._enrol(who[mirrors], when_h[mirrors])
         self._calls.refuse(*refused, (look + 1) * step_h)
+
+    def _reachable(self, who: Ints, when_h: Floats, next_look_h: float) -> tuple[Ints, Floats]:
+        """Those that come through before the next look, in the order of their calls; the others come later."""
+        if self._roads is None:
+            return who, when_h
+        later = self._roads.heard(who, when_h)
+        asks = np.flatnonzero(self._standing[who] == _MAY_BEGIN)
+        later[asks] = self._roads.may_install(who[asks], later[asks])
+        now = later < next_look_h
+        self._calls.postpone(who[~now], later[~now])
+        order = np.argsort(later[now], kind="stable")
+        return who[now][order], later[now][order]
+
+    def _heard(self, who: Ints, at_h: Floats, after_h: Floats) -> Floats:
+        """Hours until each is heard, where the roads let it through."""
+        return after_h if self._roads is None else self._roads.heard(who, at_h + after_h) - at_h
 
     def _open(self, decision: Decision, now_h: float) -> None:
         vehicles, opened = self._vehicles, np.maximum(self._opened, decision.opened)
@@ -213,7 +237,8 @@ class _Run:
         self._standing[exposed] = _EXPOSED
         self.broken += int(vehicles.fails[exposed].sum())
         groups = vehicles.group[exposed]
-        self._counters.expose(groups, at_h, heard_after(vehicles, exposed, at_h), vehicles.fails[exposed])
+        heard_h = self._heard(exposed, at_h, heard_after(vehicles, exposed, at_h))
+        self._counters.expose(groups, at_h, heard_h, vehicles.fails[exposed])
         self._owed += np.bincount(groups, minlength=vehicles.groups)
         return who[~admitted], when_h[~admitted]
 
@@ -223,7 +248,8 @@ class _Run:
         controls, at_h = who[enrolled], when_h[enrolled]
         self._standing[controls] = _OUT
         self._owed -= np.bincount(groups[enrolled], minlength=self._vehicles.groups)
-        self._counters.enrol(groups[enrolled], at_h, control_silence(self._vehicles, controls, at_h, self._rng))
+        heard_h = self._heard(controls, at_h, control_silence(self._vehicles, controls, at_h, self._rng))
+        self._counters.enrol(groups[enrolled], at_h, heard_h)
         return who[~enrolled], when_h[~enrolled]
 
 
@@ -235,6 +261,7 @@ def run(
     step_h: float = 1.0,
     horizon_h: float = 60 * DAY_H,
     deadline_h: float = 27.0,
+    roads: Roads | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Outcome:
     """Run a rollout to its end.
@@ -246,6 +273,7 @@ def run(
         step_h: Between two looks.
         horizon_h: When to give up.
         deadline_h: Age at which an exposure that is not heard of loses its slot.
+        roads: When vehicles can be reached; None: at any time.
         progress: Told the virtual hour of each look.
     """
     rng = np.random.default_rng([seed, 1])
@@ -255,8 +283,9 @@ def run(
         deadline_h=deadline_h,
         step_h=step_h,
         horizon_h=horizon_h,
+        put_off=None if roads is None else roads.checkpoint,
     )
-    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng)
+    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng, roads)
     days_to_95, curve, ending = None, [], Ending.STALLED
     looks = int(horizon_h / step_h)
     for look in range(looks + 1):

@@ -92,17 +92,19 @@ class Vehicles:
         return replace(self, fails=fails, silent=fails & (self.voice < release.silent_share))
 
 
-def draw_vehicles(model: FleetModel, seed: int) -> Vehicles:
+def draw_vehicles(model: FleetModel, seed: int, *, cell: Ints | None = None, draw: Floats | None = None) -> Vehicles:
     """Draw a fleet: the same seed draws the same vehicles. No release has met them yet: none fails.
 
     Args:
         model: The fleet.
         seed: Any number.
+        cell: By vehicle, index into the model's cells; None: drawn by their shares.
+        draw: By vehicle, its place in the rollout; None: drawn.
     """
     rng = np.random.default_rng([seed, 0])
     size = model.size
-    cell = _choose(rng, np.array([share for _, share in model.cells]), size)
-    draw = rng.random(size)
+    drawn = _choose(rng, np.array([share for _, share in model.cells]), size), rng.random(size)
+    cell, draw = drawn[0] if cell is None else cell, drawn[1] if draw is None else draw
     pattern = _choose(rng, np.array([one.share for one in model.patterns]), size)
     gap_h = _of(model, "gap_h")[pattern] * np.exp(_of(model, "spread")[pattern] * rng.standard_normal(size))
     install_h, word_h = _installs(model, rng)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from orchestrator.model.fleet import Cell
-from orchestrator.rehearsal import CallPattern, Cap, Delays, Ending, ReleaseModel, run
+from orchestrator.rehearsal import CallPattern, Cap, Delays, Ending, ReleaseModel, draw_vehicles, run
+from orchestrator.rehearsal.roads import Outage, Spans
 from tests.rehearsal.fleets import OpenRule, a_fleet, some_vehicles
+from tests.rehearsal.test_roads import some_roads
 
 
 def test_everybody_opened_is_exposed_once_and_heard() -> None:
@@ -117,3 +119,38 @@ def test_a_run_that_nothing_ends_is_stalled() -> None:
     assert outcome.ending is Ending.STALLED
     assert outcome.days == 2.0
     assert outcome.days_to_95 is None
+
+
+def test_no_exposure_while_a_region_is_out_of_reach_and_none_is_lost() -> None:
+    """Words of the outage arrive after it: nothing looks broken that only could not call."""
+    vehicles = some_vehicles()
+    roads = some_roads(outages=(Outage("eu", 10.0, 34.0),), vehicles=2_000)
+    rule = OpenRule(until_h=240.0)
+    outcome = run(vehicles, rule, seed=1, roads=roads)
+    exposed = {now_h: int(counts.exposed.sum()) for now_h, counts in rule.seen}
+    assert 0 < exposed[10.0] == exposed[34.0] < exposed[36.0]
+    assert outcome.exposed == 2_000
+    last = rule.seen[-1][1]
+    assert last.succeeded.sum() == last.aged[1].sum() == 2_000
+    # A few take longer than a day to install. Did checkpoints not wait, it would be 155.
+    assert last.silent[0].sum() < 10
+
+
+def test_exposures_fall_into_windows_alone() -> None:
+    """Whoever calls while the window is closed comes back when it opens."""
+    nights = Spans(np.array([12.0, 36.0, 60.0, 84.0]), np.array([19.0, 43.0, 67.0, 91.0]))
+    rule = OpenRule(until_h=96.0)
+    outcome = run(some_vehicles(), rule, seed=1, roads=some_roads(open=nights, vehicles=2_000))
+    exposed = {now_h: int(counts.exposed.sum()) for now_h, counts in rule.seen}
+    assert exposed[12.0] == 0
+    assert 0 < exposed[19.0] == exposed[36.0] < exposed[43.0]
+    assert outcome.exposed == 2_000
+
+
+def test_cells_and_draws_that_are_given_are_kept() -> None:
+    """Those of a fleet file are no model."""
+    cells = ((Cell("eu", "a", "general"), 0.5), (Cell("eu", "b", "general"), 0.5))
+    cell, draw = np.arange(100) % 2, np.linspace(0.0, 0.99, 100)
+    vehicles = draw_vehicles(a_fleet(100, cells=cells), 1, cell=cell, draw=draw)
+    assert (vehicles.cell == cell).all()
+    assert vehicles.drawn(1, 0.5) == int((draw[1::2] < 0.5).sum())
