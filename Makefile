@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo conform alerts sessions system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo conform alerts simulate sessions system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -22,6 +22,11 @@ test: check system-packages
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"
 	@# Whole installations with their fleets use both cores by themselves: one after the other.
 	@$(BIN)/python -m pytest -q -m "processes and not alerts"
+
+# Whole systems from seeds, as many as asked: make simulate SEEDS=10000. `make test` runs the first 300.
+SEEDS ?= 1000
+simulate: setup-dev
+	@$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
 # Every alert, made to fire by causing its fault. About ten minutes.
 alerts: setup-dev

@@ -1,0 +1,1 @@
+"""Whole-system seeded runs: engine, services, memory store and simulated agents on virtual time; see `world`."""

@@ -1,0 +1,108 @@
+"""A rollout's whole life made again from its entries in the ledger and nothing else: same verdicts, same steps.
+
+Promise 8 of the design. Knows the form of the entries and how each kind came about; every judgement and every step is
+the engine's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.engine import inputs
+from orchestrator.engine.gates import judge
+from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.progress import (
+    AbortRequested,
+    ApproveRequested,
+    Event,
+    Judged,
+    PauseRequested,
+    RecoveryUnproven,
+    ResumeRequested,
+    Step,
+    start,
+    step,
+)
+from orchestrator.ledger import LedgerEntry
+from orchestrator.model.ids import FleetTime, RolloutId
+from orchestrator.model.rollout import Rollout, RolloutStatus
+from orchestrator.model.tally import count_strata
+from tests.sim.witness import BrokenPromiseError
+
+Data = Mapping[str, Any]
+
+
+def replayed(entries: Sequence[LedgerEntry]) -> Rollout:
+    """The rollout as the entries make it.
+
+    Raises:
+        BrokenPromiseError: an entry says something else than what follows from those before it and from itself.
+    """
+    created, *decisions = entries
+    rollout = _created(created)
+    for entry in decisions:
+        made = step(rollout, _event(rollout, entry), FleetTime(entry.at))
+        if not isinstance(made, Step) or not made.changed:
+            raise BrokenPromiseError(f"replayed, {entry.kind} at epoch {entry.data['epoch']} is {made}")
+        rollout = made.rollout
+        said = (entry.kind, entry.data["epoch"], entry.data["fence"], entry.data["status"], entry.data["reason"])
+        again = (made.kind, rollout.epoch, rollout.fence, rollout.status.value, rollout.reason)
+        if again != said:
+            raise BrokenPromiseError(f"replayed, {said} is {again}")
+    return rollout
+
+
+def _created(entry: LedgerEntry) -> Rollout:
+    data: Data = entry.data
+    plan = read_plan(data["plan"])
+    regions = plan.regions or dict.fromkeys(
+        sorted({cell.partition("/")[0] for cell in data["targeted"]}), plan.region_defaults
+    )
+    return start(
+        RolloutId(data["rollout_id"]),
+        plan,
+        data["plan"],
+        bytes.fromhex(data["salt"]),
+        regions,
+        data["actor"],
+        data["reason"],
+        "",
+        FleetTime(entry.at),
+        data["reverts"],
+    )
+
+
+def _event(rollout: Rollout, entry: LedgerEntry) -> Event:
+    data: Data = entry.data
+    if "cells" in data:
+        return _judged(rollout, data)
+    make = _ASKED.get(entry.kind)
+    if make is None:
+        raise BrokenPromiseError(f"nobody knows how {entry.kind} came about")
+    return make(data)
+
+
+def _judged(rollout: Rollout, data: Data) -> Judged:
+    cells, waiting = inputs.cells_read(data), inputs.waiting_read(data)
+    judgement = judge(
+        cells,
+        rollout.plan,
+        waived=rollout.waived,
+        held=rollout.status is RolloutStatus.HELD,
+        strata=count_strata(cells, waiting),
+    )
+    if inputs.written(judgement, cells, waiting) != {
+        name: data[name] for name in inputs.written(judgement, cells, waiting)
+    }:
+        raise BrokenPromiseError(f"judged again, {data['verdicts']} is {judgement.verdicts}")
+    return Judged(judgement=judgement, cells=cells, waiting=waiting)
+
+
+_ASKED: Mapping[str, Callable[[Data], Event]] = {
+    "rollout_paused": lambda data: PauseRequested(data["actor"], data["reason"]),
+    "rollout_resumed": lambda data: ResumeRequested(data["actor"], data["reason"]),
+    "rollout_aborted": lambda data: AbortRequested(data["actor"], data["reason"]),
+    "recovery_paused": lambda data: RecoveryUnproven(data["reason"]),
+    "wave_approved": lambda data: ApproveRequested(data["actor"], data["wave"], data["region"], data["reason"]),
+}

@@ -1,0 +1,70 @@
+"""Runs one seed, from nothing to the last late message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from tests.sim.loop import VirtualLoop
+from tests.sim.scenario import Scenario, draw_scenario
+from tests.sim.witness import BrokenPromiseError
+from tests.sim.world import World
+
+_DEFECTS = frozenset({"rollout_failed", "tick_failed"})
+"""What the evaluator says when something of ours is wrong and it goes on nevertheless."""
+
+
+def run_seed(seed: int) -> World:
+    """One run; the world as it ended.
+
+    Raises:
+        BrokenPromiseError: a promise was not kept; the seed is in the message.
+    """
+    return run_scenario(draw_scenario(seed))
+
+
+def run_scenario(scenario: Scenario) -> World:
+    """One run of a scenario that may not be drawn; the world as it ended.
+
+    Raises:
+        BrokenPromiseError: a promise was not kept; the seed is in the message.
+    """
+    loop = VirtualLoop()
+    defects: list[MutableMapping[str, Any]] = []
+
+    async def live() -> World:
+        world = World(scenario)
+        await world.run()
+        return world
+
+    try:
+        with _listening(defects):
+            world = loop.run_until_complete(live())
+    except Exception as error:
+        raise BrokenPromiseError(f"seed {scenario.seed} after {loop.now_s:.1f} s: {error!r}") from error
+    finally:
+        loop.close()
+    if defects:
+        raise BrokenPromiseError(f"seed {scenario.seed}: {defects[0]}") from defects[0].get("error")
+    return world
+
+
+@contextmanager
+def _listening(defects: list[MutableMapping[str, Any]]) -> Iterator[None]:
+    """Say nothing of what is usual, and keep what must not happen."""
+
+    def keep(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if event.get("exc_info") and event["event"] in _DEFECTS:
+            defects.append(event)
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[keep], wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

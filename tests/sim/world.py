@@ -1,0 +1,278 @@
+"""One seeded run of everything: vehicles, the way between, workers, evaluators, people, and the store below.
+
+Real: the agents and their cars (`agent_sim`), the conversion to and from the wire, the servicer of the vehicle port,
+all desks, the snapshot, the evaluator, the ledger's feed, the engine, and the memory store, which passes the contract
+suite of the real one. Left out, each with tests of its own: gRPC and TLS (`network` carries messages), signatures
+(`papers`), SQLite (`ledger`), metrics, and the loops that wake a worker's snapshot and last-seen (here they are old by
+chance instead).
+
+A run: a storm for some hours of fleet time; then everything heals, people abort what stands, and all must settle and
+agree with what the vehicles truly are; then messages arrive that were on their way for up to 30 days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from random import Random
+from typing import Any
+
+from agent_sim.actions import Call, CallFailed, Input
+from agent_sim.faults import fault_book
+from orchestrator.engine.progress import AbortRequested
+from orchestrator.model.fleet import Ecu as InventoryEcu
+from orchestrator.model.fleet import Vehicle as InventoryVehicle
+from orchestrator.model.ids import EcuSerial, FleetTime, HardwareId, VehicleId
+from orchestrator.model.rollout import RolloutStatus
+from orchestrator.store.base import JournalEntry
+from orchestrator.store.memory import MemoryStore
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW
+from tests.sim.driving import Clockwork, Vehicle
+from tests.sim.house import EvaluatorProcess, Ground, Worker, a_rollout_desk
+from tests.sim.ledger import Record
+from tests.sim.network import Network
+from tests.sim.papers import a_signed_release
+from tests.sim.process import Died
+from tests.sim.scenario import RELEASES, Scenario
+from tests.sim.settled import check_decisions, check_settled, quiet
+from tests.sim.storm import Storm, ask
+from tests.sim.witness import BrokenPromiseError, Witness
+
+SHARDS = 2
+SETTLES_MS = 30 * HOUR_MS
+"""Fleet time within which everything has settled once nothing goes wrong any more."""
+LOOK_EVERY_MS = HOUR_MS // 4
+PATIENT_MS = 3 * HOUR_MS // 2
+"""Fleet time after which people end what stands, and after twice that what still runs."""
+SETTLED_AFTER_S = 6
+"""Machine time, a little more than the evaluator gives those that are on the way."""
+STALL_MAX_S = 240
+RECOUNT_EVERY_S = 15.0
+WORKERS = 2
+
+
+class World:
+    """A run.
+
+    Args:
+        scenario: what it is.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.loop = asyncio.get_running_loop()
+        self.rng = Random(f"run {scenario.seed}")
+        self._step_ms = 0
+        self.store = MemoryStore(SHARDS, machine_ms=self.store_ms)
+        self.witness = Witness(self.store, machine_ms=self.store_ms)
+        self.record = Record()
+        self.ground = Ground(
+            store=self.store,
+            record=self.record,
+            saw=self.witness.saw,
+            rng=self.rng,
+            scale=scenario.scale,
+            store_ms=self.store_ms,
+        )
+        self.workers: list[Worker] = []
+        self.evaluators: list[EvaluatorProcess] = []
+        self.network = Network(self._serve, self.rng, self.spawn)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.failure: BaseException | None = None
+        self.failed = asyncio.Event()
+        self._ends = False
+        clockwork = Clockwork(self.fleet_ms, scenario.scale)
+        skew_ms = scenario.hazards.skew_ms
+        self.vehicles = [
+            Vehicle(
+                spec,
+                fault_book(scenario.seed, spec.vehicle_id, scenario.faults, hardware=spec.hardware, region=spec.region),
+                network=self.network,
+                witness=self.witness,
+                clockwork=clockwork,
+                skew_ms=round(self.rng.uniform(-1, 1) * skew_ms),
+                rng=self.rng,
+            )
+            for spec in scenario.vehicles
+        ]
+
+    # Time
+
+    def store_ms(self) -> int:
+        """The store's date: machine time, but for whoever set it."""
+        return NOW + round(self.loop.time() * 1000) + self._step_ms
+
+    def fleet_ms(self) -> FleetTime:
+        """Fleet time, as it is when nobody sets a date."""
+        return FleetTime(NOW + round(self.loop.time() * 1000 * self.scenario.scale))
+
+    def set_date(self, step_ms: int) -> None:
+        """Somebody sets the store's date."""
+        self._step_ms += step_ms
+        self.witness.clocks_differ_ms += round(abs(step_ms) * self.scenario.scale)
+
+    async def wait_ms(self, fleet_ms: int) -> None:
+        """Let fleet time go by, unless something breaks.
+
+        Raises:
+            BaseException: what broke, anywhere in the run.
+        """
+        seconds = fleet_ms / self.scenario.scale / 1000
+        try:
+            async with asyncio.timeout(seconds):
+                await self.failed.wait()
+        except TimeoutError:
+            return
+        assert self.failure is not None
+        raise self.failure
+
+    # What runs
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the rest; what it raises ends the run."""
+        task = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if task.cancelled() or task.exception() is None or isinstance(task.exception(), Died):
+            return
+        self.fail(task.exception())
+
+    def fail(self, error: BaseException | None) -> None:
+        """The run is over."""
+        if self.failure is None:
+            self.failure = error
+            self.failed.set()
+
+    async def prepare(self) -> None:
+        """Inventory, releases, processes and plans."""
+        inventory = [_inventory(vehicle.spec) for vehicle in self.vehicles]
+        await self.store.import_vehicles(inventory, now=FleetTime(NOW))
+        for number, version in enumerate(RELEASES, start=1):
+            release = a_signed_release(version, number)
+            await self.store.create_release(
+                release, JournalEntry("fleet", "", "release_created", release.created_at, {})
+            )
+        self.workers = [Worker(self.ground) for _ in range(WORKERS)]
+        self.spawn(self.evaluate())
+        for vehicle in self.vehicles:
+            vehicle.switch_on()
+        await self.wait_ms(MINUTE_MS)
+        desk = a_rollout_desk(self.ground)
+        for number, plan in enumerate(self.scenario.plans, start=1):
+            await desk.create(plan, rollout_id=f"r{number}", request_id="", actor="alice", reason="test")
+
+    async def evaluate(self) -> None:
+        """An evaluator, and another one whenever it is gone."""
+        while not self._ends:
+            evaluator = EvaluatorProcess(self.ground, tick_s=self.scenario.tick_s)
+            self.evaluators.append(evaluator)
+            await evaluator.live()
+            self.evaluators.remove(evaluator)
+            await asyncio.sleep(self.rng.uniform(1.0, 20.0))
+
+    async def _serve(self, vehicle_id: str, call: Call) -> Input | None:
+        worker = self.rng.choice(self.workers)
+        if not worker.process.alive:
+            return CallFailed(call.token)
+        answer = await worker.serve(vehicle_id, call)
+        if not worker.process.alive and worker in self.workers:
+            self.workers[self.workers.index(worker)] = Worker(self.ground)
+        return answer
+
+    async def _recount(self) -> None:
+        while True:
+            self.witness.recount()
+            await asyncio.sleep(RECOUNT_EVERY_S)
+
+    # A run
+
+    async def run(self) -> None:
+        """All of it.
+
+        Raises:
+            BrokenPromiseError: a promise was not kept.
+        """
+        try:
+            await self.prepare()
+            self.spawn(self._recount())
+            storm = Storm(self)
+            storm.begin()
+            await self.wait_ms(self.scenario.stormy_ms)
+            storm.end()
+            await self.heal()
+            await self.late_mail()
+        finally:
+            self._ends = True
+            for task in list(self.tasks):
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def heal(self) -> None:
+        """Nothing goes wrong any more: everything settles, and what is counted is what the vehicles truly are."""
+        waited = 0
+        while not quiet(self) and waited < SETTLES_MS:
+            if waited >= PATIENT_MS:
+                await self._end_what_stands(everything=waited >= 2 * PATIENT_MS)
+            await self.wait_ms(LOOK_EVERY_MS)
+            waited += LOOK_EVERY_MS
+        await self._ticks(3 + round(SETTLED_AFTER_S / self.scenario.tick_s))
+        check_settled(self)
+        check_decisions(self)
+
+    async def _ticks(self, wanted: int) -> None:
+        """Let an evaluator tick so often: the last words have to come through the journal, and what a crash left has to
+        be old enough to be looked into. One may stand still, or be gone, when the storm ends.
+        """
+        ticks = {id(evaluator): evaluator.ticks for evaluator in self.evaluators}
+        for _ in range(STALL_MAX_S):
+            if any(evaluator.ticks >= ticks.get(id(evaluator), 0) + wanted for evaluator in self.evaluators):
+                return
+            await self.wait_ms(round(1000 * self.scenario.scale))
+        raise BrokenPromiseError(f"no evaluator ticked {wanted} times within {STALL_MAX_S} s")
+
+    async def _end_what_stands(self, *, everything: bool) -> None:
+        for rollout_id, watched in self.witness.rollouts.items():
+            status = watched.rollout.status
+            stands = status in (RolloutStatus.PAUSED, RolloutStatus.HELD, RolloutStatus.HALTED)
+            if not status.over and (stands or (everything and not self.scenario.good)):
+                await ask(self, rollout_id, AbortRequested("carol", "the test is over"))
+
+    async def late_mail(self) -> None:
+        """Vehicles are off, and what they said weeks ago arrives, in any order."""
+        for vehicle in self.vehicles:
+            vehicle.switch_off()
+        late = self.network.late
+        self.rng.shuffle(late)
+        if not late:
+            return
+        for evaluator in self.evaluators:
+            evaluator.tick_s = 4 * HOUR_MS / self.scenario.scale / 1000
+        for letter in late:
+            await self.wait_ms(30 * DAY_MS // len(late) // 4)
+            await self._serve(letter.vehicle_id, letter.call)
+        await self.wait_ms(DAY_MS)
+        self.witness.recount()
+
+
+def _inventory(spec: Any) -> InventoryVehicle:
+    """A vehicle as it is imported."""
+    return InventoryVehicle(
+        vehicle_id=VehicleId(spec.vehicle_id),
+        model=spec.model,
+        hardware=spec.hardware,
+        region=spec.region,
+        cohort=spec.cohort,
+        tags=spec.tags,
+        ecus=tuple(
+            sorted(
+                (
+                    InventoryEcu(EcuSerial(unit.serial), HardwareId(unit.hardware_id), "key", unit.primary)
+                    for unit in spec.ecus
+                ),
+                key=lambda unit: unit.serial,
+            )
+        ),
+    )
