@@ -47,6 +47,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "rollout start": (
         "outrider rollout start plan.yaml",
         'outrider rollout start plan.yaml --id spring-2 --yes --reason "fixes recall 7"',
+        "outrider rollout start plan.yaml --draft   # others approve it, then `rollout launch`",
     ),
     "rollout revert": (
         'outrider rollout revert spring-1-1-0 --reason "brakes squeal"',
@@ -58,11 +59,27 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider rollout watch spring-1-1-0 --until completed   # in a pipeline: code 4 when it ends otherwise",
     ),
     "rollout list": ("outrider rollout list",),
-    "rollout pause": ('outrider rollout pause spring-1-1-0 --reason "calls about brakes"',),
-    "rollout resume": ('outrider rollout resume spring-1-1-0 --reason "it was a dealer\'s charger"',),
+    "rollout launch": ('outrider rollout launch spring-1-1-0 --reason "both have approved"',),
+    "rollout pause": (
+        'outrider rollout pause spring-1-1-0 --reason "calls about brakes"',
+        'outrider rollout pause spring-1-1-0 --scope eu/gen1 --reason "calls about brakes, gen1 only"',
+    ),
+    "rollout resume": (
+        'outrider rollout resume spring-1-1-0 --reason "it was a dealer\'s charger"',
+        'outrider rollout resume spring-1-1-0 --scope eu/gen1 --reason "a known fault of one batch"',
+    ),
+    "rollout signal post": (
+        'outrider rollout signal post spring-1-1-0 tow_rate --value 2.4 --limit 1.5 --reason "tows a day, EU desk"',
+        "outrider --as ci rollout signal post spring-1-1-0 brake_complaints --kind safety --scope eu/gen1 "
+        '--value 1 --limit 0 --reason "ticket 4711" -o json',
+    ),
+    "rollout signal clear": (
+        'outrider rollout signal clear spring-1-1-0 tow_rate --reason "a storm, not the release"',
+    ),
+    "rollout signal list": ("outrider rollout signal list spring-1-1-0",),
     "rollout abort": ('outrider rollout abort spring-1-1-0 --reason "wrong release"',),
     "rollout approve": (
-        'outrider --as ann rollout approve spring-1-1-0 --reason "canary is fine"',
+        'outrider --as ann rollout approve spring-1-1-0 --reason "canary is fine"   # of a draft: the rollout itself',
         'outrider --as ann rollout approve spring-1-1-0 --wave general --region eu --reason "eu first"',
     ),
     "vehicle show": ("outrider vehicle show v-0001",),
@@ -95,6 +112,10 @@ def epilog(name: str) -> str:
 
 
 def give_examples(name: str, command: Any) -> None:
-    """Put the examples below the help of a command, or of each command of a group."""
-    for below, one in getattr(command, "commands", {"": command}).items():
-        one.epilog = epilog(f"{name} {below}".strip())
+    """Put the examples below the help of a command, or of each command of a group, however deep it lies."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        command.epilog = epilog(name)
+        return
+    for word, one in below.items():
+        give_examples(f"{name} {word}", one)

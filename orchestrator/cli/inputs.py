@@ -13,6 +13,12 @@ from orchestrator.cli.errors import BadInputError
 RolloutArgument = Annotated[str, typer.Argument(metavar="ID", help="Rollout id.", autocompletion=rollout_ids)]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; required; lands in the ledger.")]
 EtagOption = Annotated[str, typer.Option("--etag", help="Only if the rollout still has this etag (see --output json).")]
+ScopeOption = Annotated[
+    str,
+    typer.Option(
+        "--scope", metavar="SCOPE", help="Only one region, `eu`, or one variant there, `eu/gen1`. Default: everything."
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

@@ -1,6 +1,7 @@
 """`outrider rollout`: where rollouts stand; and the group of all commands about them.
 
-Leaves what begins a rollout to `rollout_start`, and what changes one to `rollout_changes`.
+Leaves what begins a rollout to `rollout_start`, what changes one to `rollout_changes`, and what is said of one from
+outside to `rollout_signals`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from outrider.v1.rollout_pb2 import (
     Rollout,
 )
 
-from orchestrator.cli import rollout_changes, rollout_start
+from orchestrator.cli import rollout_changes, rollout_signals, rollout_start
 from orchestrator.cli.client import OperatorClient
 from orchestrator.cli.completion import rollout_ids
 from orchestrator.cli.errors import NotFoundError
@@ -44,7 +45,7 @@ def status_(
         str,
         typer.Argument(
             metavar="[ID]",
-            help="Rollout id. Default: the newest that is not over, else the newest.",
+            help="Rollout id. Default: the newest that is under way, else the newest draft, else the newest.",
             autocompletion=rollout_ids,
         ),
     ] = "",
@@ -57,7 +58,8 @@ def status_(
 
 
 def newest(client: OperatorClient) -> Rollout:
-    """The newest rollout that is not over, else the newest.
+    """The newest rollout that is under way, else the newest draft, else the newest. The draft of a way back, written
+    when the gate halts a rollout, must not hide that rollout.
 
     Raises:
         NotFoundError: there is none at all.
@@ -65,7 +67,9 @@ def newest(client: OperatorClient) -> Rollout:
     rollouts = client.ask(client.rollouts.ListRollouts, ListRolloutsRequest(page_size=PAGE_SIZE)).rollouts
     if not rollouts:
         raise NotFoundError("there is no rollout yet", remedy="start one: `outrider rollout start PLAN.yaml`")
-    return next((item for item in rollouts if rollout_status(item.status) not in OVER), rollouts[0])
+    open_ = [item for item in rollouts if rollout_status(item.status) not in OVER]
+    begun = [item for item in open_ if rollout_status(item.status) not in rollout_changes.DRAFTS]
+    return (begun or open_ or list(rollouts))[0]
 
 
 @operator_command(looks, "watch")
@@ -112,3 +116,4 @@ def list_(session: Session) -> None:
 # In the order of a rollout's life, which is the order of the help.
 for part in (rollout_start.app, looks, rollout_changes.app):
     app.add_typer(part)
+app.add_typer(rollout_signals.app, name="signal")

@@ -1,4 +1,8 @@
-"""What changes a rollout that is there: pause, resume, abort, approve. Each with a reason that lands in the ledger."""
+"""What changes a rollout that is there: launch, pause, resume, abort, approve. Each with a reason that lands in the
+ledger.
+
+Leaves signals from outside to `rollout_signals`.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,24 @@ from outrider.v1.rollout_pb2 import (
     ApproveWaveRequest,
     GetRolloutRequest,
     PauseRolloutRequest,
+    PreviewRolloutRequest,
     ResumeRolloutRequest,
     Rollout,
+    StartRolloutRequest,
 )
 
 from orchestrator.cli.client import request_id
 from orchestrator.cli.confirm import confirm_name
 from orchestrator.cli.errors import BadInputError, RefusedError
-from orchestrator.cli.inputs import EtagOption, ReasonOption, RolloutArgument, YesOption, require_reason
+from orchestrator.cli.inputs import (
+    EtagOption,
+    ReasonOption,
+    RolloutArgument,
+    ScopeOption,
+    YesOption,
+    require_reason,
+)
+from orchestrator.cli.preview_view import preview_view, what_starts
 from orchestrator.cli.rollout_counts import total
 from orchestrator.cli.rollout_view import rollout_view
 from orchestrator.cli.session import Session, operator_command
@@ -25,31 +39,71 @@ from orchestrator.cli.words import count, of_id, plain, rollout_status
 
 app = typer.Typer(add_completion=False)
 
-Change = TypeVar("Change", PauseRolloutRequest, ResumeRolloutRequest, AbortRolloutRequest)
+DRAFTS = ("draft", "approved")
+"""Statuses of a rollout that was never started."""
+
+Change = TypeVar("Change", StartRolloutRequest, PauseRolloutRequest, ResumeRolloutRequest, AbortRolloutRequest)
+
+
+@operator_command(app, "launch")
+def launch(
+    session: Session,
+    rollout_id: RolloutArgument,
+    reason: ReasonOption,
+    etag: EtagOption = "",
+    yes: YesOption = False,
+) -> None:
+    """Start a draft, after showing what it would do."""
+    request = change_request(StartRolloutRequest, rollout_id, reason, etag)
+    with session.client() as client:
+        if not yes:
+            draft = client.ask(client.rollouts.GetRollout, GetRolloutRequest(name=request.name))
+            request.etag = etag or draft.etag
+            preview = client.ask(client.rollouts.PreviewRollout, PreviewRolloutRequest(plan=draft.plan))
+            for part in (*preview_view(preview), what_starts(preview)):
+                session.screen.note(part)
+            confirm_name(rollout_id, to="start it")
+        rollout = client.ask(client.rollouts.StartRollout, request)
+    show_change(session, rollout, f"Rollout {rollout_id} is under way.", f"outrider rollout watch {rollout_id}")
 
 
 @operator_command(app, "pause")
-def pause(session: Session, rollout_id: RolloutArgument, reason: ReasonOption, etag: EtagOption = "") -> None:
+def pause(
+    session: Session,
+    rollout_id: RolloutArgument,
+    reason: ReasonOption,
+    scope: ScopeOption = "",
+    etag: EtagOption = "",
+) -> None:
     """Stop grants and permits at once; running installs go on, nothing is taken back."""
     request = change_request(PauseRolloutRequest, rollout_id, reason, etag)
+    request.scope = scope
     with session.client() as client:
         rollout = client.ask(client.rollouts.PauseRollout, request)
     active = count(total(rollout.cells).active)
-    show_change(
-        session,
-        rollout,
-        f"Nobody new begins and no permit is given; {active} under way keep their place.",
-        f'outrider rollout resume {rollout_id} --reason "..."',
+    said = (
+        f"In {scope} nobody new begins and no permit is given; the rest goes on."
+        if scope
+        else f"Nobody new begins and no permit is given; {active} under way keep their place."
     )
+    show_change(session, rollout, said, f'outrider rollout resume {rollout_id}{scoped(scope)} --reason "..."')
 
 
 @operator_command(app, "resume")
-def resume(session: Session, rollout_id: RolloutArgument, reason: ReasonOption, etag: EtagOption = "") -> None:
-    """Let a paused, held or halted rollout go on."""
+def resume(
+    session: Session,
+    rollout_id: RolloutArgument,
+    reason: ReasonOption,
+    scope: ScopeOption = "",
+    etag: EtagOption = "",
+) -> None:
+    """Let a paused, held or halted rollout go on, or one part of it."""
     request = change_request(ResumeRolloutRequest, rollout_id, reason, etag)
+    request.scope = scope
     with session.client() as client:
         rollout = client.ask(client.rollouts.ResumeRollout, request)
-    show_change(session, rollout, "Vehicles may begin again.", f"outrider rollout watch {rollout_id}")
+    said = f"Vehicles in {scope} may begin again." if scope else "Vehicles may begin again."
+    show_change(session, rollout, said, f"outrider rollout watch {rollout_id}")
 
 
 @operator_command(app, "abort")
@@ -87,7 +141,7 @@ def approve(
     region: Annotated[str, typer.Option("--region", metavar="NAME", help="Only there. Default: every region.")] = "",
     etag: EtagOption = "",
 ) -> None:
-    """Let a wave begin that needs an approval; not by whoever created the rollout."""
+    """Let a wave begin that needs an approval, or a draft start; not by whoever created the rollout."""
     request = ApproveWaveRequest(
         name=f"rollouts/{rollout_id}",
         wave=wave,
@@ -99,12 +153,37 @@ def approve(
     with session.client() as client:
         if not wave:
             rollout = client.ask(client.rollouts.GetRollout, GetRolloutRequest(name=request.name))
-            request.wave = wanted_wave(rollout, region)
+            request.wave = "" if rollout_status(rollout.status) in DRAFTS else wanted_wave(rollout, region)
         rollout = client.ask(client.rollouts.ApproveWave, request)
+    if not request.wave:
+        show_change(session, rollout, approved_draft(rollout), next_of_draft(rollout))
+        return
     where = f"region {region}" if region else "every region"
     show_change(
         session, rollout, f"Wave {request.wave} is approved for {where}.", f"outrider rollout watch {rollout_id}"
     )
+
+
+def approved_draft(rollout: Rollout) -> str:
+    """How far the approvals of a draft are."""
+    given = sum(not each.wave for each in rollout.approvals)
+    missing = rollout.approvals_wanted - given
+    if missing > 0:
+        return f"Approved; {missing} more {'person' if missing == 1 else 'people'} must approve before it starts."
+    return "Approved: it may be started."
+
+
+def next_of_draft(rollout: Rollout) -> str:
+    """What a draft waits for now."""
+    name = of_id(rollout.name)
+    if rollout_status(rollout.status) == "approved":
+        return f'outrider rollout launch {name} --reason "..."'
+    return f'outrider --as APPROVER rollout approve {name} --reason "..."'
+
+
+def scoped(scope: str) -> str:
+    """The option that names a part, to be put into a command line; empty for the whole."""
+    return f" --scope {scope}" if scope else ""
 
 
 def wanted_wave(rollout: Rollout, region: str) -> str:

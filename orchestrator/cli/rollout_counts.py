@@ -1,14 +1,15 @@
-"""Adds up a rollout's counts into the words that people ask for: done, active, failed, silent, waiting.
+"""Adds up a rollout's counts into the words that people ask for: done, active, failed, silent, waiting, admitted.
 
 Owns what each of these words counts. Leaves how they look to `rollout_view`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from outrider.v1.rollout_pb2 import CellCounts, GateReport, Rollout
+from outrider.v1.rollout_pb2 import AgeGroup, CellCounts, GateReport, Rollout
 
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
 
@@ -34,7 +35,7 @@ class Counts:
     installing: int = 0
     """Of these, after their permit."""
     failed: int = 0
-    """Explicit failures after a permit."""
+    """Explicit failures after a permit, critical diagnoses since included."""
     silent: int = 0
     """Exposures that gave no word by a checkpoint, at the checkpoint with most of them. Frozen there: one that spoke
     later is counted here as well.
@@ -45,13 +46,17 @@ class Counts:
     """Attempts with a permit."""
     lost: int = 0
     """Exposures that ended neither well nor by an explicit failure: nobody heard of them again."""
+    diagnosed: int = 0
+    """Of the failed, those that installed well and told a critical diagnosis since."""
+    safety: int = 0
+    """Exposures that reported a failure as a matter of safety."""
 
     @property
     def waiting(self) -> int:
         """Targeted vehicles with nothing under way that neither have the release nor were hurt by it; those whose
         attempt ended before a permit wait again. At least 0: attempts are counted here, and a vehicle can have several.
         """
-        return max(0, self.targeted - self.done - self.active - self.failed - self.lost)
+        return max(0, self.targeted - self.done - self.active - (self.failed - self.diagnosed) - self.lost)
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -64,6 +69,8 @@ class Counts:
             ended=self.ended + other.ended,
             exposed=self.exposed + other.exposed,
             lost=self.lost + other.lost,
+            diagnosed=self.diagnosed + other.diagnosed,
+            safety=self.safety + other.safety,
         )
 
 
@@ -72,6 +79,8 @@ def of_cell(cell: CellCounts) -> Counts:
     done = cell.states.get("succeeded", 0)
     active = sum(number for state, number in cell.states.items() if state in LIVE)
     installing = sum(cell.states.get(state, 0) for state in LIVE_AFTER_PERMIT)
+    # Whoever told a diagnosis has the release as well: such a vehicle stands under done and under failed.
+    failed = cell.failed - cell.diagnosed
     return Counts(
         targeted=cell.targeted,
         done=done,
@@ -79,9 +88,11 @@ def of_cell(cell: CellCounts) -> Counts:
         installing=installing,
         failed=cell.failed,
         silent=max((group.silent for group in cell.age_groups), default=0),
-        ended=max(0, sum(cell.states.values()) - done - active - cell.failed),
+        ended=max(0, sum(cell.states.values()) - done - active - failed),
         exposed=cell.exposed,
-        lost=max(0, cell.exposed - done - cell.failed - installing),
+        lost=max(0, cell.exposed - done - failed - installing),
+        diagnosed=cell.diagnosed,
+        safety=cell.safety,
     )
 
 
@@ -97,7 +108,7 @@ def endings(cells: Sequence[CellCounts]) -> dict[str, int]:
         for state, number in cell.states.items():
             if state not in LIVE and state != AttemptState.SUCCEEDED.value:
                 found[state] = found.get(state, 0) + number
-    bad = sum(cell.failed for cell in cells)
+    bad = sum(cell.failed - cell.diagnosed for cell in cells)
     for state in (AttemptState.ROLLED_BACK.value, AttemptState.FAILED.value):
         apart = min(bad, found.get(state, 0))
         found[state] = found.get(state, 0) - apart
@@ -133,6 +144,10 @@ class Silence:
     """What is normal for as many exposures, by the rate that the gate judges with."""
     aged: int = 0
     """Exposures that reached the checkpoint."""
+    controls: int = 0
+    """Vehicles not yet admitted that reached it beside them."""
+    controls_silent: int = 0
+    """Of these."""
 
 
 def silence(cells: Sequence[CellCounts], gate: GateReport) -> Silence:
@@ -141,7 +156,90 @@ def silence(cells: Sequence[CellCounts], gate: GateReport) -> Silence:
     for index in range(max((len(cell.age_groups) for cell in cells), default=0)):
         groups = [cell.age_groups[index] for cell in cells if index < len(cell.age_groups)]
         aged, silent = sum(group.exposed for group in groups), sum(group.silent for group in groups)
-        here = Silence(silent=silent, expected=gate.inputs.get(f"q_a{index}", 0.0) * aged, aged=aged)
+        here = Silence(
+            silent=silent,
+            expected=gate.inputs.get(f"q_a{index}", 0.0) * aged,
+            aged=aged,
+            controls=sum(group.controls for group in groups),
+            controls_silent=sum(group.controls_silent for group in groups),
+        )
         if not found.aged or here.silent - here.expected > found.silent - found.expected:
             found = here
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class AgeSum:
+    """Exposures of all cells at one age, beside vehicles that were not admitted: what silence is normal."""
+
+    age_s: int
+    habit: str
+    """Of those that are looked at earlier than the others; empty: all."""
+    exposed: int
+    silent: int
+    controls: int
+    controls_silent: int
+
+    @property
+    def conspicuous(self) -> bool:
+        """Whether clearly more exposures than controls are silent: for the eye, the gate judges by better means."""
+        if not self.controls or not self.exposed:
+            return False
+        usual = self.controls_silent / self.controls
+        return self.silent > usual * self.exposed + 2 * math.sqrt(usual * self.exposed) + 1
+
+
+def ages(cells: Iterable[CellCounts]) -> list[AgeSum]:
+    """Sums of every age, youngest first; of the same age those of a habit first."""
+    found: dict[tuple[int, str], list[AgeGroup]] = {}
+    for cell in cells:
+        for group in cell.age_groups:
+            found.setdefault((group.age.seconds, ""), []).append(group)
+        for each in cell.habit_groups:
+            found.setdefault((each.group.age.seconds, each.habit), []).append(each.group)
+    return [
+        AgeSum(
+            age_s=age_s,
+            habit=habit,
+            exposed=sum(group.exposed for group in groups),
+            silent=sum(group.silent for group in groups),
+            controls=sum(group.controls for group in groups),
+            controls_silent=sum(group.controls_silent for group in groups),
+        )
+        for (age_s, habit), groups in sorted(found.items(), key=lambda item: (item[0][0], not item[0][1], item[0][1]))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How far one cell's quota of the present wave is used."""
+
+    region: str
+    hardware: str
+    cohort: str
+    admitted: int
+    """Live attempts and those with a permit."""
+    quota: int
+
+
+def quotas(cells: Iterable[CellCounts]) -> list[Quota]:
+    """Of every cell that has one."""
+    return [
+        Quota(cell.region, cell.hardware, cell.cohort, admitted_of(cell), cell.quota)
+        for cell in cells
+        if cell.HasField("quota")
+    ]
+
+
+def admitted_of(cell: CellCounts) -> int:
+    """Vehicles of a cell that hold a place in its quota."""
+    counts = of_cell(cell)
+    return counts.active - counts.installing + cell.exposed
+
+
+def by_region(found: Iterable[Quota]) -> dict[str, list[Quota]]:
+    """Quotas by region, in order of name."""
+    result: dict[str, list[Quota]] = {}
+    for each in found:
+        result.setdefault(each.region, []).append(each)
+    return dict(sorted(result.items()))

@@ -21,8 +21,9 @@ from orchestrator.cli.errors import BadInputError
 from orchestrator.cli.inputs import ReasonOption, RolloutArgument, YesOption, read_text, require_reason
 from orchestrator.cli.preview_view import preview_view, what_starts
 from orchestrator.cli.rollout_view import rollout_view
+from orchestrator.cli.rollout_watch import following
 from orchestrator.cli.session import Session, operator_command
-from orchestrator.cli.words import of_id, plain
+from orchestrator.cli.words import of_id, plain, rollout_status
 
 app = typer.Typer(add_completion=False)
 
@@ -54,6 +55,9 @@ def start(
     reverts: Annotated[
         str, typer.Option("--reverts", metavar="ID", help="The rollout that this one undoes; links them in the ledger.")
     ] = "",
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Only write it down: people may approve it, `rollout launch` starts it.")
+    ] = False,
     yes: YesOption = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; lands in the ledger.")] = "",
 ) -> None:
@@ -63,8 +67,9 @@ def start(
         plan=plan,
         rollout_id=rollout_id,
         request_id=request_id(),
-        reason=reason or f"started from {file.name}",
+        reason=reason or f"{'written down' if draft else 'started'} from {file.name}",
         reverts=f"rollouts/{reverts}" if reverts else "",
+        draft=draft,
     )
     with session.client() as client:
         rollout = create(client, session, request, file_name=str(file), yes=yes)
@@ -119,18 +124,20 @@ def create(
     answer = ask_preview(client, request.plan, file_name)
     for part in preview_view(answer):
         session.screen.note(part)
-    if not yes:
+    # A draft begins nothing: nothing has to be confirmed.
+    if not yes and not request.draft:
         session.screen.note(what_starts(answer))
         confirm_name(request.rollout_id or plan_name(request.plan) or answer.release, to="start it")
     return client.ask(client.rollouts.CreateRollout, request, file_name=file_name)
 
 
 def show_started(session: Session, rollout: Rollout) -> None:
-    """Say that a rollout is under way, and how to follow it."""
+    """Say that a rollout is under way, or written down, and what is next."""
     name = of_id(rollout.name)
-    session.screen.answer(
-        rollout, rollout_view(rollout), plain(f"Rollout {name} is under way. Next: outrider rollout watch {name}")
-    )
+    said = f"Rollout {name} is under way. Next: outrider rollout watch {name}"
+    if rollout_status(rollout.status) == "draft":
+        said = f"Rollout {name} is a draft: nothing begins. {following(rollout)}"
+    session.screen.answer(rollout, rollout_view(rollout), plain(said))
 
 
 def ask_preview(client: OperatorClient, plan: str, file_name: str) -> PreviewRolloutResponse:

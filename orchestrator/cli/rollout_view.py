@@ -1,4 +1,7 @@
-"""How a rollout looks: status, each region's walk over the waves, region x cohort, the gate's last word."""
+"""How a rollout looks: status, each region's walk over the waves, region x cohort, the gate's last word.
+
+Leaves what is to be said of single parts (brakes, signals, strata) to `rollout_parts`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import words
+from orchestrator.cli import rollout_parts, words
 from orchestrator.cli.gate_words import deciding
 from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, endings, total
 from orchestrator.cli.screen import fields, table
@@ -23,7 +26,11 @@ BAR_WIDTH = 40
 
 def rollout_view(rollout: Rollout) -> Group:
     """Everything about a rollout on one page."""
-    return Group(header(rollout), regions_table(rollout), counts_table(rollout), gate_view(rollout.gate))
+    brakes = [rollout_parts.brakes_table(rollout)] if rollout.brakes else []
+    signals = [rollout_parts.signals_table(rollout.signals, rollout.fleet_time)] if rollout.signals else []
+    return Group(
+        header(rollout), *brakes, regions_table(rollout), counts_table(rollout), *signals, gate_view(rollout.gate)
+    )
 
 
 def header(rollout: Rollout) -> RenderableType:
@@ -35,14 +42,43 @@ def header(rollout: Rollout) -> RenderableType:
     return fields(
         ("rollout", plain(of_id(rollout.name), "bold")),
         ("release", plain(rollout.release)),
-        ("status", status(rollout_status(rollout.status))),
+        ("status", status_line(rollout)),
         ("because", last_word(rollout)),
         *persons(rollout),
         ("progress", progress),
-        ("exposed", f"{count(counts.exposed)} permits, {count(counts.failed)} failed, {count(counts.silent)} silent"),
+        ("exposed", exposure(counts)),
+        *lines_of("silent", rollout_parts.silence_lines(rollout)),
+        *lines_of("quota", rollout_parts.quota_lines(rollout)),
         *ended(rollout),
         ("fleet time", moment(rollout.fleet_time)),
     )
+
+
+def status_line(rollout: Rollout) -> Text:
+    """The status, and what a person must know with it."""
+    text = status(rollout_status(rollout.status))
+    if rollout.hold_final:
+        text.append(f"  {rollout_parts.FINAL}", words.AMBER)
+    if rollout_status(rollout.status) == "draft" and rollout.approvals_wanted:
+        given = sum(not each.wave for each in rollout.approvals)
+        text.append(f"  {given} of {rollout.approvals_wanted} approvals", words.AMBER)
+    return text
+
+
+def exposure(counts: Counts) -> Text:
+    """Permits and what became of them; diagnoses and reports of safety where there are any."""
+    text = plain(f"{count(counts.exposed)} permits, {count(counts.failed)} failed")
+    if counts.diagnosed:
+        text.append(f" ({count(counts.diagnosed)} of them by a diagnosis after the installation)", words.RED)
+    text.append(f", {count(counts.silent)} silent")
+    if counts.safety:
+        text.append(f", ✗ {count(counts.safety)} reported as a matter of safety", words.RED)
+    return text
+
+
+def lines_of(name: str, lines: Sequence[Text]) -> list[tuple[str, RenderableType]]:
+    """One row with several lines; none when there are none."""
+    return [(name, rollout_parts.stacked(lines))] if lines else []
 
 
 def ended(rollout: Rollout) -> list[tuple[str, RenderableType]]:
@@ -54,16 +90,21 @@ def ended(rollout: Rollout) -> list[tuple[str, RenderableType]]:
 
 
 def persons(rollout: Rollout) -> list[tuple[str, RenderableType]]:
-    """Who created it, who let which waves begin, what it undoes; only what there is."""
+    """Who created it, who let it or which waves begin, what it is for and what it undoes; only what there is."""
     rows: list[tuple[str, RenderableType]] = []
     if rollout.creator:
         rows.append(("created by", plain(rollout.creator)))
     if rollout.reverts:
         rows.append(("undoes", plain(of_id(rollout.reverts))))
+    if rollout.supersedes:
+        rows.append(("takes the place of", plain(of_id(rollout.supersedes))))
+    if rollout.priority:
+        rows.append(("priority", plain(f"{rollout.priority} ({rollout.purpose})")))
     for given in rollout.approvals:
         where = f" for {given.region}" if given.region else ""
         when = since(given.create_time, rollout.fleet_time)
-        rows.append(("approved", plain(f"wave {given.wave}{where} by {given.actor}, {when}: {given.reason}")))
+        what = f"wave {given.wave}{where}" if given.wave else "the rollout"
+        rows.append(("approved", plain(f"{what} by {given.actor}, {when}: {given.reason}")))
     return rows
 
 
@@ -89,10 +130,12 @@ def regions_table(rollout: Rollout) -> Table:
 
 def region_waits(region: RegionProgress, now: Timestamp) -> Text:
     """What a region waits for: what the evaluator says, an approval, its window."""
-    text = plain(region.waiting_for or words.NONE)
+    down = f"network down for {since(region.dark_since_time, now).removesuffix(' ago')}"
+    dark = [down] if region.HasField("dark_since_time") else []
+    text = plain("; ".join([*filter(None, [region.waiting_for]), *dark]) or words.NONE)
     if region.approval_wanted and "approv" not in region.waiting_for:
         text = plain(f"approval of wave {region.approval_wanted}")
-    if region.approval_wanted:
+    if region.approval_wanted or dark:
         text.stylize(words.AMBER)
     if region.HasField("window_open_time"):
         text.append(f" (window opens {since(region.window_open_time, now)})", words.DIM)
@@ -150,6 +193,7 @@ def gate_view(gate: GateReport) -> RenderableType:
         ("gate", status(verdict)),
         ("says", plain(gate.message or words.NONE)),
         *([] if verdict == "proceed" else decided),
+        *rollout_parts.scopes_lines(gate),
         ("judged", moment(gate.judge_time)),
         ("permits left", count(gate.permit_allowance)),
     )
@@ -168,6 +212,7 @@ def one_line(rollout: Rollout) -> str:
         f"silent {counts.silent}",
         regions,
         gate_words(rollout.gate),
+        *filter(None, [rollout_parts.standing(rollout), "the hold is final" if rollout.hold_final else ""]),
     ]
     return words.clean(" | ".join(parts))
 
@@ -192,15 +237,27 @@ def rollouts_table(rollouts: Iterable[Rollout]) -> Table:
     """One rollout a line."""
     columns = ("rollout", "release", "status", "created", "changed", "because", "targeted", "done", "failed", "silent")
     result = table(*columns, numbers=4)
+    result.columns[2].no_wrap = True
     for rollout in rollouts:
         counts = total(rollout.cells)
         result.add_row(
             plain(of_id(rollout.name)),
             plain(rollout.release),
-            status(rollout_status(rollout.status)),
+            listed_status(rollout),
             moment(rollout.create_time),
             since(rollout.update_time, rollout.fleet_time),
             plain(rollout.last_reason),
             *map(count, (counts.targeted, counts.done, counts.failed, counts.silent)),
         )
     return result
+
+
+def listed_status(rollout: Rollout) -> Text:
+    """The status in a list, with how many parts stand still."""
+    text = status(rollout_status(rollout.status))
+    if rollout.hold_final:
+        text.append(" (final)", words.AMBER)
+    if rollout.brakes:
+        parts = len(rollout.brakes)
+        text.append(f" ({parts} part{'' if parts == 1 else 's'} not)", words.AMBER)
+    return text

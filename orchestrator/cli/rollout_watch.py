@@ -15,7 +15,7 @@ from typing import Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from outrider.v1.ledger_pb2 import LedgerEntry
-from outrider.v1.rollout_pb2 import Rollout, WatchRolloutRequest
+from outrider.v1.rollout_pb2 import BRAKE_KIND_HALTED, Rollout, WatchRolloutRequest
 from rich.console import RenderableType
 from rich.live import Live
 
@@ -27,7 +27,7 @@ from orchestrator.cli.watch_facts import Extras
 from orchestrator.cli.watch_page import Facts, WatchPage
 from orchestrator.cli.words import moment, of_id, plain, rollout_status
 
-OVER = ("completed", "aborted")
+OVER = ("completed", "aborted", "superseded")
 STREAM_S = 3600.0
 """Deadline of one stream; a longer watch opens the next."""
 RECONNECTS_MAX = 10
@@ -202,6 +202,15 @@ def following(rollout: Rollout) -> str:
         return f"Next: outrider case list --rollout {name}"
     if status == "aborted":
         return f'Next: outrider ledger show {name}, or outrider rollout revert {name} --reason "..."'
+    if status == "superseded":
+        return f"Next: outrider ledger show {name}"
+    if status == "draft" and rollout.approvals_wanted:
+        return f'Next: outrider --as APPROVER rollout approve {name} --reason "..."'
+    if status in ("draft", "approved"):
+        return f'Next: outrider rollout launch {name} --reason "..."'
+    halted = next((each.scope for each in rollout.brakes if each.kind == BRAKE_KIND_HALTED), "")
+    if status == "running" and halted:
+        return f'Next: outrider ledger show {name}, then outrider rollout resume {name} --scope {halted} --reason "..."'
     if status == "running":
         return f'Next: outrider rollout status {name}, or outrider rollout pause {name} --reason "..."'
     return f'Next: outrider ledger show {name}, then outrider rollout resume|abort {name} --reason "..."'

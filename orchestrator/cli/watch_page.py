@@ -20,6 +20,7 @@ from rich.text import Text
 from orchestrator.cli import words
 from orchestrator.cli.gate_words import deciding
 from orchestrator.cli.rollout_counts import Counts, Silence, by_stratum, silence, total
+from orchestrator.cli.rollout_parts import FINAL, bare, beyond, brake_kind, loudest_first, number_of, where
 from orchestrator.cli.rollout_view import last_word, region_waits
 from orchestrator.cli.story import told
 from orchestrator.cli.story_view import data_of, mark
@@ -33,6 +34,8 @@ WITH_TIME = 64
 EVENTS_MIN = 2
 """Lines that the last events get even where tables must be cut for it."""
 GATE_LINES_MAX = 3
+BRAKES_MAX = 2
+"""Parts that stand still and have a line of their own; tables must keep some room."""
 NAMES_MAX = 3
 GAP, GAP_TIGHT = 3, 1
 """Columns between those of a table."""
@@ -190,9 +193,32 @@ def sums(facts: Facts) -> Iterable[RenderableType]:
     limit = f", limit {percent(inputs['failure_ratio_max'])}" if "failure_ratio_max" in inputs else ""
     rate = f" ({percent(counts.failed / counts.exposed)}{limit})" if counts.exposed else ""
     harm = f"failed {count(counts.failed)}{rate}"
+    if counts.safety:
+        harm += f", ✗ {count(counts.safety)} of safety"
     if silent.aged:
         harm += f"; silent {count(silent.silent)} of {count(silent.aged)} aged, expected {silent.expected:.1f}"
-    return one_line(plain(exposed)), one_line(plain(harm)), *approvals(rollout)
+    if silent.controls:
+        harm += f", controls {count(silent.controls_silent)} of {count(silent.controls)}"
+    return one_line(plain(exposed)), one_line(plain(harm)), *approvals(rollout), *asks_for_a_person(facts)
+
+
+def asks_for_a_person(facts: Facts) -> list[RenderableType]:
+    """A line for each part that stands still, the loudest first, for signals, and for a hold that is final."""
+    rollout = facts.rollout
+    lines: list[RenderableType] = []
+    if rollout.hold_final:
+        lines.append(one_line(plain(f"▲ the hold {FINAL}", words.AMBER)))
+    brakes = loudest_first(rollout.brakes)
+    for each in brakes[:BRAKES_MAX]:
+        text = status(brake_kind(each.kind)).append_text(plain(f" {each.scope}", "bold"))
+        when = since(each.since_time, facts.now).removesuffix(" ago")
+        lines.append(one_line(text.append_text(plain(f" for {when}: {bare(each.scope, each.reason)}"))))
+    if len(brakes) > BRAKES_MAX:
+        lines.append(one_line(plain(f"  and {len(brakes) - BRAKES_MAX} more parts stand still", words.AMBER)))
+    loud = [f"{each.signal} {number_of(each.value)}{where(each)}" for each in rollout.signals if beyond(each)]
+    if loud:
+        lines.append(one_line(plain(f"▲ signals: {', '.join(loud)}", words.AMBER)))
+    return lines
 
 
 def approvals(rollout: Rollout) -> list[RenderableType]:

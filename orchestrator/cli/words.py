@@ -33,6 +33,8 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "settled": ("✓", GREEN),
     "approved": ("✓", GREEN),
     "pending": ("◌", AMBER),
+    "draft": ("◌", AMBER),
+    "superseded": ("■", DIM),
     "aging": ("◷", BLUE),
     "holdout": ("◷", BLUE),
     "paused": ("Ⅱ", AMBER),
@@ -53,6 +55,7 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "quarantined": ("✗", AMBER),
     "critical": ("✗", RED),
     "warning": ("▲", AMBER),
+    "safety": ("✗", RED),
 }
 """By word: mark and style. A word that is not here stands plain."""
 

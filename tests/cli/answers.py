@@ -17,6 +17,37 @@ def ago(**span: float) -> Timestamp:
     return moment
 
 
+def an_age_group(
+    hours: float, exposed: int, silent: int, controls: int = 0, controls_silent: int = 0
+) -> rollout_pb2.AgeGroup:
+    group = rollout_pb2.AgeGroup(exposed=exposed, silent=silent, controls=controls, controls_silent=controls_silent)
+    group.age.FromTimedelta(timedelta(hours=hours))
+    return group
+
+
+def a_brake(scope: str = "eu/gen1", kind: str = "HALTED", **changes: object) -> rollout_pb2.Brake:
+    values: dict[str, object] = {
+        "actor": "gate",
+        "reason": f"{scope}: 5 of 25 exposed failed",
+        "since_time": ago(hours=2),
+    }
+    return rollout_pb2.Brake(
+        scope=scope, kind=rollout_pb2.BrakeKind.Value(f"BRAKE_KIND_{kind}"), **{**values, **changes}
+    )
+
+
+def a_signal(name: str = "tow_rate", value: float = 2.4, **changes: object) -> rollout_pb2.Signal:
+    values: dict[str, object] = {
+        "kind": rollout_pb2.SIGNAL_KIND_WARNING,
+        "scope": "all",
+        "limit": 1.5,
+        "actor": "ci",
+        "reason": "tows a day per 1000",
+        "create_time": ago(minutes=12),
+    }
+    return rollout_pb2.Signal(signal=name, value=value, **{**values, **changes})
+
+
 def a_cell(
     region: str = "eu", cohort: str = "canary", hardware: str = "gen1", **changes: object
 ) -> rollout_pb2.CellCounts:
@@ -25,7 +56,7 @@ def a_cell(
         "states": {"succeeded": 20, "downloading": 5, "failed": 2, "timed_out": 3},
         "exposed": 25,
         "failed": 2,
-        "age_groups": [rollout_pb2.AgeGroup(exposed=20, silent=3), rollout_pb2.AgeGroup(exposed=10, silent=1)],
+        "age_groups": [an_age_group(24, 20, 3), an_age_group(72, 10, 1)],
     }
     return rollout_pb2.CellCounts(region=region, hardware=hardware, cohort=cohort, **{**values, **changes})
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import grpc
 import pytest
-from outrider.v1.rollout_pb2 import ProposeRevertResponse, RegionProgress
+from outrider.v1.rollout_pb2 import SIGNAL_KIND_SAFETY, Approval, ProposeRevertResponse, RegionProgress
 
-from tests.cli.answers import a_preview, a_rollout
+from tests.cli.answers import a_brake, a_preview, a_rollout, a_signal
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
 
-VERBS = ("pause", "resume", "abort", "approve", "revert")
+VERBS = ("launch", "pause", "resume", "abort", "approve", "revert")
 REVERT_PLAN = "name: spring-1-1-0-revert\nrelease: 1.1.0-revert\n"
 
 
@@ -44,6 +44,129 @@ def test_changes_carry_reason_etag_and_request_id(
     [request] = server.asked(method)
     assert (request.name, request.reason, request.etag) == ("rollouts/spring", "sick canary", "W/3")
     assert len(request.request_id) == 36
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "next_command"),
+    [
+        (
+            "pause",
+            "In eu/gen1 nobody new begins and no permit is given; the rest goes on.",
+            'Next: outrider rollout resume spring --scope eu/gen1 --reason "..."',
+        ),
+        ("resume", "Vehicles in eu/gen1 may begin again.", "Next: outrider rollout watch spring"),
+    ],
+)
+def test_one_part_can_be_paused_and_resumed_by_its_scope(
+    verb: str, said: str, next_command: str, server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """One bad variant must not cost the others their update; the way back names the same part."""
+    server.will_answer(f"{verb.capitalize()}Rollout", a_rollout(brakes=[a_brake()]))
+    outcome = outrider("rollout", verb, "spring", "--scope", "eu/gen1", "--reason", "odd")
+    assert outcome.stdout.startswith(said)
+    assert next_command in outcome.stdout
+    assert server.asked(f"{verb.capitalize()}Rollout")[0].scope == "eu/gen1"
+
+
+def test_start_can_write_down_a_draft(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """Nothing begins, so nothing is asked; whoever has to approve is named next."""
+    (data / "plan.yaml").write_text(REVERT_PLAN)
+    server.will_answer("PreviewRollout", a_preview())
+    server.will_answer("CreateRollout", a_rollout("DRAFT", approvals_wanted=2))
+    outcome = outrider("rollout", "start", data / "plan.yaml", "--draft")
+    assert outcome.exit_code == 0
+    assert server.asked("CreateRollout")[0].draft
+    assert "◌ draft  0 of 2 approvals" in outcome.stdout
+    assert (
+        "Rollout spring-1-1-0 is a draft: nothing begins. Next: outrider --as APPROVER rollout approve"
+        in outcome.stdout
+    )
+
+
+def test_launch_shows_the_plan_of_the_draft_and_has_it_confirmed(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """The fleet may have changed since it was written; what is started is what was shown."""
+    server.will_answer("GetRollout", a_rollout("APPROVED", plan=REVERT_PLAN))
+    server.will_answer("PreviewRollout", a_preview())
+    server.will_answer("StartRollout", a_rollout())
+    unsure = outrider("rollout", "launch", "spring-1-1-0", "--reason", "both have approved")
+    assert (unsure.exit_code, "120 of 200 vehicles" in unsure.stderr) == (2, True)
+    assert server.asked("PreviewRollout")[0].plan == REVERT_PLAN
+    assert not server.asked("StartRollout")
+    outcome = outrider("rollout", "launch", "spring-1-1-0", "--reason", "both have approved", "--yes")
+    assert outcome.stdout.startswith("Rollout spring-1-1-0 is under way.")
+    [request] = server.asked("StartRollout")
+    assert (request.name, request.reason, len(request.request_id)) == (
+        "rollouts/spring-1-1-0",
+        "both have approved",
+        36,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "said", "next_command"),
+    [
+        ("DRAFT", 1, "Approved; 1 more person must approve", "--as APPROVER rollout approve spring-1-1-0"),
+        ("APPROVED", 2, "Approved: it may be started.", "rollout launch spring-1-1-0"),
+    ],
+)
+def test_approving_a_draft_names_no_wave_and_says_who_is_missing(
+    status: str, given: int, said: str, next_command: str, server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """A draft has no region that waits; the approval is of the rollout itself."""
+    approvals = [Approval(actor=f"p{number}") for number in range(given)]
+    server.will_answer("GetRollout", a_rollout("DRAFT"))
+    server.will_answer("ApproveWave", a_rollout(status, approvals_wanted=2, approvals=approvals))
+    outcome = outrider("rollout", "approve", "spring-1-1-0", "--reason", "read it")
+    assert outcome.stdout.startswith(said)
+    assert next_command in outcome.stdout
+    assert server.asked("ApproveWave")[0].wave == ""
+
+
+def test_a_signal_is_posted_whole_and_the_answer_lists_what_stands(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """A program posts it; a person reads what it means."""
+    server.will_answer("PostSignal", a_rollout(signals=[a_signal(), a_signal("codes", 0.3)]))
+    options = ("--value", "2.4", "--limit", "1.5", "--kind", "safety", "--scope", "eu", "--reason", "EU desk")
+    outcome = outrider("rollout", "signal", "post", "spring", "tow_rate", *options)
+    assert outcome.stdout.startswith("Posted tow_rate 2.4 (limit 1.5) in eu: the gate looks at it within a second.")
+    assert "▲ 2.4" in outcome.stdout
+    assert "▲ 0.3" not in outcome.stdout
+    [request] = server.asked("PostSignal")
+    sent = request.signal
+    assert (sent.signal, sent.kind, sent.scope, sent.value, sent.limit) == (
+        "tow_rate",
+        SIGNAL_KIND_SAFETY,
+        "eu",
+        2.4,
+        1.5,
+    )
+    assert (request.name, request.reason, len(request.request_id)) == ("rollouts/spring", "EU desk", 36)
+    document = outrider("rollout", "signal", "post", "spring", "tow_rate", *options, "-o", "json").json
+    assert [each["signal"] for each in document["signals"]] == ["tow_rate", "codes"]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_signal_that_is_no_number_is_refused_before_any_call(
+    number: str, server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """A probe that broke must not take a standing warning away: nan is never beyond a limit."""
+    options = ("--limit", "1.5", "--reason", "x", f"--value={number}")
+    outcome = outrider("rollout", "signal", "post", "spring", "tow_rate", *options)
+    assert (outcome.exit_code, "is not a finite number" in outcome.stderr) == (2, True)
+    assert not server.requests
+
+
+def test_a_signal_is_taken_back_by_name_and_scope(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """One of a name stands in each scope."""
+    server.will_answer("ClearSignal", a_rollout())
+    outcome = outrider("rollout", "signal", "clear", "spring", "tow_rate", "--scope", "eu", "--reason", "a storm")
+    assert outcome.stdout.startswith("Took back tow_rate in eu.")
+    assert "No signal stands." in outcome.stdout
+    [request] = server.asked("ClearSignal")
+    assert (request.signal, request.scope, request.reason) == ("tow_rate", "eu", "a storm")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -91,7 +91,8 @@ def with_ledger(data: Path, outrider: Outrider) -> None:
 
 
 REASON = ("--reason", "why")
-CHANGED = dict.fromkeys(("PauseRollout", "ResumeRollout", "AbortRollout", "ApproveWave"), rollout_pb2.Rollout)
+CHANGES = ("StartRollout", "PauseRollout", "ResumeRollout", "AbortRollout", "ApproveWave", "PostSignal", "ClearSignal")
+CHANGED = dict.fromkeys(CHANGES, rollout_pb2.Rollout)
 STARTED = {"PreviewRollout": rollout_pb2.PreviewRolloutResponse, "CreateRollout": rollout_pb2.Rollout}
 CASES: Mapping[str, Case] = {
     "keys init": Case(("--data", "fresh")),
@@ -134,6 +135,10 @@ CASES: Mapping[str, Case] = {
     "rollout status": Case(("spring",), {"GetRollout": rollout_pb2.Rollout}),
     "rollout watch": Case(("spring", "--until", "completed"), {"WatchRollout": rollout_pb2.Rollout}),
     "rollout list": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}),
+    "rollout launch": Case(("spring", "--yes", *REASON), CHANGED),
+    "rollout signal post": Case(("spring", "tows", "--value", "2", "--limit", "1", *REASON), CHANGED),
+    "rollout signal clear": Case(("spring", "tows", *REASON), CHANGED),
+    "rollout signal list": Case(("spring",), {"GetRollout": rollout_pb2.Rollout}),
     "rollout pause": Case(("spring", *REASON), CHANGED),
     "rollout resume": Case(("spring", *REASON), CHANGED),
     "rollout abort": Case(("spring", "--yes", *REASON), CHANGED),

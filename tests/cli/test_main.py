@@ -26,9 +26,16 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command that runs something, with its full name."""
     for name in GROUPS:
-        loaded = load(name)
-        for below, command in getattr(loaded, "commands", {"": loaded}).items():
-            yield f"{name} {below}".strip(), command
+        yield from below(name, load(name))
+
+
+def below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The command itself, or every one of a group, however deep it lies."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, one in command.commands.items():
+        yield from below(f"{name} {word}", one)
 
 
 COMMANDS = dict(commands())

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import grpc
 import pytest
-from outrider.v1.rollout_pb2 import Approval, ListRolloutsResponse
+from outrider.v1.rollout_pb2 import (
+    VERDICT_KIND_HALT,
+    VERDICT_KIND_PROCEED,
+    Approval,
+    HabitGroup,
+    ListRolloutsResponse,
+    ScopeVerdict,
+)
 from rich.console import Console
 
-from orchestrator.cli.rollout_view import COUNTED, counts_table
-from tests.cli.answers import a_cell, a_gate, a_preview, a_rollout, ago
+from orchestrator.cli.rollout_view import COUNTED, counts_table, one_line
+from tests.cli.answers import a_brake, a_cell, a_gate, a_preview, a_rollout, a_signal, ago, an_age_group
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
 
@@ -59,6 +66,64 @@ def test_status_names_who_created_approved_and_what_is_undone(
     lines = [" ".join(line.split()) for line in outrider("rollout", "status", "x").stdout.splitlines()]
     for line in ("created by bob", "undoes winter", "approved wave early for eu by ann, 1 h ago: fine"):
         assert line in lines
+
+
+def test_status_shows_what_stands_still_and_silence_beside_its_controls(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Running is not the whole truth when one variant was halted; silence says nothing without what is normal."""
+    early = HabitGroup(habit="often", group=an_age_group(6, 50, 9, 40, 1))
+    cell = a_cell(age_groups=[an_age_group(24, 60, 4, 61, 3)], habit_groups=[early], quota=50, diagnosed=1, safety=1)
+    judged = ScopeVerdict(
+        scope="eu/gen1", verdict=VERDICT_KIND_HALT, rule="x", message="eu/gen1: 5 of 25 exposed failed"
+    )
+    rollout = a_rollout(
+        cells=[cell, a_cell(hardware="gen2", quota=20, age_groups=[])],
+        brakes=[a_brake("us", "PAUSED", actor="evaluator", reason="its network seems to be down"), a_brake()],
+        signals=[a_signal()],
+        gate=a_gate(scopes=[ScopeVerdict(scope="all", verdict=VERDICT_KIND_PROCEED), judged]),
+    )
+    server.will_answer("GetRollout", rollout)
+    lines = [" ".join(line.split()) for line in outrider("rollout", "status", "x").stdout.splitlines()]
+    for line in (
+        "exposed 50 permits, 4 failed (1 of them by a diagnosis after the installation), 4 silent, "
+        "✗ 1 reported as a matter of safety",
+        "silent after 6 h, of those that call often: 9 of 50, controls 1 of 40",
+        "after 1 d: 4 of 60, controls 3 of 61",
+        "quota eu 60 of 70 admitted; still open: gen1/canary 30 of 50",
+        "eu/gen1 ■ halted 2 h ago gate 5 of 25 exposed failed",
+        "us Ⅱ paused 2 h ago evaluator its network seems to be down",
+        "tow_rate all ▲ 2.4 1.5 warning 12 min ago ci tows a day per 1000",
+        "eu/gen1 ■ halt 5 of 25 exposed failed",
+    ):
+        assert line in lines, line
+    [halted] = [number for number, line in enumerate(lines) if line.startswith("eu/gen1 ■ halted")]
+    [paused] = [number for number, line in enumerate(lines) if line.startswith("us Ⅱ paused")]
+    assert halted < paused
+
+
+def test_a_final_hold_says_that_it_waits_for_a_person(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """Whoever thinks that it clears by itself waits for ever."""
+    server.will_answer("GetRollout", a_rollout("HELD", hold_final=True))
+    assert "▲ held  will not clear by itself any more: a person must" in outrider("rollout", "status", "x").stdout
+    server.will_answer("ListRollouts", ListRolloutsResponse(rollouts=[a_rollout("HELD", hold_final=True)]))
+    assert "▲ held (final)" in outrider("rollout", "list").stdout
+
+
+def test_one_line_of_a_watch_says_what_stands_still() -> None:
+    """Without a terminal a watch writes a line a change: a part that was halted is one."""
+    rollout = a_rollout(brakes=[a_brake("us", "PAUSED"), a_brake()], signals=[a_signal(), a_signal("codes", 0.3)])
+    assert one_line(rollout).endswith("stands still: eu/gen1 halted, us paused | signals: tow_rate 2.4")
+    assert "stands still" not in one_line(a_rollout())
+
+
+def test_status_without_an_id_does_not_stop_at_a_draft(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """The draft of a way back is newer than the halted rollout, which is what somebody was woken for."""
+    rollouts = [a_rollout("DRAFT", name="rollouts/back"), a_rollout("HALTED", name="rollouts/spring")]
+    server.will_answer("ListRollouts", ListRolloutsResponse(rollouts=rollouts))
+    server.will_answer("GetRollout", a_rollout())
+    outrider("rollout", "status")
+    assert server.asked("GetRollout")[0].name == "rollouts/spring"
 
 
 def test_status_without_an_id_takes_the_newest_that_is_not_over(

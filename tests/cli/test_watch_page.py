@@ -17,7 +17,7 @@ from rich.console import Console
 from orchestrator.cli.client import Identity, OperatorClient
 from orchestrator.cli.watch_facts import Extras
 from orchestrator.cli.watch_page import Facts, WatchPage
-from tests.cli.answers import a_cell, a_gate, a_rollout, ago
+from tests.cli.answers import a_brake, a_cell, a_gate, a_rollout, a_signal, ago, an_age_group
 from tests.cli.server import FLEET_TIME, OperatorServer
 from tests.cli.test_story import STORY
 
@@ -84,6 +84,30 @@ def test_what_is_hurt_and_what_waits_for_a_person_is_not_cut() -> None:
     assert [line for line in page if line.startswith("region-09") and "approval of wave early" in line]
     assert [line for line in page if "outrider rollout approve spring-1-1-0" in line]
     assert [line for line in page if line.startswith("+")]
+
+
+def test_what_stands_still_fits_the_smallest_usual_terminal() -> None:
+    """A halted variant of a running rollout must not be found by chance; brakes leave room for tables."""
+    brakes = [a_brake(f"eu/gen{number}", "HELD") for number in range(3)] + [a_brake("us/gen1")]
+    rollout = a_rollout("HELD", brakes=brakes, signals=[a_signal()], hold_final=True, gate=a_gate(inputs=INPUTS))
+    lines = a_page(80, 24, rollout)
+    page = "\n".join(lines)
+    assert len(lines) <= 24
+    for words in (
+        "▲ the hold will not clear by itself",
+        "■ halted us/gen1 for 2 h: 5 of 25 exposed failed",
+        "and 2 more parts stand still",
+        "▲ signals: tow_rate 2.4",
+        "eu     gen1",
+    ):
+        assert words in page, words
+
+
+def test_controls_stand_beside_silence() -> None:
+    """Nine silent of sixty are nothing to wake up for where six of forty would be anyway."""
+    cell = a_cell(age_groups=[an_age_group(24, 60, 9, 40, 6)])
+    page = "\n".join(a_page(100, 30, a_rollout(cells=[cell], gate=a_gate(inputs=INPUTS))))
+    assert "silent 9 of 60 aged, expected 3.0, controls 6 of 40" in page
 
 
 def test_a_long_reason_gives_way_before_what_stands_beside_it() -> None:

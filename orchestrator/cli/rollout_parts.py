@@ -1,0 +1,146 @@
+"""What is to be said of single parts of a rollout: which stand still, what the gate says of each, what signals say.
+
+Owns brakes, signals, verdicts by scope, quotas, and silence beside its controls. Leaves the page that they stand on to
+`rollout_view`, and sums to `rollout_counts`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from outrider.v1.rollout_pb2 import Brake, BrakeKind, GateReport, Rollout, Signal, SignalKind
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli import durations, words
+from orchestrator.cli.rollout_counts import AgeSum, ages, by_region, quotas
+from orchestrator.cli.screen import table
+from orchestrator.cli.words import count, number, plain, since, status, verdict_kind
+
+FINAL = "will not clear by itself any more: a person must resume or abort"
+SHORT_MAX = 3
+"""Cells of a region that are named where their quota is not full."""
+LOUD = ("halted", "held", "paused")
+"""Kinds of brakes, what needs a person first."""
+
+
+def brake_kind(value: BrakeKind.ValueType) -> str:
+    """For example `halted`."""
+    return BrakeKind.Name(value).removeprefix("BRAKE_KIND_").lower()
+
+
+def signal_kind(value: SignalKind.ValueType) -> str:
+    """For example `warning`."""
+    return SignalKind.Name(value).removeprefix("SIGNAL_KIND_").lower()
+
+
+def loudest_first(brakes: Iterable[Brake]) -> list[Brake]:
+    """Brakes, those that need a person first."""
+    return sorted(brakes, key=lambda each: LOUD.index(kind) if (kind := brake_kind(each.kind)) in LOUD else 0)
+
+
+def beyond(signal: Signal) -> bool:
+    """Whether a signal says that something is wrong."""
+    return signal_kind(signal.kind) == "safety" or not signal.value <= signal.limit
+
+
+def brakes_table(rollout: Rollout) -> Table:
+    """Parts that stand still, one a line."""
+    result = table("part", "stands still", "since", "by", "because")
+    for each in loudest_first(rollout.brakes):
+        when = since(each.since_time, rollout.fleet_time)
+        kind = status(brake_kind(each.kind))
+        result.add_row(plain(each.scope, "bold"), kind, when, plain(each.actor), plain(bare(each.scope, each.reason)))
+    return result
+
+
+def signals_table(signals: Iterable[Signal], now: Timestamp | None) -> Table:
+    """Signals from outside that stand, one a line; those beyond their limit carry a mark."""
+    result = table("signal", "of", "value", "limit", "kind", "since", "by", "because")
+    for column in result.columns[2:4]:
+        column.justify = "right"
+    for each in signals:
+        mark = "▲ " if beyond(each) else ""
+        result.add_row(
+            plain(each.signal, "bold"),
+            plain(each.scope or "all"),
+            plain(f"{mark}{number_of(each.value)}", words.AMBER if mark else ""),
+            number_of(each.limit),
+            signal_kind(each.kind),
+            since(each.create_time, now),
+            plain(each.actor),
+            plain(each.reason),
+        )
+    return result
+
+
+def number_of(value: float) -> str:
+    """A measured number; also one that is none, which only a newer server would send."""
+    return number(value) if math.isfinite(value) else str(value)
+
+
+def scopes_lines(gate: GateReport) -> list[tuple[str, RenderableType]]:
+    """What the gate says of each stratum that it does not let proceed."""
+    rows: list[tuple[str, RenderableType]] = []
+    for each in gate.scopes:
+        verdict = verdict_kind(each.verdict)
+        if each.scope != "all" and verdict not in ("proceed", "none yet"):
+            rows.append((each.scope, Text.assemble(status(verdict), plain(f"  {bare(each.scope, each.message)}"))))
+    return rows
+
+
+def bare(scope: str, message: str) -> str:
+    """The gate's words without the scope that stands beside them."""
+    return message.removeprefix(f"{scope}: ")
+
+
+def silence_lines(rollout: Rollout) -> list[Text]:
+    """Silence at each age with the controls beside it, for example `after 1 d: 4 of 60, controls 3 of 61`."""
+    return [silence_line(each) for each in ages(rollout.cells) if each.exposed]
+
+
+def silence_line(each: AgeSum) -> Text:
+    """One age."""
+    whose = f", of those that call {each.habit}" if each.habit else ""
+    controls = f", controls {count(each.controls_silent)} of {count(each.controls)}" if each.controls else ""
+    text = f"after {durations.in_words(each.age_s)}{whose}: {count(each.silent)} of {count(each.exposed)}{controls}"
+    return plain(text, words.RED if each.conspicuous else "")
+
+
+def quota_lines(rollout: Rollout) -> list[Text]:
+    """Who was admitted of each region's quota, and the cells that are still short of theirs."""
+    lines: list[Text] = []
+    for region, cells in by_region(quotas(rollout.cells)).items():
+        admitted, quota = (sum(getattr(each, name) for each in cells) for name in ("admitted", "quota"))
+        short = [each for each in cells if each.admitted < each.quota]
+        shown = [f"{each.hardware}/{each.cohort} {each.admitted} of {each.quota}" for each in short[:SHORT_MAX]]
+        more = [f"{len(short) - SHORT_MAX} more"] if len(short) > SHORT_MAX else []
+        still = f"; still open: {', '.join([*shown, *more])}" if short and len(cells) > 1 else ""
+        lines.append(plain(f"{region} {count(admitted)} of {count(quota)} admitted{still}"))
+    return lines
+
+
+def stacked(lines: Sequence[Text]) -> Text:
+    """Several lines as one value."""
+    return Text("\n").join(lines)
+
+
+def standing(rollout: Rollout) -> str:
+    """What stands still and what warns, on one line without a moment; empty when nothing does."""
+    parts = []
+    if rollout.brakes:
+        brakes = ", ".join(f"{each.scope} {brake_kind(each.kind)}" for each in loudest_first(rollout.brakes))
+        parts.append(f"stands still: {brakes}")
+    loud = [each for each in rollout.signals if beyond(each)]
+    if loud:
+        said = ", ".join(f"{each.signal} {number_of(each.value)}" + where(each) for each in loud)
+        parts.append(f"signals: {said}")
+    return " | ".join(parts)
+
+
+def where(signal: Signal) -> str:
+    """The scope of a signal where it is not the whole rollout."""
+    return f" in {signal.scope}" if signal.scope not in ("", "all") else ""
