@@ -29,13 +29,17 @@ def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
     for program, groups in (("outrider", {name: load(name) for name in GROUPS}), ("outrider-sim", None)):
         loaded = groups if groups is not None else get_command(simulator).commands  # type: ignore[attr-defined]
         for name, command in loaded.items():
-            below = getattr(command, "commands", None)
-            if below is None:
-                yield (program, name), command
-                continue
-            yield (program, name), None
-            for verb, each in below.items():
-                yield (program, name, verb), each
+            yield from below((program, name), command)
+
+
+def below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A command by its words; of a group, itself as None and every command in it, however deep."""
+    if not hasattr(command, "commands"):
+        yield words, command
+        return
+    yield words, None
+    for verb, each in command.commands.items():
+        yield from below((*words, verb), each)
 
 
 COMMANDS = dict(commands())
@@ -45,10 +49,7 @@ SHARED_OPTIONS = {"--data", "--as", "--server", "--identity", "--timeout", "--ou
 def called(words: list[str]) -> tuple[str, ...]:
     """The words of a command line that choose the command; options and their values are not looked at."""
     plain = [word for word in words if not word.startswith("-")]
-    three, two = tuple(plain[:3]), tuple(plain[:2])
-    if three in COMMANDS:
-        return three
-    return two
+    return next((words for length in (4, 3) if (words := tuple(plain[:length])) in COMMANDS), tuple(plain[:2]))
 
 
 def typed() -> list[tuple[str, str]]:
