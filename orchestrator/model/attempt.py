@@ -141,6 +141,18 @@ class Attempt:
     """Of the vehicle at the grant."""
     habit_ages_ms: tuple[int, ...] = ()
     """Ages, below the first checkpoint, at which silence is judged among vehicles of its habit; ascending."""
+    habit_aged: tuple[bool, ...] = ()
+    """By age of its habit: whether it was reached after the permit."""
+    habit_silent: tuple[bool, ...] = ()
+    """By age of its habit: as `silent`."""
+    grant_aged: bool = False
+    """Whether the first checkpoint after the grant was reached."""
+    grant_silent: bool = False
+    """Whether the vehicle had no permit by then and was not heard since the grant; frozen."""
+    diagnosed: bool = False
+    """Whether the vehicle told a critical diagnosis after the permit; stays."""
+    safety: bool = False
+    """Whether it reported a failure of the safety class after the permit; stays, whatever is attested later."""
 
     @property
     def exposed(self) -> bool:
