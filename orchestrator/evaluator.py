@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import structlog
 
 from orchestrator.clock import FleetClock, MachineClock
-from orchestrator.engine.gates import judge
+from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.progress import Illegal, Judged, RecoveryUnproven, step
 from orchestrator.engine.reach import waiting
 from orchestrator.ledger import LedgerError
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
-from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.model.tally import CellTallies, count_strata
+from orchestrator.model.rollout import Rollout
+from orchestrator.model.tally import CellTallies
 from orchestrator.service.absence import Absence
 from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
 from orchestrator.service.ledger_feed import LedgerFeed
@@ -281,15 +281,14 @@ class Evaluator:
             log.warning("reservations_lost", rollout_id=rollout.rollout_id, count=len(lost))
 
     async def _judge(self, rollout: Rollout, picture: Picture) -> Ceiling:
-        """Judge, make the transition that follows, and return the permit ceiling."""
+        """Judge, make the transition that follows, and return both ceilings."""
         epoch = rollout.epoch
         cells = picture.tallies.get(rollout.rollout_id, {})
-        held = rollout.status is RolloutStatus.HELD
         unreached = waiting(rollout.plan, picture.profiles)
-        judgement = judge(cells, rollout.plan, waived=rollout.waived, held=held, strata=count_strata(cells, unreached))
+        judgement = judge_rollout(rollout, cells, unreached)
         show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
         if rollout.status.over:
-            return Ceiling(judgement.permit_ceiling, rollout.plan.limits.in_flight_max, epoch)
+            return Ceiling(judgement.permit_ceiling, judgement.grant_ceiling, epoch)
         event = Judged(judgement=judgement, cells=cells, waiting=unreached)
         changed = step(rollout, event, self._now())
         if not isinstance(changed, Illegal) and changed.changed:
@@ -303,7 +302,7 @@ class Evaluator:
                 epoch=changed.rollout.epoch,
                 reason=changed.rollout.reason,
             )
-        return Ceiling(judgement.permit_ceiling, rollout.plan.limits.in_flight_max, epoch)
+        return Ceiling(judgement.permit_ceiling, judgement.grant_ceiling, epoch)
 
     def _now(self) -> FleetTime:
         return FleetTime(self._clock.now())

@@ -380,18 +380,18 @@ def a_release(
 def a_tally(
     *,
     before: Mapping[AttemptState, int] | None = None,
-    aged: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+    aged: Sequence[Sequence[int]] = ((0, 0), (0, 0)),
     **after_permit: int,
 ) -> Tally:
     """Counts; exposures by the name of their state: `a_tally(succeeded=30, failed=1, aged=((31, 0), (0, 0)))`.
 
     Args:
         before: Attempts without a permit, by state.
-        aged: By checkpoint: exposures that reached it, and of these the silent ones.
+        aged: By checkpoint: exposures that reached it, and the silent ones; then controls, likewise, if any.
         after_permit: Exposures by state.
     """
     return Tally(
         before_permit=dict(before or {}),
         after_permit={AttemptState(name): count for name, count in after_permit.items()},
-        age_groups=tuple(AgeGroup(exposed=exposed, silent=silent) for exposed, silent in aged),
+        age_groups=tuple(AgeGroup(*group) for group in aged),
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from orchestrator.cli.words import number, percent
 
-RULE = re.compile(r"(failures|silence)_(evalue|posterior)(_\d+)?")
+RULE = re.compile(r"(failures|silence|losses|losses_silence)_(evalue|posterior)(_(?:[a-z]+_)?\d+)?")
 
 
 def deciding(rule: str, inputs: Mapping[str, float]) -> str:
@@ -34,14 +34,21 @@ def deciding(rule: str, inputs: Mapping[str, float]) -> str:
 
 
 def _of_rule(quantity: str, strength: str, suffix: str, inputs: Mapping[str, float]) -> list[str]:
-    if quantity == "failures":
-        parts = [f"exposed {number(inputs['n'])}", f"failed {number(inputs['k'])}"]
-    else:
-        group = f"a{suffix.removeprefix('_')}"
-        aged, silent, normal = (inputs[f"{name}_{group}"] for name in ("n", "k", "q"))
-        parts = [f"aged {number(aged)}", f"silent {number(silent)}", f"normal {percent(normal)}"]
+    parts = _counts(quantity, suffix, inputs)
     if strength == "evalue":
-        evidence = math.exp(min(700.0, inputs[f"{quantity}_log_e{suffix}"]))
+        evidence = math.exp(min(700.0, inputs["log_e"]))
         return [*parts, f"evidence {evidence:.3g}", f"halts from {inputs['evidence_min']:.3g}"]
     likely, bound = inputs[f"{quantity}_posterior{suffix}"], inputs["hold_above"]
     return [*parts, f"probability {percent(likely)}", f"holds above {percent(bound)}"]
+
+
+def _counts(quantity: str, suffix: str, inputs: Mapping[str, float]) -> list[str]:
+    if quantity == "failures":
+        return [f"exposed {number(inputs['n'])}", f"failed {number(inputs['k'])}"]
+    if quantity == "losses":
+        return [f"granted {number(inputs['granted'])}", f"failed {number(inputs['failed_before_permit'])}"]
+    number_of = suffix.removeprefix("_")
+    group = "losses" if quantity == "losses_silence" else f"a{number_of}" if number_of.isdecimal() else number_of
+    aged, silent = (inputs[f"{name}_{group}"] for name in ("n", "k"))
+    normal = inputs[f"{quantity}_limit{suffix}"] - inputs["failure_ratio_max"]
+    return [f"aged {number(aged)}", f"silent {number(silent)}", f"normal {percent(normal)}"]

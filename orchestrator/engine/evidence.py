@@ -7,7 +7,9 @@ none to ten million neither overflow nor divide by zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, fsum, lgamma, log, log1p, sqrt
+from dataclasses import dataclass
+from functools import lru_cache
+from math import exp, fsum, inf, lgamma, log, log1p, sqrt
 
 FAILURE_GRID = (1.5, 2.0, 3.0, 5.0, 10.0, 25.0, 60.0)
 """Alternatives for failures, as multiples of the limit. Source: docs/decisions, rule PROCEED / HOLD / HALT."""
@@ -19,8 +21,26 @@ _Z_95 = 1.645
 _LARGEST_EXPONENT = 700.0
 _TINY = 1e-300
 _FRACTION_STEPS_MAX = 100_000
+_ROOT_WIDTH = 1e-10
+_REMEMBERED = 1 << 16
+"""Answers kept of each pure function: between two ticks the counts of few scopes change."""
 
 
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """What is thought of the normal rate of hits before any control is seen."""
+
+    rate: float
+    """Fixed beforehand, within (0, 1): alternatives spread around it. A wrong one costs power only."""
+    spread_weight: float
+    """Controls' worth of their concentration."""
+    trusted: float
+    """The rate that is believed, within (0, 1)."""
+    trust_weight: float
+    """Controls' worth of that belief; 0 believes nothing."""
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def log_e_value(hits: int, trials: int, limit: float, grid: Sequence[float]) -> float:
     """Logarithm of the evidence that the rate of hits is above `limit`: a grid mixture of likelihood ratios.
 
@@ -37,10 +57,95 @@ def log_e_value(hits: int, trials: int, limit: float, grid: Sequence[float]) -> 
     Returns:
         Natural logarithm of the e-value; 0 means no evidence either way.
     """
-    rates = [limit * factor for factor in grid if limit * factor < _LARGEST_ALTERNATIVE] or [(1.0 + limit) / 2.0]
+    rates = alternatives(limit, grid)
     logs = [hits * log(rate / limit) + (trials - hits) * (log1p(-rate) - log1p(-limit)) for rate in rates]
     largest = max(logs)
     return largest + log(fsum(exp(value - largest) for value in logs) / len(logs))
+
+
+def alternatives(limit: float, grid: Sequence[float]) -> tuple[float, ...]:
+    """Rates above `limit` that evidence is mixed over, see `log_e_value`."""
+    rates = tuple(limit * factor for factor in grid if limit * factor < _LARGEST_ALTERNATIVE)
+    return rates or ((1.0 + limit) / 2.0,)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def log_e_beside(
+    hits: int,
+    trials: int,
+    normal_hits: int,
+    normal_trials: int,
+    *,
+    margin: float,
+    normal: Normal,
+    rates: tuple[float, ...],
+) -> float:
+    """Logarithm of the evidence that hits are more frequent than among controls, by more than `margin`.
+
+    The likelihood of everything seen, mixed over alternatives that were fixed beforehand, over the largest likelihood
+    that any normal rate q allows when the rate is at most q + margin. As the largest is never below the true one, this
+    never exceeds a test martingale, in whatever order trials and controls were seen: however often one looks, it
+    exceeds log(1 / alpha) with probability at most alpha, though q is only estimated. No distribution of q is assumed.
+    Source: Wasserman, Ramdas, Balakrishnan, Universal inference (2020), its running form.
+
+    What is believed of q enters as `normal.trust_weight` controls that were never seen: the largest likelihood pays for
+    leaving `normal.trusted`. If the true q is another, the bound on the error grows by at most
+    exp(trust_weight x KL(trusted, q)), however many trials there are.
+
+    Args:
+        hits: 0 to `trials`.
+        trials: Whose outcome is known.
+        normal_hits: 0 to `normal_trials`.
+        normal_trials: Controls whose outcome is known.
+        margin: What is accepted above the normal rate, within (0, 1).
+        normal: What is known of q beforehand.
+        rates: Alternatives for the rate of hits, within (0, 1).
+
+    Returns:
+        Natural logarithm of the e-value.
+    """
+    logs = [hits * log(rate) + (trials - hits) * log1p(-rate) for rate in rates]
+    largest = max(logs)
+    mixed = largest + log(fsum(exp(value - largest) for value in logs) / len(logs))
+    a, b = normal.spread_weight * normal.rate, normal.spread_weight * (1.0 - normal.rate)
+    spread = _log_beta(a + normal_hits, b + normal_trials - normal_hits) - _log_beta(a, b)
+    return mixed + spread - _largest_null(hits, trials, normal_hits, normal_trials, margin=margin, normal=normal)
+
+
+def _largest_null(
+    hits: int, trials: int, normal_hits: int, normal_trials: int, *, margin: float, normal: Normal
+) -> float:
+    """Logarithm of the largest likelihood with rate <= q + margin, less what is paid for leaving the trusted rate."""
+    weight, trusted = normal.trust_weight, normal.trusted
+    good, bad = weight * (1.0 - trusted) + normal_trials - normal_hits, weight * trusted + normal_hits
+    paid = weight * (trusted * log(trusted) + (1.0 - trusted) * log1p(-trusted))
+    rate = hits / trials if trials else 0.0
+    q = bad / (good + bad) if good + bad > 0.0 else 1.0
+    if rate > q + margin:
+        # Both parts rise up to the best q of the controls and both fall beyond rate - margin: the top lies between.
+        q = _top(bad, good, hits, trials - hits, margin=margin, low=q, high=rate - margin)
+        rate = q + margin
+    return _log_likelihood(q, bad, good) + _log_likelihood(rate, hits, trials - hits) - paid
+
+
+def _top(bad: float, good: float, hits: int, misses: int, *, margin: float, low: float, high: float) -> float:
+    """Where the sum of two log-likelihoods, at q and at q + margin, is largest: its slope falls, so halve."""
+    # The top is flat: what is left of the width costs its square.
+    while high - low > _ROOT_WIDTH:
+        q = (low + high) / 2.0
+        slope = bad / q - good / (1.0 - q) + hits / (q + margin) - misses / max(1.0 - q - margin, _TINY)
+        low, high = (q, high) if slope > 0.0 else (low, q)
+    return low
+
+
+def _log_likelihood(rate: float, hits: float, misses: float) -> float:
+    """Logarithm of rate^hits x (1 - rate)^misses, where nothing times log(0) is nothing."""
+    likely = hits * (log(rate) if rate > 0.0 else -inf) if hits else 0.0
+    return likely + (misses * (log1p(-rate) if rate < 1.0 else -inf) if misses else 0.0)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
 def e_value(logarithm: float) -> float:
@@ -57,6 +162,7 @@ def wilson_upper(hits: int, trials: int) -> float:
     return min(1.0, (rate + z2 / (2.0 * trials) + spread) / (1.0 + z2 / trials))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def beta_above(x: float, a: float, b: float) -> float:
     """Probability that a Beta(a, b) variable lies above `x`.
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil
 
 from orchestrator.engine import calendar, waves
 from orchestrator.engine.calendar import Calendar, RegionPreview, Sizes
-from orchestrator.engine.evidence import FAILURE_GRID, log_e_value
 from orchestrator.engine.gates import AGED_MIN, blast_upper, permit_allowance
+from orchestrator.engine.gates_rules import halting_failures
 from orchestrator.engine.reach import Reach, reach, regions_of, waiting
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.fleet import Cell, Profile, Stratum
@@ -178,17 +178,10 @@ def _stratum_warnings(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
     strata: Counter[Stratum] = Counter()
     for cell, count in cells.items():
         strata[cell.stratum] += count
-    needed = max(STRATUM_MIN, _least_judged(plan, len(strata)))
+    needed = max(STRATUM_MIN, halting_failures(plan.gate, len(strata)))
     for stratum, count in sorted(strata.items()):
         if count < needed:
             yield f"stratum {stratum} has {count} vehicles: {needed} are needed to judge it on its own"
-
-
-def _least_judged(plan: Plan, strata: int) -> int:
-    """The fewest exposures that could halt a stratum, if every one failed."""
-    limit = plan.gate.failure_ratio_max
-    bound = log((1 + len(plan.gate.checkpoints_ms)) * max(1, strata) / plan.gate.alpha)
-    return next((n for n in range(1, 1000) if log_e_value(n, n, limit, FAILURE_GRID) >= bound), 1000)
 
 
 def _budget_warnings(plan: Plan, targeted: int, shortest_ms: int) -> Iterator[str]:

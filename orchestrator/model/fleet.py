@@ -113,6 +113,7 @@ class Stratum:
 
     region: str
     hardware: str
+    """Empty: the whole region, where a signal from outside is about one."""
 
     def __str__(self) -> str:
-        return f"{self.region}/{self.hardware}"
+        return f"{self.region}/{self.hardware}" if self.hardware else self.region

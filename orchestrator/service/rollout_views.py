@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.engine import windows
-from orchestrator.engine.gates import Judgement, judge
+from orchestrator.engine.gates import Judgement, judge_rollout
 from orchestrator.engine.permits import rules_of
 from orchestrator.engine.progress import approval_wanted, waiting_for
 from orchestrator.engine.reach import waiting
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.ids import FleetTime
-from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.model.tally import CellTallies, count_strata
+from orchestrator.model.rollout import Rollout
+from orchestrator.model.tally import CellTallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,7 @@ def view_of(rollout: Rollout, cells: CellTallies, profiles: Mapping[Profile, int
         rollout=rollout,
         cells=cells,
         waiting=unreached,
-        judgement=judge(
-            cells,
-            rollout.plan,
-            waived=rollout.waived,
-            held=rollout.status is RolloutStatus.HELD,
-            strata=count_strata(cells, unreached),
-        ),
+        judgement=judge_rollout(rollout, cells, unreached),
         waiting_for={region: waiting_for(rollout, cells, unreached, region, now) for region in rollout.regions},
         approval_wanted={
             region: wave

@@ -3,39 +3,55 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.cli.gate_words import deciding
 from orchestrator.engine.gates import judge
 from orchestrator.model.attempt import AttemptState
+from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.tally import AgeGroup, Tally
-from tests.builders import a_cell, a_plan
+from tests.builders import HOUR_MS, a_cell, a_gate, a_plan, a_tally
+
+OFTEN = HabitAge(Habit.OFTEN, 6 * HOUR_MS)
 
 
 @pytest.mark.parametrize(
-    ("states", "groups", "rule", "words"),
+    ("tally", "rule", "words"),
     [
-        ({AttemptState.FAILED: 5}, (), "failures_evalue", ["exposed 5", "failed 5", "evidence", "halts from"]),
+        (a_tally(failed=5), "failures_evalue", ["exposed 5", "failed 5", "evidence", "halts from"]),
         (
-            {AttemptState.FAILED: 2, AttemptState.SUCCEEDED: 18},
-            (),
+            a_tally(failed=2, succeeded=18),
             "failures_posterior",
             ["exposed 20", "failed 2", "probability", "holds above 80 %"],
         ),
         (
-            {AttemptState.REBOOTING: 20},
-            (AgeGroup(20, 20),),
+            a_tally(rebooting=20, aged=((20, 20), (0, 0))),
             "silence_evalue_0",
             ["aged 20", "silent 20", "normal 5 %", "evidence", "halts from"],
         ),
+        (
+            replace(a_tally(permitted=20), habit_groups={OFTEN: AgeGroup(20, 20, 99, 9)}),
+            "silence_evalue_often_0",
+            ["aged 20", "silent 20", "normal 9.1 %", "evidence", "halts from"],
+        ),
+        (
+            a_tally(before={AttemptState.FAILED: 9}),
+            "losses_evalue",
+            ["granted 9", "failed 9", "evidence", "halts from"],
+        ),
+        (
+            replace(a_tally(before={AttemptState.DOWNLOADING: 30}), grants=AgeGroup(30, 30)),
+            "losses_silence_evalue",
+            ["aged 30", "silent 30", "normal 5 %", "evidence", "halts from"],
+        ),
     ],
 )
-def test_a_real_verdict_is_shown_by_the_numbers_of_its_rule(
-    states: dict[AttemptState, int], groups: tuple[AgeGroup, ...], rule: str, words: list[str]
-) -> None:
-    """Two dozen inputs stand in the record; whoever reads at night wants the four that decided."""
-    verdict = judge({a_cell(): Tally(after_permit=states, age_groups=groups)}, a_plan()).worst
+def test_a_real_verdict_is_shown_by_the_numbers_of_its_rule(tally: Tally, rule: str, words: list[str]) -> None:
+    """Four dozen inputs stand in the record; whoever reads at night wants the four that decided."""
+    plan = a_plan(gate=a_gate(habit_ages_ms={Habit.OFTEN: (OFTEN.age_ms,)}))
+    verdict = judge({a_cell(): tally}, plan).worst
     assert verdict.rule == rule
     shown = deciding(verdict.rule, verdict.inputs)
     names = [re.sub(r" [\d.e+]+( %)?$", "", part) for part in shown.split(", ")]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine.evidence import wilson_upper
-from orchestrator.engine.gates import INCONSISTENT, blast_upper, judge, permit_allowance, waiver
+from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, blast_upper, judge, permit_allowance, waiver
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.rollout import VerdictKind
@@ -61,7 +62,9 @@ def test_verdict_by_counts(tally, kind, rule):
 
 def test_failed_before_the_permit_is_no_exposure():
     """Attempts that die before a permit harmed nobody: they must not stop a rollout as if they had."""
-    assert verdict(a_tally(before={AttemptState.FAILED: 50, AttemptState.TIMED_OUT: 50})).kind is PROCEED
+    found = verdict(a_tally(before={AttemptState.FAILED: 3, AttemptState.TIMED_OUT: 50}, succeeded=47))
+    assert found.kind is PROCEED
+    assert (found.inputs["n"], found.inputs["k"]) == (47, 0)
 
 
 def test_pending_vehicles_do_not_dilute_silence():
@@ -76,20 +79,28 @@ def test_one_bad_variant_stops_though_the_whole_looks_good():
     good = {a_cell(hardware=f"gen{n}"): a_tally(succeeded=1000, aged=((1000, 40), (1000, 40))) for n in range(1, 4)}
     cells = {**good, a_cell(hardware="rare"): a_tally(failed=3, succeeded=2, aged=((5, 0), (5, 0)))}
     judgement = judge(cells, PLAN)
-    assert judgement.worst.kind is HALT
-    assert judgement.worst.scope == Stratum(region="eu", hardware="rare")
-    assert judgement.verdicts[0].kind is PROCEED
-    assert "eu/rare" in judgement.worst.message
+    assert judgement.worst.kind is PROCEED
+    (bad,) = [found for found in judgement.verdicts if found.kind is not PROCEED]
+    assert bad.kind is HALT
+    assert bad.scope == Stratum(region="eu", hardware="rare")
+    assert "eu/rare" in bad.message
+    assert judgement.permit_allowance > 0
 
 
 def test_more_strata_ask_for_more_evidence_each():
     """Looking at many strata finds chance patterns: the bound grows with their number."""
     cells = {a_cell(hardware=f"gen{n}"): a_tally(failed=1, succeeded=1) for n in range(10)}
     bounds = {found.scope: found.inputs["evidence_min"] for found in judge(cells, PLAN).verdicts}
-    assert bounds.pop(None) == pytest.approx(60)
-    assert list(bounds.values()) == pytest.approx([600] * 10)
+    assert bounds.pop(None) == pytest.approx(20)
+    assert list(bounds.values()) == pytest.approx([200] * 10)
     known = judge({CELL: a_tally(failed=2)}, PLAN, strata=12).verdicts[1]
-    assert known.inputs["evidence_min"] == pytest.approx(720)
+    assert known.inputs["evidence_min"] == pytest.approx(240)
+
+
+def test_a_single_stratum_is_judged_once():
+    """It is everything: judged twice, a person would have to waive the same numbers twice."""
+    judgement = judge({CELL: a_tally(failed=2, succeeded=15)}, PLAN, strata=1)
+    assert [found.scope for found in judgement.verdicts] == [None]
 
 
 def test_hold_clears_lower_than_it_begins():
@@ -107,20 +118,19 @@ def test_waived_rule_is_not_judged_again():
     tally = a_tally(failed=2, succeeded=15)
     found = verdict(tally)
     assert waiver(found) == "failures_posterior@all"
-    waived = judge({CELL: tally}, PLAN, waived=("failures_posterior@all", "failures_posterior@eu/gen2"))
+    waived = judge({CELL: tally}, PLAN, waived=("failures_posterior@all",), strata=2)
     assert waived.worst.kind is PROCEED
     assert "waived: failures_posterior" in waived.worst.message
-    only_all = judge({CELL: tally}, PLAN, waived=("failures_posterior@all",))
-    assert only_all.worst.scope == CELL.stratum
+    assert waived.verdicts[1].kind is HOLD
+    both = judge({CELL: tally}, PLAN, waived=("failures_posterior@all", "failures_posterior@eu/gen2"), strata=2)
+    assert [found.kind for found in both.verdicts] == [PROCEED, PROCEED]
 
 
 def test_who_waived_the_halt_waived_the_hold():
     """Otherwise resuming from a halt would be held at once by the weaker rule about the same numbers."""
     tally = a_tally(timed_out=20, aged=((20, 12), (0, 0)))
-    both = ("silence_evalue_0@all", "silence_evalue_0@eu/gen2")
-    assert judge({CELL: tally}, PLAN, waived=both).worst.kind is PROCEED
-    holds_only = ("silence_posterior_0@all", "silence_posterior_0@eu/gen2")
-    assert judge({CELL: tally}, PLAN, waived=holds_only).worst.kind is HALT
+    assert judge({CELL: tally}, PLAN, waived=("silence_evalue_0@all",)).worst.kind is PROCEED
+    assert judge({CELL: tally}, PLAN, waived=("silence_posterior_0@all",)).worst.kind is HALT
 
 
 @pytest.mark.parametrize(
@@ -158,15 +168,18 @@ def test_contradiction_in_one_stratum_is_not_hidden_by_the_sum():
 
 def test_missing_silence_reference_holds():
     """Without a reference silence cannot be judged, and missing data never means PROCEED."""
-    judgement = judge({CELL: a_tally(succeeded=30)}, PLAN, silence_reference=())
-    assert judgement.worst.rule == INCONSISTENT
+    plan = a_plan(gate=a_gate(silence_reference=()))
+    assert judge({CELL: a_tally(succeeded=30)}, plan).worst.rule == UNUSABLE
 
 
-def test_reference_of_the_control_replaces_the_plans():
-    """Where the holdout shows 20 % silence, 20 % silence is normal."""
-    tally = a_tally(timed_out=20, succeeded=80, aged=((100, 20), (0, 0)))
-    assert verdict(tally).kind is HALT
-    assert verdict(tally, silence_reference=(0.2, 0.2)).kind is PROCEED
+def test_silence_of_the_controls_is_normal():
+    """Where 20 % of those not yet admitted are silent, 20 % of the exposures may be."""
+    assert verdict(a_tally(timed_out=20, succeeded=80, aged=((100, 20), (0, 0)))).kind is HOLD
+    other = a_tally(timed_out=20, succeeded=80, aged=((100, 20, 400, 20), (0, 0)))
+    assert verdict(other).kind is HALT
+    beside = a_tally(timed_out=20, succeeded=80, aged=((100, 20, 400, 80), (0, 0)))
+    assert verdict(beside).kind is PROCEED
+    assert verdict(beside).inputs["q_a0"] == pytest.approx(0.2, abs=0.001)
 
 
 def test_every_verdict_can_be_made_again_from_its_inputs():
@@ -189,7 +202,7 @@ def test_message_has_both_numbers():
     assert "2 of 17 exposed failed, limit 1 %" in verdict(a_tally(failed=2, succeeded=15)).message
     silent = verdict(a_tally(timed_out=20, aged=((20, 12), (0, 0)))).message
     assert "12 of 20 exposed were silent after 1 d, expected 1.0 (5 %), limit 6 %" in silent
-    assert "halt from 60" in silent
+    assert "halt from 20" in silent
 
 
 def test_budget_counts_every_young_exposure_as_harmed_at_first():
@@ -260,7 +273,8 @@ def test_judging_is_total_and_never_opens_on_doubt(cells, held):
     )
     if negative:
         assert judgement.worst.kind is not PROCEED
-    assert judgement.worst.kind is max((found.kind for found in judgement.verdicts), key=SEVERITY.index)
+    assert judgement.worst is judgement.verdicts[0]
+    assert judgement.worst.scope is None
 
 
 @given(failed=st.integers(0, 30), succeeded=st.integers(0, 500), pending=st.integers(0, 500))
@@ -280,11 +294,13 @@ def test_one_more_silent_vehicle_is_never_better(silent, aged):
 
 
 def test_one_checkpoint_is_enough():
-    """A plan may look at silence once; the number of tests, and so the bound, follows."""
+    """A plan may look at silence once; that look may then spend what two would have shared."""
     plan = a_plan(gate=a_gate(checkpoints_ms=(60_000,), silence_reference=(0.05,)), limits=some_limits(blast_budget=5))
     judgement = judge({CELL: a_tally(succeeded=3, aged=((3, 0),))}, plan)
     assert judgement.worst.kind is PROCEED
-    assert judgement.worst.inputs["evidence_min"] == pytest.approx(40)
+    twice = judge({CELL: a_tally(succeeded=3, aged=((3, 0), (0, 0)))}, PLAN)
+    first, second = (found.worst.inputs["silence_log_e_0"] for found in (judgement, twice))
+    assert first == pytest.approx(second + log(2))
     assert judgement.permit_ceiling == 8
 
 

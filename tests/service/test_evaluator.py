@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Mapping
 
 import pytest
 
 from orchestrator import evaluator as evaluator_module
-from orchestrator.engine.gates import Judgement, judge
+from orchestrator.engine.gates import Judgement, judge_rollout
 from orchestrator.engine.progress import ResumeRequested
 from orchestrator.ledger import LedgerEntry, LedgerError
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId, RolloutId
-from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import RolloutStatus
+from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.model.tally import CellTallies
 from orchestrator.service.director import assigned
 from orchestrator.service.ledger_feed import LedgerFeed
@@ -285,14 +286,14 @@ async def test_defect_of_one_rollout_stops_that_rollout_alone(world: World, monk
     await world.start(ONE_AT_A_TIME, rollout_id="ill")
     await world.start(ONE_AT_A_TIME)
 
-    def judged(cells: CellTallies, plan: Plan, **rest: object) -> Judgement:
+    def judged(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int]) -> Judgement:
         if broken:
             broken.pop()
             raise ValueError("numbers that nobody foresaw")
-        return judge(cells, plan, **rest)  # type: ignore[arg-type]  # passed on as they came
+        return judge_rollout(rollout, cells, waiting)
 
     broken = [True]
-    monkeypatch.setattr(evaluator_module, "judge", judged)
+    monkeypatch.setattr(evaluator_module, "judge_rollout", judged)
     world.hand.advance(TICK_LIFE_MS)
     await world.tick()
     answers = {}

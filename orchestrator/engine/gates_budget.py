@@ -1,0 +1,103 @@
+"""Budgets: how many vehicles may be at risk while it is not known what the release does to them.
+
+Owns both ceilings. Source: docs/decisions, The gate in full; the blast budget is that of rule PROCEED / HOLD / HALT.
+
+- Permits: exposures younger than the first checkpoint, times the worst rate of harm that the aged ones do not exclude,
+  stay within B.
+- Grants: the same of vehicles that have the payload and no permit, which may crash on it before it installs: slots
+  without a permit, times the worst rate of silence beyond the normal one, stay within B.
+"""
+
+from __future__ import annotations
+
+from math import floor
+
+from orchestrator.engine.evidence import wilson_upper
+from orchestrator.model.tally import AgeGroup, Tally
+
+AGED_MIN = 20
+"""Aged exposures, or grants, below which nothing is excluded and every young one counts as harmed."""
+
+
+def blast_upper(failed: int, aged: AgeGroup, reference: float) -> float:
+    """The worst rate of harm that the aged exposures do not exclude, failures and unusual silence together.
+
+    Args:
+        failed: Explicit failures among all exposures.
+        aged: Exposures that reached the first checkpoint.
+        reference: Share normally silent there.
+
+    Returns:
+        U, within (0, 2); 1 until AGED_MIN exposures have aged.
+    """
+    if aged.exposed < AGED_MIN:
+        return 1.0
+    failures = wilson_upper(min(failed, aged.exposed), aged.exposed)
+    return failures + max(0.0, wilson_upper(aged.silent, aged.exposed) - reference)
+
+
+def losses_upper(grants: AgeGroup, reference: float) -> float:
+    """The worst rate of losses before the permit that the aged grants do not exclude.
+
+    Who says that it failed is not lost: only silence counts. As that is compared with what is normal, nothing might be
+    left of it; so never less than what so many grants could hide at all.
+
+    Args:
+        grants: Grants that reached the first checkpoint, silent the ones without a permit that were not heard since.
+        reference: Share normally silent there.
+
+    Returns:
+        U, within (0, 1]; 1 until AGED_MIN grants have aged.
+    """
+    if grants.exposed < AGED_MIN:
+        return 1.0
+    unusual = wilson_upper(grants.silent, grants.exposed) - reference
+    return max(unusual, wilson_upper(0, grants.exposed))
+
+
+def permit_allowance(blast_budget: int, upper: float, young: int) -> int:
+    """Exposures that may be added while `young` ones have not aged.
+
+    Args:
+        blast_budget: B, vehicles that may be hurt at worst.
+        upper: U, the worst rate of harm that is not excluded.
+        young: Exposures below the first checkpoint.
+    """
+    return max(0, floor(blast_budget / upper) - young)
+
+
+def shut(tally: Tally, blast_budget: int) -> dict[str, float]:
+    """Nothing is added: the ceiling is what is given already; what is no count is none."""
+    aged = tally.age_groups[0].exposed if tally.age_groups else 0
+    exposed = tally.exposed if isinstance(tally.exposed, int) else 0
+    return {
+        "blast_budget": blast_budget,
+        "blast_upper": 1.0,
+        "losses_upper": 1.0,
+        "young": exposed - aged,
+        "at_risk": tally.at_risk_before_permit,
+        "permit_allowance": 0,
+        "permit_ceiling": max(0, exposed),
+        "grant_ceiling": 0,
+    }
+
+
+def opened(tally: Tally, blast_budget: int, reference: float) -> dict[str, float]:
+    """Both ceilings of a rollout that proceeds, with what they are made from.
+
+    Args:
+        tally: Over all strata; its counts add up.
+        blast_budget: B.
+        reference: Share normally silent at the first checkpoint.
+    """
+    aged = tally.age_groups[0] if tally.age_groups else AgeGroup()
+    upper, losses = blast_upper(tally.failed, aged, reference), losses_upper(tally.grants, reference)
+    allowance = permit_allowance(blast_budget, upper, tally.exposed - aged.exposed)
+    return {
+        **shut(tally, blast_budget),
+        "blast_upper": upper,
+        "losses_upper": losses,
+        "permit_allowance": allowance,
+        "permit_ceiling": tally.exposed + allowance,
+        "grant_ceiling": floor(blast_budget / losses),
+    }

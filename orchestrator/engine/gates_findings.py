@@ -1,0 +1,163 @@
+"""Findings of one scope: what its weighed quantities mean together, and every number and word behind that.
+
+Owns how evidence of several quantities is put together. What is weighed, and how, is the matter of `gates_rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp, fsum, inf, log
+
+from orchestrator.engine.evidence import e_value
+from orchestrator.engine.gates_terms import Finding, Scope, is_waived
+from orchestrator.engine.wording import duration, percent
+from orchestrator.model.fleet import Habit, HabitAge
+from orchestrator.model.plan import GateLimits
+from orchestrator.model.rollout import VerdictKind
+from orchestrator.model.tally import AgeGroup, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """One quantity, weighed."""
+
+    name: str
+    suffix: str
+    """Of its rules, where there are several of a name: `_0` or `_often_0`."""
+    log_e: float
+    """Logarithm of its evidence times its share of the accepted error."""
+    likely: float
+    """Probability that its limit is broken."""
+    limit: float
+    """Rate of hits that is accepted; of silence, what is normal and the plan's limit."""
+    counts: str
+    """What was counted and what it is held against, for people."""
+
+    @property
+    def strong(self) -> str:
+        """Name of the rule that halts."""
+        return f"{self.name}_evalue{self.suffix}"
+
+    @property
+    def weak(self) -> str:
+        """Name of the rule that holds."""
+        return f"{self.name}_posterior{self.suffix}"
+
+
+def findings(weighed: Sequence[Weighed], scope: Scope) -> Iterator[Finding]:
+    """What was found and is not waived: one finding for all evidence together, one for each probability."""
+    judged = [each for each in weighed if not is_waived(each.strong, None, scope)]
+    if judged:
+        first = max(judged, key=lambda each: each.log_e)
+        together = summed(judged)
+        halts = not together < log(scope.evidence_min)
+        yield Finding(
+            rule=first.strong,
+            kind=VerdictKind.HALT if halts else VerdictKind.PROCEED,
+            message=f"{first.counts}: evidence of a broken limit {e_value(together):.3g}, "
+            f"halt from {scope.evidence_min:.3g}",
+        )
+    for each in judged:
+        if not is_waived(each.weak, None, scope):
+            holds = not each.likely <= scope.hold_above
+            yield Finding(
+                rule=each.weak,
+                kind=VerdictKind.HOLD if holds else VerdictKind.PROCEED,
+                message=f"{each.counts}: broken with probability {percent(each.likely)}, "
+                f"hold above {percent(scope.hold_above)}",
+            )
+
+
+def overruled(weighed: Sequence[Weighed], scope: Scope) -> tuple[str, ...]:
+    """Rules that people waived and that would stop the scope now."""
+    halted = not summed(weighed) < log(scope.evidence_min)
+    names = []
+    for each in weighed:
+        if halted and is_waived(each.strong, None, scope):
+            names.append(each.strong)
+        elif each.likely > scope.hold_above and is_waived(each.weak, None, scope):
+            names.append(each.weak)
+    return tuple(names)
+
+
+def summed(weighed: Sequence[Weighed]) -> float:
+    """Logarithm of the sum of evidence."""
+    largest = max((each.log_e for each in weighed), default=-inf)
+    return largest + log(fsum(exp(each.log_e - largest) for each in weighed)) if largest > -inf else largest
+
+
+def groups_of(tally: Tally, gate: GateLimits) -> tuple[AgeGroup, ...]:
+    """Age groups of every checkpoint; what was not counted yet is empty, and so keeps the budget shut."""
+    return tally.age_groups + (AgeGroup(),) * (len(gate.checkpoints_ms) - len(tally.age_groups))
+
+
+def habit_groups(tally: Tally, gate: GateLimits) -> Iterator[tuple[HabitAge, int, AgeGroup]]:
+    """Ages of the plan's habits, each with its number and with what was counted there, which may be nothing."""
+    for habit, ages in gate.habit_ages_ms.items():
+        for index, age_ms in enumerate(ages):
+            place = HabitAge(Habit(habit), age_ms)
+            yield place, index, tally.habit_groups.get(place, AgeGroup())
+
+
+def counted(tally: Tally, scope: Scope) -> dict[str, float]:
+    """Every count and every limit, by name; whatever they are."""
+    inputs: dict[str, float] = {
+        "n": tally.exposed,
+        "k": tally.failed,
+        "s": tally.succeeded,
+        "diagnosed": tally.diagnosed,
+        "granted": tally.granted,
+        "failed_before_permit": tally.failed_before_permit,
+        "n_losses": tally.grants.exposed,
+        "k_losses": tally.grants.silent,
+        "failure_ratio_max": scope.gate.failure_ratio_max,
+        "alpha": scope.gate.alpha,
+        "evidence_min": scope.evidence_min,
+        "hold_above": scope.hold_above,
+    }
+    for index, age_ms in enumerate(scope.gate.checkpoints_ms):
+        inputs[f"age_ms_{index}"] = age_ms
+    for index, group in enumerate(groups_of(tally, scope.gate)):
+        inputs.update(_of_group(f"a{index}", group))
+    for place, index, group in habit_groups(tally, scope.gate):
+        inputs[f"age_ms_{place.habit}_{index}"] = place.age_ms
+        inputs.update(_of_group(f"{place.habit}_{index}", group))
+    return inputs
+
+
+def weights(weighed: Sequence[Weighed], normal: Sequence[float], usual: Sequence[float]) -> dict[str, float]:
+    """What the counts were weighed against and what that gave, by name.
+
+    Args:
+        weighed: The quantities.
+        normal: Share thought to be normally silent at each checkpoint.
+        usual: The same by the scope's own controls as well.
+    """
+    inputs = {f"reference_a{index}": share for index, share in enumerate(normal)}
+    inputs |= {f"q_a{index}": share for index, share in enumerate(usual)}
+    for each in weighed:
+        inputs[f"{each.name}_log_e{each.suffix}"] = each.log_e
+        inputs[f"{each.name}_posterior{each.suffix}"] = each.likely
+        inputs[f"{each.name}_limit{each.suffix}"] = each.limit
+    inputs["log_e"] = summed(weighed)
+    return inputs
+
+
+def summary(tally: Tally, scope: Scope, usual: Sequence[float]) -> str:
+    """How a scope stands, for people."""
+    parts = [f"{tally.failed} of {tally.exposed} exposed failed, limit {percent(scope.gate.failure_ratio_max)}"]
+    groups = groups_of(tally, scope.gate)
+    for group, age_ms, share in zip(groups, scope.gate.checkpoints_ms, usual, strict=True):
+        expected = share * group.exposed
+        parts.append(f"silent after {duration(age_ms)}: {group.silent} of {group.exposed}, expected {expected:.1f}")
+    return "; ".join(parts)
+
+
+def _of_group(suffix: str, group: AgeGroup) -> dict[str, float]:
+    return {
+        f"n_{suffix}": group.exposed,
+        f"k_{suffix}": group.silent,
+        f"m_{suffix}": group.controls,
+        f"c_{suffix}": group.controls_silent,
+    }

@@ -1,0 +1,225 @@
+"""Rules over the counters of one scope: failures, silence, losses before the permit.
+
+Owns what is compared with what, and how much of the accepted error each comparison may spend. The formulas are in
+`evidence`; what the weighed quantities mean is the matter of `gates_findings`. Derivations and what was weighed:
+docs/decisions, The gate in full.
+
+| rules                     | hits of trials                                               | held against            |
+|---------------------------|--------------------------------------------------------------|-------------------------|
+| `failures_evalue`         | failed of exposed; pending ones count as good                | L, the failure limit    |
+| `silence_evalue_0`, ...   | silent of those exposed as long as a checkpoint              | controls there, and L   |
+| `silence_evalue_often_0`, | the same among vehicles of one habit, at the earlier ages of | controls of that habit  |
+| ...                       | that habit                                                   | there, and L            |
+| `losses_evalue`           | failed without a permit, of granted                          | LOSSES_FACTOR x L       |
+| `losses_silence_evalue`   | silent without a permit, of grants that reached the first    | controls there, and L   |
+|                           | checkpoint                                                   |                         |
+
+Each halts by evidence and, as `*_posterior*`, holds by probability. Evidence is summed, each by its share of the
+accepted error: an average of e-values is an e-value. HALT is when the sum reaches (scopes like it) / alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import fsum, log
+
+from orchestrator.engine.evidence import (
+    FAILURE_GRID,
+    SILENCE_GRID,
+    Normal,
+    alternatives,
+    beta_above,
+    log_e_beside,
+    log_e_value,
+)
+from orchestrator.engine.gates_findings import Weighed, groups_of, habit_groups
+from orchestrator.engine.gates_terms import Scope
+from orchestrator.engine.wording import duration, percent
+from orchestrator.model.plan import GateLimits
+from orchestrator.model.tally import AgeGroup, Tally
+
+FAILURES_SHARE = 0.35
+"""Of the accepted error, for failures. What a plan does not look at leaves its share to the others."""
+CHECKPOINTS_SHARE = 0.35
+"""For silence at the plan's checkpoints, all of them."""
+HABITS_SHARE = 0.2
+"""For silence at the earlier ages of habits, all of them."""
+LOSSES_SHARE = 0.1
+"""For losses before the permit, told and silent."""
+
+FAILURES_PRIOR_WEIGHT = 0.25
+"""Failures that the posterior begins with, and 2 / L - 1 times as many successes: its mean is half the limit."""
+SILENCE_PRIOR_WEIGHT = 100.0
+"""Exposures' worth of belief, in the posterior, that they are as silent as their controls."""
+REFERENCE_WEIGHT = 100.0
+"""Controls' worth of belief in a share that was not measured in this scope: the plan's, or that of all strata."""
+CONTROLS_ENOUGH = 300
+"""Controls from which they speak alone; until then that belief fades in proportion."""
+CHECKPOINT_DOUBT = 0.0
+"""How much the posterior minds that controls are few: 0 takes their share for known, 1 for estimated."""
+HABIT_CONTROLS_MIN = 30
+"""Controls of a habit at an age, below which it is not judged there: nobody knows what is normal."""
+HABIT_DOUBT = 1.0
+"""As CHECKPOINT_DOUBT."""
+HABIT_NORMAL = Normal(rate=0.1, spread_weight=10.0, trusted=0.1, trust_weight=0.0)
+"""Where a habit's normal silence is looked for; nothing of it is believed."""
+HABIT_RATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+"""Alternatives for the silence of a habit."""
+LOSSES_PRIOR_WEIGHT = 1.0
+"""As FAILURES_PRIOR_WEIGHT, of attempts that fail before their permit: three of the first few hold, not two."""
+LOSSES_FACTOR = 5.0
+"""Attempts that may fail before their permit, in failure limits: it hurts nobody, and links and disks fail, too."""
+LOSSES_RATIO_MAX = 0.5
+"""The same, at most."""
+
+
+def weigh(tally: Tally, scope: Scope) -> tuple[Weighed, ...]:
+    """Every quantity of a scope that can be judged."""
+    shares = _shares(scope.gate)
+    found = [("failures", _failures(tally, scope))]
+    found += [("checkpoints", each) for each in _checkpoints(tally, scope)]
+    found += [("habits", each) for each in _habits(tally, scope)]
+    found += [("losses", each) for each in _losses(tally, scope)]
+    return tuple(replace(each, log_e=each.log_e + log(shares[family])) for family, each in found)
+
+
+def halting_failures(gate: GateLimits, strata: int, *, most: int = 1000) -> int:
+    """The fewest exposures that could halt one of so many strata, if every one failed; `most` when not even so many."""
+    bound = log(max(1, strata) / gate.alpha / _shares(gate)["failures"])
+    return next((n for n in range(1, most) if log_e_value(n, n, gate.failure_ratio_max, FAILURE_GRID) >= bound), most)
+
+
+def usual(tally: Tally, scope: Scope) -> tuple[float, ...]:
+    """Share normally silent at each checkpoint, by the controls of a scope and what is thought beforehand."""
+    groups = groups_of(tally, scope.gate)
+    return tuple(estimate(group, share) for group, share in zip(groups, scope.normal, strict=True))
+
+
+def estimate(group: AgeGroup, normal: float) -> float:
+    """Share normally silent by the controls of a group; the fewer there are, the nearer to what was thought.
+
+    Never nought or one: that none of a thousand controls was silent does not make silence impossible.
+    """
+    weight = max(1.0, reference_weight(group.controls))
+    return (weight * normal + group.controls_silent) / (weight + group.controls)
+
+
+def reference_weight(controls: int) -> float:
+    """Controls' worth of belief in what was thought beforehand, beside so many real ones."""
+    return REFERENCE_WEIGHT * max(0.0, 1.0 - controls / CONTROLS_ENOUGH)
+
+
+def _failures(tally: Tally, scope: Scope) -> Weighed:
+    limit, failed, exposed = scope.gate.failure_ratio_max, tally.failed, tally.exposed
+    return Weighed(
+        name="failures",
+        suffix="",
+        log_e=log_e_value(failed, exposed, limit, FAILURE_GRID),
+        likely=_above(limit, failed, tally.succeeded, FAILURES_PRIOR_WEIGHT),
+        limit=limit,
+        counts=f"{failed} of {exposed} exposed failed, limit {percent(limit)}",
+    )
+
+
+def _checkpoints(tally: Tally, scope: Scope) -> Iterator[Weighed]:
+    for index, (age_ms, group) in enumerate(zip(scope.gate.checkpoints_ms, groups_of(tally, scope.gate), strict=True)):
+        what = f"exposed were silent after {duration(age_ms)}"
+        yield _at_checkpoint("silence", f"_{index}", what, group, index, scope)
+
+
+def _losses(tally: Tally, scope: Scope) -> Iterator[Weighed]:
+    limit = min(LOSSES_RATIO_MAX, LOSSES_FACTOR * scope.gate.failure_ratio_max)
+    failed, granted = tally.failed_before_permit, tally.granted
+    yield Weighed(
+        name="losses",
+        suffix="",
+        log_e=log_e_value(failed, granted, limit, FAILURE_GRID),
+        likely=_above(limit, failed, tally.exposed, LOSSES_PRIOR_WEIGHT),
+        limit=limit,
+        counts=f"{failed} of {granted} granted failed before their permit, limit {percent(limit)}",
+    )
+    # Grants are as old as the first checkpoint: so are the controls there.
+    beside = groups_of(tally, scope.gate)[0]
+    group = replace(tally.grants, controls=beside.controls, controls_silent=beside.controls_silent)
+    what = f"granted were silent without a permit after {duration(scope.gate.checkpoints_ms[0])}"
+    yield _at_checkpoint("losses_silence", "", what, group, 0, scope)
+
+
+def _at_checkpoint(name: str, suffix: str, what: str, group: AgeGroup, index: int, scope: Scope) -> Weighed:
+    margin, reference, thought = scope.gate.failure_ratio_max, _fixed(scope, index), scope.normal[index]
+    share = estimate(group, thought)
+    normal = Normal(
+        rate=reference,
+        spread_weight=REFERENCE_WEIGHT,
+        trusted=thought,
+        trust_weight=reference_weight(group.controls),
+    )
+    return Weighed(
+        name=name,
+        suffix=suffix,
+        log_e=_beside(group, margin, normal, alternatives(reference + margin, SILENCE_GRID)),
+        likely=_above_usual(group, share, margin, CHECKPOINT_DOUBT),
+        limit=share + margin,
+        counts=_silent(what, group, share, margin),
+    )
+
+
+def _habits(tally: Tally, scope: Scope) -> Iterator[Weighed]:
+    margin = scope.gate.failure_ratio_max
+    for place, index, group in habit_groups(tally, scope.gate):
+        if group.controls < HABIT_CONTROLS_MIN:
+            continue
+        share = (HABIT_NORMAL.rate + group.controls_silent) / (1.0 + group.controls)
+        what = f"exposed that call {place.habit} were silent after {duration(place.age_ms)}"
+        yield Weighed(
+            name="silence",
+            suffix=f"_{place.habit}_{index}",
+            log_e=_beside(group, margin, HABIT_NORMAL, HABIT_RATES),
+            likely=_above_usual(group, share, margin, HABIT_DOUBT),
+            limit=share + margin,
+            counts=_silent(what, group, share, margin),
+        )
+
+
+def _fixed(scope: Scope, index: int) -> float:
+    """The plan's reference: alternatives must not move with what is seen."""
+    return scope.gate.silence_reference[index]
+
+
+def _beside(group: AgeGroup, margin: float, normal: Normal, rates: tuple[float, ...]) -> float:
+    return log_e_beside(
+        group.silent, group.exposed, group.controls_silent, group.controls, margin=margin, normal=normal, rates=rates
+    )
+
+
+def _above_usual(group: AgeGroup, share: float, margin: float, doubt: float) -> float:
+    """Probability that silence exceeds what is usual by more than the margin."""
+    a = SILENCE_PRIOR_WEIGHT * share + group.silent
+    b = SILENCE_PRIOR_WEIGHT * (1.0 - share) + group.exposed - group.silent
+    # A share that is only estimated leaves the posterior as wide as its controls are few.
+    worth = 1.0 + group.controls + reference_weight(group.controls)
+    known = worth / (worth + doubt * (a + b))
+    return beta_above(share + margin, known * a, known * b)
+
+
+def _above(limit: float, failed: int, good: int, weight: float) -> float:
+    """Probability that a rate of failures exceeds its limit."""
+    return beta_above(limit, weight + failed, weight * (2.0 / limit - 1.0) + good)
+
+
+def _silent(what: str, group: AgeGroup, share: float, margin: float) -> str:
+    expected = f"expected {share * group.exposed:.1f} ({percent(share)}), limit {percent(share + margin)}"
+    return f"{group.silent} of {group.exposed} {what}, {expected}"
+
+
+def _shares(gate: GateLimits) -> Mapping[str, float]:
+    """What one quantity of each family may spend of the accepted error: in all one, whatever the plan looks at."""
+    families = {
+        "failures": (FAILURES_SHARE, 1),
+        "checkpoints": (CHECKPOINTS_SHARE, len(gate.checkpoints_ms)),
+        "habits": (HABITS_SHARE, sum(map(len, gate.habit_ages_ms.values()))),
+        "losses": (LOSSES_SHARE, 2),
+    }
+    spent = fsum(share for share, members in families.values() if members)
+    return {family: share / spent / members for family, (share, members) in families.items() if members}
