@@ -13,7 +13,7 @@ import numpy as np
 
 from orchestrator.engine import waves
 from orchestrator.engine.gates import judge
-from orchestrator.engine.progress import Illegal, Judged, start, step
+from orchestrator.engine.progress import Event, Illegal, Judged, start, step
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Habit, HabitAge
 from orchestrator.model.ids import FleetTime, RolloutId
@@ -21,8 +21,9 @@ from orchestrator.model.plan import Plan, RegionRules
 from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus, Verdict
 from orchestrator.model.tally import AgeGroup, Tally, count_strata
 from orchestrator.rehearsal.counters import Counts
-from orchestrator.rehearsal.run import Cap, Decision, Ending
-from orchestrator.rehearsal.vehicles import HABITS, Ints, Vehicles
+from orchestrator.rehearsal.rooms import Rooms
+from orchestrator.rehearsal.run import Decision, Ending
+from orchestrator.rehearsal.vehicles import HABITS, Vehicles
 
 HOUR_MS = 3_600_000
 STEPS_MAX = 8
@@ -50,10 +51,7 @@ class EngineRule:
         self.rollout = _started(plan, vehicles, started_at)
         self.verdicts: tuple[Verdict, ...] = ()
         """Of the last look."""
-        names = sorted({cell.region for cell in vehicles.cells})
-        of_cell = np.array([names.index(cell.region) for cell in vehicles.cells])
-        self._region_names = names
-        self._region_of_group: Ints = np.repeat(of_cell, len(HABITS))
+        self._rooms = Rooms(self.rollout, vehicles, step_h)
 
     @property
     def checkpoints_h(self) -> tuple[float, ...]:
@@ -76,11 +74,26 @@ class EngineRule:
                 strata=count_strata(cells, waiting),
             )
             self.verdicts, ceiling = judgement.verdicts, judgement.permit_ceiling
-            moved = step(rollout, Judged(judgement=judgement, cells=cells, waiting=waiting), now)
-            if isinstance(moved, Illegal) or not moved.changed:
+            event = Judged(judgement=judgement, cells=cells, waiting=waiting, dark=self.dark(now_h))
+            if not (self.take(event, now) or self.people(event, now)):
                 break
-            self.rollout = moved.rollout
         return self._decision(counts, ceiling, now)
+
+    def take(self, event: Event, now: FleetTime) -> bool:
+        """Make a step of an event; whether it changed the rollout."""
+        moved = step(self.rollout, event, now)
+        if isinstance(moved, Illegal) or not moved.changed:
+            return False
+        self.rollout = moved.rollout
+        return True
+
+    def people(self, event: Judged, now: FleetTime) -> bool:
+        """Let people do what the rollout waits for; whether that changed it. Nobody is here."""
+        return False
+
+    def dark(self, now_h: float) -> frozenset[str]:
+        """Regions that the service knows to be dark; none here."""
+        return frozenset()
 
     def _decision(self, counts: Counts, ceiling: int, now: FleetTime) -> Decision:
         opened = np.array([self._opened(cell, at_wave=0) for cell in range(len(self._vehicles.cells))])
@@ -90,13 +103,9 @@ class EngineRule:
         status = self.rollout.status
         if status is not RolloutStatus.RUNNING:
             return Decision(opened, 0, mirrored, ending=_ENDINGS.get(status) or self._final_hold(counts, now))
-        limits, in_flight = self.rollout.plan.limits, int(counts.in_flight.sum())
-        room = min(
-            ceiling - int(counts.exposed.sum()),
-            limits.in_flight_max - in_flight,
-            int(limits.starts_per_minute_max * 60 * self._step_h),
+        return Decision(
+            opened, self._rooms.total(counts, ceiling), mirrored, caps=self._rooms.parts(self.rollout, counts)
         )
-        return Decision(opened, max(0, room), mirrored, caps=(self._slots(counts),))
 
     def _final_hold(self, counts: Counts, now: FleetTime) -> Ending | None:
         """A hold is a person's when nothing is left to learn, or when it has lasted too long."""
@@ -117,13 +126,6 @@ class EngineRule:
         if waves.holdout_open(progress) and at_wave == 0:
             return self._vehicles.size(cell)
         return self._vehicles.drawn(cell, waves.reached_share(plan, progress.wave + at_wave, where.cohort))
-
-    def _slots(self, counts: Counts) -> Cap:
-        in_flight = np.bincount(
-            self._region_of_group, weights=counts.in_flight, minlength=len(self._region_names)
-        ).astype(np.int64)
-        most = np.array([self.rollout.plan.regions[name].in_flight_max for name in self._region_names])
-        return Cap(self._region_of_group, np.maximum(0, most - in_flight))
 
     def _waiting(self, counts: Counts) -> Mapping[Cell, int]:
         return {

@@ -64,6 +64,8 @@ class Vehicles:
     """cell x habit: `cell * len(HABITS) + habit`."""
     by_draw: Ints
     """Vehicles by cell, and by draw within it."""
+    draw_by_draw: Floats
+    """Draws in the order of `by_draw`."""
     cell_start: Ints
     """Where each cell begins in `by_draw`; one more than cells."""
     fails: Bools
@@ -78,8 +80,8 @@ class Vehicles:
 
     def drawn(self, cell: int, share: float) -> int:
         """Vehicles of a cell whose draw is below a share."""
-        members = self.by_draw[self.cell_start[cell] : self.cell_start[cell + 1]]
-        return int(np.searchsorted(self.draw[members], share, side="left"))
+        draws = self.draw_by_draw[self.cell_start[cell] : self.cell_start[cell + 1]]
+        return int(np.searchsorted(draws, share, side="left"))
 
     def size(self, cell: int) -> int:
         """Vehicles of a cell."""
@@ -126,6 +128,7 @@ def draw_vehicles(model: FleetModel, seed: int, *, cell: Ints | None = None, dra
         habit=nowhere,
         group=nowhere,
         by_draw=by_draw,
+        draw_by_draw=draw[by_draw],
         cell_start=np.searchsorted(cell[by_draw], np.arange(len(model.cells) + 1)),
         fails=none,
         silent=none,

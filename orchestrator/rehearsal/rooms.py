@@ -1,0 +1,79 @@
+"""Rooms: how many of a modelled fleet may be exposed until the next look, in all and in each part.
+
+Owns the plan's caps as numbers for one step of virtual time: slots, starts a minute, the blast budget, quotas, brakes.
+The store counts them one by one; a model gives out a step's worth at once, and never more than that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.model.fleet import Cell
+from orchestrator.model.rollout import Rollout
+from orchestrator.rehearsal.counters import Counts
+from orchestrator.rehearsal.run import Cap
+from orchestrator.rehearsal.vehicles import HABITS, Ints, Vehicles
+
+_MINUTES_AN_HOUR = 60.0
+
+
+class Rooms:
+    """The caps of one rollout.
+
+    Args:
+        rollout: As it starts.
+        vehicles: The fleet.
+        step_h: Between two looks.
+    """
+
+    def __init__(self, rollout: Rollout, vehicles: Vehicles, step_h: float) -> None:
+        self._plan = rollout.plan
+        self._cells = vehicles.cells
+        self._minutes = step_h * _MINUTES_AN_HOUR
+        self._regions = sorted(rollout.regions)
+        self._cell_of: Ints = np.repeat(np.arange(len(self._cells)), len(HABITS))
+        of_cell = np.array([self._regions.index(cell.region) for cell in self._cells], dtype=np.int64)
+        self._region_of: Ints = of_cell[self._cell_of]
+
+    def total(self, counts: Counts, permit_ceiling: int) -> int:
+        """Exposures that may be added over all."""
+        limits = self._plan.limits
+        slots = limits.in_flight_max - int(counts.in_flight.sum())
+        starts = int(limits.starts_per_minute_max * self._minutes)
+        return max(0, min(permit_ceiling - int(counts.exposed.sum()), slots, starts))
+
+    def parts(self, rollout: Rollout, counts: Counts) -> tuple[Cap, ...]:
+        """Exposures that may be added in each part."""
+        return (self._by_region(counts), *self._braked(rollout), *self._quotas(rollout, counts))
+
+    def _by_region(self, counts: Counts) -> Cap:
+        in_flight = np.bincount(self._region_of, weights=counts.in_flight, minlength=len(self._regions))
+        rooms = []
+        for region, busy in zip(self._regions, in_flight.tolist(), strict=True):
+            rules = self._plan.regions[region]
+            starts = rules.starts_per_minute_max or self._plan.limits.starts_per_minute_max
+            rooms.append(max(0, min(rules.in_flight_max - int(busy), int(starts * self._minutes))))
+        return Cap(self._region_of, np.array(rooms, dtype=np.int64))
+
+    def _braked(self, rollout: Rollout) -> tuple[Cap, ...]:
+        """Parts that stand still: no room at all."""
+        if not rollout.brakes:
+            return ()
+        braked = np.array([rollout.brake_on(cell.stratum) is not None for cell in self._cells])[self._cell_of]
+        return (Cap(np.where(braked, 0, -1).astype(np.int64), np.zeros(1, dtype=np.int64)),)
+
+    def _quotas(self, rollout: Rollout, counts: Counts) -> tuple[Cap, ...]:
+        """Cells that their wave opens to so many vehicles, and no more."""
+        quotas = [_quota(rollout, index, self._cells) for index in range(len(self._cells))]
+        if not any(quota is not None for quota in quotas):
+            return ()
+        exposed = np.bincount(self._cell_of, weights=counts.exposed, minlength=len(self._cells)).astype(np.int64)
+        rooms = [0 if quota is None else max(0, quota - int(exposed[index])) for index, quota in enumerate(quotas)]
+        limited = np.array([quota is not None for quota in quotas])[self._cell_of]
+        return (Cap(np.where(limited, self._cell_of, -1).astype(np.int64), np.array(rooms, dtype=np.int64)),)
+
+
+def _quota(rollout: Rollout, index: int, cells: tuple[Cell, ...]) -> int | None:
+    cell = cells[index]
+    opening = rollout.regions[cell.region].openings.get(f"{cell.hardware}/{cell.cohort}")
+    return None if opening is None else opening.quota
