@@ -6,14 +6,23 @@ from collections.abc import AsyncIterator
 
 from outrider.v1 import rollout_pb2, rollout_pb2_grpc
 
-from orchestrator.engine.progress import AbortRequested, ApproveRequested, PauseRequested, ResumeRequested
+from orchestrator.engine.progress import (
+    AbortRequested,
+    ApproveRequested,
+    PauseRequested,
+    ResumeRequested,
+    SignalCleared,
+    SignalPosted,
+    StartRequested,
+)
 from orchestrator.rpc import convert
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.operator_requests import Context, page, required
 from orchestrator.service.rollouts import Request, RolloutDesk, rollout_id_of
 
 ChangeRequest = (
-    rollout_pb2.PauseRolloutRequest
+    rollout_pb2.StartRolloutRequest
+    | rollout_pb2.PauseRolloutRequest
     | rollout_pb2.ResumeRolloutRequest
     | rollout_pb2.AbortRolloutRequest
     | rollout_pb2.ApproveWaveRequest
@@ -37,7 +46,7 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
     async def CreateRollout(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.CreateRolloutRequest, context: Context
     ) -> rollout_pb2.Rollout:
-        """Start a rollout."""
+        """Start a rollout, or write it down."""
         operator = self._identities.operator(context.auth_context(), "operator")
         rollout = await self._desk.create(
             request.plan,
@@ -46,6 +55,7 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
             actor=operator.name,
             reason=required(request.reason),
             reverts=rollout_id_of(request.reverts) if request.reverts else "",
+            draft=request.draft,
         )
         return convert.rollout(await self._desk.view(rollout.rollout_id))
 
@@ -74,19 +84,26 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
         async for view in self._desk.watch(rollout_id_of(request.name)):
             yield convert.rollout(view)
 
+    async def StartRollout(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.StartRolloutRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """Start a draft."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        return await self._change(request, StartRequested(operator.name, request.reason))
+
     async def PauseRollout(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.PauseRolloutRequest, context: Context
     ) -> rollout_pb2.Rollout:
-        """Stop grants and permits."""
+        """Stop grants and permits, of all or of a part."""
         operator = self._identities.operator(context.auth_context(), "operator")
-        return await self._change(request, PauseRequested(operator.name, request.reason))
+        return await self._change(request, PauseRequested(operator.name, request.reason, request.scope))
 
     async def ResumeRollout(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.ResumeRolloutRequest, context: Context
     ) -> rollout_pb2.Rollout:
-        """Go on."""
+        """Go on, all of it or a part."""
         operator = self._identities.operator(context.auth_context(), "operator")
-        return await self._change(request, ResumeRequested(operator.name, request.reason))
+        return await self._change(request, ResumeRequested(operator.name, request.reason, request.scope))
 
     async def AbortRollout(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.AbortRolloutRequest, context: Context
@@ -98,11 +115,27 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
     async def ApproveWave(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.ApproveWaveRequest, context: Context
     ) -> rollout_pb2.Rollout:
-        """Let a wave begin."""
+        """Let a wave begin, or a draft start."""
         approver = self._identities.operator(context.auth_context(), "approver")
         return await self._change(
             request, ApproveRequested(approver.name, request.wave, request.region, request.reason)
         )
+
+    async def PostSignal(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.PostSignalRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """Say how the vehicles fare, from outside."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        posted = convert.signal_in(request.signal, actor=operator.name, reason=request.reason)
+        return await self._signal(request, SignalPosted(posted))
+
+    async def ClearSignal(  # noqa: N802 - gRPC's name
+        self, request: rollout_pb2.ClearSignalRequest, context: Context
+    ) -> rollout_pb2.Rollout:
+        """Take a signal back."""
+        operator = self._identities.operator(context.auth_context(), "operator")
+        cleared = SignalCleared(request.signal, request.scope, operator.name, request.reason)
+        return await self._signal(request, cleared)
 
     async def ProposeRevert(  # noqa: N802 - gRPC's name
         self, request: rollout_pb2.ProposeRevertRequest, context: Context
@@ -116,4 +149,13 @@ class RolloutServicer(rollout_pb2_grpc.RolloutServiceServicer):
         rollout = await self._desk.request(
             rollout_id_of(request.name), wanted, etag=request.etag, request_id=request.request_id
         )
+        return convert.rollout(await self._desk.view(rollout.rollout_id))
+
+    async def _signal(
+        self,
+        request: rollout_pb2.PostSignalRequest | rollout_pb2.ClearSignalRequest,
+        wanted: SignalPosted | SignalCleared,
+    ) -> rollout_pb2.Rollout:
+        # Without an etag: whoever measures cannot know how the rollout stands, and need not.
+        rollout = await self._desk.request(rollout_id_of(request.name), wanted, etag="", request_id=request.request_id)
         return convert.rollout(await self._desk.view(rollout.rollout_id))

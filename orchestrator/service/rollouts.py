@@ -1,5 +1,5 @@
-"""Use cases of rollouts: preview, start, look, pause, resume, abort, approve, revert. Each change is a step of the
-engine, committed by compare-and-set.
+"""Use cases of rollouts: preview, start, look, pause, resume, abort, approve, revert, signals. Each change is a step of
+the engine, committed by compare-and-set.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from orchestrator.engine.progress import (
     Illegal,
     PauseRequested,
     ResumeRequested,
+    SignalCleared,
+    SignalPosted,
+    StartRequested,
     start,
     step,
 )
@@ -36,6 +39,7 @@ from orchestrator.service.errors import (
 )
 from orchestrator.service.reverts import check_proposal, check_resume, check_revert, revert_plan, way_back
 from orchestrator.service.rollout_views import RolloutView, view_of
+from orchestrator.service.scopes import check_variant
 from orchestrator.store.base import JournalEntry, Json, Store
 
 CAS_TRIES = 8
@@ -44,7 +48,9 @@ REQUEST_ID_MAX = 64
 SALT_BYTES = 16
 WATCH_S = 0.5
 
-Request = PauseRequested | ResumeRequested | AbortRequested | ApproveRequested
+Request = (
+    StartRequested | PauseRequested | ResumeRequested | AbortRequested | ApproveRequested | SignalPosted | SignalCleared
+)
 
 
 class RolloutDesk:
@@ -105,9 +111,17 @@ class RolloutDesk:
         return plan
 
     async def create(
-        self, plan_text: str, *, rollout_id: str, request_id: str, actor: str, reason: str, reverts: str = ""
+        self,
+        plan_text: str,
+        *,
+        rollout_id: str,
+        request_id: str,
+        actor: str,
+        reason: str,
+        reverts: str = "",
+        draft: bool = False,
     ) -> Rollout:
-        """Start a rollout. Writes one record, whatever the size of the fleet.
+        """Start a rollout, or write it down. Writes one record, whatever the size of the fleet.
 
         Args:
             plan_text: The plan file.
@@ -116,6 +130,7 @@ class RolloutDesk:
             actor: Who starts it.
             reason: Why.
             reverts: Id of the rollout that it undoes; empty for others.
+            draft: Only written down; `StartRequested` starts it. A plan that asks for approvals is in any case.
 
         Raises:
             InvalidInputError: the plan or the id is faulty, or it does not undo what it says.
@@ -152,6 +167,7 @@ class RolloutDesk:
             request_id,
             now,
             reverts,
+            draft=draft,
         )
         data: dict[str, Json] = {
             "release": plan.release,
@@ -233,7 +249,7 @@ class RolloutDesk:
             ConflictError: the etag is not the rollout's, or others were faster time and again.
             StateError: not possible in this status.
         """
-        if not request.reason.strip():
+        if not reason_of(request).strip():
             raise InvalidInputError(
                 "a reason is required", reason="REASON_MISSING", remedy="say why with --reason; it lands in the ledger"
             )
@@ -267,6 +283,10 @@ class RolloutDesk:
 
     async def _check(self, rollout: Rollout, request: Request) -> None:
         """Refuse what the rollout alone cannot know, or what is about the person and not about the rollout."""
+        if isinstance(request, PauseRequested):
+            await self._check_variant(rollout, request.scope)
+        if isinstance(request, SignalPosted):
+            await self._check_variant(rollout, request.signal.scope)
         if isinstance(request, ApproveRequested) and request.actor == rollout.creator:
             raise ForbiddenError(
                 f"{request.actor} created rollout {rollout.rollout_id} and cannot approve its waves",
@@ -275,6 +295,11 @@ class RolloutDesk:
             )
         if isinstance(request, ResumeRequested) and not rollout.status.over:
             check_resume(rollout, await self._store.rollouts())
+
+    async def _check_variant(self, rollout: Rollout, scope: str) -> None:
+        if "/" in scope:
+            reached = (await self._store.tallies([rollout.rollout_id])).get(rollout.rollout_id, {})
+            check_variant(rollout, scope, [*reached, *waiting(rollout.plan, await self._store.profiles())])
 
     async def propose_revert(self, rollout_id: RolloutId) -> tuple[str, ReleaseVersion]:
         """The plan file of a rollout that undoes this one, and the release it brings. Starts nothing.
@@ -318,6 +343,11 @@ def decision_entry(rollout: Rollout, kind: str, data: Mapping[str, Json]) -> Jou
         at=rollout.updated_at,
         data=facts | dict(data),
     )
+
+
+def reason_of(request: Request) -> str:
+    """Why a person asks."""
+    return request.signal.reason if isinstance(request, SignalPosted) else request.reason
 
 
 def etag_of(rollout: Rollout) -> str:

@@ -25,7 +25,8 @@ from orchestrator.rpc.convert.polls import (
 )
 from orchestrator.rpc.convert.previews import preview
 from orchestrator.rpc.convert.releases import release, release_in
-from orchestrator.rpc.convert.rollouts import BRAKES, REGION_PHASES, ROLLOUT_STATUSES, SIGNALS, VERDICTS, rollout
+from orchestrator.rpc.convert.rollouts import BRAKES, REGION_PHASES, ROLLOUT_STATUSES, VERDICTS, rollout
+from orchestrator.rpc.convert.signals import SIGNALS, signal_in
 from orchestrator.rpc.convert.wire import duration, malformed, timestamp
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "release",
     "release_in",
     "rollout",
+    "signal_in",
     "timestamp",
     "vehicle",
 ]

@@ -15,12 +15,11 @@ from orchestrator.model.rollout import (
     RegionProgress,
     Rollout,
     RolloutStatus,
-    Signal,
-    SignalKind,
     Verdict,
     VerdictKind,
 )
 from orchestrator.model.tally import AgeGroup, Tally
+from orchestrator.rpc.convert.signals import signal
 from orchestrator.rpc.convert.wire import duration, timestamp
 from orchestrator.service.rollout_views import RolloutView
 from orchestrator.service.rollouts import etag_of
@@ -32,8 +31,6 @@ REGION_PHASES = {phase: rollout_pb2.RegionPhase.Value(f"REGION_PHASE_{phase.name
 VERDICTS = {kind: rollout_pb2.VerdictKind.Value(f"VERDICT_KIND_{kind.name}") for kind in VerdictKind}
 
 BRAKES = {kind: rollout_pb2.BrakeKind.Value(f"BRAKE_KIND_{kind.name}") for kind in BrakeKind}
-
-SIGNALS = {kind: rollout_pb2.SignalKind.Value(f"SIGNAL_KIND_{kind.name}") for kind in SignalKind}
 
 
 def rollout(view: RolloutView) -> rollout_pb2.Rollout:
@@ -110,20 +107,6 @@ def brake(value: Brake) -> rollout_pb2.Brake:
         actor=value.actor,
         reason=value.reason,
         since_time=timestamp(value.since),
-    )
-
-
-def signal(value: Signal) -> rollout_pb2.Signal:
-    """What somebody outside says."""
-    return rollout_pb2.Signal(
-        signal=value.name,
-        kind=SIGNALS[value.kind],
-        scope=value.scope,
-        value=value.value,
-        limit=value.limit,
-        actor=value.actor,
-        reason=value.reason,
-        create_time=timestamp(value.at),
     )
 
 
