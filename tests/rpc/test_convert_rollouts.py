@@ -123,13 +123,13 @@ def test_a_dark_region_is_told_and_others_are_not() -> None:
 
 def test_every_scope_has_its_verdict_and_a_stopped_one_the_verdict_that_stopped_it() -> None:
     """The counters of a stopped stratum may look better by now; it stands still by what was said then."""
-    counts = a_tally(succeeded=20)
-    whole, stratum = sent(a_rollout(), counts).gate.scopes
-    assert (whole.scope, stratum.scope) == ("all", "eu/gen2")
-    assert {whole.verdict, stratum.verdict} == {rollout_pb2.VERDICT_KIND_PROCEED}
+    cells = {EU: a_tally(succeeded=20), a_cell("us"): a_tally(succeeded=20)}
+    whole, eu, us = convert.rollout(view_of(a_rollout(), cells, {}, NOW)).gate.scopes
+    assert (whole.scope, eu.scope, us.scope) == ("all", "eu/gen2", "us/gen2")
+    assert {whole.verdict, eu.verdict, us.verdict} == {rollout_pb2.VERDICT_KIND_PROCEED}
     said = Verdict(VerdictKind.HALT, "failures_evalue", EU.stratum, "eu/gen2: 5 of 20 exposed failed", {})
     halted = a_rollout(brakes=(a_stop("eu/gen2", BrakeKind.HALTED, said),))
-    whole, stratum = sent(halted, counts).gate.scopes
-    assert whole.verdict == rollout_pb2.VERDICT_KIND_PROCEED
-    assert (stratum.verdict, stratum.rule) == (rollout_pb2.VERDICT_KIND_HALT, "failures_evalue")
-    assert stratum.message == "eu/gen2: 5 of 20 exposed failed"
+    whole, eu, us = convert.rollout(view_of(halted, cells, {}, NOW)).gate.scopes
+    assert {whole.verdict, us.verdict} == {rollout_pb2.VERDICT_KIND_PROCEED}
+    assert (eu.verdict, eu.rule) == (rollout_pb2.VERDICT_KIND_HALT, "failures_evalue")
+    assert eu.message == "eu/gen2: 5 of 20 exposed failed"
