@@ -44,6 +44,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "release publish": ("outrider release publish release-1.1.0.yaml",),
     "release show": ("outrider release show", "outrider release show 1.1.0"),
     "rollout preview": ("outrider rollout preview plan.yaml", "outrider rollout preview plan.yaml --effective"),
+    "rollout schema": ("outrider rollout schema   # for an editor: save it as plan.schema.json",),
     "rollout start": (
         "outrider rollout start plan.yaml",
         'outrider rollout start plan.yaml --id spring-2 --yes --reason "fixes recall 7"',

@@ -1,4 +1,4 @@
-"""What begins a rollout: a preview, a start, and a revert, which is a start with a plan that the server writes."""
+"""What begins a rollout: the form of a plan, a preview, a start, and a revert, whose plan the server writes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from orchestrator.cli.inputs import ReasonOption, RolloutArgument, YesOption, re
 from orchestrator.cli.preview_view import preview_view, what_starts
 from orchestrator.cli.rollout_view import rollout_view
 from orchestrator.cli.rollout_watch import following
-from orchestrator.cli.session import Session, operator_command
+from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.words import of_id, plain, rollout_status
+from orchestrator.engine.plan_schema import plan_schema_text
 
 app = typer.Typer(add_completion=False)
 
@@ -45,6 +46,12 @@ def preview(session: Session, file: PlanArgument, effective: EffectiveOption = F
     session.screen.answer(
         answer, *preview_view(answer, with_plan=effective), plain(f"Next: outrider rollout start {file}")
     )
+
+
+@local_command(app, "schema")
+def schema(session: Session) -> None:
+    """Print the JSON Schema of plan files, for editors and programs."""
+    session.screen.line(plan_schema_text().rstrip())
 
 
 @operator_command(app, "start")

@@ -179,7 +179,8 @@ def different(read: Reader[tuple[T, ...]], written: Callable[[T], str] = str) ->
             place.fault(f"`{written(value)}` is listed twice", "remove one")
         return values
 
-    return Reader(read_all, {**read.schema, "uniqueItems": True})
+    # A schema sees what YAML made of the words: `1` and `0x1` are two names and one number.
+    return Reader(read_all, read.schema)
 
 
 names = different(several(name, "a list of names such as [a, b]"))

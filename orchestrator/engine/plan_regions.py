@@ -171,7 +171,8 @@ def _rules(fields: Places, defaults: RegionRules, purpose: Purpose) -> RegionRul
 
 
 def _consent(fields: Places, default: Consent, purpose: Purpose) -> Consent:
-    rule = read.take(fields, _CONSENT.name, _CONSENT.reader, default)
+    otherwise: _ConsentRule = default
+    rule = read.take(fields, _CONSENT.name, _CONSENT.reader, otherwise)
     if isinstance(rule, Consent):
         return rule
     if purpose not in rule:

@@ -34,8 +34,8 @@ CSV = (
     "vehicle_id,model,hardware,region,cohort,tags,ecu_serial,hardware_id,primary,public_key\n"
     "v1,S,g,eu,c,,e,h,true,AA==\n"
 )
-WITHOUT_JSON = frozenset({"serve"})
-"""Commands that have no answer."""
+WITHOUT_JSON = frozenset({"serve", "rollout schema"})
+"""Commands that have no answer, or one that is a file of its own (docs/plan.schema.json)."""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,13 @@ def test_a_preview_that_reaches_nobody_says_so(server: OperatorServer, plan: Pat
     assert second == "200 are left out: 200 do not match `model`."
 
 
+def test_schema_is_printed_without_a_server(outrider: Outrider) -> None:
+    """Whoever writes plans by program has this command and no installation."""
+    outcome = outrider("rollout", "schema", "--data", "nowhere")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert outcome.stdout == (Path(__file__).parents[2] / "docs" / "plan.schema.json").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("rules", "words"),
     [("freeze: 2031-04-05", "never, as far as one sees"), ("windows: always", "at any time")],
