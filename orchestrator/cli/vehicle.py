@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli import durations
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import NONE, attempt_state, moment, of_id, plain, status, vehicle_state
@@ -73,6 +74,7 @@ def vehicle_view(vehicle: Vehicle) -> list[RenderableType]:
             ("tags", plain(", ".join(vehicle.tags) or NONE)),
             ("installed", plain(vehicle.installed_release or NONE)),
             ("last seen", moment(vehicle.last_seen_time)),
+            ("calls", plain(habit_words(vehicle))),
             ("conditions", conditions_view(vehicle)),
         )
     ]
@@ -81,6 +83,15 @@ def vehicle_view(vehicle: Vehicle) -> list[RenderableType]:
     parts.append(ecus_table(vehicle))
     parts.append(attempts_table(vehicle.attempts) if vehicle.attempts else "No attempt yet.")
     return parts
+
+
+def habit_words(vehicle: Vehicle) -> str:
+    """How often it calls, for example `often, about every 1 h 2 min`: its silence is judged by that."""
+    if not vehicle.HasField("usual_gap"):
+        return "no gap between two contacts was heard yet"
+    gap = f"about every {durations.in_words(vehicle.usual_gap.seconds)}"
+    known = vehicle.habit not in ("", "unknown")
+    return f"{vehicle.habit}, {gap}" if known else f"{gap}; too few gaps were heard to call it a habit"
 
 
 def conditions_view(vehicle: Vehicle) -> Text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
+import pytest
 from outrider.v1.case_pb2 import ListCasesResponse
 from outrider.v1.fleet_pb2 import Exclusion, ExplainVehicleResponse, Explanation
 from outrider.v1.ledger_pb2 import LedgerEntry, ListLedgerEntriesResponse
@@ -24,6 +25,26 @@ def test_show_has_control_units_and_attempts(server: OperatorServer, data: Path,
     for words in ("acme-gw-2", "Primary", "✗ rolled_back", "boot_loop", "2031-04-05 05:07:08 UTC"):
         assert words in outcome.stdout
     assert server.asked("GetVehicle")[0].name == "vehicles/v-0001"
+
+
+@pytest.mark.parametrize(
+    ("habit", "gap_s", "words"),
+    [
+        ("often", 3_720, "often, about every 1 h 2 min"),
+        ("unknown", 3_600, "about every 1 h; too few gaps were heard to call it a habit"),
+        ("unknown", None, "no gap between two contacts was heard yet"),
+    ],
+)
+def test_show_says_how_often_a_vehicle_calls(
+    habit: str, gap_s: int | None, words: str, server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Six hours of silence are a sign from one that calls every hour, and nothing from one that calls on Sundays."""
+    vehicle = a_vehicle(habit=habit)
+    if gap_s is not None:
+        vehicle.usual_gap.FromSeconds(gap_s)
+    server.will_answer("GetVehicle", vehicle)
+    lines = [" ".join(line.split()) for line in outrider("vehicle", "show", "v-0001").stdout.splitlines()]
+    assert f"calls {words}" in lines
 
 
 def test_an_unknown_vehicle_is_not_found(server: OperatorServer, data: Path, outrider: Outrider) -> None:

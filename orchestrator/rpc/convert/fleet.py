@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from outrider.v1 import fleet_pb2
 
 from orchestrator.engine.explain import Explanation
+from orchestrator.engine.habits import habit_of
 from orchestrator.engine.wording import instant
 from orchestrator.model.attempt import Attempt
 from orchestrator.model.vehicle import EVERY_ROLLOUT, Exclusion, VehicleRecord
 from orchestrator.rpc.convert.attempts import attempt
 from orchestrator.rpc.convert.conditions import conditions_out, diagnostic_out
-from orchestrator.rpc.convert.wire import timestamp
+from orchestrator.rpc.convert.wire import duration, timestamp
 
 
 def vehicle(record: VehicleRecord, *, revoked: bool, attempts: Sequence[Attempt] = ()) -> fleet_pb2.Vehicle:
@@ -41,6 +42,8 @@ def vehicle(record: VehicleRecord, *, revoked: bool, attempts: Sequence[Attempt]
         exclusions=[exclusion(each) for each in record.exclusions],
         conditions=None if record.conditions is None else conditions_out(record.conditions),
         diagnostics=[diagnostic_out(each) for each in record.diagnostics],
+        usual_gap=duration(record.gaps.mean_ms) if record.gaps.heard else None,
+        habit=habit_of(record.gaps).value,
     )
 
 
