@@ -56,11 +56,19 @@ def _created(data: Data) -> Told:
     parts = ", ".join(f"{region} {number(vehicles)}" for region, vehicles in sorted(regions.items()))
     undoes = f" It undoes rollout {data['reverts']}." if data.get("reverts") else ""
     sum_of_all = number(sum(regions.values()))
-    return Told(
-        "running",
-        f"started by {who(data)}: {quoted(data)}. Release {data.get('release')} for {sum_of_all} vehicles ({parts})."
-        + undoes,
-    )
+    release = f"Release {data.get('release')} for {sum_of_all} vehicles ({parts})."
+    if data.get("status") == "draft":
+        return Told("draft", f"written down as a draft by {who(data)}: {quoted(data)}. {release}{undoes}")
+    return Told("running", f"started by {who(data)}: {quoted(data)}. {release}{undoes}")
+
+
+def _started(data: Data) -> Told:
+    return Told("running", f"the draft was started by {who(data)}: {quoted(data)}")
+
+
+def _superseded(data: Data) -> Told:
+    by = data.get("superseded_by") or "another rollout"
+    return Told("superseded", f"superseded: {by} takes its place. Attempts without a permit are withdrawn.")
 
 
 def _advanced(data: Data) -> Told:
@@ -79,6 +87,33 @@ def _cleared(data: Data) -> Told:
     return Told("running", f"the hold cleared by itself: {data.get('reason')}. It goes on.", decided(data))
 
 
+def _final(data: Data) -> Told:
+    return Told("held", f"the hold is final, {data.get('final_because')}: a person must resume or abort")
+
+
+def _braked(data: Data) -> Told:
+    reason = str(data.get("reason", ""))
+    signs = (("halted", ": halted"), ("held", ": held"), ("paused", "went dark"))
+    word = next((word for word, sign in signs if sign in reason), "running")
+    return Told(word, f"in part: {moves(reason)}", decided(data))
+
+
+def _part_paused(data: Data) -> Told:
+    return Told("paused", f"{data.get('scope')} paused by {who(data)}: {quoted(data)}. The rest goes on.")
+
+
+def _part_resumed(data: Data) -> Told:
+    return Told("running", f"{data.get('scope')} resumed by {who(data)}: {quoted(data)}", waived(data))
+
+
+def _signal_posted(data: Data) -> Told:
+    return Told("warning", f"signal from {who(data)}: {data.get('reason')}")
+
+
+def _signal_cleared(data: Data) -> Told:
+    return Told("settled", f"signal taken back by {who(data)}: {data.get('reason')}")
+
+
 def _halted(data: Data) -> Told:
     text = f"halted by the gate: {data.get('reason')}. Attempts without a permit are withdrawn; it needs a person."
     return Told("halted", text, decided(data))
@@ -93,8 +128,7 @@ def _recovery(data: Data) -> Told:
 
 
 def _resumed(data: Data) -> Told:
-    waived = ", ".join(map(str, data.get("waived") or ()))
-    return Told("running", f"resumed by {who(data)}: {quoted(data)}", f"waived from now on: {waived}" if waived else "")
+    return Told("running", f"resumed by {who(data)}: {quoted(data)}", waived(data))
 
 
 def _aborted(data: Data) -> Told:
@@ -105,6 +139,10 @@ def _aborted(data: Data) -> Told:
 def _approved(data: Data) -> Told:
     region = f"region {data['region']}" if data.get("region") else "every region"
     return Told("approved", f"wave {data.get('wave', '?')} approved for {region} by {who(data)}: {quoted(data)}")
+
+
+def _draft_approved(data: Data) -> Told:
+    return Told("approved", f"the draft was approved by {who(data)}: {quoted(data)}")
 
 
 def _granted(data: Data) -> Told:
@@ -179,6 +217,15 @@ def _manifest_refused(data: Data) -> Told:
 
 TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "rollout_created": _created,
+    "rollout_started": _started,
+    "rollout_superseded": _superseded,
+    "rollout_approved": _draft_approved,
+    "hold_final": _final,
+    "parts_braked": _braked,
+    "part_paused": _part_paused,
+    "part_resumed": _part_resumed,
+    "signal_posted": _signal_posted,
+    "signal_cleared": _signal_cleared,
     "regions_advanced": _advanced,
     "rollout_completed": _completed,
     "rollout_held": _held,
@@ -219,6 +266,12 @@ def quoted(data: Data) -> str:
     return f'"{data["reason"]}"' if data.get("reason") else "no reason given"
 
 
+def waived(data: Data) -> str:
+    """What the gate does not look at any more, as people overruled it; empty when nothing."""
+    rules = ", ".join(map(str, data.get("waived") or ()))
+    return f"waived from now on: {rules}" if rules else ""
+
+
 def scope(data: Data) -> str:
     """What an exclusion is of."""
     return f"rollout {data['scope']}" if data.get("scope") else "every rollout"
@@ -244,8 +297,9 @@ def moves(reason: str) -> str:
 def decided(data: Data) -> str:
     """Rule, scope and inputs of the verdict that decided, for example `rule failures_evalue on us: evalue 682`."""
     verdicts: Sequence[Data] = data.get("verdicts") or ()
-    # The one whose words became the reason; the gate writes both.
-    found = next((item for item in verdicts if item.get("message") == data.get("reason")), None)
+    # The one whose words became the reason, or a part of it; the gate writes both.
+    reason = str(data.get("reason"))
+    found = next((item for item in verdicts if item.get("message") and str(item["message"]) in reason), None)
     if found is None:
         return ""
     rule = str(found.get("rule"))

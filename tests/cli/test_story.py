@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from outrider.v1 import case_pb2, ledger_pb2
 
-from orchestrator.cli.story import told
+from orchestrator.cli.story import TELLERS, told
+from orchestrator.engine import steps
 from tests.cli.answers import a_case, a_rollout
 from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, OperatorServer
@@ -94,6 +96,20 @@ def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: Oper
     [
         ("rollout_held", {"reason": "weak"}, "held by the gate: weak. Nobody new begins until that clears."),
         ("hold_cleared", {"reason": "fine"}, "the hold cleared by itself: fine. It goes on."),
+        ("rollout_created", {"actor": "al", "status": "draft", "release": "1.1.0"}, "written down as a draft by al"),
+        ("rollout_started", {"actor": "al", "reason": "go"}, 'the draft was started by al: "go"'),
+        ("rollout_approved", {"actor": "ann", "reason": "read it"}, 'the draft was approved by ann: "read it"'),
+        ("rollout_superseded", {"superseded_by": "summer"}, "summer takes its place"),
+        (
+            "hold_final",
+            {"final_because": "held for 7 d"},
+            "the hold is final, held for 7 d: a person must resume or abort",
+        ),
+        ("parts_braked", {"reason": "eu/gen1: halted (5 of 25)"}, "in part: eu/gen1: halted (5 of 25)"),
+        ("part_paused", {"scope": "eu", "actor": "eve", "reason": "ice"}, 'eu paused by eve: "ice". The rest goes on.'),
+        ("part_resumed", {"scope": "eu", "actor": "eve", "reason": "sun"}, 'eu resumed by eve: "sun"'),
+        ("signal_posted", {"actor": "ci", "reason": "tows at 2"}, "signal from ci: tows at 2"),
+        ("signal_cleared", {"actor": "ci", "reason": "tows in eu"}, "signal taken back by ci: tows in eu"),
         ("rollout_paused", {"actor": "eve", "reason": "lunch"}, 'paused by eve: "lunch"'),
         ("recovery_paused", {"reason": "gap"}, "paused after a restart that could not be proven complete: gap"),
         ("rollout_resumed", {"actor": "eve", "reason": "seen"}, 'resumed by eve: "seen"'),
@@ -119,6 +135,26 @@ def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: Oper
 def test_every_kind_of_entry_is_told(kind: str, data: dict[str, Any], words: str) -> None:
     """One that this command line does not know is told by its name: nothing is left out."""
     assert words in told(kind, data).text
+
+
+def test_every_step_of_the_engine_has_words() -> None:
+    """A kind that the engine learns is told in a sentence, not by its name and its data."""
+    source = Path(steps.__file__).read_text(encoding="utf-8")
+    listed = re.findall(r"`([a-z]+_[a-z]+)`", source.partition("In the past, for the journal: ")[2].partition('"""')[0])
+    assert len(listed) > 15
+    assert [kind for kind in listed if kind not in TELLERS] == []
+
+
+def test_a_braked_part_is_told_with_the_numbers_of_its_own_verdict() -> None:
+    """The first verdict is about everything, and let the rest go on."""
+    data = {"reason": f"us/gen2: halted ({GATE_SAYS})", "verdicts": [{"message": "all: fine", "rule": "none"}, VERDICT]}
+    line = told("parts_braked", data)
+    assert (line.word, line.numbers) == (
+        "halted",
+        "rule silence_evalue_0 on us/gen2: evalue 682.1, exposed 5, silent 5",
+    )
+    assert told("parts_braked", {"reason": "eu: went dark"}).word == "paused"
+    assert told("parts_braked", {"reason": "eu/gen1: hold cleared (fine)"}).word == "running"
 
 
 @pytest.mark.parametrize(
