@@ -33,7 +33,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from orchestrator.engine import selection, turns, waves
+from orchestrator.engine import openings, selection, turns, waves
+from orchestrator.engine.habits import habit_of
 from orchestrator.engine.permits import excluded
 from orchestrator.engine.targets import CompiledTarget, mismatch
 from orchestrator.engine.wording import duration, instant
@@ -42,7 +43,7 @@ from orchestrator.model.decision import Grant, Refusal, RefusalReason
 from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.release import Release
-from orchestrator.model.rollout import Rollout, RolloutStatus
+from orchestrator.model.rollout import RegionProgress, Rollout, RolloutStatus
 from orchestrator.model.vehicle import VehicleRecord
 
 _STOPPED: Mapping[RolloutStatus, RefusalReason] = MappingProxyType(
@@ -344,6 +345,8 @@ def _grant(question: _Question) -> Grant:
     progress = rollout.regions[vehicle.region]
     wave = rollout.plan.waves[progress.wave].name
     number = question.tried.number + 1 if question.tried else 1
+    habit = habit_of(question.record.gaps)
+    quota = _places(question, progress, habit)
     place = f"region {vehicle.region} is in wave {wave}"
     if waves.holdout_open(progress):
         place = f"region {vehicle.region} admits everybody its waves are for, the holdout included"
@@ -353,8 +356,8 @@ def _grant(question: _Question) -> Grant:
         cell=Cell(region=vehicle.region, hardware=vehicle.hardware, cohort=vehicle.cohort),
         number=number,
         epoch=rollout.epoch,
-        habit=Habit.UNKNOWN,
-        quota=None,
+        habit=habit,
+        quota=quota,
         message=f"{place}; drawn at {question.drawn}; attempt {number}",
         facts={
             "region": vehicle.region,
@@ -363,5 +366,14 @@ def _grant(question: _Question) -> Grant:
             "wave": wave,
             "draw": question.drawn,
             "number": str(number),
+            **({"quota": str(quota)} if quota is not None else {}),
         },
     )
+
+
+def _places(question: _Question, progress: RegionProgress, habit: Habit) -> int | None:
+    opening = openings.at(progress, question.record.vehicle)
+    if opening is None:
+        return None
+    soak_ends_at = FleetTime(progress.wave_started_at + question.rollout.plan.waves[progress.wave].soak_ms)
+    return openings.places_for(habit, progress, opening, soak_ends_at, question.now)

@@ -30,11 +30,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from orchestrator.engine import approvals, brakes, inputs, regions, requests, signals
+from orchestrator.engine import approvals, brakes, inputs, openings, promotion, regions, requests, signals
 from orchestrator.engine.approvals import ApproveRequested
 from orchestrator.engine.brakes import EVALUATOR, GATE
 from orchestrator.engine.gates import Judgement
 from orchestrator.engine.inputs import Json
+from orchestrator.engine.region_state import Region, region_at
 from orchestrator.engine.requests import (
     AbortRequested,
     PauseRequested,
@@ -178,7 +179,7 @@ def waiting_for(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int
     if rollout.status is not RolloutStatus.RUNNING:
         clears = rollout.status is RolloutStatus.HELD and not rollout.hold_final
         return f"{'the gate to clear, or ' if clears else ''}a person to resume or abort"
-    return regions.hindrance(regions.region_at(region, rollout, cells, waiting), now)
+    return regions.hindrance(region_at(region, rollout, cells, waiting), now)
 
 
 def approval_wanted(
@@ -194,7 +195,7 @@ def approval_wanted(
         now: Fleet time.
     """
     running = rollout.status is RolloutStatus.RUNNING
-    return regions.approval_wanted(regions.region_at(region, rollout, cells, waiting), now) if running else ""
+    return regions.approval_wanted(region_at(region, rollout, cells, waiting), now) if running else ""
 
 
 def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
@@ -207,7 +208,7 @@ def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
         return None
     due: list[FleetTime] = []
     for name, progress in rollout.regions.items():
-        region = regions.region_at(name, rollout, {}, {})
+        region = region_at(name, rollout, {}, {})
         if progress.phase is RegionPhase.ROLLING:
             due.append(regions.soak_ends_at(region))
         # A region that has not begun waits for people and for other regions, not for time.
@@ -219,7 +220,7 @@ def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
 def _judged(rollout: Rollout, event: Judged, now: FleetTime) -> Step:
     if rollout.status.over or not rollout.status.begun or rollout.status is RolloutStatus.HALTED:
         return same(rollout)
-    braked = _braked(rollout, event, now)
+    braked = _braked(_opened(rollout, event), event, now)
     worst = event.judgement.worst
     if worst.kind is VerdictKind.HALT:
         return _halted(rollout, event, worst, now)
@@ -249,6 +250,20 @@ def _judged(rollout: Rollout, event: Judged, now: FleetTime) -> Step:
     if rollout.status is RolloutStatus.RUNNING:
         return _walked(rollout, braked, event, now)
     return _with_brakes(rollout, braked, event, now)
+
+
+def _opened(rollout: Rollout, event: Judged) -> Rollout:
+    """The rollout with the places of waves that it started in, and of cells that had no vehicle when theirs began.
+
+    Whatever the gate says: nobody is granted before a tick has looked, so no place is taken uncounted.
+    """
+    after = dict(rollout.regions)
+    for name, progress in rollout.regions.items():
+        region = region_at(name, rollout, event.cells, event.waiting)
+        opened = openings.completed(rollout.plan, progress, region.targets)
+        if opened is not progress.openings:
+            after[name] = replace(progress, openings=opened)
+    return replace(rollout, regions=after) if after != dict(rollout.regions) else rollout
 
 
 def _braked(rollout: Rollout, event: Judged, now: FleetTime) -> brakes.Braked:
@@ -289,11 +304,14 @@ def _lasts(rollout: Rollout, event: Judged, now: FleetTime) -> dict[str, Json]:
 
 
 def _with_brakes(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTime) -> Step:
-    """The step of a rollout of which only parts were braked or let go."""
-    if not braked.moves:
-        return same(rollout)
-    said: dict[str, Json] = {"actor": GATE, "reason": "; ".join(braked.moves)}
-    return changed(rollout, braked.rollout, "parts_braked", now, {**_seen(event), **said})
+    """The step of a rollout of which only parts were braked or let go, or places were counted."""
+    if braked.moves:
+        said: dict[str, Json] = {"actor": GATE, "reason": "; ".join(braked.moves)}
+        return changed(rollout, braked.rollout, "parts_braked", now, {**_seen(event), **said})
+    if braked.rollout != rollout:
+        said = {"actor": EVALUATOR, "reason": "places of the wave were counted"}
+        return changed(rollout, braked.rollout, "places_counted", now, {**_seen(event), **said})
+    return same(rollout)
 
 
 def _walked(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTime) -> Step:
@@ -302,12 +320,12 @@ def _walked(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTi
     after: dict[str, RegionProgress] = {}
     done = not braked.rollout.brakes
     for name, progress in braked.rollout.regions.items():
-        region = regions.region_at(name, braked.rollout, event.cells, event.waiting)
+        region = region_at(name, braked.rollout, event.cells, event.waiting)
         moved = regions.walk(region, now)
         after[name] = moved or progress
         done &= after[name].phase is RegionPhase.DONE or (progress.phase is RegionPhase.PENDING and region.empty)
         if moved is not None:
-            moves.append(f"{name}: {_place(rollout.plan, progress)} -> {_place(rollout.plan, moved)}")
+            moves.append(_move(region, moved))
     if not moves and not done:
         return _with_brakes(rollout, braked, event, now)
     reasons = [*braked.moves, *moves]
@@ -334,6 +352,14 @@ def _settled(tally: Tally) -> bool:
 def _seen(event: Judged) -> dict[str, Json]:
     dark: list[Json] = [*sorted(event.dark)]
     return {**inputs.written(event.judgement, event.cells, event.waiting), "dark": dark}
+
+
+def _move(region: Region, moved: RegionProgress) -> str:
+    """Where a region went, for people, and who was not represented in the wave that it leaves."""
+    plan, before = region.plan, region.progress
+    said = f"{region.name}: {_place(plan, before)} -> {_place(plan, moved)}"
+    absent = promotion.absent_strata(region) if before.phase is RegionPhase.ROLLING else []
+    return f"{said} (nobody exposed so far of {', '.join(absent)})" if absent else said
 
 
 def _place(plan: Plan, progress: RegionProgress) -> str:

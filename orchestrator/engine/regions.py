@@ -3,9 +3,9 @@
 Owns the walk of one region over the waves, by counters and by what the inventory still has waiting. Whether the rollout
 may move at all (its status, the gate) is the matter of `progress`.
 
-Which vehicles a share draws follows from their ids; counters do not know ids. So a share of a small region may draw
-fewer than expected, or none, and the holdout more: every demand here leaves room for three to four standard deviations,
-so that chance alone never leaves a region stuck.
+What a wave must have shown before the next is the matter of `promotion`, how many it admits that of `openings`. Which
+vehicles are the holdout follows from their ids; counters do not know ids. So it may be more than expected: what is
+waited for at the end leaves room for almost four standard deviations, so that chance alone never leaves a region stuck.
 
 A wave begins when the one before it is through, then when the region that this one follows is through with it, then
 when it is approved: an approval is what is missing last, so that whoever is asked for one decides on what can begin.
@@ -13,93 +13,21 @@ when it is approved: an approval is what is missing last, so that whoever is ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from dataclasses import replace
+from math import sqrt
 
-from orchestrator.engine import approvals, brakes, waves
+from orchestrator.engine import approvals, brakes, openings, promotion, waves
+from orchestrator.engine.region_state import Region, aged
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
-from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout
-from orchestrator.model.tally import CellTallies, Tally, total
+from orchestrator.model.rollout import RegionPhase, RegionProgress
 
-REACHED_SHARE_MIN = 0.7
-"""Part of a wave's quota that must be exposed before the next wave."""
-REACHED_SHARE_CAP = 0.8
-"""Part of a wave's quota beyond which even the minimum sample does not ask for more: some vehicles stay away."""
-AGED_SHARE_MIN = 0.8
-"""Part of a wave's exposures that must be older than the first checkpoint before the next wave."""
-
-_FEWER_SIGMAS = 3.0
 _MORE_SIGMAS = 3.7
 _MORE_AT_LEAST = 2.0
 _NEVER_AGAIN_EXPOSED = (AttemptState.FAILED, AttemptState.ROLLED_BACK, AttemptState.TIMED_OUT)
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """One region of a rollout at one moment."""
-
-    name: str
-    rollout: Rollout
-    cells: CellTallies
-    """Of this region only."""
-    waiting: Mapping[Cell, int]
-    """Vehicles by inventory, of this region, that match the target now and do not have the release."""
-    evidence: int
-    """Exposures of the whole rollout that reached the first checkpoint."""
-    leader: Region | None
-    """The region that this one follows; None when it follows nobody."""
-
-    @property
-    def plan(self) -> Plan:
-        """The rollout's."""
-        return self.rollout.plan
-
-    @property
-    def progress(self) -> RegionProgress:
-        """Where it stands."""
-        return self.rollout.regions[self.name]
-
-    @property
-    def tally(self) -> Tally:
-        """All cells together."""
-        return total(self.cells.values())
-
-    @property
-    def keys(self) -> frozenset[Cell]:
-        """Cells that have vehicles, or had."""
-        return frozenset(self.cells) | frozenset(self.waiting)
-
-    def targeted(self, cell: Cell) -> int:
-        """Vehicles of a cell that the plan is for: those that wait and those that are through."""
-        return self.waiting.get(cell, 0) + _count(self.cells, cell).state(AttemptState.SUCCEEDED)
-
-    @property
-    def empty(self) -> bool:
-        """Whether the plan is for nobody here."""
-        return self.tally.granted == 0 and not any(self.targeted(cell) for cell in self.keys)
-
-    @property
-    def last_wave(self) -> int:
-        """Index of the last wave."""
-        return len(self.plan.waves) - 1
-
-
-def region_at(name: str, rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int]) -> Region:
-    """One region out of a rollout's counters and inventory, with the one it follows."""
-    return Region(
-        name=name,
-        rollout=rollout,
-        cells={cell: tally for cell, tally in cells.items() if cell.region == name},
-        waiting={cell: count for cell, count in waiting.items() if cell.region == name and count > 0},
-        evidence=_aged(total(cells.values()), 0),
-        leader=_leader(name, rollout, cells, waiting),
-    )
 
 
 def first_phase(name: str, plan: Plan) -> RegionPhase:
@@ -124,7 +52,7 @@ def walk(region: Region, now: FleetTime) -> RegionProgress | None:
     if progress.phase is RegionPhase.DONE:
         # Done before its last wave: it was empty. Vehicles that came since then start from where it stood.
         if progress.wave < region.last_wave and not region.empty:
-            return replace(progress, phase=RegionPhase.ROLLING, wave_started_at=now)
+            return _begun(region, progress.wave, now)
         return None
     if region.empty:
         # A region that has not begun stays so: through, it would admit whoever comes, unapproved.
@@ -132,14 +60,25 @@ def walk(region: Region, now: FleetTime) -> RegionProgress | None:
     if hindrance(region, now):
         return None
     if progress.phase is RegionPhase.PENDING:
-        return replace(progress, phase=RegionPhase.ROLLING, wave_started_at=now)
+        return _begun(region, progress.wave, now)
     if progress.phase is RegionPhase.ROLLING and progress.wave < region.last_wave:
-        return replace(progress, wave=progress.wave + 1, wave_started_at=now)
+        return _begun(region, progress.wave + 1, now)
     if progress.phase is RegionPhase.ROLLING:
         return replace(progress, phase=RegionPhase.AGING)
     if progress.phase is RegionPhase.AGING and _remaining(region) and region.plan.holdout_share > 0:
         return replace(progress, phase=RegionPhase.HOLDOUT, wave_started_at=now)
     return replace(progress, phase=RegionPhase.DONE)
+
+
+def _begun(region: Region, wave: int, now: FleetTime) -> RegionProgress:
+    """The region in a wave (index) that begins now, with the places that it has."""
+    return replace(
+        region.progress,
+        phase=RegionPhase.ROLLING,
+        wave=wave,
+        wave_started_at=now,
+        openings=openings.of_wave(region.plan, wave, region.targets, region.progress.openings),
+    )
 
 
 def hindrance(region: Region, now: FleetTime) -> str:
@@ -166,22 +105,6 @@ def soak_ends_at(region: Region) -> FleetTime:
     return FleetTime(region.progress.wave_started_at + region.plan.waves[region.progress.wave].soak_ms)
 
 
-def _leader(name: str, rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int]) -> Region | None:
-    rules = rollout.plan.regions.get(name)
-    followed = rules.follow if rules is not None else ""
-    if followed not in rollout.regions or rollout.regions[name].phase is RegionPhase.DONE:
-        return None
-    # One step is enough: how the leader fares with its own leader shows in where it stands.
-    return Region(
-        name=followed,
-        rollout=rollout,
-        cells={cell: tally for cell, tally in cells.items() if cell.region == followed},
-        waiting={cell: count for cell, count in waiting.items() if cell.region == followed and count > 0},
-        evidence=0,
-        leader=None,
-    )
-
-
 def _next_wave(region: Region) -> int | None:
     """The index of the wave that the region would begin next; None when there is none."""
     if region.progress.phase is RegionPhase.PENDING:
@@ -199,7 +122,7 @@ def _unready(region: Region, now: FleetTime) -> str:
     if phase is RegionPhase.PENDING:
         return "no vehicle is targeted here" if region.empty else _led(region)
     if phase is RegionPhase.ROLLING:
-        return _braked(region) or _soaking(region, now) or _unreached(region, now) or _young(region) or _led(region)
+        return _braked(region) or _soaking(region, now) or _unproven(region, now) or _led(region)
     return _braked(region) or _outstanding(region, now) or _running(region) or _unaged(region)
 
 
@@ -229,46 +152,8 @@ def _braked(region: Region) -> str:
     if not parts:
         return ""
     behind = region.progress.phase is not RegionPhase.ROLLING or region.progress.wave == region.last_wave
-    nobody_moves = bool(_opened_cells(region)) and not _added_cells(region)
+    nobody_moves = bool(promotion.opened_cells(region)) and not promotion.added_cells(region)
     return "; ".join(brakes.described(brake) for brake in parts) if behind or nobody_moves else ""
-
-
-def _count(cells: CellTallies, cell: Cell) -> Tally:
-    return cells.get(cell) or Tally()
-
-
-def _aged(tally: Tally, checkpoint: int) -> int:
-    return tally.age_groups[checkpoint].exposed if -len(tally.age_groups) <= checkpoint < len(tally.age_groups) else 0
-
-
-def _opened_cells(region: Region) -> list[Cell]:
-    """Cells that the current wave adds vehicles of."""
-    plan, wave = region.plan, region.progress.wave
-    return [
-        cell
-        for cell in region.keys
-        if waves.reached_share(plan, wave, cell.cohort) > waves.reached_share(plan, wave - 1, cell.cohort)
-    ]
-
-
-def _added_cells(region: Region) -> list[Cell]:
-    """The same without those of strata that stand still."""
-    return [cell for cell in _opened_cells(region) if region.rollout.brake_on(cell.stratum) is None]
-
-
-def _needed(region: Region, added: list[Cell]) -> int:
-    """Vehicles that the current wave must have reached in the cells that it adds to.
-
-    70 % of what it opens there, or the minimum sample if that is more but still within 80 %; never more than chance
-    has surely drawn.
-    """
-    opened = [
-        (region.targeted(cell), waves.reached_share(region.plan, region.progress.wave, cell.cohort)) for cell in added
-    ]
-    quota = sum(count * share for count, share in opened)
-    surely = quota - _FEWER_SIGMAS * sqrt(sum(count * share * (1.0 - share) for count, share in opened))
-    sample = min(float(region.plan.gate.sample_min), REACHED_SHARE_CAP * quota)
-    return max(0, ceil(min(surely, max(REACHED_SHARE_MIN * quota, sample)) - _ROUNDING))
 
 
 def _soaking(region: Region, now: FleetTime) -> str:
@@ -279,41 +164,15 @@ def _soaking(region: Region, now: FleetTime) -> str:
     return f"wave {wave.name} soaks until {instant(until)}, {duration(until - now)} more"
 
 
-def _unreached(region: Region, now: FleetTime) -> str:
-    added = _added_cells(region)
-    needed = _needed(region, added)
-    tallies = [_count(region.cells, cell) for cell in added]
-    # Whoever got the release past us is reached as well, though no exposure.
-    reached = sum(tally.exposed + tally.before_permit.get(AttemptState.SUCCEEDED, 0) for tally in tallies)
-    if reached >= needed or not any(region.waiting.get(cell) for cell in added):
-        return ""
-    wave = region.plan.waves[region.progress.wave].name
-    if now < patience_ends_at(region):
-        return f"wave {wave} has exposed {reached} of at least {needed}"
-    # Patience is over: some evidence must do, its own or that of the other regions.
-    if reached or region.evidence >= region.plan.gate.sample_min:
-        return ""
-    return (
-        f"wave {wave} has exposed none of at least {needed}, "
-        f"and all regions together {region.evidence} of {region.plan.gate.sample_min} aged"
-    )
-
-
-def _young(region: Region) -> str:
-    tally = total(_count(region.cells, cell) for cell in _added_cells(region))
-    aged, needed = _aged(tally, 0), ceil(AGED_SHARE_MIN * tally.exposed - _ROUNDING)
-    if aged >= needed:
-        return ""
-    age = duration(region.plan.gate.checkpoints_ms[0])
-    wave = region.plan.waves[region.progress.wave].name
-    return f"wave {wave} has {aged} of at least {needed} exposures older than {age}"
+def _unproven(region: Region, now: FleetTime) -> str:
+    return promotion.unproven(region, patience_ends_at(region), now)
 
 
 def _remaining(region: Region) -> int:
     """Vehicles that wait and that nothing rules out for good."""
     remaining = 0
     for cell, count in region.waiting.items():
-        tally = _count(region.cells, cell)
+        tally = region.count(cell)
         lost = sum(tally.after_permit.get(state, 0) for state in _NEVER_AGAIN_EXPOSED)
         lost += tally.before_permit.get(AttemptState.REJECTED, 0)
         remaining += max(0, count - lost)
@@ -324,10 +183,11 @@ def _stays_out(region: Region) -> int:
     """How many of those that remain may be out of reach of the last wave: the holdout, and what no wave is for."""
     reached = waves.open_share if region.progress.phase is RegionPhase.HOLDOUT else waves.reached_share
     mean, variance = 0.0, 0.0
-    for cell in region.keys:
+    for cell in sorted(region.keys):
+        count, opening = region.targeted(cell), region.opening(cell)
         out = 1.0 - reached(region.plan, region.last_wave, cell.cohort)
-        mean += region.targeted(cell) * out
-        variance += region.targeted(cell) * out * (1.0 - out)
+        mean += count * out if opening is None else count - min(opening.quota, count)
+        variance += count * out * (1.0 - out) if opening is None else 0.0
     chance = _MORE_SIGMAS * sqrt(variance) + _MORE_AT_LEAST if variance > 0 else 0.0
     return int(mean + chance + _ROUNDING)
 
@@ -349,8 +209,8 @@ def _running(region: Region) -> str:
 
 def _unaged(region: Region) -> str:
     tally = region.tally
-    aged = _aged(tally, -1)
-    if aged >= tally.exposed:
+    old = aged(tally, -1)
+    if old >= tally.exposed:
         return ""
     age = duration(region.plan.gate.checkpoints_ms[-1])
-    return f"{tally.exposed - aged} of {tally.exposed} exposures are younger than {age}"
+    return f"{tally.exposed - old} of {tally.exposed} exposures are younger than {age}"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from orchestrator.engine import brakes
-from orchestrator.engine.steps import Illegal, Step, changed, same
+from orchestrator.engine.inputs import Json
+from orchestrator.engine.steps import Illegal, Step, changed, same, signal_data
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Rollout, Signal
 
@@ -54,8 +55,9 @@ def post(rollout: Rollout, event: SignalPosted, now: FleetTime) -> Step | Illega
         return same(rollout)
     others = [each for each in rollout.signals if each is not stood]
     signals = tuple(sorted([*others, signal], key=lambda each: (each.name, each.scope)))
-    said = f"{signal.name} at {signal.value:g}, limit {signal.limit:g}, in {signal.scope}: {signal.reason}"
-    return changed(rollout, replace(rollout, signals=signals), "signal_posted", now, _who(signal.actor, said))
+    return changed(
+        rollout, replace(rollout, signals=signals), "signal_posted", now, _said(signal, signal.actor, signal.reason)
+    )
 
 
 def clear(rollout: Rollout, event: SignalCleared, now: FleetTime) -> Step | Illegal:
@@ -69,13 +71,12 @@ def clear(rollout: Rollout, event: SignalCleared, now: FleetTime) -> Step | Ille
             f"there are {known}" if known else "there is none",
         )
     cleared = replace(rollout, signals=tuple(each for each in rollout.signals if each is not stood))
-    said = f"{stood.name} in {stood.scope} was taken back: {event.reason}"
-    return changed(rollout, cleared, "signal_cleared", now, _who(event.actor, said))
+    return changed(rollout, cleared, "signal_cleared", now, _said(stood, event.actor, event.reason))
 
 
-def _who(actor: str, reason: str) -> dict[str, str]:
+def _said(signal: Signal, actor: str, reason: str) -> dict[str, Json]:
     # Of the rollout itself actor and reason keep saying who made it stand as it does.
-    return {"actor": actor, "reason": reason}
+    return {"actor": actor, "reason": reason, "signal": signal_data(signal)}
 
 
 def _standing(rollout: Rollout, name: str, scope: str) -> Signal | None:

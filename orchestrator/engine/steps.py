@@ -26,9 +26,9 @@ class Step:
     """Whether there is anything to commit."""
     kind: str
     """In the past, for the journal: `rollout_halted`, `rollout_held`, `hold_cleared`, `hold_final`,
-    `regions_advanced`, `parts_braked`, `rollout_completed`, `rollout_started`, `rollout_paused`, `rollout_resumed`,
-    `part_paused`, `part_resumed`, `rollout_aborted`, `rollout_superseded`, `rollout_approved`, `wave_approved`,
-    `signal_posted`, `signal_cleared`, `recovery_paused`, or `unchanged`.
+    `regions_advanced`, `parts_braked`, `places_counted`, `rollout_completed`, `rollout_started`, `rollout_paused`,
+    `rollout_resumed`, `part_paused`, `part_resumed`, `rollout_aborted`, `rollout_superseded`, `rollout_approved`,
+    `wave_approved`, `signal_posted`, `signal_cleared`, `recovery_paused`, or `unchanged`.
     """
     data: Mapping[str, Json]
     """For the journal: what changed, by whom, why, and every input of the decision."""
@@ -74,7 +74,7 @@ def changed(
         "approvals": [_approval_data(approval) for approval in raised.approvals],
         "brakes": [_brake_data(brake) for brake in raised.brakes],
         "fences": dict(raised.fences),
-        "signals": [_signal_data(signal) for signal in raised.signals],
+        "signals": [signal_data(signal) for signal in raised.signals],
         "hold_final": raised.hold_final,
     }
     return Step(rollout=raised, changed=True, kind=kind, data={**data, **more})
@@ -101,7 +101,8 @@ def _brake_data(brake: Brake) -> Json:
     }
 
 
-def _signal_data(signal: Signal) -> Json:
+def signal_data(signal: Signal) -> dict[str, Json]:
+    """A signal as the journal keeps it."""
     return {
         "name": signal.name,
         "kind": signal.kind.value,

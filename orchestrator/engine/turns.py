@@ -6,7 +6,7 @@ holdout. Their place among all other reasons is the matter of `admission`.
 
 from __future__ import annotations
 
-from orchestrator.engine import approvals, regions, selection, waves
+from orchestrator.engine import approvals, openings, regions, selection, waves
 from orchestrator.engine.wording import percent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Vehicle
@@ -65,7 +65,8 @@ def pending(vehicle: Vehicle, rollout: Rollout) -> Refusal | None:
 def wave(vehicle: Vehicle, rollout: Rollout, draw: int) -> Refusal | None:
     """Why a vehicle waits whose wave has not come; None when it has."""
     progress = rollout.regions[vehicle.region]
-    share = waves.open_share(rollout.plan, progress.wave, vehicle.cohort)
+    opening = openings.at(progress, vehicle)
+    share = opening.share if opening else waves.open_share(rollout.plan, progress.wave, vehicle.cohort)
     if share and draw < selection.threshold(share):
         return None
     current = rollout.plan.waves[progress.wave]

@@ -17,6 +17,7 @@ from orchestrator.engine.targets import compile_target
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import VehicleRecord
@@ -34,6 +35,7 @@ BY_PROGRESS = (
     RefusalReason.WAVE_NOT_REACHED,
     RefusalReason.FOLLOWED_REGION_FIRST,
     RefusalReason.NOT_YET_DRAWN,
+    RefusalReason.QUOTA_SPENT,
     RefusalReason.HOLDOUT,
     RefusalReason.ROLLOUT_HELD,
     RefusalReason.OTHER_ROLLOUT_FIRST,
@@ -142,7 +144,8 @@ def after_another(said: Explanation, other: str) -> Explanation:
 def with_limits(said: Explanation, record: VehicleRecord, rollout: Rollout, standing: Standing) -> Explanation:
     """The same with what is spent now; a limit that is reached is the reason where nothing else is in the way."""
     if said.reason == GRANT:
-        no, facts = _slots(record.vehicle.region, rollout, standing)
+        no, facts = _slots(record, rollout, standing)
+        no = no or _quota(said, record, standing, facts)
     elif said.reason == AttemptState.DOWNLOADED.value:
         no, facts = _permits(rollout, standing)
     else:
@@ -153,8 +156,9 @@ def with_limits(said: Explanation, record: VehicleRecord, rollout: Rollout, stan
     return replace(said, reason=no.reason.value, message=no.message, facts={**facts, **no.facts})
 
 
-def _slots(region: str, rollout: Rollout, standing: Standing) -> tuple[Refusal | None, dict[str, str]]:
+def _slots(record: VehicleRecord, rollout: Rollout, standing: Standing) -> tuple[Refusal | None, dict[str, str]]:
     """Why `reserve` would refuse now, and how far its limits are used."""
+    region = record.vehicle.region
     rules = rollout.plan.regions.get(region, rollout.plan.region_defaults)
     used = [
         (region, standing.in_flight.get(region, 0), rules.in_flight_max),
@@ -168,6 +172,20 @@ def _slots(region: str, rollout: Rollout, standing: Standing) -> tuple[Refusal |
             spent = {"scope": scope, "in_flight": str(held), "limit": str(limit)}
             return refusal(RefusalReason.IN_FLIGHT_SPENT, spent), facts
     return None, facts
+
+
+def _quota(said: Explanation, record: VehicleRecord, standing: Standing, facts: dict[str, str]) -> Refusal | None:
+    """Why the present wave has no place left for the vehicle; adds how many are taken to the facts."""
+    if "quota" not in said.facts:
+        return None
+    vehicle, quota = record.vehicle, int(said.facts["quota"])
+    cell = Cell(vehicle.region, vehicle.hardware, vehicle.cohort)
+    admitted = standing.admitted.get(cell, 0)
+    facts["places of the wave"] = f"{admitted} of {quota}"
+    if admitted < quota:
+        return None
+    spent = {"cell": f"{cell.stratum}/{cell.cohort}", "admitted": str(admitted), "quota": str(quota)}
+    return refusal(RefusalReason.QUOTA_SPENT, spent)
 
 
 def _permits(rollout: Rollout, standing: Standing) -> tuple[Refusal | None, dict[str, str]]:

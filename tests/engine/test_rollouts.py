@@ -22,7 +22,7 @@ from orchestrator.engine.reach import regions_of, waiting
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.attempt import AttemptEvent, AttemptState, Try
 from orchestrator.model.decision import Grant
-from orchestrator.model.fleet import Profile, Vehicle
+from orchestrator.model.fleet import Cell, Profile, Vehicle
 from orchestrator.model.ids import FleetTime, ReleaseVersion
 from orchestrator.model.plan import Plan, Target, Wave
 from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus
@@ -117,7 +117,7 @@ class World:
             self._settle(car)
         elif attempt is None or attempt.state.terminal:
             answer = consider(car.record, self.rollout, RELEASE, ANYBODY, self.now)
-            if isinstance(answer, Grant):
+            if isinstance(answer, Grant) and (answer.quota is None or self.admitted(answer.cell) < answer.quota):
                 car.record = replace(car.record, attempt=self._granted(car, answer))
                 self._tell(car, E.DOWNLOAD_STARTED)
         elif attempt.state is S.DOWNLOADING:
@@ -173,6 +173,11 @@ class World:
             car.record = replace(car.record, attempt=attempt)
         if attempt.deadline_at is not None and self.now >= attempt.deadline_at:
             self._tell(car, E.DEADLINE_PASSED)
+
+    def admitted(self, cell: Cell) -> int:
+        """As the store counts them: live attempts and permits."""
+        attempts = [car.record.attempt for car in self.cars if car.record.attempt is not None]
+        return sum(each.cell == cell and (each.exposed or not each.state.terminal) for each in attempts)
 
     @property
     def exposed(self) -> int:

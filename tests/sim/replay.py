@@ -20,13 +20,17 @@ from orchestrator.engine.progress import (
     PauseRequested,
     RecoveryUnproven,
     ResumeRequested,
+    SignalCleared,
+    SignalPosted,
+    StartRequested,
     Step,
+    SupersedeRequested,
     start,
     step,
 )
 from orchestrator.ledger import LedgerEntry
 from orchestrator.model.ids import FleetTime, RolloutId
-from orchestrator.model.rollout import Rollout, RolloutStatus
+from orchestrator.model.rollout import Rollout, RolloutStatus, Signal, SignalKind
 from orchestrator.model.tally import count_strata
 from tests.sim.witness import BrokenPromiseError
 
@@ -47,7 +51,7 @@ def replayed(entries: Sequence[LedgerEntry]) -> Rollout:
             raise BrokenPromiseError(f"replayed, {entry.kind} at epoch {entry.data['epoch']} is {made}")
         rollout = made.rollout
         said = (entry.kind, entry.data["epoch"], entry.data["fence"], entry.data["status"], entry.data["reason"])
-        again = (made.kind, rollout.epoch, rollout.fence, rollout.status.value, rollout.reason)
+        again = (made.kind, rollout.epoch, rollout.fence, rollout.status.value, made.data["reason"])
         if again != said:
             raise BrokenPromiseError(f"replayed, {said} is {again}")
     return rollout
@@ -70,6 +74,7 @@ def _created(entry: LedgerEntry) -> Rollout:
         "",
         FleetTime(entry.at),
         data["reverts"],
+        draft=data.get("draft", False),
     )
 
 
@@ -96,7 +101,12 @@ def _judged(rollout: Rollout, data: Data) -> Judged:
         name: data[name] for name in inputs.written(judgement, cells, waiting)
     }:
         raise BrokenPromiseError(f"judged again, {data['verdicts']} is {judgement.verdicts}")
-    return Judged(judgement=judgement, cells=cells, waiting=waiting)
+    return Judged(judgement=judgement, cells=cells, waiting=waiting, dark=frozenset(data["dark"]))
+
+
+def _signal(data: Data) -> Signal:
+    said = data["signal"]
+    return Signal(**{**said, "kind": SignalKind(said["kind"]), "at": FleetTime(said["at"])})
 
 
 _ASKED: Mapping[str, Callable[[Data], Event]] = {
@@ -105,4 +115,13 @@ _ASKED: Mapping[str, Callable[[Data], Event]] = {
     "rollout_aborted": lambda data: AbortRequested(data["actor"], data["reason"]),
     "recovery_paused": lambda data: RecoveryUnproven(data["reason"]),
     "wave_approved": lambda data: ApproveRequested(data["actor"], data["wave"], data["region"], data["reason"]),
+    "rollout_approved": lambda data: ApproveRequested(data["actor"], "", "", data["reason"]),
+    "rollout_started": lambda data: StartRequested(data["actor"], data["reason"]),
+    "rollout_superseded": lambda data: SupersedeRequested(data["superseded_by"], data["actor"], data["reason"]),
+    "part_paused": lambda data: PauseRequested(data["actor"], data["reason"], data["scope"]),
+    "part_resumed": lambda data: ResumeRequested(data["actor"], data["reason"], data["scope"]),
+    "signal_posted": lambda data: SignalPosted(_signal(data)),
+    "signal_cleared": lambda data: SignalCleared(
+        data["signal"]["name"], data["signal"]["scope"], data["actor"], data["reason"]
+    ),
 }

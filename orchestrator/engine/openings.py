@@ -1,0 +1,131 @@
+"""Openings: how many vehicles of each cell the present wave admits, exactly, and whose draw may take a place.
+
+Owns the quotas of waves that open a part of a cohort, and who has to leave room in them. The store takes the places, in
+one atomic step; when a wave begins is the matter of `regions`.
+
+A share of the draws alone is no count: of 60 vehicles 1 % may be nobody or three. So the places of a wave are counted:
+its share of what is targeted, in whole vehicles by largest remainder over the cells of a region, and at least
+`stratum_sample` of each stratum. Draws are open wider than the quota needs, as many vehicles do not call; who calls
+first takes the place. That favours who drives often: in the first wave that is accepted, and its soak lets the others
+catch up; from the second wave on a fifth of the places is kept for those who call seldom until the soak is over.
+
+Cells of which a wave opens all have no opening: there is nothing to count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, floor, sqrt
+
+from orchestrator.engine import waves
+from orchestrator.model.fleet import Cell, Habit, Vehicle
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.plan import Plan
+from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress
+
+OVER_OPEN = 1.5
+"""Draws that are open, as a multiple of the quota. Source: reference, section 2."""
+OVER_OPEN_SIGMAS = 3.0
+"""Where that is few, room for chance: as many standard deviations of the number of vehicles drawn."""
+OFTEN_SHARE = 0.8
+"""Part of the places that is open to who calls often, until the soak is over. Source: the same."""
+
+
+def key(hardware: str, cohort: str) -> str:
+    """Under which an opening stands in its region's progress."""
+    return f"{hardware}/{cohort}"
+
+
+def in_part(plan: Plan, wave: int, cohort: str) -> bool:
+    """Whether a wave (index) and those before it open a part of a cohort only."""
+    return 0.0 < waves.open_share(plan, wave, cohort) < 1.0
+
+
+def quotas(plan: Plan, wave: int, targeted: Mapping[Cell, int]) -> dict[Cell, int]:
+    """Vehicles of each cell that may have been admitted in all, in a wave (index) and those before it.
+
+    Args:
+        plan: Of the rollout.
+        wave: Index.
+        targeted: Vehicles of the cells of one region that the plan is for.
+
+    Returns:
+        Of cells that the wave opens in part; others are absent.
+    """
+    parts = {cell: count for cell, count in targeted.items() if count > 0 and in_part(plan, wave, cell.cohort)}
+    exact = {cell: count * waves.reached_share(plan, wave, cell.cohort) for cell, count in parts.items()}
+    places = {cell: floor(share) for cell, share in exact.items()}
+    left = round(sum(exact.values())) - sum(places.values())
+    for cell in sorted(exact, key=lambda cell: (places[cell] - exact[cell], -parts[cell], cell))[: max(0, left)]:
+        places[cell] += 1
+    for hardware in sorted({cell.hardware for cell in parts}):
+        whole = sum(count for cell, count in targeted.items() if cell.hardware == hardware and _whole(plan, wave, cell))
+        _fill(places, parts, hardware, plan.gate.stratum_sample_min - whole)
+    return places
+
+
+def of_wave(plan: Plan, wave: int, targeted: Mapping[Cell, int], before: Mapping[str, Opening]) -> dict[str, Opening]:
+    """The openings of a region in a wave (index): quota and share never fall below what was open before.
+
+    Args:
+        plan: Of the rollout.
+        wave: Index.
+        targeted: As in `quotas`.
+        before: Openings of the wave before.
+    """
+    opened: dict[str, Opening] = {}
+    for cell, places in quotas(plan, wave, targeted).items():
+        name = key(cell.hardware, cell.cohort)
+        stood = before.get(name, Opening(0, 0.0))
+        quota = max(stood.quota, places)
+        opened[name] = Opening(quota, max(stood.share, _share(quota, targeted[cell])))
+    return opened
+
+
+def completed(plan: Plan, progress: RegionProgress, targeted: Mapping[Cell, int]) -> Mapping[str, Opening]:
+    """The openings of the present wave with those of cells that had no vehicle when it began; others as they are."""
+    if progress.phase is not RegionPhase.ROLLING:
+        return progress.openings
+    wanted = of_wave(plan, progress.wave, targeted, progress.openings)
+    fresh = {name: opening for name, opening in wanted.items() if name not in progress.openings}
+    return {**progress.openings, **fresh} if fresh else progress.openings
+
+
+def at(progress: RegionProgress, vehicle: Vehicle) -> Opening | None:
+    """The opening that a vehicle finds in its region; None when places are not counted for it."""
+    return progress.openings.get(key(vehicle.hardware, vehicle.cohort))
+
+
+def places_for(
+    habit: Habit, progress: RegionProgress, opening: Opening, soak_ends_at: FleetTime, now: FleetTime
+) -> int:
+    """How many of a cell's places may be taken before a vehicle of this habit finds none.
+
+    Args:
+        habit: Of the vehicle.
+        progress: Of its region.
+        opening: Of its cell.
+        soak_ends_at: When the region's wave has had its least time.
+        now: Fleet time.
+    """
+    if progress.wave == 0 or habit is Habit.SELDOM or now >= soak_ends_at:
+        return opening.quota
+    return ceil(OFTEN_SHARE * opening.quota)
+
+
+def _whole(plan: Plan, wave: int, cell: Cell) -> bool:
+    return waves.open_share(plan, wave, cell.cohort) >= 1.0
+
+
+def _fill(places: dict[Cell, int], parts: Mapping[Cell, int], hardware: str, least: int) -> None:
+    """Give a stratum places until it has as many as asked for, or as there are vehicles: where most have none."""
+    cells = sorted(cell for cell in parts if cell.hardware == hardware)
+    lacking = min(least, sum(parts[cell] for cell in cells)) - sum(places[cell] for cell in cells)
+    for _ in range(lacking):
+        emptiest = max(cells, key=lambda cell: parts[cell] - places[cell])
+        places[emptiest] += 1
+
+
+def _share(quota: int, targeted: int) -> float:
+    wide = max(OVER_OPEN * quota, quota + OVER_OPEN_SIGMAS * (sqrt(quota) + 1.0))
+    return min(1.0, wide / targeted)
