@@ -103,8 +103,8 @@ async def test_blast_budget_is_spent(world: World) -> None:
     cars = [Car("v-1"), Car("v-2")]
     await known(world, *cars)
     await world.start(PLAN + "limits: {blast_budget: 1}\n")
-    await world.downloaded(cars[1])
     await world.permitted(cars[0])
+    await world.downloaded(cars[1])
     found = await why(world, cars[1])
     assert found.reason == "blast_budget_spent"
     assert "permits so far (1) >= ceiling of the blast budget (1)" in found.message
