@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo conform alerts simulate sessions system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge conform alerts simulate sessions system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -13,6 +13,10 @@ demo: setup
 # Every scenario, against the simulator's own agent and the agents that are wrong on purpose; `make test` plays the short form.
 conform: setup-dev
 	@OUTRIDER_CONFORM=long $(BIN)/python -m pytest -q -m processes tests/agent_sim/conform --timeout 1200
+
+# Compares rules on modelled fleets, on the same seeds; what is finished is kept in build/judge. RUNS=1000 takes hours and may be broken off.
+judge: setup-dev
+	@$(BIN)/python -m benchmarks.judge --runs $(or $(RUNS),60)
 
 # Records the terminal sessions of docs/sessions anew, each against an installation of its own; about a minute each.
 sessions: setup-dev

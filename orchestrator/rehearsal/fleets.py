@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orchestrator.model.fleet import Cell
 from orchestrator.rehearsal.fleet import DAY_H, CallPattern, Delays, FleetModel
 
 FLEET_13 = FleetModel(
@@ -77,3 +78,10 @@ FLEET_13_SLOW = replace(
 """Held out: 1.3 with slower words and more garages."""
 
 FLEETS = {fleet.name: fleet for fleet in (FLEET_13, HABITS, FLEET_13_SLOW, HABITS_SLOW, HABITS_FAST)}
+
+VARIANT = replace(
+    FLEET_13,
+    name="1.3-variant",
+    cells=((Cell("all", "usual", "general"), 0.995), (Cell("all", "variant", "general"), 0.005)),
+)
+"""As 1.3, with a hardware variant that is one vehicle in two hundred."""

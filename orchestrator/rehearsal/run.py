@@ -76,6 +76,8 @@ class Decision:
     """Rooms of parts: quotas, slots, halted strata."""
     ending: Ending | None = None
     """How it ended, when it did."""
+    controls_per_exposure: int = 1
+    """Controls that each group is owed."""
 
 
 class Rule(Protocol):
@@ -188,7 +190,8 @@ class _Run:
         self._opened = np.zeros(cells, dtype=np.int64)
         self._mirrored = np.zeros(cells, dtype=np.int64)
         self._standing = np.full(vehicles.model.size, _OUT, dtype=np.int8)
-        self._owed = np.zeros(vehicles.groups, dtype=np.int64)
+        self._exposed = np.zeros(vehicles.groups, dtype=np.int64)
+        self._enrolled = np.zeros(vehicles.groups, dtype=np.int64)
         self.broken = 0
 
     def go_on(self, decision: Decision, look: int, step_h: float) -> None:
@@ -199,7 +202,7 @@ class _Run:
         asks, mirrors = standing == _MAY_BEGIN, standing == _MIRROR
         refused = self._expose(who[asks], when_h[asks], decision)
         self._calls.refuse(*refused, (look + 1) * step_h)
-        refused = self._enrol(who[mirrors], when_h[mirrors])
+        refused = self._enrol(who[mirrors], when_h[mirrors], decision.controls_per_exposure)
         self._calls.refuse(*refused, (look + 1) * step_h)
 
     def _reachable(self, who: Ints, when_h: Floats, next_look_h: float) -> tuple[Ints, Floats]:
@@ -239,15 +242,15 @@ class _Run:
         groups = vehicles.group[exposed]
         heard_h = self._heard(exposed, at_h, heard_after(vehicles, exposed, at_h))
         self._counters.expose(groups, at_h, heard_h, vehicles.fails[exposed])
-        self._owed += np.bincount(groups, minlength=vehicles.groups)
+        self._exposed += np.bincount(groups, minlength=vehicles.groups)
         return who[~admitted], when_h[~admitted]
 
-    def _enrol(self, who: Ints, when_h: Floats) -> tuple[Ints, Floats]:
+    def _enrol(self, who: Ints, when_h: Floats, per_exposure: int) -> tuple[Ints, Floats]:
         groups = self._vehicles.group[who]
-        enrolled = _ranks(groups) < self._owed[groups]
+        enrolled = _ranks(groups) < self._exposed[groups] * per_exposure - self._enrolled[groups]
         controls, at_h = who[enrolled], when_h[enrolled]
         self._standing[controls] = _OUT
-        self._owed -= np.bincount(groups[enrolled], minlength=self._vehicles.groups)
+        self._enrolled += np.bincount(groups[enrolled], minlength=self._vehicles.groups)
         heard_h = self._heard(controls, at_h, control_silence(self._vehicles, controls, at_h, self._rng))
         self._counters.enrol(groups[enrolled], at_h, heard_h)
         return who[~enrolled], when_h[~enrolled]
