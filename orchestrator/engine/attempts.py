@@ -112,6 +112,9 @@ def _table() -> Mapping[TransitionKey, Transition]:
 TRANSITIONS: Mapping[TransitionKey, Transition] = _table()
 """Every legal event by (state, whether a permit was issued, event). What is absent is ignored."""
 
+SAFETY_CLASS = "safety_"
+"""What failure codes begin with that say that somebody may be hurt."""
+
 _CAUSES: Mapping[AttemptState, str] = MappingProxyType(
     {_S.FAILED: "failed", _S.ROLLED_BACK: "rolled_back", _S.TIMED_OUT: "timed_out"}
 )
@@ -140,6 +143,8 @@ def advance(attempt: Attempt, event: AttemptEvent, *, now: FleetTime, failure_co
         deadline_at=deadline(attempt, transition.state, now),
         permitted_at=now if event is AttemptEvent.PERMIT_ISSUED else attempt.permitted_at,
         failure_code=failure_code,
+        # No later word takes it back: it happened.
+        safety=attempt.safety or (attempt.exposed and failure_code.startswith(SAFETY_CLASS)),
     )
     return Changed(attempt=changed, transition=transition)
 

@@ -2,51 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.model.attempt import Attempt, AttemptState
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import Cell, Habit, HabitAge
 from orchestrator.model.tally import AgeGroup, CellTallies, Tally
+from orchestrator.store.watched import Watched
 
 Counters = Mapping[str, int]
-"""Counts of one rollout by field: `<region>|<hardware>|<cohort>|<b or p>|<state>`, `...|a<checkpoint>`,
-`...|s<checkpoint>`.
+"""Counts of one rollout by field, `<region>|<hardware>|<cohort>|` and:
+
+- `b|<state>`, `p|<state>`: attempts before or after their permit;
+- `<a, s, k or l><i>`: exposures aged and silent, controls aged and silent, at the i-th checkpoint;
+- `h|<habit>|<age in ms>|<a, s, k or l>`: the same at an age of a habit;
+- `g|<a or s>`: grants aged and silent;
+- `f|diagnosed`, `f|safety`: exposures that are not well, or that reported a failure of the safety class.
 """
 
-
-def state_field(attempt: Attempt) -> str:
-    """Where an attempt is counted by its state; `p` once it has a permit."""
-    return f"{_cell_prefix(attempt.cell)}{'p' if attempt.exposed else 'b'}|{attempt.state.value}"
-
-
-def aged_field(cell: Cell, checkpoint: int) -> str:
-    """Where an exposure is counted that reached a checkpoint."""
-    return f"{_cell_prefix(cell)}a{checkpoint}"
+AGED, SILENT, CONTROLS, CONTROLS_SILENT = "a", "s", "k", "l"
+FAILED_STATES = (AttemptState.FAILED, AttemptState.ROLLED_BACK)
+"""Explicit failures: who is in one of them is not counted as diagnosed too."""
 
 
-def silent_field(cell: Cell, checkpoint: int) -> str:
-    """Where an exposure is counted that was silent at a checkpoint."""
-    return f"{_cell_prefix(cell)}s{checkpoint}"
+def checkpoint_field(cell: Cell, what: str, checkpoint: int) -> str:
+    """Where something is counted that reached a checkpoint."""
+    return f"{_prefix(cell)}{what}{checkpoint}"
 
 
-def _cell_prefix(cell: Cell) -> str:
+def habit_field(cell: Cell, what: str, age: HabitAge) -> str:
+    """Where something is counted that reached an age of its habit."""
+    return f"{_prefix(cell)}h|{age.habit.value}|{age.age_ms}|{what}"
+
+
+def grant_field(cell: Cell, what: str) -> str:
+    """Where a grant is counted that reached the first checkpoint."""
+    return f"{_prefix(cell)}g|{what}"
+
+
+def standing_fields(attempt: Attempt) -> Iterator[str]:
+    """Where an attempt is counted by what it is now: its state, `p` once it has a permit, and how it fared."""
+    prefix = _prefix(attempt.cell)
+    yield f"{prefix}{'p' if attempt.exposed else 'b'}|{attempt.state.value}"
+    if attempt.diagnosed and attempt.state not in FAILED_STATES:
+        yield f"{prefix}f|diagnosed"
+    if attempt.safety:
+        yield f"{prefix}f|safety"
+
+
+def _prefix(cell: Cell) -> str:
     return f"{cell.region}|{cell.hardware}|{cell.cohort}|"
 
 
-def count_attempts(attempts: Iterable[Attempt]) -> dict[str, int]:
-    """The counters that the records of one rollout's attempts amount to."""
-    counters: dict[str, int] = {}
+def count_records(attempts: Iterable[Attempt], watched: Iterable[Watched]) -> dict[str, int]:
+    """The counters that the records of one rollout's attempts and controls amount to."""
+    counters: Counter[str] = Counter()
     for attempt in attempts:
-        field = state_field(attempt)
-        counters[field] = counters.get(field, 0) + 1
-        if attempt.exposed:
-            for index, (aged, silent) in enumerate(zip(attempt.aged, attempt.silent, strict=True)):
-                for field, flag in (
-                    (aged_field(attempt.cell, index), aged),
-                    (silent_field(attempt.cell, index), silent),
-                ):
-                    counters[field] = counters.get(field, 0) + flag
-    return counters
+        counters.update(standing_fields(attempt))
+        _count_ages(counters, attempt, (AGED, SILENT), attempt.exposed)
+        if attempt.grant_aged:
+            counters[grant_field(attempt.cell, AGED)] += 1
+            counters[grant_field(attempt.cell, SILENT)] += attempt.grant_silent
+    for control in watched:
+        _count_ages(counters, control, (CONTROLS, CONTROLS_SILENT), False)
+    return dict(counters)
+
+
+def _count_ages(counters: Counter[str], record: Attempt | Watched, names: tuple[str, str], exposed: bool) -> None:
+    """What a record's ages amount to. An exposure has all its age groups from the first on, empty ones included."""
+    for what, flags, early in zip(
+        names, (record.aged, record.silent), (record.habit_aged, record.habit_silent), strict=True
+    ):
+        for index, flag in enumerate(flags):
+            if exposed or flag:
+                counters[checkpoint_field(record.cell, what, index)] += flag
+        for age_ms, flag in zip(record.habit_ages_ms, early, strict=False):
+            counters[habit_field(record.cell, what, HabitAge(record.habit, age_ms))] += flag
 
 
 def add(parts: Iterable[Counters]) -> dict[str, int]:
@@ -61,7 +92,7 @@ def add(parts: Iterable[Counters]) -> dict[str, int]:
 def tallies(counters: Counters) -> CellTallies:
     """Counters as tallies by cell.
 
-    States that count zero are left out, so that equal counts make equal tallies. A cell has all its age groups from its
+    What counts zero is left out, so that equal counts make equal tallies; but a cell has all its age groups from its
     first exposure on, empty ones included.
     """
     cells: dict[Cell, dict[str, int]] = {}
@@ -75,12 +106,29 @@ def tallies(counters: Counters) -> CellTallies:
 def _tally(counts: Mapping[str, int]) -> Tally:
     before: dict[AttemptState, int] = {}
     after: dict[AttemptState, int] = {}
-    for field, count in counts.items():
-        kind, bar, state = field.partition("|")
-        if bar:
-            (after if kind == "p" else before)[AttemptState(state)] = count
-    checkpoints = max((int(field[1:]) + 1 for field in counts if "|" not in field), default=0)
-    groups = tuple(
-        AgeGroup(exposed=counts.get(f"a{index}", 0), silent=counts.get(f"s{index}", 0)) for index in range(checkpoints)
+    ages: set[HabitAge] = set()
+    checkpoints = 0
+    for field in counts:
+        parts = field.split("|")
+        if len(parts) == 1:
+            checkpoints = max(checkpoints, int(field[1:]) + 1)
+        elif parts[0] in ("b", "p"):
+            (after if parts[0] == "p" else before)[AttemptState(parts[1])] = counts[field]
+        elif parts[0] == "h":
+            ages.add(HabitAge(Habit(parts[1]), int(parts[2])))
+    return Tally(
+        before_permit=before,
+        after_permit=after,
+        age_groups=tuple(_group(counts, [f"{what}{index}" for what in "askl"]) for index in range(checkpoints)),
+        habit_groups={
+            age: _group(counts, [f"h|{age.habit.value}|{age.age_ms}|{what}" for what in "askl"]) for age in sorted(ages)
+        },
+        grants=AgeGroup(exposed=counts.get("g|a", 0), silent=counts.get("g|s", 0)),
+        diagnosed=counts.get("f|diagnosed", 0),
+        safety=counts.get("f|safety", 0),
     )
-    return Tally(before_permit=before, after_permit=after, age_groups=groups)
+
+
+def _group(counts: Mapping[str, int], fields: Sequence[str]) -> AgeGroup:
+    exposed, silent, controls, controls_silent = (counts.get(field, 0) for field in fields)
+    return AgeGroup(exposed=exposed, silent=silent, controls=controls, controls_silent=controls_silent)

@@ -6,13 +6,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, VehicleEvent
+from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Control, VehicleEvent
 from orchestrator.model.decision import Refusal
+from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import DirectorState
 from orchestrator.store.base import Applied, Attestation, JournalEntry, Store
-from tests.builders import NOW, a_permit_request, a_rollout, a_slot_request, a_vehicle, an_attempt
+from tests.builders import (
+    DAY_MS,
+    HOUR_MS,
+    NOW,
+    a_cell,
+    a_permit_request,
+    a_rollout,
+    a_slot_request,
+    a_vehicle,
+    an_attempt,
+)
 
 SPRING = RolloutId("spring")
 V1 = VehicleId("v-1")
@@ -120,6 +131,20 @@ def a_manifest(
         attempt_id=attempt.attempt_id if attempt else None,
         event=event,
     )
+
+
+def a_control(vehicle_id: str = "v-1", **changes: Any) -> Control:
+    """A vehicle that calls often and waits, as it would be watched since NOW."""
+    control = Control(
+        rollout_id=SPRING,
+        vehicle_id=VehicleId(vehicle_id),
+        cell=a_cell(),
+        habit=Habit.OFTEN,
+        enrolled_at=NOW,
+        checkpoints_ms=(DAY_MS, 3 * DAY_MS),
+        habit_ages_ms=(6 * HOUR_MS,),
+    )
+    return replace(control, **changes)
 
 
 async def state_of(store: Store, attempt: Attempt) -> AttemptState:

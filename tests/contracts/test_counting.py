@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from orchestrator.model.attempt import AttemptEvent, AttemptState
+from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.store.base import Store
@@ -36,9 +37,14 @@ async def tally(store: Store) -> Tally:
     return found
 
 
+def unaged(**changes: Any) -> Attempt:
+    """An attempt of which nothing falls due but its deadline."""
+    return an_attempt(checkpoints_ms=(), aged=(), silent=(), **changes)
+
+
 async def test_nothing_is_due_before_its_time(bench: StoreBench) -> None:
     """A deadline is the first moment that is too late, not the one before."""
-    attempt = await assigned(bench.store)
+    attempt = await assigned(bench.store, unaged())
     assert await sweep_all(bench.store, after(DEADLINES_MS[S.OFFERED] - 1)) == 0
     assert await state_of(bench.store, attempt) is S.OFFERED
     assert await sweep_all(bench.store, after(DEADLINES_MS[S.OFFERED])) == 1
@@ -48,7 +54,7 @@ async def test_nothing_is_due_before_its_time(bench: StoreBench) -> None:
 
 async def test_progress_moves_the_deadline(bench: StoreBench) -> None:
     """Each state has its own time from when it was entered; an old deadline must not strike later."""
-    attempt = await assigned(bench.store)
+    attempt = await assigned(bench.store, unaged())
     await tell(bench.store, attempt, E.DOWNLOAD_STARTED, now=after(HOUR_MS))
     assert await sweep_all(bench.store, after(DEADLINES_MS[S.OFFERED])) == 0
     due = after(HOUR_MS + DEADLINES_MS[S.DOWNLOADING])
@@ -58,7 +64,7 @@ async def test_progress_moves_the_deadline(bench: StoreBench) -> None:
 
 async def test_ended_attempt_has_no_deadline_left(bench: StoreBench) -> None:
     """What is over cannot time out."""
-    attempt = await assigned(bench.store)
+    attempt = await assigned(bench.store, unaged())
     await tell(bench.store, attempt, E.REJECTED)
     assert await sweep_all(bench.store, after(400 * DAY_MS)) == 0
     assert await state_of(bench.store, attempt) is S.REJECTED
@@ -68,7 +74,7 @@ async def test_deadline_without_permit_is_no_exposure_and_no_case(bench: StoreBe
     """A vehicle that never started to install cannot have been hurt by it."""
     await assigned(bench.store)
     await sweep_all(bench.store, after(DEADLINES_MS[S.OFFERED]))
-    assert await tally(bench.store) == Tally(before_permit={S.TIMED_OUT: 1})
+    assert await tally(bench.store) == Tally(before_permit={S.TIMED_OUT: 1}, grants=AgeGroup(1, 1))
     assert await bench.store.cases(rollout_id=None, settled=True) == []
 
 
@@ -90,7 +96,7 @@ async def test_sweep_handles_at_most_a_batch(bench: StoreBench) -> None:
     names = [f"v-{number}" for number in range(24)]
     await bench.store.import_vehicles([a_vehicle(name) for name in names], now=NOW)
     for name in names:
-        await assigned(bench.store, an_attempt(vehicle_id=name))
+        await assigned(bench.store, unaged(vehicle_id=name))
     handled = [
         (await bench.store.sweep(shard, now=after(DAY_MS), fences={}, batch=2)).handled
         for shard in range(bench.store.shards)

@@ -14,7 +14,7 @@ from orchestrator.store.memory import MemoryStore
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, a_rollout
 from tests.contracts.steps import entry
-from tests.contracts.twins import ROLLOUTS, VEHICLES, Twins
+from tests.contracts.twins import HABIT_AGES, ROLLOUTS, VEHICLES, Twins
 from tests.store_fixtures import FakeMachine, empty
 
 vehicles = st.sampled_from(VEHICLES)
@@ -41,7 +41,8 @@ operations = st.one_of(
     st.tuples(st.just("sweep"), steps_ms, fences, dark_regions),
     st.tuples(st.just("import"), vehicles, st.sampled_from(["eu", "us"]), st.sampled_from([(), ("beta",)])),
     st.tuples(st.just("direct"), vehicles, st.integers(0, 2)),
-    st.tuples(st.just("touch"), vehicles, st.booleans()),
+    st.tuples(st.just("touch"), vehicles, st.booleans(), st.sampled_from([0, 0, HOUR_MS])),
+    st.tuples(st.just("enrol"), vehicles, rollouts, st.sampled_from(list(HABIT_AGES)), st.integers(0, 2)),
     st.tuples(st.just("change_vehicle"), vehicles, st.sampled_from(["eu", "us"]), st.booleans()),
     st.tuples(st.just("remove"), vehicles),
     st.tuples(st.just("exclude"), vehicles, scopes),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
+from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
 from orchestrator.model.rollout import BrakeKind, RolloutStatus
 from orchestrator.model.vehicle import Contact, DirectorState, Exclusion
@@ -25,10 +26,11 @@ from tests.builders import (
     a_vehicle,
     an_attempt,
 )
-from tests.contracts.steps import entry, next_epoch, sweep_all
+from tests.contracts.steps import a_control, entry, next_epoch, sweep_all
 
 VEHICLES = [VehicleId(name) for name in ("v-1", "v-2", "v-3")]
 ROLLOUTS = [RolloutId("spring"), RolloutId("autumn")]
+HABIT_AGES = {Habit.OFTEN: (HOUR_MS, 6 * HOUR_MS), Habit.UNKNOWN: ()}
 EVENTS_FORWARD = (
     AttemptEvent.DOWNLOAD_STARTED,
     AttemptEvent.DOWNLOAD_FINISHED,
@@ -66,7 +68,10 @@ class Twins:
         record = await self.memory.vehicle(vehicle_id)
         last = record.tries.get(rollout_id) if record else None
         number = max(1, (last.number if last else 0) + 1 - lower)
+        habit = Habit.OFTEN if number % 2 else Habit.UNKNOWN
         attempt = an_attempt(
+            habit=habit,
+            habit_ages_ms=HABIT_AGES[habit],
             vehicle_id=vehicle_id,
             rollout_id=rollout_id,
             number=number,
@@ -109,7 +114,11 @@ class Twins:
         for event, skip, attempt_number in events:
             rollout_id = ROLLOUTS[skip % 2]
             one = attempt_id(rollout_id, vehicle_id, attempt_number)
-            told_events.append(VehicleEvent(number=number, attempt_id=one, event=event, failure_code=f"code_{skip}"))
+            told_events.append(
+                VehicleEvent(
+                    number=number, attempt_id=one, event=event, failure_code=("code", "safety_brake", "")[skip]
+                )
+            )
             number += 1 + skip // 2
         await self.both(
             lambda store: store.apply(
@@ -148,9 +157,19 @@ class Twins:
         state = DirectorState(version=1, timestamp_version=expected + 1, timestamp_issued_at=self.now)
         await self.both(lambda store: store.direct(vehicle_id, state, expected_timestamp_version=expected))
 
-    async def do_touch(self, vehicle_id: VehicleId, ill: bool) -> None:
-        contact = a_contact(self.now) if ill else Contact(at=self.now)
+    async def do_touch(self, vehicle_id: VehicleId, ill: bool, back_ms: int) -> None:
+        contact = a_contact(self.now) if ill else Contact(at=FleetTime(self.now - back_ms))
         await self.both(lambda store: store.touch({vehicle_id: contact}))
+
+    async def do_enrol(self, vehicle_id: VehicleId, rollout_id: RolloutId, habit: Habit, ahead: int) -> None:
+        control = a_control(
+            vehicle_id,
+            rollout_id=rollout_id,
+            habit=habit,
+            enrolled_at=self.now,
+            habit_ages_ms=HABIT_AGES[habit],
+        )
+        await self.both(lambda store: store.enrol(control, ahead=ahead, per_exposure=1))
 
     async def do_change_vehicle(self, vehicle_id: VehicleId, region: str, overtaken: bool) -> None:
         record = await self.memory.vehicle(vehicle_id)
@@ -289,6 +308,7 @@ class Twins:
         await self.both(lambda store: store.cases(rollout_id=None, settled=False))
         await self.both(lambda store: store.open_cases())
         await self.both(lambda store: store.rollouts())
+        await self.both(lambda store: store.contacts(["eu", "us", "nowhere"], now=FleetTime(self.now + HOUR_MS // 2)))
         for rollout_id in ROLLOUTS:
             await self.both(lambda store, one=rollout_id: store.unsettled(one, older_than_ms=-1))
             await self.both(lambda store, one=rollout_id: store.standing(one, now=self.now))

@@ -13,9 +13,10 @@ from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import Applied, Permitted, Reserved
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.keys import ALL_KEYS, rollout_tag, shard_tag
-from tests.builders import DAY_MS, NOW, after
+from tests.builders import DAY_MS, HOUR_MS, NOW, after
 from tests.contracts.steps import (
     SPRING,
+    a_control,
     a_manifest,
     assigned,
     authorize,
@@ -56,12 +57,17 @@ async def test_whole_way_of_an_attempt_stays_within_slots(cluster_of_one: Embedd
     assert await authorize(store, attempt.attempt_id) == Permitted(NOW)
     assert isinstance(await store.permit(attempt.attempt_id, permitted_at=NOW), Applied)
     await tell(store, attempt, AttemptEvent.REBOOT_STARTED)
-    assert await sweep_all(store, after(DAY_MS)) == 2
+    assert await sweep_all(store, after(DAY_MS)) == 3
     await store.attest(attempt.vehicle_id, a_manifest(attempt, event=AttemptEvent.ATTESTED_RELEASE), now=after(DAY_MS))
     await store.release(SPRING, [attempt.attempt_id])
     await store.put_token(attempt.vehicle_id, token_sha256="t", life_ms=1000)
     await store.take_token(attempt.vehicle_id, token_sha256="t", request_sha256="r")
     await store.touch({attempt.vehicle_id: Contact(at=NOW)})
+    assert (await store.contacts(["eu"], now=after(HOUR_MS)))["eu"].recent == 0
+    await store.suspend(SPRING, {attempt.attempt_id: 1})
+    await store.forfeit(SPRING, [attempt.attempt_id])
+    assert await store.enrol(a_control(attempt.vehicle_id), ahead=1, per_exposure=1)
+    assert (await store.standing(SPRING, now=NOW)).admitted == {}
     await store.revoke(attempt.vehicle_id, entry())
     assert await store.tallies([SPRING]) == await store.recount([SPRING])
     assert len((await store.vehicles(page_token="", page_size=10))[0]) == 1

@@ -19,7 +19,7 @@ from orchestrator.store.redis.keys import ALL_KEYS, FLEET_KEYS, ROLLOUT_KEYS, SH
 from orchestrator.store.redis.library import FILES, render
 from orchestrator.store.shards import shard_of
 from tests.builders import NOW, a_rollout, a_vehicle, an_attempt
-from tests.contracts.steps import V1, assigned, permitted, running
+from tests.contracts.steps import V1, a_control, assigned, authorize, permitted, reserve, running
 
 
 def sources() -> dict[str, str]:
@@ -85,6 +85,9 @@ async def test_every_key_in_use_is_documented(redis_store: RedisStore, embedded_
     await permitted(redis_store)
     await redis_store.put_token(V1, token_sha256="t", life_ms=1000)
     await redis_store.touch({V1: Contact(at=NOW)})
+    assert await redis_store.enrol(a_control(), ahead=1, per_exposure=1)
+    await reserve(redis_store, "spring.v-1.1", transfer_ms=1)
+    await authorize(redis_store, "spring.v-1.1")
     with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
         names = [name.decode() for name in client.keys("*")]
     patterns = [

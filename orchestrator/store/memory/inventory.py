@@ -10,7 +10,7 @@ from dataclasses import replace
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Profile, Vehicle
 from orchestrator.model.ids import FleetTime, ReleaseVersion, VehicleId
-from orchestrator.model.vehicle import EVERY_ROLLOUT, DirectorState, Exclusion, VehicleRecord
+from orchestrator.model.vehicle import EVERY_ROLLOUT, DirectorState, Exclusion, Gaps, VehicleRecord
 from orchestrator.store.base import InventoryChange, Json
 from orchestrator.store.inventory import change_data
 from orchestrator.store.memory.journal import Journal
@@ -59,7 +59,7 @@ class Inventory:
         self.removed.discard(vehicle.vehicle_id)
         # What was written behind about somebody who was not in the inventory does not count.
         self.records[vehicle.vehicle_id] = replace(
-            left, vehicle=vehicle, last_seen_at=None, conditions=None, diagnostics=()
+            left, vehicle=vehicle, last_seen_at=None, conditions=None, diagnostics=(), gaps=Gaps()
         )
         self.count_profile(vehicle.profile(left.installed), 1)
 

@@ -5,18 +5,29 @@ Says in Python what the functions of `store/redis/functions` say in Lua; the dif
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.engine.attempts import advance
-from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, Try, VehicleEvent
+from orchestrator.engine.habits import learn
+from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, Control, Try, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import HabitAge
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, attempt_id
-from orchestrator.model.vehicle import DirectorState
+from orchestrator.model.vehicle import Contact, DirectorState
 from orchestrator.store.base import DARK_WAIT_MS, Applied, Attestation, Json
-from orchestrator.store.counters import aged_field, silent_field, state_field
+from orchestrator.store.counters import (
+    AGED,
+    SILENT,
+    checkpoint_field,
+    grant_field,
+    habit_field,
+    standing_fields,
+)
 from orchestrator.store.memory.cases import Cases, about
+from orchestrator.store.memory.controls import Controls, with_flag
+from orchestrator.store.memory.counts import ContactCounts, RolloutCounts
+from orchestrator.store.memory.due import DueSet
 from orchestrator.store.memory.inventory import Inventory
 from orchestrator.store.memory.journal import Journal
 from orchestrator.store.refusals import refusal
@@ -36,15 +47,51 @@ class Shard(Inventory):
         super().__init__(journal)
         self.attempts: dict[AttemptId, Attempt] = {}
         self.cases = Cases(journal)
-        self.counters: dict[RolloutId, dict[str, int]] = {}
-        self._due: dict[str, int] = {}
-        self._due_heap: list[tuple[int, str]] = []
-        """Entries that differ from `_due` are void."""
+        self.counts = RolloutCounts()
+        self.contacts = ContactCounts()
+        self._due = DueSet()
+        self.controls = Controls(journal, self._due, self.counts, self._heard_since)
+
+    def touch(self, vehicle_id: VehicleId, contact: Contact) -> None:
+        """See `base.VehicleStore`."""
+        record = self.records.get(vehicle_id)
+        if record is None:
+            return
+        self.contacts.add(record.vehicle.region, contact.at)
+        last = record.last_seen_at
+        if last is not None and contact.at < last:
+            return
+        self.records[vehicle_id] = replace(
+            record,
+            last_seen_at=contact.at,
+            conditions=contact.conditions,
+            diagnostics=contact.diagnostics,
+            gaps=record.gaps if last is None else learn(record.gaps, contact.at - last),
+        )
+
+    def _heard_since(self, vehicle_id: VehicleId, at: FleetTime) -> bool | None:
+        """Whether a vehicle called after a time; None when it is not in the inventory."""
+        record = self.present(vehicle_id)
+        if record is None:
+            return None
+        return record.last_seen_at is not None and record.last_seen_at > at
+
+    def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+        """See `base.VehicleStore`."""
+        if self.present(control.vehicle_id) is None:
+            return False
+        return self.controls.enrol(control, ahead=ahead, per_exposure=per_exposure)
 
     def diagnose(self, attempt_id: AttemptId, detail: str, now: FleetTime) -> bool:
         """See `base.VehicleStore`."""
         attempt = self.attempts.get(attempt_id)
-        return attempt is not None and attempt.exposed and self.cases.diagnosed(attempt, detail, now)
+        if attempt is None or not attempt.exposed:
+            return False
+        if not attempt.diagnosed:
+            told = replace(attempt, diagnosed=True)
+            self._recount(attempt, told)
+            self._store_attempt(told)
+        return self.cases.diagnosed(attempt, detail, now)
 
     def close_case(self, attempt_id: AttemptId, *, actor: str, reason: str, now: FleetTime) -> Case | None:
         """See `base.VehicleStore`."""
@@ -79,7 +126,9 @@ class Shard(Inventory):
         if standing != expected_version:
             numbers = {"expected": str(expected_version), "standing": str(standing)}
             return refusal(RefusalReason.STALE_EPOCH, numbers)
-        self._count(attempt.rollout_id, state_field(attempt), 1)
+        self._recount(None, attempt)
+        if attempt.checkpoints_ms:
+            self._due.schedule(f"g|{attempt.attempt_id}", attempt.granted_at + attempt.checkpoints_ms[0])
         self.records[attempt.vehicle_id] = replace(record, director=director, attempt=attempt)
         self._keep(attempt)
         data = {**about(attempt), "epoch": attempt.epoch, "director_version": director.version}
@@ -195,26 +244,25 @@ class Shard(Inventory):
 
     def sweep(self, now: FleetTime, fences: Mapping[str, int], dark: frozenset[str], batch: int) -> int:
         """See `base.VehicleStore`; the number of due items handled."""
-        due = self._take_due(now, batch)
+        due = self._due.take(now, batch)
         for member in due:
             what, _, name = member.partition("|")
+            kind, index = what[0], int(what[1:] or 0)
+            if kind in "kl":
+                control = self.controls.records[name].control
+                if control.cell.region in dark:
+                    self._due.schedule(member, now + DARK_WAIT_MS)
+                else:
+                    self.controls.age(kind, index, name, now)
+                continue
             attempt = self.attempts[AttemptId(name)]
-            if what == "d":
+            if kind == "d":
                 self._expire(attempt, _fence_of(fences, attempt), now)
             elif attempt.cell.region in dark:
-                self._schedule(member, now + DARK_WAIT_MS)
+                self._due.schedule(member, now + DARK_WAIT_MS)
             else:
-                self._age(attempt, int(what[1:]), now)
+                {"c": self._age, "h": self._age_by_habit, "g": self._age_grant}[kind](attempt, index, now)
         return len(due)
-
-    def _take_due(self, now: FleetTime, batch: int) -> list[str]:
-        due: list[str] = []
-        while self._due_heap and self._due_heap[0][0] <= now and len(due) < batch:
-            at, member = heapq.heappop(self._due_heap)
-            if self._due.get(member) == at:
-                del self._due[member]
-                due.append(member)
-        return due
 
     def _expire(self, attempt: Attempt, fence: int, now: FleetTime) -> None:
         if attempt.epoch < fence and not attempt.exposed:
@@ -224,18 +272,40 @@ class Shard(Inventory):
 
     def _age(self, attempt: Attempt, checkpoint: int, now: FleetTime) -> None:
         silent = attempt.state not in OWN_WORD
-        self._count(attempt.rollout_id, aged_field(attempt.cell, checkpoint), 1)
         aged = replace(
             attempt,
-            aged=_with(attempt.aged, checkpoint, True),
-            silent=_with(attempt.silent, checkpoint, silent),
+            aged=with_flag(attempt.aged, checkpoint, True),
+            silent=with_flag(attempt.silent, checkpoint, silent),
         )
-        if silent:
-            self._count(attempt.rollout_id, silent_field(attempt.cell, checkpoint), 1)
+        for what, amount in ((AGED, 1), (SILENT, int(silent))):
+            self.counts.add(attempt.rollout_id, checkpoint_field(attempt.cell, what, checkpoint), amount)
         self._store_attempt(aged)
         self.journal.append("exposure_aged", now, {**about(aged), "checkpoint": checkpoint, "silent": silent})
         if silent:
             self.cases.fell_silent(aged, checkpoint, now)
+
+    def _age_by_habit(self, attempt: Attempt, index: int, now: FleetTime) -> None:
+        silent = attempt.state not in OWN_WORD
+        early = HabitAge(attempt.habit, attempt.habit_ages_ms[index])
+        for what, amount in ((AGED, 1), (SILENT, int(silent))):
+            self.counts.add(attempt.rollout_id, habit_field(attempt.cell, what, early), amount)
+        self._store_attempt(
+            replace(
+                attempt,
+                habit_aged=with_flag(attempt.habit_aged, index, True),
+                habit_silent=with_flag(attempt.habit_silent, index, silent),
+            )
+        )
+        data = {**about(attempt), "habit": early.habit.value, "age_ms": early.age_ms, "silent": silent}
+        self.journal.append("habit_aged", now, data)
+
+    def _age_grant(self, attempt: Attempt, _: int, now: FleetTime) -> None:
+        silent = not attempt.exposed and self._heard_since(attempt.vehicle_id, attempt.granted_at) is not True
+        for what, amount in ((AGED, 1), (SILENT, int(silent))):
+            self.counts.add(attempt.rollout_id, grant_field(attempt.cell, what), amount)
+        self._store_attempt(replace(attempt, grant_aged=True, grant_silent=silent))
+        if silent:
+            self.journal.append("grant_silent", now, {**about(attempt), "state": attempt.state.value})
 
     def _advance(self, attempt: Attempt, event: AttemptEvent, now: FleetTime, failure_code: str = "") -> bool:
         """Take an attempt through one event: record, counters, due set, case, journal, try. False: it was illegal."""
@@ -245,8 +315,7 @@ class Shard(Inventory):
         changed = step.attempt
         if event is AttemptEvent.PERMIT_ISSUED:
             changed = self._expose(changed, now)
-        self._count(attempt.rollout_id, state_field(attempt), -1)
-        self._count(attempt.rollout_id, state_field(changed), 1)
+        self._recount(attempt, changed)
         self._keep(changed)
         data = {
             **about(changed),
@@ -261,15 +330,18 @@ class Shard(Inventory):
 
     def _expose(self, attempt: Attempt, now: FleetTime) -> Attempt:
         for index, age_ms in enumerate(attempt.checkpoints_ms):
-            self._schedule(f"c{index}|{attempt.attempt_id}", now + age_ms)
+            self._due.schedule(f"c{index}|{attempt.attempt_id}", now + age_ms)
             # Adding nothing makes the counter: a cell with exposures has all its age groups.
-            self._count(attempt.rollout_id, aged_field(attempt.cell, index), 0)
-        nothing = (False,) * len(attempt.checkpoints_ms)
-        return replace(attempt, aged=nothing, silent=nothing)
+            self.counts.add(attempt.rollout_id, checkpoint_field(attempt.cell, AGED, index), 0)
+        for index, age_ms in enumerate(attempt.habit_ages_ms):
+            self._due.schedule(f"h{index}|{attempt.attempt_id}", now + age_ms)
+        self.controls.expect(attempt)
+        nothing, early = (False,) * len(attempt.checkpoints_ms), (False,) * len(attempt.habit_ages_ms)
+        return replace(attempt, aged=nothing, silent=nothing, habit_aged=early, habit_silent=early)
 
     def _keep(self, attempt: Attempt) -> None:
         """Store an attempt with its deadline and the vehicle's try."""
-        self._schedule(f"d|{attempt.attempt_id}", attempt.deadline_at)
+        self._due.schedule(f"d|{attempt.attempt_id}", attempt.deadline_at)
         self._store_attempt(attempt)
         record = self.records[attempt.vehicle_id]
         last = record.tries.get(attempt.rollout_id)
@@ -283,20 +355,12 @@ class Shard(Inventory):
         if record.attempt is not None and record.attempt.attempt_id == attempt.attempt_id:
             self.records[attempt.vehicle_id] = replace(record, attempt=attempt)
 
-    def _schedule(self, member: str, at: int | None) -> None:
-        if at is None:
-            self._due.pop(member, None)
-        else:
-            self._due[member] = at
-            heapq.heappush(self._due_heap, (at, member))
-
-    def _count(self, rollout_id: RolloutId, field: str, amount: int) -> None:
-        counters = self.counters.setdefault(rollout_id, {})
-        counters[field] = counters.get(field, 0) + amount
-
-
-def _with(flags: Sequence[bool], index: int, value: bool) -> tuple[bool, ...]:
-    return (*flags[:index], value, *flags[index + 1 :])
+    def _recount(self, before: Attempt | None, after: Attempt) -> None:
+        """An attempt is counted as it is now, no longer as it was."""
+        for field in standing_fields(before) if before else ():
+            self.counts.add(after.rollout_id, field, -1)
+        for field in standing_fields(after):
+            self.counts.add(after.rollout_id, field, 1)
 
 
 def _fence_of(fences: Mapping[str, int], attempt: Attempt) -> int:

@@ -28,6 +28,7 @@ from orchestrator.store.base import (
     JournalEntry,
     Swept,
 )
+from orchestrator.store.contacts import compared
 from orchestrator.store.memory.fleet import MemoryFleet
 from orchestrator.store.memory.journal import Journal
 from orchestrator.store.memory.rollouts import MemoryRollouts
@@ -183,22 +184,22 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
     async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
         """See `base.VehicleStore`."""
         for vehicle_id, contact in seen.items():
-            records = self._shard(vehicle_id).records
-            if vehicle_id in records:
-                records[vehicle_id] = replace(
-                    records[vehicle_id],
-                    last_seen_at=contact.at,
-                    conditions=contact.conditions,
-                    diagnostics=contact.diagnostics,
-                )
+            self._shard(vehicle_id).touch(vehicle_id, contact)
 
     async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
-        """See `base.VehicleStore`. Nobody counts yet."""
-        return {region: ContactRate(recent=0, day_before=0) for region in regions}
+        """See `base.VehicleStore`."""
+        last, day_before = compared(now)
+        return {
+            region: ContactRate(
+                recent=sum(shard.contacts.of(region, last) for shard in self._shards),
+                day_before=sum(shard.contacts.of(region, day_before) for shard in self._shards),
+            )
+            for region in regions
+        }
 
     async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
-        """See `base.VehicleStore`. None is owed yet."""
-        return False
+        """See `base.VehicleStore`."""
+        return self._shard(control.vehicle_id).enrol(control, ahead=ahead, per_exposure=per_exposure)
 
     async def change_vehicles(
         self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
@@ -263,19 +264,24 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""
         return {
-            rollout_id: counters.tallies(counters.add(shard.counters.get(rollout_id, {}) for shard in self._shards))
+            rollout_id: counters.tallies(
+                counters.add(shard.counts.by_rollout.get(rollout_id, {}) for shard in self._shards)
+            )
             for rollout_id in rollout_ids
         }
 
     async def recount(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""
-        found: dict[RolloutId, list[Attempt]] = {rollout_id: [] for rollout_id in rollout_ids}
-        for shard in self._shards:
-            for attempt in shard.attempts.values():
-                if attempt.rollout_id in found:
-                    found[attempt.rollout_id].append(attempt)
+        attempts = [attempt for shard in self._shards for attempt in shard.attempts.values()]
+        watched = [each for shard in self._shards for each in shard.controls.records.values()]
         return {
-            rollout_id: counters.tallies(counters.count_attempts(attempts)) for rollout_id, attempts in found.items()
+            rollout_id: counters.tallies(
+                counters.count_records(
+                    (each for each in attempts if each.rollout_id == rollout_id),
+                    (each for each in watched if each.control.rollout_id == rollout_id),
+                )
+            )
+            for rollout_id in rollout_ids
         }
 
     async def profiles(self) -> Mapping[Profile, int]:

@@ -14,13 +14,13 @@ import msgpack  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
 
 from orchestrator.model.attempt import LIVE_STATES, Attempt, AttemptState, Case, Try, VehicleEvent
-from orchestrator.model.fleet import Cell, Ecu, Profile, Vehicle
+from orchestrator.model.fleet import Cell, Ecu, Habit, Profile, Vehicle
 from orchestrator.model.ids import AttemptId, EcuSerial, FleetTime, HardwareId, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import DirectorState, Exclusion, VehicleRecord
+from orchestrator.model.vehicle import DirectorState, Exclusion, Gaps, VehicleRecord
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
-from orchestrator.store.redis.contact import decode_contact
+from orchestrator.store.redis.contact import decode_seen
 
 SCHEMA = 3
 """Version of every record; a higher one is refused."""
@@ -61,6 +61,14 @@ ATTEMPT = (
     "checkpoints",
     "aged",
     "silent",
+    "habit",
+    "habit_ages",
+    "habit_aged",
+    "habit_silent",
+    "grant_aged",
+    "grant_silent",
+    "diagnosed",
+    "safety",
 )
 CASE = (
     "schema",
@@ -96,7 +104,12 @@ def pack(values: Sequence[Any]) -> bytes:
     return packed
 
 
-def _unpack(data: bytes, fields: Sequence[str]) -> list[Any]:
+def unpack(data: bytes, fields: Sequence[str]) -> list[Any]:
+    """The values of a record of this schema.
+
+    Raises:
+        StoreRefusedError: it is of another one.
+    """
     values: list[Any] = msgpack.unpackb(data)
     if values[0] != SCHEMA or len(values) != len(fields):
         raise StoreRefusedError(
@@ -125,7 +138,7 @@ def encode_vehicle(vehicle: Vehicle) -> bytes:
 
 
 def _decode_vehicle(data: bytes) -> Vehicle:
-    _, vehicle_id, model, hardware, region, cohort, tags, ecus, zone = _unpack(data, INVENTORY)
+    _, vehicle_id, model, hardware, region, cohort, tags, ecus, zone = unpack(data, INVENTORY)
     return Vehicle(
         vehicle_id=VehicleId(vehicle_id),
         model=model,
@@ -154,11 +167,11 @@ def director_fields(director: DirectorState) -> list[Any]:
 
 def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> VehicleRecord:
     """A vehicle's record from its four parts; `attempt` and `seen` are empty where there is none."""
-    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, tries, _, exclusions, _ = _unpack(
+    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, tries, _, exclusions, _ = unpack(
         hot, HOT
     )
     version, issued_at, timestamp_version, timestamp_issued_at, release = director
-    contact = decode_contact(seen) if seen else None
+    contact, gaps = decode_seen(seen) if seen else (None, Gaps())
     return VehicleRecord(
         vehicle=_decode_vehicle(inventory),
         enrolled=enrolled,
@@ -188,6 +201,7 @@ def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> 
             Exclusion(scope=scope, actor=actor, reason=reason, at=FleetTime(at))
             for scope, actor, reason, at in exclusions
         ),
+        gaps=gaps,
     )
 
 
@@ -215,13 +229,21 @@ def encode_attempt(attempt: Attempt) -> bytes:
             attempt.checkpoints_ms,
             attempt.aged,
             attempt.silent,
+            attempt.habit.value,
+            attempt.habit_ages_ms,
+            attempt.habit_aged,
+            attempt.habit_silent,
+            attempt.grant_aged,
+            attempt.grant_silent,
+            attempt.diagnosed,
+            attempt.safety,
         ]
     )
 
 
 def decode_attempt(data: bytes) -> Attempt:
     """An attempt from its record."""
-    value = dict(zip(ATTEMPT, _unpack(data, ATTEMPT), strict=True))
+    value = dict(zip(ATTEMPT, unpack(data, ATTEMPT), strict=True))
     return Attempt(
         attempt_id=AttemptId(value["attempt_id"]),
         rollout_id=RolloutId(value["rollout_id"]),
@@ -242,12 +264,20 @@ def decode_attempt(data: bytes) -> Attempt:
         checkpoints_ms=tuple(value["checkpoints"]),
         aged=tuple(value["aged"]),
         silent=tuple(value["silent"]),
+        habit=Habit(value["habit"]),
+        habit_ages_ms=tuple(value["habit_ages"]),
+        habit_aged=tuple(value["habit_aged"]),
+        habit_silent=tuple(value["habit_silent"]),
+        grant_aged=value["grant_aged"],
+        grant_silent=value["grant_silent"],
+        diagnosed=value["diagnosed"],
+        safety=value["safety"],
     )
 
 
 def decode_case(data: bytes) -> Case:
     """A case from its record."""
-    value = dict(zip(CASE, _unpack(data, CASE), strict=True))
+    value = dict(zip(CASE, unpack(data, CASE), strict=True))
     return Case(
         attempt_id=AttemptId(value["attempt_id"]),
         rollout_id=RolloutId(value["rollout_id"]),

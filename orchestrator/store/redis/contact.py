@@ -1,7 +1,8 @@
-"""Last contacts on their way in and out: one packed value a vehicle, written behind over the one before.
+"""Last contacts on their way in and out: one value a vehicle, written behind over the one before.
 
-No schema version: a contact is worth a poll, and the next one replaces it. Positions: fleet time, conditions (link,
-signal, metered, battery, parked, storage; `false` when it told none), diagnostics (code, ECU, severity, first seen).
+What functions look at stands in front in plain figures, `<fleet time>|<mean gap>|<gaps heard>|`; behind it, packed,
+what they only carry: conditions (link, signal, metered, battery, parked, storage; `false` when it told none) and
+diagnostics (code, ECU, severity, first seen). No schema version: a contact is worth a poll, and the next replaces it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from orchestrator.model.ids import FleetTime
-from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, LinkType, Severity
+from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, Gaps, LinkType, Severity
 
 
-def encode_contact(contact: Contact) -> bytes:
-    """One packed value."""
+def encode_told(contact: Contact) -> bytes:
+    """The packed part: what the vehicle said of itself."""
     packed: bytes = msgpack.packb(
         [
-            contact.at,
             _condition_fields(contact.conditions),
             [[each.code, each.ecu_serial, each.severity.value, each.first_seen_at] for each in contact.diagnostics],
         ]
@@ -26,14 +26,12 @@ def encode_contact(contact: Contact) -> bytes:
     return packed
 
 
-def decode_contact(data: bytes) -> Contact:
-    """A contact from its packed value, or from the plain number that was kept before there were conditions."""
-    if data.isdigit():
-        # No packed array begins with a digit of ASCII.
-        return Contact(at=FleetTime(int(data)))
-    at, conditions, diagnostics = msgpack.unpackb(data)
-    return Contact(
-        at=FleetTime(at),
+def decode_seen(data: bytes) -> tuple[Contact, Gaps]:
+    """A contact, and what is known of the vehicle's gaps."""
+    at, mean_ms, heard, told = data.split(b"|", 3)
+    conditions, diagnostics = msgpack.unpackb(told)
+    contact = Contact(
+        at=FleetTime(int(at)),
         conditions=_conditions(conditions) if conditions else None,
         diagnostics=tuple(
             Diagnostic(
@@ -42,6 +40,7 @@ def decode_contact(data: bytes) -> Contact:
             for code, ecu_serial, severity, first_seen_at in diagnostics
         ),
     )
+    return contact, Gaps(mean_ms=int(mean_ms), heard=int(heard))
 
 
 def _condition_fields(conditions: Conditions | None) -> list[Any] | bool:

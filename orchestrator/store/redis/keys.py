@@ -30,14 +30,25 @@ SHARD_KEYS: Mapping[str, str] = {
     "inventory": ":inventory",
     # hash: vehicle id -> hot record (codec.HOT). Written by every function that concerns a vehicle.
     "hot": ":hot",
-    # hash: vehicle id -> last contact (contact.py): when, conditions, diagnostics. Written behind by plain HSET.
+    # hash: vehicle id -> last contact (contact.py): when, gaps, conditions, diagnostics. Written behind by touch.
     "seen": ":seen",
     # hash: attempt id -> attempt record (codec.ATTEMPT). Kept for ever: a late word still corrects it.
     "attempts": ":attempts",
-    # zset: `d|<attempt id>` at its deadline, `c<i>|<attempt id>` at its i-th checkpoint (fleet time), live ones only.
+    # hash: `<region>|<half hour modulo 50>` -> `<half hour>|<calls>`: the last day and a little. Written by touch.
+    "contacts": ":contacts",
+    # hash: `<rollout id>|<vehicle id>|<enrolled at>` -> control record (control_records.py). Kept: counters are
+    # recounted from it.
+    "controls": ":controls",
+    # set: `<rollout id>|<vehicle id>` that are watched as controls now.
+    "watched": ":watched",
+    # hash per rollout, `:owed:<rollout id>`: `<region>|<hardware>|<habit>|x` -> exposures, `...|e` -> controls.
+    "owed": ":owed:",
+    # zset, at fleet time: `d|<attempt id>` at its deadline while it lives; `c<i>|<attempt id>` at its i-th checkpoint,
+    # `h<i>|<attempt id>` at the i-th age of its habit, `g|<attempt id>` at the first checkpoint after its grant;
+    # `k<i>|<control>` and `l<i>|<control>` as `c<i>` and `h<i>`.
     "due": ":due",
     # hash per rollout, `:count:<rollout id>`: `<region>|<hardware>|<cohort>|<b or p>|<state>` -> attempts before or
-    # after their permit; `<region>|<hardware>|<cohort>|a<i>` and `...|s<i>` -> exposures aged and silent.
+    # after their permit; all other fields in `store/counters.py`.
     "count": ":count:",
     # string: number of the last change of any counter of this shard.
     "change": ":change",

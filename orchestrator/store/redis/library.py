@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 
-from orchestrator.engine.attempts import TRANSITIONS, case_cause
+from orchestrator.engine.attempts import SAFETY_CLASS, TRANSITIONS, case_cause
+from orchestrator.engine.habits import SAME_CONTACT_MS
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, AttemptState
 from orchestrator.model.rollout import BrakeKind
 from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DARK_WAIT_MS
+from orchestrator.store.contacts import HALF_HOUR_MS, HALF_HOURS_KEPT
+from orchestrator.store.counters import FAILED_STATES
 from orchestrator.store.redis import codec, keys
+from orchestrator.store.redis.control_records import CONTROL
 from orchestrator.store.refusals import REFUSED_BY_BRAKE, REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
@@ -24,6 +28,8 @@ PREFIX = f"{LIBRARY}_"
 FILES = (
     "core.lua",
     "vehicles.lua",
+    "contacts.lua",
+    "controls.lua",
     "cases.lua",
     "attempts.lua",
     "import.lua",
@@ -63,15 +69,19 @@ def prelude() -> str:
             f"local PREFIX, SCHEMA = '{PREFIX}', {codec.SCHEMA}",
             f"local UNIT, GROUP = '\\{ord(codec.UNIT)}', '\\{ord(codec.GROUP)}'",
             f"local BANDWIDTH_AHEAD_MS, DARK_WAIT_MS = {BANDWIDTH_AHEAD_MS}, {DARK_WAIT_MS}",
+            f"local SAFETY_CLASS, SAME_CONTACT_MS = '{SAFETY_CLASS}', {SAME_CONTACT_MS}",
+            f"local HALF_HOUR_MS, HALF_HOURS_KEPT = {HALF_HOUR_MS}, {HALF_HOURS_KEPT}",
             _table("KEY", keys.ALL_KEYS),
             _table("INVENTORY", _positions(codec.INVENTORY)),
             _table("HOT", _positions(codec.HOT)),
             _table("ATTEMPT", _positions(codec.ATTEMPT)),
             _table("CASE", _positions(codec.CASE)),
+            _table("CONTROL", _positions(CONTROL)),
             _table("LIVE", live),
             _table("BEFORE_PERMIT", {state.value: 1 for state in BEFORE_PERMIT_STATES}),
             _table("NEXT", moves),
             _table("CAUSE", causes),
+            _table("FAILED", {state.value: 1 for state in FAILED_STATES}),
             _table("OWN_WORD", {state.value: 1 for state in OWN_WORD}),
             _table("REFUSED_BY_STATUS", {status.value: word.value for status, word in REFUSED_BY_STATUS.items()}),
             _table("REFUSED_BY_BRAKE", {kind.value: word.value for kind, word in REFUSED_BY_BRAKE.items()}),

@@ -1,27 +1,30 @@
-"""What is asked of all shards together on Redis: counters, profiles, cases, journals."""
+"""What is asked of all shards together on Redis: counters, calls by region, profiles, cases, journals."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.model.attempt import Attempt, Case
 from orchestrator.model.fleet import Profile
-from orchestrator.model.ids import RolloutId
+from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.tally import CellTallies
 from orchestrator.store import counters
-from orchestrator.store.base import JournalEntry
+from orchestrator.store.base import ContactRate, JournalEntry
+from orchestrator.store.contacts import compared, place
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, number
+from orchestrator.store.redis.control_records import decode_watched
 from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag, shard_tag
 from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.streams import FLEET_STREAM, after_position, rollout_stream, shard_stream, stream_parts
+from orchestrator.store.watched import Watched
 
 SCAN_COUNT = 1000
-"""Attempts asked for at a time in a recount."""
+"""Records asked for at a time in a recount."""
 
 
 @dataclass(slots=True)
@@ -75,22 +78,50 @@ class RedisShards:
 
     async def recount(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""
-        wanted: dict[RolloutId, dict[str, Attempt]] = {rollout_id: {} for rollout_id in rollout_ids}
+        attempts: dict[RolloutId, list[Attempt]] = {rollout_id: [] for rollout_id in rollout_ids}
+        watched: dict[RolloutId, list[Watched]] = {rollout_id: [] for rollout_id in rollout_ids}
         for tag in self._tags:
-            cursor = -1
-            while cursor != 0:
-                following, cells = await self._calls.command(
-                    "HSCAN", key(tag, "attempts"), max(cursor, 0), "COUNT", SCAN_COUNT
-                )
-                cursor = int(following)
-                for packed in cells[1::2]:
-                    attempt = codec.decode_attempt(packed)
-                    if attempt.rollout_id in wanted:
-                        # By id: a scan may return a member twice.
-                        wanted[attempt.rollout_id][attempt.attempt_id] = attempt
+            for packed in await self._records(tag, "attempts"):
+                attempt = codec.decode_attempt(packed)
+                if attempt.rollout_id in attempts:
+                    attempts[attempt.rollout_id].append(attempt)
+            for packed in await self._records(tag, "controls"):
+                each = decode_watched(packed)
+                if each.control.rollout_id in watched:
+                    watched[each.control.rollout_id].append(each)
         return {
-            rollout_id: counters.tallies(counters.count_attempts(found.values()))
-            for rollout_id, found in wanted.items()
+            rollout_id: counters.tallies(counters.count_records(attempts[rollout_id], watched[rollout_id]))
+            for rollout_id in rollout_ids
+        }
+
+    async def _records(self, tag: str, name: str) -> Collection[bytes]:
+        """Every record of a hash; once each, though a scan may return a member twice."""
+        records: dict[bytes, bytes] = {}
+        cursor = -1
+        while cursor != 0:
+            following, cells = await self._calls.command("HSCAN", key(tag, name), max(cursor, 0), "COUNT", SCAN_COUNT)
+            cursor = int(following)
+            records.update(zip(cells[::2], cells[1::2], strict=True))
+        return records.values()
+
+    async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
+        """See `base.VehicleStore`."""
+        if not regions:
+            return {}
+        asked = [(region, half_hour) for region in regions for half_hour in compared(now)]
+        fields = [f"{region}|{place(half_hour)}" for region, half_hour in asked]
+        counted: Counter[tuple[str, int]] = Counter()
+        for values in await asyncio.gather(
+            *(self._calls.command("HMGET", key(tag, "contacts"), *fields) for tag in self._tags)
+        ):
+            for (region, half_hour), value in zip(asked, values, strict=True):
+                held, _, count = (value or b"").partition(b"|")
+                # What is kept there may be of another day.
+                counted[region, half_hour] += int(count) if held == b"%d" % half_hour else 0
+        last, day_before = compared(now)
+        return {
+            region: ContactRate(recent=counted[region, last], day_before=counted[region, day_before])
+            for region in regions
         }
 
     async def profiles(self) -> Mapping[Profile, int]:

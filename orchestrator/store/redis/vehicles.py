@@ -14,7 +14,6 @@ from orchestrator.store.base import (
     Applied,
     Attestation,
     ChangeOutcome,
-    ContactRate,
     ImportOutcome,
     InventoryChange,
     Swept,
@@ -22,12 +21,16 @@ from orchestrator.store.base import (
 from orchestrator.store.inventory import change_data
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, applied, applied_or_refused, number, refused, unknown, yes
-from orchestrator.store.redis.contact import encode_contact
+from orchestrator.store.redis.contact import encode_told
+from orchestrator.store.redis.control_records import encode_watched
 from orchestrator.store.redis.keys import key, shard_tag
 from orchestrator.store.redis.pipeline import Argument
 from orchestrator.store.refusals import refusal
 from orchestrator.store.shards import shard_of, vehicle_of
+from orchestrator.store.watched import begun
 
+TOUCH_BATCH = 500
+"""Contacts of one shard written in one step, for the same reason as below."""
 IMPORT_BATCH = 250
 """Vehicles of one shard written in one step: a step holds up the server for some milliseconds."""
 
@@ -68,14 +71,6 @@ class RedisVehicles:
                 changed += number(reply, 2)
                 unchanged += number(reply, 3)
         return ImportOutcome(added=added, changed=changed, unchanged=unchanged)
-
-    async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
-        """See `base.VehicleStore`. Nobody counts yet."""
-        return {region: ContactRate(recent=0, day_before=0) for region in regions}
-
-    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
-        """See `base.VehicleStore`. None is owed yet."""
-        return False
 
     async def change_vehicles(
         self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime
@@ -275,8 +270,18 @@ class RedisVehicles:
         """See `base.VehicleStore`."""
         by_tag: dict[str, list[Argument]] = {}
         for vehicle_id, contact in seen.items():
-            by_tag.setdefault(self._tag(vehicle_id), []).extend((vehicle_id, encode_contact(contact)))
-        await asyncio.gather(*(self._calls.command("HSET", key(tag, "seen"), *cells) for tag, cells in by_tag.items()))
+            by_tag.setdefault(self._tag(vehicle_id), []).extend((vehicle_id, contact.at, encode_told(contact)))
+        calls = (
+            self._calls.function("touch", tag, *cells[start : start + 3 * TOUCH_BATCH])
+            for tag, cells in by_tag.items()
+            for start in range(0, len(cells), 3 * TOUCH_BATCH)
+        )
+        await asyncio.gather(*calls)
+
+    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+        """See `base.VehicleStore`."""
+        tag, packed = self._tag(control.vehicle_id), encode_watched(begun(control))
+        return yes(await self._calls.function("enrol", tag, packed, ahead, per_exposure))
 
     async def sweep(
         self,

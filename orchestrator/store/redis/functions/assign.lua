@@ -19,9 +19,11 @@ register('assign', function(keys, args)
     return refused('stale_epoch', {expected = args[3], standing = standing})
   end
   save(tag, 'attempts', id, attempt)
-  count(tag, attempt, state_counter(attempt), 1)
-  counted(tag, attempt)
+  count_standing(tag, attempt, 1)
+  counted(tag, attempt[ATTEMPT.rollout_id])
   schedule(tag, attempt)
+  local first = attempt[ATTEMPT.checkpoints][1]
+  if first then redis.call('ZADD', tag .. KEY.due, int(attempt[ATTEMPT.granted_at] + first), 'g|' .. id) end
   note_try(hot, attempt)
   hot[HOT.attempt_id] = id
   hot[HOT.director] = director

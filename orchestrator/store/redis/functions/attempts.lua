@@ -9,19 +9,27 @@ local function schedule(tag, attempt)
   end
 end
 
--- Exposure begins: silence is judged at every checkpoint from here.
+-- Lets silence be judged at each of some ages from now on; `kind` in front of its members in the due set.
+local function schedule_ages(tag, attempt, kind, ages, aged, silent, now)
+  attempt[aged] = {}
+  attempt[silent] = {}
+  for index, age in ipairs(attempt[ages]) do
+    attempt[aged][index] = false
+    attempt[silent][index] = false
+    redis.call('ZADD', tag .. KEY.due, int(now + age), kind .. int(index - 1) .. '|' .. attempt[ATTEMPT.attempt_id])
+  end
+end
+
+-- Exposure begins: silence is judged from here at every checkpoint and every age of its habit, and controls are owed.
 local function expose(tag, attempt, now)
   attempt[ATTEMPT.permitted_at] = now
-  attempt[ATTEMPT.aged] = {}
-  attempt[ATTEMPT.silent] = {}
-  for index, age in ipairs(attempt[ATTEMPT.checkpoints]) do
-    attempt[ATTEMPT.aged][index] = false
-    attempt[ATTEMPT.silent][index] = false
-    local member = 'c' .. int(index - 1) .. '|' .. attempt[ATTEMPT.attempt_id]
-    redis.call('ZADD', tag .. KEY.due, int(now + age), member)
+  schedule_ages(tag, attempt, 'c', ATTEMPT.checkpoints, ATTEMPT.aged, ATTEMPT.silent, now)
+  schedule_ages(tag, attempt, 'h', ATTEMPT.habit_ages, ATTEMPT.habit_aged, ATTEMPT.habit_silent, now)
+  for index in ipairs(attempt[ATTEMPT.checkpoints]) do
     -- Adding nothing makes the counter: a cell with exposures has all its age groups.
-    count(tag, attempt, 'a' .. int(index - 1), 0)
+    count(tag, attempt, ATTEMPT, 'a' .. int(index - 1), 0)
   end
+  redis.call('HINCRBY', tag .. KEY.owed .. attempt[ATTEMPT.rollout_id], kin(attempt, ATTEMPT, 'x'), 1)
 end
 
 -- When an attempt times out that enters a live state now. Its states before a permit together last no longer than the
@@ -41,14 +49,17 @@ local function advance(tag, hot, attempt, event, now, failure_code)
   local from = attempt[ATTEMPT.state]
   local to = NEXT[from .. (attempt[ATTEMPT.permitted_at] and '|p|' or '|b|') .. event]
   if not to then return false end
-  count(tag, attempt, state_counter(attempt), -1)
+  count_standing(tag, attempt, -1)
   attempt[ATTEMPT.state] = to
   attempt[ATTEMPT.state_at] = now
   attempt[ATTEMPT.failure_code] = failure_code
   attempt[ATTEMPT.deadline_at] = LIVE[to] and deadline(attempt, to, now) or false
+  if attempt[ATTEMPT.permitted_at] and string.sub(failure_code, 1, #SAFETY_CLASS) == SAFETY_CLASS then
+    attempt[ATTEMPT.safety] = true
+  end
   if event == 'permit_issued' then expose(tag, attempt, now) end
-  count(tag, attempt, state_counter(attempt), 1)
-  counted(tag, attempt)
+  count_standing(tag, attempt, 1)
+  counted(tag, attempt[ATTEMPT.rollout_id])
   schedule(tag, attempt)
   save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
   note_try(hot, attempt)

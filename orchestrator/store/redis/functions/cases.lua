@@ -78,12 +78,20 @@ local function follow_case(tag, attempt, from, now)
   journal(tag .. KEY.journal, 'case_settled', now, data)
 end
 
--- diagnose: opens a case `diagnosis` for an exposed attempt that never had one.
+-- diagnose: marks an exposed attempt as diagnosed, and opens a case `diagnosis` if it never had one.
 -- KEYS[1] shard tag. ARGV: attempt id, detail, fleet time now. Reply: ok, `1` or `0`.
 register('diagnose', function(keys, args)
   local tag, id = keys[1], args[1]
   local attempt = load_attempt(tag, id)
-  if not attempt or not attempt[ATTEMPT.permitted_at] or has_case(tag, id) then return {'ok', '0'} end
+  if not attempt or not attempt[ATTEMPT.permitted_at] then return {'ok', '0'} end
+  if not attempt[ATTEMPT.diagnosed] then
+    count_standing(tag, attempt, -1)
+    attempt[ATTEMPT.diagnosed] = true
+    count_standing(tag, attempt, 1)
+    counted(tag, attempt[ATTEMPT.rollout_id])
+    save(tag, 'attempts', id, attempt)
+  end
+  if has_case(tag, id) then return {'ok', '0'} end
   open_case(tag, attempt, 'diagnosis', args[2], tonumber(args[3]))
   return {'ok', '1'}
 end)

@@ -1,21 +1,51 @@
 -- A checkpoint was reached: counts the exposure as aged, and as silent unless the vehicle's own word settled it. Frozen.
 local function age(tag, attempt, index, now)
+  local silent = not OWN_WORD[attempt[ATTEMPT.state]]
   attempt[ATTEMPT.aged][index] = true
-  count(tag, attempt, 'a' .. int(index - 1), 1)
+  attempt[ATTEMPT.silent][index] = silent
+  count(tag, attempt, ATTEMPT, 'a' .. int(index - 1), 1)
+  if silent then count(tag, attempt, ATTEMPT, 's' .. int(index - 1), 1) end
+  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
   local data = about(attempt)
   data.checkpoint = index - 1
-  data.silent = not OWN_WORD[attempt[ATTEMPT.state]]
-  if data.silent then
-    attempt[ATTEMPT.silent][index] = true
-    count(tag, attempt, 's' .. int(index - 1), 1)
-  end
-  counted(tag, attempt)
-  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
+  data.silent = silent
   journal(tag .. KEY.journal, 'exposure_aged', now, data)
   -- One case an attempt: where its state opened one already, silence adds nothing to it.
-  if data.silent and not has_case(tag, attempt[ATTEMPT.attempt_id]) then
+  if silent and not has_case(tag, attempt[ATTEMPT.attempt_id]) then
     open_case(tag, attempt, 'silent', 'checkpoint ' .. int(index) .. ' in ' .. attempt[ATTEMPT.state], now)
   end
+end
+
+-- The same at an age of its habit. No case: it is early, and most of them call yet.
+local function age_by_habit(tag, attempt, index, now)
+  local silent, habit, age_ms = not OWN_WORD[attempt[ATTEMPT.state]], attempt[ATTEMPT.habit],
+    attempt[ATTEMPT.habit_ages][index]
+  attempt[ATTEMPT.habit_aged][index] = true
+  attempt[ATTEMPT.habit_silent][index] = silent
+  count(tag, attempt, ATTEMPT, habit_counter(habit, age_ms) .. 'a', 1)
+  if silent then count(tag, attempt, ATTEMPT, habit_counter(habit, age_ms) .. 's', 1) end
+  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
+  local data = about(attempt)
+  data.habit = habit
+  data.age_ms = age_ms
+  data.silent = silent
+  journal(tag .. KEY.journal, 'habit_aged', now, data)
+end
+
+-- The first checkpoint after the grant was reached: silent is who has no permit and was not heard since. Frozen.
+local function age_grant(tag, attempt, _, now)
+  local silent = not attempt[ATTEMPT.permitted_at]
+    and not heard_since(tag, attempt[ATTEMPT.vehicle_id], attempt[ATTEMPT.granted_at])
+  attempt[ATTEMPT.grant_aged] = true
+  attempt[ATTEMPT.grant_silent] = silent
+  count(tag, attempt, ATTEMPT, 'g|a', 1)
+  if silent then
+    count(tag, attempt, ATTEMPT, 'g|s', 1)
+    local data = about(attempt)
+    data.state = attempt[ATTEMPT.state]
+    journal(tag .. KEY.journal, 'grant_silent', now, data)
+  end
+  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
 end
 
 -- A deadline passed: a fenced attempt without a permit is withdrawn, any other timed out.
@@ -26,6 +56,9 @@ local function expire(tag, attempt, fence, now)
   advance(tag, hot, attempt, fenced and 'withdrawn' or 'deadline_passed', now, fenced and 'fenced' or '')
   save(tag, 'hot', vehicle_id, hot)
 end
+
+-- What to do with an attempt that reached an age, by the kind of age.
+local AGES = {c = age, h = age_by_habit, g = age_grant}
 
 -- The fence of an attempt: the highest of its rollout's, its region's there and its stratum's.
 local function fence_of(fences, attempt)
@@ -45,14 +78,19 @@ register('sweep', function(keys, args)
   local due = redis.call('ZRANGE', tag .. KEY.due, '-inf', args[1], 'BYSCORE', 'LIMIT', '0', batch)
   for _, member in ipairs(due) do
     redis.call('ZREM', tag .. KEY.due, member)
-    local what, id = string.match(member, '^([^|]+)|(.+)$')
-    local attempt = load_attempt(tag, id)
-    if what == 'd' then
-      expire(tag, attempt, fence_of(fences, attempt), now)
-    elseif dark[attempt[ATTEMPT.region]] then
+    local kind, index, id = string.match(member, '^(%a)(%d*)|(.+)$')
+    index = (tonumber(index) or 0) + 1
+    local of_control = kind == 'k' or kind == 'l'
+    local record = of_control and load(tag, 'controls', id, CONTROL) or load_attempt(tag, id)
+    if kind == 'd' then
+      expire(tag, record, fence_of(fences, record), now)
+    elseif dark[record[(of_control and CONTROL or ATTEMPT).region]] then
       redis.call('ZADD', tag .. KEY.due, int(now + DARK_WAIT_MS), member)
+    elseif of_control then
+      age_control(tag, id, record, kind, index, now)
     else
-      age(tag, attempt, tonumber(string.sub(what, 2)) + 1, now)
+      AGES[kind](tag, record, index, now)
+      counted(tag, record[ATTEMPT.rollout_id])
     end
   end
   return {'ok', int(#due)}

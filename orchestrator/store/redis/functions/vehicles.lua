@@ -40,19 +40,28 @@ local function applied(tag, vehicle_id, hot)
   return {'ok', vehicle_parts(tag, vehicle_id, hot)}
 end
 
--- Adds to one counter of the attempt's rollout.
-local function count(tag, attempt, suffix, amount)
-  local cell = attempt[ATTEMPT.region] .. '|' .. attempt[ATTEMPT.hardware] .. '|' .. attempt[ATTEMPT.cohort]
-  redis.call('HINCRBY', tag .. KEY.count .. attempt[ATTEMPT.rollout_id], cell .. '|' .. suffix, amount)
+-- Adds to one counter of the rollout of an attempt or a control; `fields` are its positions.
+local function count(tag, record, fields, suffix, amount)
+  local cell = table.concat({record[fields.region], record[fields.hardware], record[fields.cohort], suffix}, '|')
+  redis.call('HINCRBY', tag .. KEY.count .. record[fields.rollout_id], cell, amount)
 end
 
--- Notes that counters of the attempt's rollout changed, so that `tally` returns them.
-local function counted(tag, attempt)
-  redis.call('ZADD', tag .. KEY.changed, redis.call('INCR', tag .. KEY.change), attempt[ATTEMPT.rollout_id])
+-- Notes that counters of a rollout changed, so that `tally` returns them.
+local function counted(tag, rollout_id)
+  redis.call('ZADD', tag .. KEY.changed, redis.call('INCR', tag .. KEY.change), rollout_id)
 end
 
-local function state_counter(attempt)
-  return (attempt[ATTEMPT.permitted_at] and 'p|' or 'b|') .. attempt[ATTEMPT.state]
+-- What stands before the last letter of a counter of an age of a habit.
+local function habit_counter(habit, age)
+  return 'h|' .. habit .. '|' .. int(age) .. '|'
+end
+
+-- Counts an attempt by what it is now: its state, `p` once it has a permit, and how it fared.
+local function count_standing(tag, attempt, amount)
+  local state = attempt[ATTEMPT.state]
+  count(tag, attempt, ATTEMPT, (attempt[ATTEMPT.permitted_at] and 'p|' or 'b|') .. state, amount)
+  if attempt[ATTEMPT.diagnosed] and not FAILED[state] then count(tag, attempt, ATTEMPT, 'f|diagnosed', amount) end
+  if attempt[ATTEMPT.safety] then count(tag, attempt, ATTEMPT, 'f|safety', amount) end
 end
 
 -- What every journal entry about an attempt says.
