@@ -43,6 +43,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "release publish": ("outrider release publish release-1.1.0.yaml",),
     "release show": ("outrider release show", "outrider release show 1.1.0"),
+    "rehearse": (
+        "outrider rehearse plan.yaml --failure-rate 2% --silent 30% --vehicles 1000000",
+        "outrider rehearse plan.yaml --fleet fleet.csv --failure-rate 0.5% --runs 100 --svg plan.svg",
+    ),
     "rollout preview": ("outrider rollout preview plan.yaml", "outrider rollout preview plan.yaml --effective"),
     "rollout schema": ("outrider rollout schema   # for an editor: save it as plan.schema.json",),
     "rollout start": (

@@ -61,6 +61,7 @@ GROUPS: Mapping[str, Group] = {
     "serve": Group("orchestrator.cli.serve", "Run the orchestrator on a data folder.", quiet_grpc=False),
     "fleet": Group("orchestrator.cli.fleet", "Import, list, move, exclude and remove vehicles; make enrolment tokens."),
     "release": Group("orchestrator.cli.release", "Sign, register and show releases."),
+    "rehearse": Group("orchestrator.cli.rehearse", "Run a plan on a modelled fleet: how long it takes, who is harmed."),
     "rollout": Group("orchestrator.cli.rollout", "Preview, start, watch and stop rollouts."),
     "vehicle": Group("orchestrator.cli.vehicle", "Show a vehicle, and why it does or does not get an update."),
     "case": Group("orchestrator.cli.case", "List, show and close cases: vehicles that an update hurt, or may have."),

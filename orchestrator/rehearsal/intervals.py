@@ -75,7 +75,7 @@ def spread(values: Sequence[float]) -> Spread | None:
     """How numbers are spread; None without any. Quantiles are interpolated between neighbours."""
     if not values:
         return None
-    ordered = sorted(values)
+    ordered = sorted(float(value) for value in values)
     return Spread(
         runs=len(ordered),
         mean=fmean(ordered),

@@ -145,12 +145,21 @@ def invented(
     )
     cells = [Cell(*names) for names in product(*parts)]
     shares = [prod(one) for one in product(*(part.values() for part in parts))]
-    counts = apportioned(size, shares)
-    filled = [(cell, count) for cell, count in zip(cells, counts, strict=True) if count]
-    homes = tuple((region, "") for region in parts[0])
-    cell = np.repeat(np.arange(len(filled)), [count for _, count in filled])
-    home_of = np.array([homes.index((one.region, "")) for one, _ in filled])
-    return Inventory(cells=tuple(one for one, _ in filled), cell=cell, homes=homes, home=home_of[cell], registered=size)
+    return counted(dict(zip(cells, apportioned(size, shares), strict=True)), registered=size)
+
+
+def counted(counts: Mapping[Cell, int], *, registered: int) -> Inventory:
+    """So many vehicles of each cell, in the zones of their regions.
+
+    Args:
+        counts: By cell; cells of none are left out.
+        registered: Vehicles in all, targeted or not.
+    """
+    cells = sorted(cell for cell, count in counts.items() if count)
+    homes = tuple((region, "") for region in sorted({cell.region for cell in cells}))
+    cell = np.repeat(np.arange(len(cells)), [counts[one] for one in cells])
+    home_of = np.array([homes.index((one.region, "")) for one in cells], dtype=np.int64)
+    return Inventory(cells=tuple(cells), cell=cell, homes=homes, home=home_of[cell], registered=registered)
 
 
 def cohort_shares(plan: Plan) -> dict[str, float]:

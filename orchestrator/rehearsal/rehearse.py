@@ -12,6 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 
+from orchestrator.engine.reach import default_budget
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Consent, Plan, RegionRules
@@ -124,7 +125,7 @@ def region_rules(plan: Plan, inventory: Inventory) -> Mapping[str, RegionRules]:
 
 def filled(plan: Plan, targeted: int) -> Plan:
     """The plan as a start would make it: its blast budget filled in, its own approvals given."""
-    budget = plan.limits.blast_budget or max(20, round(0.002 * targeted))
+    budget = plan.limits.blast_budget or default_budget(targeted, safety_critical=plan.gate.safety_critical)
     return replace(plan, approvals=0, supersedes="", limits=replace(plan.limits, blast_budget=budget))
 
 

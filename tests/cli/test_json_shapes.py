@@ -127,6 +127,13 @@ CASES: Mapping[str, Case] = {
         before=with_release,
     ),
     "release show": Case((), {"ListReleases": release_pb2.ListReleasesResponse}),
+    "rehearse": Case(
+        (
+            *("plan.yaml", "--vehicles", "50", "--failure-rate", "0%", "--model", "1.3", "--garage", "0%"),
+            *("--lost", "0%", "--breaks", "all=0%", "--outage", "all:50d+1h"),
+        ),
+        before=with_file("plan.yaml", "release: 1.1.0\nwaves: [{name: all}]\n"),
+    ),
     "rollout preview": Case(("plan.yaml",), STARTED, before=with_file("plan.yaml", "release: 1.1.0\n")),
     "rollout start": Case(("plan.yaml", "--yes"), STARTED, before=with_file("plan.yaml", "release: 1.1.0\n")),
     "rollout revert": Case(
