@@ -12,13 +12,14 @@ from orchestrator.engine.plan_file import read_plan
 from orchestrator.engine.plan_nodes import PlanError
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.attempt import AttemptState
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
 
 EXAMPLE = 20
 """Vehicles that the examples are about, if the target has as many: fewer show little."""
+OFTEN_WORDS = {Habit.OFTEN: "every few hours", Habit.DAILY: "about once a day", Habit.SELDOM: "less often"}
 ANYWHERE = Cell(region="", hardware="", cohort="")
 
 
@@ -43,14 +44,29 @@ def stopping(preview: PreviewRolloutResponse) -> list[str]:
             f"Silence counts {duration(age_ms)} after the permit, where {percent(normal)} are normal: "
             f"{silence_example(plan, strata, sample, index)}."
         )
+    lines += habits(plan)
     young = duration(gate.checkpoints_ms[0])
     lines.append(
         f"Until those before them are {young} old, at most {limits.blast_budget} vehicles are exposed at once, and "
         f"{limits.starts_per_minute_max} start a minute."
     )
     if strata > 1:
-        lines.append(f"Each of {strata} region x hardware groups is judged alone as well, and each can stop it.")
+        lines.append(
+            f"Each of {strata} region x hardware groups is judged alone as well: one that is bad stands still by "
+            "itself, a second one halts all."
+        )
+    lines.append(f"A hold that lasts {duration(gate.hold_final_ms)} needs a person.")
     return lines
+
+
+def habits(plan: Plan) -> list[str]:
+    """How early vehicles that usually call often are judged."""
+    return [
+        f"Of vehicles that usually call {OFTEN_WORDS[habit]}, silence counts {duration(age_ms)} after it already, "
+        "compared with others like them that have no permit yet."
+        for habit, ages_ms in plan.gate.habit_ages_ms.items()
+        for age_ms in ages_ms
+    ]
 
 
 def examples(plan: Plan, strata: int, sample: int, kind: VerdictKind) -> str:

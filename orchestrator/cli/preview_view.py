@@ -1,7 +1,8 @@
 """How the preview of a plan reads: like the answer of a careful colleague.
 
-Owns the order: what would happen, who is left out, wave by wave, when each region can move, what would stop it, what to
-look at twice. Leaves times of regions to `preview_regions` and the gate's words to `preview_gate`.
+Owns the order: what would happen, on which terms, who is left out, who else wants these vehicles, wave by wave, when
+each region can move, what would stop it, what to look at twice. Leaves times of regions to `preview_regions` and the
+gate's words to `preview_gate`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def preview_view(preview: PreviewRolloutResponse, *, with_plan: bool = False) ->
         with_plan: show the plan with every default filled in as well.
     """
     plan = plan_of(preview)
-    parts: list[RenderableType] = [opening(preview), *left_out(preview)]
+    parts: list[RenderableType] = [opening(preview), *terms(plan), *left_out(preview)]
+    if preview.conflicts:
+        parts += ["", plain("▲ Other rollouts", f"bold {words.AMBER}"), *indented(preview.conflicts)]
     if preview.waves:
         parts += ["", waves_table(preview, plan)]
     if preview.cells:
@@ -66,8 +69,30 @@ def opening(preview: PreviewRolloutResponse) -> Text:
     text = Text()
     text.append_text(plain(f"Release {preview.release}", "bold"))
     text.append(f" would go to {count(preview.targeted)} of {count(preview.registered)} vehicles {where}; ")
-    text.append(f"it takes {at_least} at the earliest.")
+    text.append(f"it takes {at_least} at the earliest")
+    if preview.HasField("expected_duration"):
+        text.append(f", about {durations.in_words(preview.expected_duration.seconds)} as things go")
+    text.append(".")
     return text
+
+
+def terms(plan: Mapping[str, Any]) -> list[Text]:
+    """What it is for and on which terms it starts, where the plan says anything but the default."""
+    said = []
+    if plan.get("purpose", "quality") != "quality":
+        said.append(f"its purpose is {plan['purpose']}")
+    if plan.get("priority"):
+        said.append(f"it has priority {plan['priority']}")
+    if plan.get("requires"):
+        said.append(f"vehicles need {plan['requires']} before")
+    if plan.get("approvals"):
+        said.append(f"{counted(plan['approvals'], 'person', 'people')} must approve it before it starts")
+    if plan.get("on_halt", "stop") != "stop":
+        said.append("a halt drafts the way back")
+    if not said:
+        return []
+    sentence = "; ".join(said)
+    return [plain(f"{sentence[0].upper()}{sentence[1:]}.")]
 
 
 def left_out(preview: PreviewRolloutResponse) -> list[RenderableType]:
@@ -132,11 +157,15 @@ def what_starts(preview: PreviewRolloutResponse) -> Text:
     """What begins at once, and how many vehicles it can reach before a person must look."""
     if not preview.waves:
         return plain("Nothing would begin.")
-    first = preview.waves[0]
-    text = Text("Starting it lets wave ").append_text(plain(first.wave, "bold"))
+    first, plan = preview.waves[0], plan_of(preview)
+    text = Text()
+    if plan.get("approvals"):
+        people = counted(plan["approvals"], "person", "people")
+        text.append(f"It is written down as a draft: {people} must approve it before it can start. ")
+    text.append("Starting it lets wave ").append_text(plain(first.wave, "bold"))
     regions = ", ".join(sorted(region for region, number in first.added.items() if number)) or "no region"
     text.append(f" begin at once: {count(sum(first.added.values()))} vehicles in {words.clean(regions)}. ")
-    asks = {str(wave.get("name")): wave for wave in plan_of(preview).get("waves") or [] if isinstance(wave, dict)}
+    asks = {str(wave.get("name")): wave for wave in plan.get("waves") or [] if isinstance(wave, dict)}
     so_far = 0
     for wave in preview.waves:
         if asks.get(wave.wave, {}).get("approvals"):

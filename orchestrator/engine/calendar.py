@@ -1,16 +1,15 @@
 """The calendar of a plan: when each region can move, before anything does.
 
 Owns what `preview` says about zones, windows, freeze days, followed regions, approvals and consent with this fleet, and
-the shortest time that they allow. It is what can be known ahead: soak, checkpoints and openings, not how fast vehicles
-call nor how soon people approve.
+the shortest time that they allow. It is what can be known ahead: soak, checkpoints and openings, not how soon people
+approve. How fast vehicles call and what budgets carry is estimated by `pace`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil
 
 from orchestrator.engine import windows
 from orchestrator.engine.wording import duration
@@ -22,6 +21,8 @@ OPENINGS_SHOWN = 3
 """Openings of each zone in a preview."""
 ZONES_SHOWN = 8
 """Zones of a region in a preview; the others have fewer vehicles than these."""
+CAREFUL_PROMOTIONS = 2
+"""First promotions that wait for the last checkpoint where a failure can hurt people."""
 OPENINGS_LOOKED_AT = 30
 """Openings between which the longest wait is looked for: a month of nights, half a year of weekends."""
 
@@ -79,6 +80,10 @@ class Calendar:
                 found[zone] = found.get(zone, 0) + count
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
+    def added(self, region: str, wave: int) -> int:
+        """Vehicles that a wave (index) is expected to add in a region."""
+        return self.sizes[wave][1][region]
+
     def opens_in_ms(self, region: str) -> int | None:
         """How long until the first vehicles of a region may install; None when never in sight."""
         spans = [windows.openings(self.rules[region], zone, self.now, 1) for zone in self.vehicles(region)]
@@ -97,9 +102,38 @@ def shortest_ms(calendar: Calendar) -> int:
     last_age = plan.gate.checkpoints_ms[-1]
     longest = 0
     for region, begins in _begins(calendar).items():
-        added = calendar.sizes[-1][1][region]
+        added = calendar.added(region, len(plan.waves) - 1)
         longest = max(longest, begins[-1] + max(plan.waves[-1].soak_ms, last_age if added else 0))
     return longest + (last_age if plan.holdout_share > 0 else 0)
+
+
+def aging_ms(plan: Plan, wave: int) -> int:
+    """How old the exposures of a wave (index) must be before the next one begins."""
+    ages = plan.gate.checkpoints_ms
+    return ages[-1] if plan.gate.safety_critical and wave < CAREFUL_PROMOTIONS else ages[0]
+
+
+def begins_ms(calendar: Calendar, lasts: Callable[[str, int], int]) -> dict[str, list[int]]:
+    """By region: how long after the start each of its waves begins, in milliseconds.
+
+    Args:
+        calendar: The plan and the fleet.
+        lasts: How long a region stays in a wave (index), in milliseconds.
+    """
+    begins: dict[str, list[int]] = {}
+    left: dict[str, list[int]] = {}
+    for region in sorted(calendar.rules, key=lambda name: (len(_chain(calendar.rules, name)), name)):
+        leader = left.get(calendar.rules[region].follow)
+        own = calendar.opens_in_ms(region) or 0
+        begins[region], left[region] = [], []
+        for index, _ in enumerate(calendar.plan.waves):
+            begin = max(own if index == 0 else left[region][-1], leader[index] if leader else 0)
+            begins[region].append(begin)
+            left[region].append(begin + lasts(region, index))
+        if not calendar.vehicles(region):
+            # A region without vehicles holds nobody up.
+            left[region] = [0 for _ in calendar.plan.waves]
+    return begins
 
 
 def warnings(calendar: Calendar) -> Iterator[str]:
@@ -122,22 +156,12 @@ def _chain(rules: Mapping[str, RegionRules], region: str) -> list[str]:
 
 def _begins(calendar: Calendar) -> dict[str, list[int]]:
     """By region: how long after the start each of its waves can begin at best, in milliseconds."""
-    plan, first_age = calendar.plan, calendar.plan.gate.checkpoints_ms[0]
-    begins: dict[str, list[int]] = {}
-    left: dict[str, list[int]] = {}
-    for region in sorted(calendar.rules, key=lambda name: (len(_chain(calendar.rules, name)), name)):
-        leader = left.get(calendar.rules[region].follow)
-        own = calendar.opens_in_ms(region) or 0
-        begins[region], left[region] = [], []
-        for index, wave in enumerate(plan.waves):
-            begin = max(own if index == 0 else left[region][-1], leader[index] if leader else 0)
-            added = calendar.sizes[index][1][region]
-            begins[region].append(begin)
-            left[region].append(begin + max(wave.soak_ms, first_age if added else 0))
-        if not calendar.vehicles(region):
-            # A region without vehicles holds nobody up.
-            left[region] = [0 for _ in plan.waves]
-    return begins
+    plan = calendar.plan
+
+    def lasts(region: str, wave: int) -> int:
+        return max(plan.waves[wave].soak_ms, aging_ms(plan, wave) if calendar.added(region, wave) else 0)
+
+    return begins_ms(calendar, lasts)
 
 
 def _region(calendar: Calendar, region: str, begins: Sequence[int]) -> RegionPreview:
@@ -223,19 +247,23 @@ def _window_warnings(calendar: Calendar, region: str) -> Iterator[str]:
                 f"for {count} vehicles in {zone}: none of them can install"
             )
             continue
-        waits = [later.start - earlier.end for earlier, later in pairwise(spans) if earlier.end is not None]
-        longest, patience = max([spans[0].start - calendar.now, *waits]), plan.deadlines_ms[AttemptState.DOWNLOADED]
-        if longest > patience:
+        longest, deadline = longest_wait_ms(spans, calendar.now), plan.deadlines_ms[AttemptState.DEFERRED]
+        if longest > deadline:
             yield (
                 f"region {region}: vehicles in {zone} wait up to {duration(longest)} for an opening, "
-                f"longer than deadlines.downloaded ({duration(patience)}): their attempts would time out"
+                f"longer than deadlines.deferred ({duration(deadline)}): their attempts would time out"
             )
-    most = max(added[region] for _, added in calendar.sizes)
-    if rules.windows and most > rules.in_flight_max:
-        yield (
-            f"region {region}: a wave adds {most} vehicles and in_flight is {rules.in_flight_max}; attempts that wait "
-            f"for their window hold a slot, so it takes about {ceil(most / rules.in_flight_max)} windows"
-        )
+        if longest > plan.limits.patience_ms:
+            yield (
+                f"region {region}: vehicles in {zone} wait up to {duration(longest)} for an opening, longer than "
+                f"limits.patience ({duration(plan.limits.patience_ms)}): the last wave may end without them"
+            )
+
+
+def longest_wait_ms(spans: Sequence[windows.Span], now: FleetTime) -> int:
+    """The longest time between openings, the first one counted from now."""
+    waits = [later.start - earlier.end for earlier, later in pairwise(spans) if earlier.end is not None]
+    return max([spans[0].start - now, *waits])
 
 
 def _follow_warnings(calendar: Calendar) -> Iterator[str]:
@@ -243,15 +271,11 @@ def _follow_warnings(calendar: Calendar) -> Iterator[str]:
     longest = max(chains, key=len, default=[])
     if len(longest) < 2:
         return
-    alone = {region: _unled(rules) for region, rules in calendar.rules.items()}
+    alone = {region: replace(rules, follow="") for region, rules in calendar.rules.items()}
     apart = Calendar(calendar.plan, alone, calendar.zones, calendar.sizes, calendar.now)
     added_ms = shortest_ms(calendar) - shortest_ms(apart)
     if added_ms >= _DAY_MS:
         yield f"following adds at least {duration(added_ms)}: {' follows '.join(longest)}"
-
-
-def _unled(rules: RegionRules) -> RegionRules:
-    return RegionRules(rules.in_flight_max, rules.zone, rules.windows, rules.freezes, "", rules.consent)
 
 
 def _counted(count: int, noun: str) -> str:

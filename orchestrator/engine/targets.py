@@ -106,6 +106,22 @@ def compile_comparisons(clause: str) -> tuple[Comparison, ...]:
     return tuple(comparisons)
 
 
+def satisfied(comparisons: Sequence[Comparison], installed: str) -> bool:
+    """Whether all comparisons hold of the release that a vehicle has proven; without comparisons always.
+
+    Args:
+        comparisons: As compiled.
+        installed: The release; empty when none is proven, of which no comparison holds.
+    """
+    if not comparisons:
+        return True
+    try:
+        version = parse_version(installed)
+    except TargetError:
+        return False
+    return all(comparison.holds(version) for comparison in comparisons)
+
+
 def satisfiable(comparisons: Sequence[Comparison], but: str = "") -> bool:
     """Whether there can be a version for which all comparisons hold.
 
@@ -163,15 +179,7 @@ def mismatch(compiled: CompiledTarget, profile: Profile) -> Mismatch | None:
 
 
 def _installed_mismatch(compiled: CompiledTarget, profile: Profile) -> Mismatch | None:
-    if not compiled.installed:
+    if satisfied(compiled.installed, profile.installed):
         return None
-    if not profile.installed:
-        # Nothing proves what it runs: a range cannot hold of it.
-        return Mismatch(field="installed", wanted=compiled.target.installed, found="unknown")
-    try:
-        installed = parse_version(profile.installed)
-    except TargetError:
-        return Mismatch(field="installed", wanted=compiled.target.installed, found=profile.installed)
-    if all(comparison.holds(installed) for comparison in compiled.installed):
-        return None
-    return Mismatch(field="installed", wanted=compiled.target.installed, found=profile.installed)
+    # Where nothing proves what it runs, a range cannot hold of it.
+    return Mismatch(field="installed", wanted=compiled.target.installed, found=profile.installed or "unknown")

@@ -84,8 +84,11 @@ class RolloutDesk:
         """
         profiles = await self._store.profiles()
         plan = with_budget(await self._read(plan_text), profiles)
-        releases = {release.version: release for release in await self._store.releases()}
-        return plan, preview(plan, profiles, releases[plan.release], self._now()), effective_plan(plan)
+        releases = await self._store.releases()
+        release = next((release for release in releases if release.version == plan.release), None)
+        others = await self._store.rollouts()
+        found = preview(plan, profiles, release, self._now(), others=others, releases=releases)
+        return plan, found, effective_plan(plan)
 
     async def _read(self, plan_text: str) -> Plan:
         try:

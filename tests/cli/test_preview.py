@@ -100,6 +100,34 @@ def test_a_preview_that_reaches_nobody_says_so(server: OperatorServer, plan: Pat
     assert second == "200 are left out: 200 do not match `model`."
 
 
+def test_terms_and_other_rollouts_are_read_before_the_waves(
+    server: OperatorServer, plan: Path, outrider: Outrider
+) -> None:
+    """Who must approve, and who goes first, decides whether to go on reading."""
+    text = "purpose: security\npriority: 7\nrequires: '>=1.0.4'\napprovals: 2\non_halt: propose_revert\n"
+    conflict = (
+        "rollout winter (1.0.5, running) wants 12 of these vehicles as well: this one goes first (priority 7 > 0)"
+    )
+    answer = a_preview(effective_plan=PREVIEWED_PLAN + text, conflicts=[conflict])
+    answer.expected_duration.FromSeconds(33 * 86_400)
+    server.will_answer("PreviewRollout", answer)
+    lines = shown(outrider, plan)
+    assert lines[0].endswith("it takes 3 d 4 h at the earliest, about 33 d as things go.")
+    assert lines[1] == (
+        "Its purpose is security; it has priority 7; vehicles need >=1.0.4 before; "
+        "2 people must approve it before it starts; a halt drafts the way back."
+    )
+    assert lines.index("▲ Other rollouts") < lines.index(conflict) < lines.index("Wave by wave")
+
+
+def test_what_stops_it_names_habits_groups_and_the_end_of_a_hold() -> None:
+    """Three things that surprise whoever has seen only the first version of the gate."""
+    text = " ".join(stopping(a_preview()))
+    assert "usually call every few hours, silence counts 6 h after it already" in text
+    assert "one that is bad stands still by itself, a second one halts all" in text
+    assert "A hold that lasts 7 d needs a person" in text
+
+
 def test_schema_is_printed_without_a_server(outrider: Outrider) -> None:
     """Whoever writes plans by program has this command and no installation."""
     outcome = outrider("rollout", "schema", "--data", "nowhere")
@@ -125,6 +153,8 @@ def test_start_says_how_far_it_goes_before_anybody_must_look() -> None:
     """Whoever types the name has read the number of vehicles that may follow unwatched."""
     words = what_starts(a_preview()).plain
     assert "30 vehicles in eu, us. At most 30 before somebody must approve wave everybody." in words
+    draft = a_preview(effective_plan=f"{PREVIEWED_PLAN}approvals: 2\n")
+    assert what_starts(draft).plain.startswith("It is written down as a draft: 2 people must approve it")
     unattended = a_preview(effective_plan=PREVIEWED_PLAN.replace(", approvals: 2", ""))
     assert "all 118 follow by themselves" in what_starts(unattended).plain
 

@@ -44,7 +44,11 @@ BOTH = EU + fleet((100, {"cohort": "canary", "region": "us"}), (400, {"cohort": 
 
 def previewed(profiles=EU, now=NOW, **changes):
     """The preview of a plan of two waves with room for everybody."""
-    changes = {"regions": {"eu": OPEN}, "waves": WAVES, "limits": some_limits(blast_budget=500)} | changes
+    changes = {
+        "regions": {"eu": OPEN},
+        "waves": WAVES,
+        "limits": some_limits(blast_budget=500, in_flight_max=10_000),
+    } | changes
     return preview(a_plan(**changes), profiles, a_release(), now)
 
 
@@ -131,22 +135,21 @@ def test_warns_where_utc_is_assumed():
 
 
 def test_warns_of_waits_longer_than_an_attempt_lives():
-    """Downloaded on Monday for a window on Sunday, timed out on Thursday."""
+    """Deferred on Monday for a window on Sunday, timed out on Thursday."""
     sundays = replace(NIGHTS, windows=(Window((6,), 0, 600),))
-    short = {**DEADLINES_MS, AttemptState.DOWNLOADED: 3 * DAY_MS}
+    short = {**DEADLINES_MS, AttemptState.DEFERRED: 3 * DAY_MS}
     found = warned(regions={"eu": sundays}, deadlines_ms=short)
-    assert (
-        "vehicles in Europe/Berlin wait up to 6 d 14 h for an opening, longer than deadlines.downloaded (3 d)" in found
-    )
+    assert "vehicles in Europe/Berlin wait up to 6 d 14 h for an opening, longer than deadlines.deferred (3 d)" in found
     assert "for an opening" not in warned(regions={"eu": sundays})
 
 
-def test_warns_when_waiting_attempts_take_all_slots():
-    """An attempt that waits for the night holds its slot by day."""
-    few = replace(NIGHTS, in_flight_max=50)
-    assert "a wave adds 400 vehicles and in_flight is 50" in warned(regions={"eu": few})
-    assert "about 8 windows" in warned(regions={"eu": few})
-    assert "in_flight" not in warned(regions={"eu": replace(few, windows=())})
+def test_warns_when_patience_is_shorter_than_the_wait_for_an_opening():
+    """The last wave would be over before the first Sunday."""
+    sundays = replace(NIGHTS, windows=(Window((6,), 0, 600),))
+    limits = some_limits(blast_budget=500, in_flight_max=10_000, patience_ms=2 * DAY_MS)
+    assert "longer than limits.patience (2 d): the last wave may end without them" in warned(
+        regions={"eu": sundays}, limits=limits
+    )
 
 
 def test_warns_of_approvals_and_of_what_following_adds():

@@ -25,7 +25,15 @@ from orchestrator.model.plan import (
     Window,
 )
 from orchestrator.model.vehicle import LinkType
-from tests.builders import DAY_MS, DEADLINES_MS, HOUR_MS, MINUTE_MS, a_gate, a_plan, some_limits
+from tests.builders import (
+    DAY_MS,
+    DEADLINES_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    a_gate,
+    a_plan,
+    some_limits,
+)
 from tests.engine.plan_strategies import plans
 
 FULL = """\

@@ -15,7 +15,7 @@ from orchestrator.engine.progress import start
 from orchestrator.engine.reach import regions_of, waiting
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.decision import Grant, RefusalReason
-from orchestrator.model.plan import RegionRules, Target
+from orchestrator.model.plan import OnHalt, RegionRules, Target
 from orchestrator.model.rollout import RegionPhase
 from tests.builders import (
     DAY_MS,
@@ -23,6 +23,7 @@ from tests.builders import (
     NOW,
     THREE_WAVES,
     a_cell,
+    a_gate,
     a_plan,
     a_record,
     a_release,
@@ -151,6 +152,62 @@ def test_warns_of_installed_where_vehicles_never_proved_a_release():
     told = warned(a_plan(target=Target(installed="<1.1.0")), fresh)
     assert "30 vehicles have proven no release yet, so `installed` leaves them out" in told
     assert "proven no release" not in warned(a_plan(), fresh)
+
+
+def test_warns_of_strata_that_the_first_wave_misses():
+    """What is bad there alone would show only when most of the fleet is exposed."""
+    rare = FLEET + profiles_of((30, "1.0.0", {"cohort": "early", "hardware": "rare"}))
+    found = warned(PLAN, rare)
+    assert "the first wave (canary) has no vehicle of eu/rare: what is bad there shows in wave early only" in found
+    assert "has no vehicle of us/gen1: what is bad there shows in wave general only" in found
+    assert "has no vehicle of" not in warned(a_plan(waves=[a_wave("tenth", share=0.1), a_wave("all")]), rare)
+
+
+def test_names_few_of_many_small_strata():
+    """Sixty lines of warnings are read by nobody."""
+    rare = profiles_of(*((2, "1.0.0", {"hardware": f"h{number}", "cohort": "canary"}) for number in range(30)))
+    found = warned(a_plan(regions=("eu",)), rare)
+    assert found.count("stratum eu/h") == 8
+    assert "22 more strata have fewer than the" in found
+
+
+def test_warns_of_vehicles_that_lack_the_intermediate_release():
+    """They are targeted and wait; nothing of this rollout brings them there."""
+    fresh = profiles_of((30, "", {}), (50, "1.0.0", {}), (5, "1.0.4", {}))
+    told = warned(a_plan(requires=">=1.0.4"), fresh)
+    assert "80 of 85 targeted vehicles do not have `requires: >=1.0.4` (30 of them have proven no release)" in told
+    assert "all 80 targeted" in warned(a_plan(requires=">=1.0.4"), fresh - profiles_of((5, "1.0.4", {})))
+    assert "requires" not in warned(a_plan(requires=">=1.0.0"), profiles_of((50, "1.0.0", {})))
+
+
+def test_warns_of_a_halt_that_has_no_way_back():
+    """A promise of a draft that cannot be written is found out at the worst moment."""
+    plan = a_plan(on_halt=OnHalt.PROPOSE_REVERT)
+    back = a_release("1.1.0-revert", reverts="1.1.0")
+    for releases, warns in (((RELEASE,), True), ((RELEASE, back), False)):
+        said = " | ".join(preview(plan, FLEET, RELEASE, NOW, releases=releases).warnings)
+        assert ("needs a release that undoes 1.1.0" in said) is warns
+
+
+def test_fleets_of_one_and_of_none_get_an_answer():
+    """No division, no silence."""
+    one = profiles_of((1, "1.0.0", {}))
+    found = preview(a_plan(regions={}, limits=some_limits(blast_budget=0)), one, RELEASE, NOW)
+    assert found.targeted == 1
+    assert any("one vehicle is targeted" in warning for warning in found.warnings)
+    assert found.expected_ms is not None
+    nobody = preview(a_plan(regions={}), {}, RELEASE, NOW)
+    assert (nobody.targeted, nobody.expected_ms, nobody.shortest_ms) == (0, 0, 0)
+    assert nobody.warnings == ("no vehicle is targeted: the rollout would complete at once",)
+
+
+def test_warns_of_a_blast_budget_that_bounds_nothing():
+    """A budget above the fleet is none; one above what safety asks for deserves a second look."""
+    assert "blast budget 5000 > 1104 targeted vehicles: it bounds nothing; left out, it would be 20" in warned(
+        a_plan(regions=("eu", "us", "cn"), limits=some_limits(blast_budget=5000))
+    )
+    critical = a_plan(gate=a_gate(safety_critical=True), limits=some_limits(blast_budget=100))
+    assert "a failure can hurt people, and blast budget 100 > 20" in warned(critical)
 
 
 def test_a_plan_that_works_is_not_warned_about():

@@ -27,6 +27,8 @@ def preview(plan: Plan, value: Preview, effective: str) -> rollout_pb2.PreviewRo
         effective_plan=effective,
         shortest_duration=duration(value.shortest_ms),
         regions=[region_preview(region) for region in value.regions],
+        expected_duration=None if value.expected_ms is None else duration(value.expected_ms),
+        conflicts=value.conflicts,
     )
 
 

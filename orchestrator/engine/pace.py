@@ -1,0 +1,223 @@
+"""The pace of a plan: how long each wave takes with this fleet, and which limit starves it.
+
+Owns an estimate, and its assumptions as constants: how fast vehicles call, how long one of them holds a slot. What a
+plan allows at best, whatever the fleet does, is the matter of `calendar`; a whole run with chance in it, of `rehearse`.
+
+A wave lasts until most of it has called and was let through by starts, slots and bandwidth, in as many rounds of the
+first checkpoint as the blast budget takes. The last one waits for vehicles that call seldom as long as `patience` says,
+and so does the holdout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from math import ceil
+
+from orchestrator.engine import calendar as calendars
+from orchestrator.engine import windows
+from orchestrator.engine.calendar import Calendar
+from orchestrator.engine.gates_budget import blast_upper, permit_allowance
+from orchestrator.engine.plan_values import write_rate, write_size
+from orchestrator.engine.wording import duration
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.tally import AgeGroup
+
+DAILY_SHARE = 0.8
+"""Part of a fleet that calls within a day. Source: docs/decisions, rule PROCEED / HOLD / HALT, the simulated fleet."""
+PROMOTED_SHARE = 0.7
+"""Part of a wave that must be exposed before the next one begins."""
+OVER_OPEN = 1.5
+"""So many times more vehicles than a wave needs may take its places, as many do not call."""
+SLOT_MS = 3_600_000
+"""How long one vehicle is taken to hold a slot."""
+ROUNDS_MAX = 10_000
+"""Rounds of the blast budget after which its pace is not followed any further."""
+STARVED_MS = 86_400_000
+"""A wave that a limit makes this much longer than its vehicles would is worth a warning."""
+
+_DAY_MS, _MINUTE_MS = 86_400_000, 60_000
+_LOOKED_AHEAD_MS = 28 * _DAY_MS
+_NEXT_OPENINGS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A plan beside the fleet, and what a vehicle fetches."""
+
+    calendar: Calendar
+    transfer_bytes: int
+    """What one vehicle fetches at most: every image of the release."""
+
+    @property
+    def last_wave(self) -> int:
+        """Index of the last wave."""
+        return len(self.calendar.plan.waves) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """How long a wave takes in a region by one limit alone."""
+
+    words: str
+    """The limit, for people."""
+    vehicles: int
+    """That it counts: of the region, or of all regions together."""
+    takes_ms: int
+
+
+def expected_ms(pace: Pace) -> int | None:
+    """Fleet time to the end as it is expected when nothing is wrong with the release, approvals left aside.
+
+    None when it cannot be told: vehicles of some region may never install.
+    """
+    calendar, plan = pace.calendar, pace.calendar.plan
+    populated = [region for region in calendar.rules if calendar.vehicles(region)]
+    if not populated:
+        return 0
+    if any(calendar.opens_in_ms(region) is None for region in populated):
+        return None
+    begins = calendars.begins_ms(calendar, lambda region, wave: _lasts_ms(pace, region, wave))
+    last_age = plan.gate.checkpoints_ms[-1]
+    through = max(begins[region][-1] + _ends_ms(pace, region) for region in populated)
+    holdout = last_age + plan.limits.patience_ms if plan.holdout_share > 0 else 0
+    return through + last_age + holdout
+
+
+def budget_rounds(pace: Pace, before: int, needed: int) -> int:
+    """Rounds of the first checkpoint until `needed` more are exposed, if none fails and silence is as expected.
+
+    Args:
+        pace: The plan.
+        before: Exposures that have aged.
+        needed: Exposures to be added.
+    """
+    plan = pace.calendar.plan
+    reference = plan.gate.silence_reference[0]
+    aged, rounds = before, 0
+    while aged < before + needed and rounds < ROUNDS_MAX:
+        upper = blast_upper(0, AgeGroup(exposed=aged, silent=round(reference * aged)), reference)
+        aged += max(1, permit_allowance(plan.limits.blast_budget, upper, 0))
+        rounds += 1
+    return rounds
+
+
+def warnings(pace: Pace) -> Iterator[str]:
+    """Limits that starve a wave, the worst wave of each region, and limits that are never reached; for people."""
+    calendar = pace.calendar
+    starving: dict[str, None] = {}
+    for region in sorted(calendar.rules):
+        if not calendar.vehicles(region):
+            continue
+        yield from _unreached(pace, region)
+        waves = range(len(calendar.plan.waves))
+        starved = [(limit, wave) for wave in waves if (limit := _starved(pace, region, wave)) is not None]
+        if starved:
+            limit, wave = max(starved, key=lambda pair: pair[0].takes_ms)
+            # A limit over all regions is told once.
+            starving[
+                f"wave {calendar.plan.waves[wave].name} is starved: {limit.words} takes about "
+                f"{duration(limit.takes_ms)} for {limit.vehicles} vehicles"
+            ] = None
+    yield from starving
+
+
+def _unreached(pace: Pace, region: str) -> Iterator[str]:
+    rules, limits = pace.calendar.rules[region], pace.calendar.plan.limits
+    for name, own, most in (
+        ("in_flight", rules.in_flight_max, limits.in_flight_max),
+        ("starts_per_minute", rules.starts_per_minute_max, limits.starts_per_minute_max),
+    ):
+        if own > most:
+            yield f"region {region}: {name} {own} > limits.{name} {most}: the plan's own limit binds first"
+
+
+def _starved(pace: Pace, region: str, wave: int) -> _Limit | None:
+    """The limit that makes a wave much longer than calls and aging do; None when none does."""
+    worst = max(_limits(pace, region, wave), key=lambda limit: limit.takes_ms, default=None)
+    plan = pace.calendar.plan
+    usual = max(plan.waves[wave].soak_ms, _called_ms(pace, region, wave) + calendars.aging_ms(plan, wave))
+    if wave == pace.last_wave:
+        usual = max(usual, plan.limits.patience_ms)
+    return worst if worst is not None and worst.takes_ms > usual + STARVED_MS else None
+
+
+def _lasts_ms(pace: Pace, region: str, wave: int) -> int:
+    """How long a region is expected to stay in a wave before the next one begins."""
+    plan = pace.calendar.plan
+    if not pace.calendar.added(region, wave):
+        return plan.waves[wave].soak_ms
+    rounds = max(1, _rounds(pace, wave, PROMOTED_SHARE))
+    aging = (rounds - 1) * plan.gate.checkpoints_ms[0] + calendars.aging_ms(plan, wave)
+    let_through = PROMOTED_SHARE * max((limit.takes_ms for limit in _limits(pace, region, wave)), default=0)
+    return max(plan.waves[wave].soak_ms, max(_called_ms(pace, region, wave), ceil(let_through)) + aging)
+
+
+def _ends_ms(pace: Pace, region: str) -> int:
+    """How long a region is expected to stay in the last wave, until it waits for nobody any more."""
+    plan, wave = pace.calendar.plan, pace.last_wave
+    if not pace.calendar.added(region, wave):
+        return plan.waves[wave].soak_ms
+    carried = max((limit.takes_ms for limit in _limits(pace, region, wave)), default=0)
+    budget = _rounds(pace, wave, 1.0) * plan.gate.checkpoints_ms[0]
+    return max(plan.waves[wave].soak_ms, plan.limits.patience_ms, carried, budget)
+
+
+def _rounds(pace: Pace, wave: int, share: float) -> int:
+    """Rounds of the blast budget, which all regions share, for a share of what a wave adds."""
+    sizes = [sum(added.values()) for _, added in pace.calendar.sizes]
+    return budget_rounds(pace, sum(sizes[:wave]), ceil(share * sizes[wave]))
+
+
+def _called_ms(pace: Pace, region: str, wave: int) -> int:
+    """Until so many have called that the wave can be promoted, and stood in an opening."""
+    plan, targeted = pace.calendar.plan, sum(pace.calendar.vehicles(region).values())
+    reached = sum(pace.calendar.added(region, index) for index in range(wave + 1)) / targeted
+    callers = PROMOTED_SHARE * reached / min(1.0, OVER_OPEN * reached) if reached else 0.0
+    return min(plan.limits.patience_ms, ceil(callers / DAILY_SHARE * _DAY_MS)) + _wait_ms(pace, region)
+
+
+def _limits(pace: Pace, region: str, wave: int) -> Iterator[_Limit]:
+    """How long a wave takes in a region by each limit that counts vehicles or bytes."""
+    calendar, rules, bounds = pace.calendar, pace.calendar.rules[region], pace.calendar.plan.limits
+    added, together = calendar.added(region, wave), sum(calendar.sizes[wave][1].values())
+    share = _open_share(pace, region)
+    if not added or not share:
+        return
+    for name, count, most, each_ms in (
+        ("limits.starts_per_minute", together, bounds.starts_per_minute_max, _MINUTE_MS),
+        (f"regions.{region}.starts_per_minute", added, rules.starts_per_minute_max, _MINUTE_MS),
+        ("limits.in_flight", together, bounds.in_flight_max, SLOT_MS),
+        (f"regions.{region}.in_flight", added, rules.in_flight_max, SLOT_MS),
+    ):
+        if most:
+            within = f", with windows open {share:.0%} of the time," if share < 1.0 else ""
+            yield _Limit(f"{name} {most}{within}", count, ceil(count / most * each_ms / share))
+    rate = rules.bandwidth_bytes_per_s
+    if rate:
+        takes_ms = ceil(added * pace.transfer_bytes * 1000 / rate)
+        size = write_size(pace.transfer_bytes)
+        yield _Limit(f"regions.{region}.bandwidth {write_rate(rate)} at up to {size} a vehicle", added, takes_ms)
+
+
+def _open_share(pace: Pace, region: str) -> float:
+    """Part of the next weeks in which most vehicles of a region may install."""
+    now = pace.calendar.now
+    until = now + _LOOKED_AHEAD_MS
+    spans = _spans(pace, region, 10 * _LOOKED_AHEAD_MS // _DAY_MS)
+    near = takewhile(lambda span: span.start < until, spans)
+    return sum(min(until, span.end if span.end is not None else until) - span.start for span in near) / _LOOKED_AHEAD_MS
+
+
+def _wait_ms(pace: Pace, region: str) -> int:
+    """The longest wait between the next openings of most vehicles of a region."""
+    spans = _spans(pace, region, _NEXT_OPENINGS)
+    return calendars.longest_wait_ms(spans, pace.calendar.now) if spans else 0
+
+
+def _spans(pace: Pace, region: str, count: int) -> tuple[windows.Span, ...]:
+    """The next openings by the clock of most vehicles of a region."""
+    vehicles: Mapping[str, int] = pace.calendar.vehicles(region)
+    now: FleetTime = pace.calendar.now
+    return windows.openings(pace.calendar.rules[region], next(iter(vehicles), "UTC"), now, count)
