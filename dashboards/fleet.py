@@ -28,12 +28,12 @@ NOW = Section(
         ),
         Panel(
             title="Rollouts under way",
-            description="Running, held, paused or halted: not completed and not aborted.",
+            description="Running, held, paused or halted: started, and not over.",
             kind="stat",
             unit="short",
             queries=(
                 Query(
-                    'sum(max by (rollout) (outrider_rollout_status{job="$job", status!~"completed|aborted"}))',
+                    'sum(max by (rollout) (outrider_rollout_status{job="$job", status=~"running|held|paused|halted"}))',
                     "rollouts",
                 ),
             ),

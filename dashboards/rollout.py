@@ -14,7 +14,8 @@ NOW = Section(
     (
         Panel(
             title="Status",
-            description="running, paused by a person, held or halted by the gate, completed or aborted.",
+            description="A draft until somebody starts it; running, paused by a person, held or halted by the gate; "
+            "completed, aborted or superseded.",
             kind="stat",
             unit="none",
             queries=(Query(f"max by (status) (outrider_rollout_status{{{OF}}}) == 1", "{{status}}"),),
@@ -86,7 +87,8 @@ GATE = Section(
         Panel(
             title="Evidence, as a share of what halts",
             description="Logarithm of the evidence that a limit is broken, over the logarithm from which the gate "
-            "halts; the worst of region x hardware and all together. At 1 it halts, and only a person can go on.",
+            "halts; the worst of region x hardware and all vehicles. What halts is the evidence of all quantities "
+            "together: at 1, and only a person can go on.",
             kind="timeseries",
             unit="percentunit",
             queries=(Query(f"max by (quantity) (outrider_gate_evidence_ratio{{{OF}}})", "{{quantity}}"),),
@@ -120,9 +122,41 @@ GATE = Section(
             ),
         ),
         Panel(
+            title="Silent share, exposures and controls",
+            description="Of the exposures that reached a checkpoint, those without word; beside them the same share of "
+            "controls, vehicles not yet admitted that are watched at the same ages. A gap between the two is harm.",
+            kind="timeseries",
+            unit="percentunit",
+            queries=(
+                Query(
+                    f"sum by (checkpoint) (outrider_silent{{{OF}}})"
+                    f" / (sum by (checkpoint) (outrider_aged{{{OF}}}) > 0)",
+                    "exposed, {{checkpoint}}",
+                ),
+                Query(
+                    f"sum by (checkpoint) (outrider_controls_silent{{{OF}}})"
+                    f" / (sum by (checkpoint) (outrider_controls{{{OF}}}) > 0)",
+                    "controls, {{checkpoint}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Silence of frequent callers",
+            description="The same hours after the installation, of vehicles that usually call many times a day: "
+            "what breaks a vehicle shows here first.",
+            kind="timeseries",
+            unit="short",
+            queries=(
+                Query(
+                    f"sum by (habit, checkpoint, group) (outrider_habit_silence{{{OF}}})",
+                    "{{habit}} {{checkpoint}} {{group}}",
+                ),
+            ),
+        ),
+        Panel(
             title="Silent and expected to be silent",
-            description="Exposures without word at a checkpoint, and how many would be as usual. A vehicle that cannot "
-            "call any more shows here and nowhere else.",
+            description="Exposures without word at a checkpoint, and how many would be as usual by plan and controls. "
+            "A vehicle that cannot call any more shows here and nowhere else.",
             kind="timeseries",
             unit="short",
             queries=(
@@ -134,6 +168,46 @@ GATE = Section(
                     "{{hardware}} expected at {{checkpoint}}",
                 ),
             ),
+        ),
+    ),
+)
+
+PARTS = Section(
+    "Parts: what stands still while the rest goes on",
+    (
+        Panel(
+            title="Parts that stand still",
+            description="paused by a person or because a region's network is down; held by the gate, clears by itself; "
+            "halted by the gate, needs a person, and a second one halts everything. `outrider rollout status` names "
+            "them.",
+            kind="timeseries",
+            unit="none",
+            queries=(Query(f"max by (kind) (outrider_brakes{{{OF}}})", "{{kind}}"),),
+            width=8,
+            limits=(Limit(1, "orange"),),
+        ),
+        Panel(
+            title="Signals beyond their limit",
+            description="Posted from outside: trouble codes, tows, calls. A warning holds while it stands; of safety "
+            "one holds and two halt.",
+            kind="timeseries",
+            unit="none",
+            queries=(
+                Query(f"max by (kind) (outrider_signals{{{OF}}})", "{{kind}}"),
+                Query(f"max(outrider_hold_final{{{OF}}})", "the hold is final"),
+            ),
+            width=8,
+            limits=(Limit(1, "orange"),),
+        ),
+        Panel(
+            title="Dark regions",
+            description="1 while so few vehicles call that the region's network seems to be down: it stands still, and "
+            "its silence is not judged.",
+            kind="timeseries",
+            unit="none",
+            queries=(Query(f"max by (region) (outrider_region_dark{{{OF}}})", "{{region}}"),),
+            width=8,
+            limits=(Limit(1, "orange"),),
         ),
     ),
 )
@@ -223,6 +297,29 @@ LIMITS = Section(
             ),
         ),
         Panel(
+            title="Slots without a permit, and their ceiling",
+            description="Vehicles that a payload could hurt before it installs, and how many may be so at once. The "
+            "ceiling falls when grants fail or fall silent without a permit.",
+            kind="timeseries",
+            unit="short",
+            queries=(
+                Query(f"max(outrider_slots_at_risk{{{OF}}})", "without a permit"),
+                Query(f"max(outrider_grant_ceiling{{{OF}}})", "ceiling"),
+            ),
+        ),
+        Panel(
+            title="Losses before the permit",
+            description="Attempts that failed or were rejected without a permit, and grants that fell silent so. The "
+            "gate judges them apart: no installation had begun.",
+            kind="timeseries",
+            unit="short",
+            queries=(
+                Query(f"sum by (hardware) (outrider_failed_before_permit{{{OF}}})", "{{hardware}} failed"),
+                Query(f"max(outrider_grants_silent{{{OF}}})", "silent"),
+                Query(f"max(outrider_grants_aged{{{OF}}})", "old enough to say"),
+            ),
+        ),
+        Panel(
             title="Slots taken, by region",
             description="Attempts in flight over in_flight of the plan. At 1 vehicles wait for others to end.",
             kind="timeseries",
@@ -263,5 +360,5 @@ ROLLOUT = Board(
     title="Outrider / Rollout",
     description="One rollout: status, what the gate weighs, progress, and what limits it.",
     variables=(INSTALLATION, ROLLOUT_CHOICE),
-    sections=(NOW, GATE, PROGRESS, LIMITS),
+    sections=(NOW, GATE, PARTS, PROGRESS, LIMITS),
 )

@@ -194,6 +194,23 @@ class Metrics:
         self.cases_open = self._gauge("cases_open", "Vehicles that a rollout hurt, or may have.", "rollout")
         self._gate()
         self._regions()
+        self._judgement()
+
+    def _judgement(self) -> None:
+        """What is compared with what, what stands still, and what was lost before a permit."""
+        where, one = ("rollout", "region", "hardware"), ("rollout",)
+        self.controls = self._gauge("controls", "Vehicles not admitted that reached it.", *where, "checkpoint")
+        self.controls_silent = self._gauge("controls_silent", "Of the controls, the silent.", *where, "checkpoint")
+        early = ("rollout", "habit", "checkpoint", "group")
+        self.habit_silence = self._gauge("habit_silence", "Of frequent callers, at an earlier age.", *early)
+        self.brakes = self._gauge("brakes", "Parts of a rollout that stand still.", *one, "kind")
+        self.hold_final = self._gauge("hold_final", "1 when a hold needs a person.", *one)
+        self.signals = self._gauge("signals", "Signals from outside that are beyond their limit.", *one, "kind")
+        self.lost = self._gauge("failed_before_permit", "Attempts that failed without a permit.", *where)
+        self.grants_aged = self._gauge("grants_aged", "Grants as old as the first checkpoint.", *one)
+        self.grants_silent = self._gauge("grants_silent", "Of these, the silent without a permit.", *one)
+        self.at_risk = self._gauge("slots_at_risk", "Slots without a permit.", *one)
+        self.grant_ceiling = self._gauge("grant_ceiling", "Slots without a permit that may be held.", *one)
 
     def _gate(self) -> None:
         """What the gate weighs, against what it is weighed with; of several scopes the worst."""
@@ -230,6 +247,7 @@ class Metrics:
         )
         self.in_flight = self._gauge("in_flight", "Attempts that hold a slot.", *region)
         self.in_flight_limit = self._gauge("in_flight_limit", "Attempts that may hold a slot at once.", *region)
+        self.region_dark = self._gauge("region_dark", "1 while a region's network seems to be down.", *region)
         self.vehicles_waiting = self._gauge(
             "vehicles_waiting", "Vehicles that the plan is for and that do not run its release.", *region
         )

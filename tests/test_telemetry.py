@@ -44,15 +44,19 @@ COUNTED_THINGS = {
     "outrider_in_flight_limit",
     "outrider_vehicles",
     "outrider_vehicles_waiting",
+    *("outrider_controls", "outrider_controls_silent", "outrider_habit_silence", "outrider_brakes", "outrider_signals"),
+    *("outrider_failed_before_permit", "outrider_grants_aged", "outrider_grants_silent"),
+    *("outrider_slots_at_risk", "outrider_grant_ceiling"),
 }
 STATES = {
     *("outrider_rollout_status", "outrider_rollout_epoch", "outrider_gate_verdict", "outrider_store_up"),
     *("outrider_region_phase", "outrider_region_wave", "outrider_store_durable"),
+    *("outrider_hold_final", "outrider_region_dark"),
 }
 LABELS = {
     *("service", "method", "code", "outcome", "reason", "rollout", "region", "hardware", "state", "checkpoint"),
     *("status", "verdict", "kind", "process", "certificate", "repository", "role", "version", "le"),
-    *("phase", "quantity", "part", "child", "by", "folder"),
+    *("phase", "quantity", "part", "child", "by", "folder", "habit", "group"),
 }
 
 

@@ -6,15 +6,23 @@ What comes from the inventory is folded: a fleet with a thousand regions or rele
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import log
 
-from orchestrator.engine.gates import Judgement
+from orchestrator.engine.gates import Judgement, scope_name
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Profile, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import GateLimits, Plan
-from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, RolloutStatus, VerdictKind
+from orchestrator.model.rollout import (
+    BrakeKind,
+    RegionPhase,
+    RegionProgress,
+    Rollout,
+    RolloutStatus,
+    SignalKind,
+    VerdictKind,
+)
 from orchestrator.model.tally import CellTallies, Tally, by_stratum, total
 from orchestrator.telemetry import OTHER, Metrics
 
@@ -77,9 +85,16 @@ def show_rollout(
     metrics.rollout_epoch.labels(rollout=name).set(rollout.epoch)
     metrics.rollout_changed.labels(rollout=name).set(rollout.updated_at / 1000)
     metrics.rollout_waves.labels(rollout=name).set(len(rollout.plan.waves))
-    show_gate(metrics, rollout, judgement, total(cells.values()))
+    everything = total(cells.values())
+    show_gate(metrics, rollout, judgement, everything)
+    show_stops(metrics, rollout)
+    show_losses(metrics, name, judgement, everything)
+    show_habits(metrics, name, everything)
+    said = {scope_name(verdict.scope): verdict.inputs for verdict in judgement.verdicts}
     for stratum, tally in by_stratum(cells).items():
-        show_stratum(metrics, name, stratum, tally, rollout.plan.gate)
+        # The only stratum of a rollout is judged with the whole.
+        usual = said.get(str(stratum), said["all"])
+        show_stratum(metrics, name, stratum, tally, rollout.plan.gate, usual)
     for region, progress in rollout.regions.items():
         tallies = [tally for cell, tally in cells.items() if cell.region == region]
         here = sum(count for cell, count in waiting.items() if cell.region == region)
@@ -90,21 +105,63 @@ def show_gate(metrics: Metrics, rollout: Rollout, judgement: Judgement, everythi
     """What the gate weighed: of each quantity the scope that is worst."""
     name, gate, limits = rollout.rollout_id, rollout.plan.gate, rollout.plan.limits
     inputs = judgement.verdicts[0].inputs
-    metrics.gate_hold_above.labels(rollout=name).set(inputs["hold_above"])
+    metrics.gate_hold_above.labels(rollout=name).set(inputs.get("hold_above", 0.0))
     metrics.failure_limit.labels(rollout=name).set(gate.failure_ratio_max)
     metrics.permit_allowance.labels(rollout=name).set(max(0, judgement.permit_ceiling - everything.exposed))
-    metrics.young_exposures.labels(rollout=name).set(inputs["young"])
+    metrics.young_exposures.labels(rollout=name).set(inputs.get("young", 0.0))
     metrics.blast_budget.labels(rollout=name).set(limits.blast_budget)
-    quantities = {"failures": ("failures_log_e", "failures_posterior")}
-    for index, age_ms in enumerate(gate.checkpoints_ms):
-        quantities[f"silence_{age(age_ms)}"] = (f"silence_log_e_{index}", f"silence_posterior_{index}")
-    for quantity, (evidence, probability) in quantities.items():
+    for quantity, evidence, probability in quantities(gate):
         # A scope whose counters contradict themselves was not weighed.
         weighed = [verdict.inputs for verdict in judgement.verdicts if evidence in verdict.inputs]
         shares = [each[evidence] / log(each["evidence_min"]) for each in weighed]
         where = {"rollout": name, "quantity": quantity}
         metrics.gate_evidence.labels(**where).set(max(0.0, *shares, 0.0))
-        metrics.gate_probability.labels(**where).set(max((each[probability] for each in weighed), default=0.0))
+        if probability:
+            metrics.gate_probability.labels(**where).set(max((each[probability] for each in weighed), default=0.0))
+
+
+def quantities(gate: GateLimits) -> Iterator[tuple[str, str, str]]:
+    """What is weighed, for a label, and the inputs with its evidence and its probability; of all together there is
+    evidence alone, and that is what halts.
+    """
+    yield "together", "log_e", ""
+    places = {"failures": ("failures", ""), "losses": ("losses", ""), "losses_silence": ("losses_silence", "")}
+    for index, age_ms in enumerate(gate.checkpoints_ms):
+        places[f"silence_{age(age_ms)}"] = ("silence", f"_{index}")
+    for habit, ages_ms in gate.habit_ages_ms.items():
+        for index, age_ms in enumerate(ages_ms):
+            places[f"silence_{habit}_{age(age_ms)}"] = ("silence", f"_{habit}_{index}")
+    for quantity, (rule, suffix) in places.items():
+        yield quantity, f"{rule}_log_e{suffix}", f"{rule}_posterior{suffix}"
+
+
+def show_stops(metrics: Metrics, rollout: Rollout) -> None:
+    """What stands still beside the rollout itself, and what is said of it from outside."""
+    name = rollout.rollout_id
+    metrics.hold_final.labels(rollout=name).set(rollout.hold_final)
+    for kind in BrakeKind:
+        metrics.brakes.labels(rollout=name, kind=kind.value).set(sum(each.kind is kind for each in rollout.brakes))
+    beyond = [each.kind for each in rollout.signals if each.kind is SignalKind.SAFETY or each.value > each.limit]
+    for signal in SignalKind:
+        metrics.signals.labels(rollout=name, kind=signal.value).set(beyond.count(signal))
+
+
+def show_losses(metrics: Metrics, name: RolloutId, judgement: Judgement, everything: Tally) -> None:
+    """What was lost before a permit, and how much may be at risk there."""
+    metrics.grants_aged.labels(rollout=name).set(everything.grants.exposed)
+    metrics.grants_silent.labels(rollout=name).set(everything.grants.silent)
+    metrics.at_risk.labels(rollout=name).set(everything.at_risk_before_permit)
+    metrics.grant_ceiling.labels(rollout=name).set(judgement.grant_ceiling)
+
+
+def show_habits(metrics: Metrics, name: RolloutId, everything: Tally) -> None:
+    """Silence of frequent callers at their earlier ages, over all strata: by stratum it would cost too many series."""
+    for place, group in everything.habit_groups.items():
+        where = {"rollout": name, "habit": place.habit.value, "checkpoint": age(place.age_ms)}
+        metrics.habit_silence.labels(**where, group="exposed").set(group.exposed)
+        metrics.habit_silence.labels(**where, group="silent").set(group.silent)
+        metrics.habit_silence.labels(**where, group="controls").set(group.controls)
+        metrics.habit_silence.labels(**where, group="controls_silent").set(group.controls_silent)
 
 
 def show_region(
@@ -122,6 +179,7 @@ def show_region(
         rollout.plan.regions.get(region, rollout.plan.region_defaults).in_flight_max
     )
     metrics.vehicles_waiting.labels(**where).set(waiting)
+    metrics.region_dark.labels(**where).set(progress.dark_since is not None)
 
 
 def wave_least_ms(plan: Plan, wave: int) -> int:
@@ -129,17 +187,23 @@ def wave_least_ms(plan: Plan, wave: int) -> int:
     return max(plan.waves[wave].soak_ms, *plan.gate.checkpoints_ms[:1], 0)
 
 
-def show_stratum(metrics: Metrics, name: RolloutId, stratum: Stratum, tally: Tally, gate: GateLimits) -> None:
-    """Counts of one stratum of one rollout."""
+def show_stratum(
+    metrics: Metrics, name: RolloutId, stratum: Stratum, tally: Tally, gate: GateLimits, inputs: Mapping[str, float]
+) -> None:
+    """Counts of one stratum of one rollout; what is usual there by the gate's own inputs, which know its controls."""
     where = {"rollout": name, "region": stratum.region, "hardware": stratum.hardware}
     for state in AttemptState:
         metrics.attempts.labels(**where, state=state.value).set(tally.state(state))
     metrics.exposures.labels(**where).set(tally.exposed)
-    for age_ms, reference, group in zip(gate.checkpoints_ms, gate.silence_reference, tally.age_groups, strict=False):
+    metrics.lost.labels(**where).set(tally.failed_before_permit)
+    checkpoints = zip(gate.checkpoints_ms, gate.silence_reference, tally.age_groups, strict=False)
+    for index, (age_ms, reference, group) in enumerate(checkpoints):
         at = {**where, "checkpoint": age(age_ms)}
         metrics.aged.labels(**at).set(group.exposed)
         metrics.silent.labels(**at).set(group.silent)
-        metrics.silence_expected.labels(**at).set(reference * group.exposed)
+        metrics.silence_expected.labels(**at).set(inputs.get(f"q_a{index}", reference) * group.exposed)
+        metrics.controls.labels(**at).set(group.controls)
+        metrics.controls_silent.labels(**at).set(group.controls_silent)
 
 
 def show_tick(metrics: Metrics, *, fleet_now: FleetTime, carried: Mapping[str, int]) -> None:

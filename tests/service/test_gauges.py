@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import log
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from orchestrator.engine.gates import judge
-from orchestrator.model.fleet import Cell, Profile
+from orchestrator.model.attempt import AttemptState
+from orchestrator.model.fleet import Cell, Habit, HabitAge, Profile
 from orchestrator.model.ids import ReleaseVersion
-from orchestrator.model.rollout import RegionPhase, Rollout
-from orchestrator.model.tally import Tally
+from orchestrator.model.rollout import Brake, BrakeKind, RegionPhase, Rollout, Signal, SignalKind
+from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.service.gauges import (
     NO_RELEASE,
     REGIONS_MAX,
@@ -22,8 +24,16 @@ from orchestrator.service.gauges import (
     show_rollout,
 )
 from orchestrator.telemetry import OTHER, Metrics
-from tests.builders import NOW, a_cell, a_gate, a_plan, a_rollout, a_tally, a_wave
+from tests.builders import HOUR_MS, NOW, a_cell, a_gate, a_plan, a_rollout, a_tally, a_wave
 
+OFTEN = HabitAge(Habit.OFTEN, 6 * HOUR_MS)
+HABIT_GROUPS = ("exposed", "silent", "controls", "controls_silent")
+PARTS = (("eu", BrakeKind.PAUSED), ("us/gen1", BrakeKind.HELD), ("us/gen2", BrakeKind.HELD))
+SAID = (
+    ("tows", SignalKind.WARNING, 2.0),
+    ("codes", SignalKind.WARNING, 0.5),
+    ("brakes", SignalKind.SAFETY, 0.0),
+)
 SERIES_MAX = 6_000
 """Of ten regions with four hardware variants and three rollouts."""
 
@@ -63,6 +73,70 @@ def test_evidence_is_shown_as_a_share_of_what_halts(metrics: Metrics):
     assert shown(metrics, "gate_probability_ratio", rollout="spring", quantity="failures") == pytest.approx(
         max(verdict.inputs["failures_posterior"] for verdict in judgement.verdicts)
     )
+
+
+def test_evidence_of_all_quantities_together_is_what_halts(metrics: Metrics):
+    """Each alone may stay below 1 where their sum does not: the line that crosses must be on the board."""
+    early = replace(a_tally(succeeded=30, failed=1), habit_groups={OFTEN: AgeGroup(30, 9, 60, 3)})
+    plan = a_plan(gate=a_gate(habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)}))
+    judgement = show(metrics, a_rollout(plan=plan), {a_cell("eu"): early})
+    inputs = judgement.worst.inputs
+    together = shown(metrics, "gate_evidence_ratio", rollout="spring", quantity="together")
+    assert together == pytest.approx(inputs["log_e"] / log(inputs["evidence_min"]))
+    for quantity in ("failures", "silence_often_6h"):
+        alone = shown(metrics, "gate_evidence_ratio", rollout="spring", quantity=quantity)
+        assert alone is not None
+        assert together > alone
+    assert shown(metrics, "gate_probability_ratio", rollout="spring", quantity="silence_often_6h") == pytest.approx(
+        inputs["silence_posterior_often_0"]
+    )
+    where = {"rollout": "spring", "habit": "often", "checkpoint": "6h"}
+    groups = [shown(metrics, "habit_silence", **where, group=group) for group in HABIT_GROUPS]
+    assert groups == [30, 9, 60, 3]
+
+
+def test_controls_stand_beside_exposures_and_say_what_is_usual(metrics: Metrics):
+    """A holiday on which everybody is silent is no alarm: the expected count follows the controls, not the plan."""
+    holiday = a_tally(succeeded=400, aged=((400, 80), (0, 0)))
+    holiday = replace(holiday, age_groups=(AgeGroup(400, 80, 400, 80), AgeGroup()))
+    show(metrics, a_rollout(), {a_cell("eu"): holiday})
+    at = {"rollout": "spring", "region": "eu", "hardware": "gen2", "checkpoint": "24h"}
+    assert (shown(metrics, "controls", **at), shown(metrics, "controls_silent", **at)) == (400, 80)
+    expected = shown(metrics, "silence_expected", **at)
+    assert expected is not None
+    assert 60 < expected < 100
+
+
+def test_what_stands_still_and_what_warns_is_counted_by_kind(metrics: Metrics):
+    """A rollout that runs with a halted variant is not well, and its status does not say so."""
+    brakes = tuple(Brake(scope, kind, NOW, "gate", "because") for scope, kind in PARTS)
+    signals = tuple(Signal(name, kind, "all", value, 1.0, "ci", "", NOW) for name, kind, value in SAID)
+    rollout = a_rollout(brakes=brakes, signals=signals, hold_final=True)
+    dark = replace(rollout.regions["eu"], dark_since=NOW)
+    show(metrics, replace(rollout, regions={**rollout.regions, "eu": dark}), {})
+    counted = {kind: shown(metrics, "brakes", rollout="spring", kind=kind) for kind in BrakeKind}
+    assert counted == {"paused": 1, "held": 2, "halted": 0}
+    said = {kind: shown(metrics, "signals", rollout="spring", kind=kind) for kind in SignalKind}
+    assert said == {"warning": 1, "safety": 1}
+    assert shown(metrics, "hold_final", rollout="spring") == 1
+    regions = [shown(metrics, "region_dark", rollout="spring", region=region) for region in ("eu", "us")]
+    assert regions == [1, 0]
+    show(metrics, a_rollout(), {})
+    assert [shown(metrics, "brakes", rollout="spring", kind=kind) for kind in BrakeKind] == [0, 0, 0]
+    assert shown(metrics, "hold_final", rollout="spring") == 0
+
+
+def test_losses_before_the_permit_are_shown_beside_their_ceiling(metrics: Metrics):
+    """A payload that crashes whoever downloads it never gets as far as a permit."""
+    before = {AttemptState.FAILED: 3, AttemptState.REJECTED: 1, AttemptState.DOWNLOADING: 6}
+    tally = replace(a_tally(before=before, succeeded=2), grants=AgeGroup(9, 4))
+    judgement = show(metrics, a_rollout(), {a_cell("eu"): tally})
+    where = {"rollout": "spring", "region": "eu", "hardware": "gen2"}
+    assert shown(metrics, "failed_before_permit", **where) == 4
+    assert shown(metrics, "grants_aged", rollout="spring") == 9
+    assert shown(metrics, "grants_silent", rollout="spring") == 4
+    assert shown(metrics, "slots_at_risk", rollout="spring") == 6
+    assert shown(metrics, "grant_ceiling", rollout="spring") == judgement.grant_ceiling
 
 
 def test_evidence_below_one_is_no_halt(metrics: Metrics):
@@ -146,8 +220,10 @@ def test_many_regions_and_releases_are_folded_and_none_is_lost():
 def test_a_large_fleet_stays_within_its_budget_of_series(metrics: Metrics):
     """Series grow with strata and rollouts, never with vehicles."""
     regions = [f"region-{number}" for number in range(10)]
+    habits = {HabitAge(habit, 6 * HOUR_MS): AgeGroup(9, 1, 9, 1) for habit in Habit}
+    tally = a_tally(succeeded=1_000_000, aged=((900_000, 40_000), (800_000, 30_000)))
     cells = {
-        a_cell(region, f"gen{hardware}"): a_tally(succeeded=1_000_000, aged=((900_000, 40_000), (800_000, 30_000)))
+        a_cell(region, f"gen{hardware}"): replace(tally, habit_groups=habits)
         for region in regions
         for hardware in range(4)
     }
