@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from rich.progress import Progress
 
-from tests.sim.run import run_seed
+from tests.sim.run import CrashedError, run_seed
 from tests.sim.witness import BrokenPromiseError
 
 CHUNK = 4
@@ -23,7 +23,7 @@ def verdict(seed: int) -> str:
     """What is wrong with a run; empty when nothing is."""
     try:
         run_seed(seed)
-    except BrokenPromiseError as broken:
+    except (BrokenPromiseError, CrashedError) as broken:
         return str(broken)
     return ""
 
@@ -46,7 +46,7 @@ def one(seed: int) -> int:
     """Run one seed and say where it broke."""
     try:
         world = run_seed(seed)
-    except BrokenPromiseError:
+    except (BrokenPromiseError, CrashedError):
         traceback.print_exc()
         return 1
     statuses = {name: watched.rollout.status.value for name, watched in world.witness.rollouts.items()}

@@ -42,7 +42,7 @@ from tests.sim.scenario import CALM, Hazards, factory_ecus
 from tests.sim.witness import BrokenPromiseError, Witness
 
 ROOTS = MetadataVersions(root=1)
-AGENT = AgentConfig(first_poll_within_ms=10 * MINUTE_MS)
+AGENT = AgentConfig(first_poll_within_ms=5 * MINUTE_MS)
 BODY = BodyConfig(install_ms=3 * MINUTE_MS, reboot_ms=MINUTE_MS)
 _DOWNLOAD_S = (0.2, 3.0)
 _MOMENT_MS = 5

@@ -53,7 +53,7 @@ from tests.sim.papers import NOWHERE, UnsignedDirector, verify_unsigned
 from tests.sim.process import Died, Process, Saw, StoreWindow, Weather
 from tests.sim.scenario import CALM, Hazards
 
-PACE = PollPace(idle_ms=40 * MINUTE_MS, live_ms=8 * MINUTE_MS)
+PACE = PollPace(idle_ms=25 * MINUTE_MS, live_ms=6 * MINUTE_MS)
 _FLUSH = 0.2
 """Chance that last contacts are written behind with a call: once a second, in truth."""
 _REFUSED = frozenset(

@@ -6,6 +6,7 @@ Owns what becomes of a message on its way. Who answers it is the house's matter;
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
@@ -69,4 +70,7 @@ class Network:
         take(answer)
 
     def _takes_s(self) -> float:
-        return self._rng.uniform(*(_SLOW_S if self._rng.random() < self.hazards.slow else _USUAL_S))
+        if self._rng.random() >= self.hazards.slow:
+            return self._rng.uniform(*_USUAL_S)
+        # As often from one to ten seconds as from ten to a hundred: some must come just before the call is given up.
+        return math.exp(self._rng.uniform(*map(math.log, _SLOW_S)))

@@ -19,6 +19,10 @@ Saw = Callable[["Process", str, tuple[Any, ...], dict[str, Any], Any], None]
 """Told of every operation that was done: by whom, which, with what, and what came of it."""
 
 
+_CONTENDED = {"transition": 8.0, "assign": 4.0, "permit": 4.0, "reserve": 4.0, "authorize": 4.0, "renew": 4.0}
+"""Where several want the same, chances of coming in between are so much higher, and it takes so much longer."""
+
+
 class Died(BaseException):
     """The process is gone. No `except Exception` sees it, as none sees a kill -9."""
 
@@ -65,14 +69,18 @@ class Process:
         """From here on, whatever of it runs, ends at its next step."""
         self.alive = False
 
-    async def before(self) -> None:
-        """Up to the moment in which an operation happens.
+    async def before(self, name: str) -> None:
+        """Up to the moment in which the operation `name` happens.
 
         Raises:
             Died: it does not, and nothing after it.
             StoreUnavailableError: it does not.
         """
-        if await self._live() < self._weather.fail_before or self.cut_off or self._weather.store_away:
+        if (
+            await self._live(_CONTENDED.get(name, 1.0)) < self._weather.fail_before
+            or self.cut_off
+            or self._weather.store_away
+        ):
             raise StoreUnavailableError("not done, and nobody knows")
 
     async def after(self) -> None:
@@ -93,13 +101,13 @@ class Process:
         """
         await self._live()
 
-    async def _live(self) -> float:
+    async def _live(self, contended: float = 1.0) -> float:
         """One step of the process; a number from 0 to 1 that decides what else becomes of it."""
         weather, rng = self._weather, self._rng
         lot = rng.random()
-        if lot < weather.pause:
-            await asyncio.sleep(rng.uniform(0, weather.pause_max_s))
-        elif lot > 1.0 - weather.stall:
+        if lot < weather.pause * contended:
+            await asyncio.sleep(rng.uniform(0, weather.pause_max_s * contended))
+        elif lot > 1.0 - weather.stall * contended:
             self.stalled_until_s = asyncio.get_running_loop().time() + weather.stall_s * rng.uniform(0.2, 1.5)
         if self.stalled_until_s:
             await self._stand_still()
@@ -141,7 +149,7 @@ class StoreWindow:
         process, saw = self._process, self._saw
 
         async def done(*args: Any, **kwargs: Any) -> Any:
-            await process.before()
+            await process.before(name)
             answer = await operation(*args, **kwargs)
             saw(process, name, args, kwargs, answer)
             await process.after()

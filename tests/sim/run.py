@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,11 +19,16 @@ _DEFECTS = frozenset({"rollout_failed", "tick_failed"})
 """What the evaluator says when something of ours is wrong and it goes on nevertheless."""
 
 
+class CrashedError(Exception):
+    """Something of ours raised what nobody expects; the seed is in the message."""
+
+
 def run_seed(seed: int) -> World:
     """One run; the world as it ended.
 
     Raises:
         BrokenPromiseError: a promise was not kept; the seed is in the message.
+        CrashedError: see there.
     """
     return run_scenario(draw_scenario(seed))
 
@@ -32,6 +38,7 @@ def run_scenario(scenario: Scenario) -> World:
 
     Raises:
         BrokenPromiseError: a promise was not kept; the seed is in the message.
+        CrashedError: see there.
     """
     loop = VirtualLoop()
     defects: list[MutableMapping[str, Any]] = []
@@ -44,12 +51,16 @@ def run_scenario(scenario: Scenario) -> World:
     try:
         with _listening(defects):
             world = loop.run_until_complete(live())
+    except BrokenPromiseError as broken:
+        raise BrokenPromiseError(f"seed {scenario.seed} after {loop.now_s:.1f} s: {broken}") from broken
     except Exception as error:
-        raise BrokenPromiseError(f"seed {scenario.seed} after {loop.now_s:.1f} s: {error!r}") from error
+        raise CrashedError(f"seed {scenario.seed} after {loop.now_s:.1f} s: {error!r}") from error
     finally:
         loop.close()
     if defects:
-        raise BrokenPromiseError(f"seed {scenario.seed}: {defects[0]}") from defects[0].get("error")
+        raise CrashedError(f"seed {scenario.seed}: {defects[0]['event']}: {defects[0]['error']!r}") from defects[0][
+            "error"
+        ]
     return world
 
 
@@ -59,7 +70,7 @@ def _listening(defects: list[MutableMapping[str, Any]]) -> Iterator[None]:
 
     def keep(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if event.get("exc_info") and event["event"] in _DEFECTS:
-            defects.append(event)
+            defects.append({**event, "error": sys.exception()})
         raise structlog.DropEvent
 
     before = structlog.get_config()

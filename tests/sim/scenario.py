@@ -109,7 +109,7 @@ def draw_scenario(seed: int) -> Scenario:
         faults=() if good else tuple(_faults(rng, hardware, regions)),
         plans=tuple(plans),
         hazards=CALM if good else _hazards(rng),
-        stormy_ms=rng.randint(4, 10) * HOUR_MS // 4,
+        stormy_ms=rng.randint(4, 9) * HOUR_MS // 2,
         good=good,
     )
 
@@ -170,7 +170,7 @@ def _faults(rng: Random, hardware: tuple[str, ...], regions: tuple[str, ...]) ->
             regions=rng.choice(((), (rng.choice(regions),))),
         )
         for kind in bad
-        if rng.random() < 0.35
+        if rng.random() < 0.25
     ]
     found += [
         Fault(kind, probability=rng.choice((0.05, 0.3)), duration_ms=20 * MINUTE_MS)
@@ -185,19 +185,20 @@ def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool) ->
     waves = rng.choice(
         (
             "[{name: all, soak: 5m}]",
-            "[{name: canary, cohorts: [internal, canary], soak: 20m}, {name: rest, soak: 10m}]",
-            "[{name: some, share: 30%, soak: 15m}, {name: most, share: 80%, soak: 10m}, {name: all, soak: 5m}]",
+            "[{name: canary, cohorts: [internal, canary], soak: 10m}, {name: rest, soak: 5m}]",
+            "[{name: some, share: 30%, soak: 10m}, {name: most, share: 80%, soak: 5m}, {name: all, soak: 5m}]",
         )
     )
     lines = [
         f"release: {release}",
         f"waves: {waves}",
         f"holdout: {rng.choice(('0%', '0%', '10%'))}",
-        f"gate: {{failure_ratio: {rng.choice(('1%', '5%', '20%'))}, sample: {rng.choice((1, 3, 8))}, "
-        f"checkpoints: [30m, 80m], silence_reference: [{rng.choice(('5%', '20%'))}, 4.3%]}}",
+        f"gate: {{failure_ratio: {rng.choice(('1%', '10%', '35%'))}, sample: {rng.choice((1, 3, 8))}, "
+        f"checkpoints: [15m, 40m], silence_reference: [{rng.choice(('5%, 4.3%', '20%, 15%', '50%, 40%'))}]}}",
         f"limits: {{in_flight: {rng.choice((3, 8, 30))}, starts_per_minute: {rng.choice((1, 3, 20))}, "
         f"blast_budget: {rng.choice((2, 6, 20))}, attempts: {50 if good else 3}, "
-        f"retry_backoff: {rng.choice(('1m', '10m'))}, permit_valid: {rng.choice(('5m', '15m'))}, patience: 4h}}",
+        f"retry_backoff: {rng.choice(('1m', '10m'))}, permit_valid: {rng.choice(('5m', '15m'))}, "
+        f"patience: {'12h' if good else '3h'}}}",
     ]
     if rng.random() < 0.5:
         rules = [f"{regions[0]}: {{in_flight: {rng.choice((2, 20))}}}"]

@@ -13,6 +13,7 @@ agree with what the vehicles truly are; then messages arrive that were on their 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from random import Random
 from typing import Any
@@ -42,7 +43,7 @@ SHARDS = 2
 SETTLES_MS = 30 * HOUR_MS
 """Fleet time within which everything has settled once nothing goes wrong any more."""
 LOOK_EVERY_MS = HOUR_MS // 4
-PATIENT_MS = 3 * HOUR_MS // 2
+PATIENT_MS = HOUR_MS
 """Fleet time after which people end what stands, and after twice that what still runs."""
 SETTLED_AFTER_S = 6
 """Machine time, a little more than the evaluator gives those that are on the way."""
@@ -69,7 +70,7 @@ class World:
         self.ground = Ground(
             store=self.store,
             record=self.record,
-            saw=self.witness.saw,
+            saw=self._saw,
             rng=self.rng,
             scale=scenario.scale,
             store_ms=self.store_ms,
@@ -118,13 +119,11 @@ class World:
             BaseException: what broke, anywhere in the run.
         """
         seconds = fleet_ms / self.scenario.scale / 1000
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.failed.wait()
-        except TimeoutError:
-            return
-        assert self.failure is not None
-        raise self.failure
+        if self.failure is not None:
+            raise self.failure
 
     # What runs
 
@@ -139,6 +138,14 @@ class World:
         if task.cancelled() or task.exception() is None or isinstance(task.exception(), Died):
             return
         self.fail(task.exception())
+
+    def _saw(self, *happened: Any) -> None:
+        """Show the witness what was done. What it says ends the run, also where an evaluator would go on."""
+        try:
+            self.witness.saw(*happened)
+        except BrokenPromiseError as broken:
+            self.fail(broken)
+            raise
 
     def fail(self, error: BaseException | None) -> None:
         """The run is over."""
@@ -215,7 +222,7 @@ class World:
         waited = 0
         while not quiet(self) and waited < SETTLES_MS:
             if waited >= PATIENT_MS:
-                await self._end_what_stands(everything=waited >= 2 * PATIENT_MS)
+                await self._end_what_stands(everything=waited >= 3 * PATIENT_MS)
             await self.wait_ms(LOOK_EVERY_MS)
             waited += LOOK_EVERY_MS
         await self._ticks(3 + round(SETTLED_AFTER_S / self.scenario.tick_s))
