@@ -83,14 +83,14 @@ class Process:
         ):
             raise StoreUnavailableError("not done, and nobody knows")
 
-    async def after(self) -> None:
+    async def after(self, name: str) -> None:
         """From that moment until the caller has its answer.
 
         Raises:
             Died: it was done, and nobody heard of it.
             StoreUnavailableError: it was done, and the caller does not know.
         """
-        if await self._live() < self._weather.fail_after:
+        if await self._live(_CONTENDED.get(name, 1.0)) < self._weather.fail_after:
             raise StoreUnavailableError("done, and nobody knows")
 
     async def elsewhere(self) -> None:
@@ -112,7 +112,7 @@ class Process:
         if self.stalled_until_s:
             await self._stand_still()
         lot = rng.random()
-        if lot > 1.0 - weather.die:
+        if lot > 1.0 - weather.die * contended:
             self.die()
         if not self.alive:
             raise Died(self.name)
@@ -152,7 +152,7 @@ class StoreWindow:
             await process.before(name)
             answer = await operation(*args, **kwargs)
             saw(process, name, args, kwargs, answer)
-            await process.after()
+            await process.after(name)
             return answer
 
         setattr(self, name, done)

@@ -6,11 +6,12 @@ the engine's own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.engine import inputs
-from orchestrator.engine.gates import judge
+from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.plan_file import read_plan
 from orchestrator.engine.progress import (
     AbortRequested,
@@ -29,9 +30,9 @@ from orchestrator.engine.progress import (
     step,
 )
 from orchestrator.ledger import LedgerEntry
+from orchestrator.ledger.entry import canonical
 from orchestrator.model.ids import FleetTime, RolloutId
-from orchestrator.model.rollout import Rollout, RolloutStatus, Signal, SignalKind
-from orchestrator.model.tally import count_strata
+from orchestrator.model.rollout import Rollout, Signal, SignalKind
 from tests.sim.witness import BrokenPromiseError
 
 Data = Mapping[str, Any]
@@ -49,11 +50,12 @@ def replayed(entries: Sequence[LedgerEntry]) -> Rollout:
         made = step(rollout, _event(rollout, entry), FleetTime(entry.at))
         if not isinstance(made, Step) or not made.changed:
             raise BrokenPromiseError(f"replayed, {entry.kind} at epoch {entry.data['epoch']} is {made}")
+        for name, again in json.loads(canonical(dict(made.data))).items():
+            if again != entry.data.get(name):
+                raise BrokenPromiseError(
+                    f"replayed, {entry.kind} at epoch {entry.data['epoch']} has {name} {again}, not {entry.data[name]}"
+                )
         rollout = made.rollout
-        said = (entry.kind, entry.data["epoch"], entry.data["fence"], entry.data["status"], entry.data["reason"])
-        again = (made.kind, rollout.epoch, rollout.fence, rollout.status.value, made.data["reason"])
-        if again != said:
-            raise BrokenPromiseError(f"replayed, {said} is {again}")
     return rollout
 
 
@@ -85,22 +87,14 @@ def _event(rollout: Rollout, entry: LedgerEntry) -> Event:
     make = _ASKED.get(entry.kind)
     if make is None:
         raise BrokenPromiseError(f"nobody knows how {entry.kind} came about")
-    return make(data)
+    return make({**data, "at": entry.at})
 
 
 def _judged(rollout: Rollout, data: Data) -> Judged:
     cells, waiting = inputs.cells_read(data), inputs.waiting_read(data)
-    judgement = judge(
-        cells,
-        rollout.plan,
-        waived=rollout.waived,
-        held=rollout.status is RolloutStatus.HELD,
-        strata=count_strata(cells, waiting),
-    )
-    if inputs.written(judgement, cells, waiting) != {
-        name: data[name] for name in inputs.written(judgement, cells, waiting)
-    }:
-        raise BrokenPromiseError(f"judged again, {data['verdicts']} is {judgement.verdicts}")
+    judgement = inputs.judged_again(data)
+    if judgement != judge_rollout(rollout, cells, waiting):
+        raise BrokenPromiseError(f"what was judged at epoch {data['epoch']} was another rollout: {judgement.terms}")
     return Judged(judgement=judgement, cells=cells, waiting=waiting, dark=frozenset(data["dark"]))
 
 
@@ -110,18 +104,19 @@ def _signal(data: Data) -> Signal:
 
 
 _ASKED: Mapping[str, Callable[[Data], Event]] = {
+    "rollout_started": lambda data: StartRequested(data["actor"], data["reason"]),
     "rollout_paused": lambda data: PauseRequested(data["actor"], data["reason"]),
+    "part_paused": lambda data: PauseRequested(data["actor"], data["reason"], data["scope"]),
     "rollout_resumed": lambda data: ResumeRequested(data["actor"], data["reason"]),
+    "part_resumed": lambda data: ResumeRequested(data["actor"], data["reason"], data["scope"]),
     "rollout_aborted": lambda data: AbortRequested(data["actor"], data["reason"]),
     "recovery_paused": lambda data: RecoveryUnproven(data["reason"]),
-    "wave_approved": lambda data: ApproveRequested(data["actor"], data["wave"], data["region"], data["reason"]),
     "rollout_approved": lambda data: ApproveRequested(data["actor"], "", "", data["reason"]),
-    "rollout_started": lambda data: StartRequested(data["actor"], data["reason"]),
+    "wave_approved": lambda data: ApproveRequested(data["actor"], data["wave"], data["region"], data["reason"]),
     "rollout_superseded": lambda data: SupersedeRequested(data["superseded_by"], data["actor"], data["reason"]),
-    "part_paused": lambda data: PauseRequested(data["actor"], data["reason"], data["scope"]),
-    "part_resumed": lambda data: ResumeRequested(data["actor"], data["reason"], data["scope"]),
     "signal_posted": lambda data: SignalPosted(_signal(data)),
     "signal_cleared": lambda data: SignalCleared(
         data["signal"]["name"], data["signal"]["scope"], data["actor"], data["reason"]
     ),
 }
+"""What people asked, by the kind of the entry that it left."""

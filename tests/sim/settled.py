@@ -15,7 +15,19 @@ from tests.sim.witness import BrokenPromiseError, now
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-REPLAYED = ("status", "epoch", "fence", "regions", "waived", "approvals", "reason")
+REPLAYED = (
+    "status",
+    "epoch",
+    "fence",
+    "fences",
+    "regions",
+    "brakes",
+    "signals",
+    "waived",
+    "approvals",
+    "reason",
+    "verdict",
+)
 
 
 def quiet(world: World) -> bool:
