@@ -21,6 +21,7 @@ _Z_95 = 1.645
 _LARGEST_EXPONENT = 700.0
 _TINY = 1e-300
 _FRACTION_STEPS_MAX = 100_000
+_ENOUGH = 1e-13
 _ROOT_WIDTH = 1e-10
 _REMEMBERED = 1 << 16
 """Answers kept of each pure function: between two ticks the counts of few scopes change."""
@@ -198,22 +199,19 @@ def _regularised(x: float, y: float, a: float, b: float) -> float:
 def _beta_fraction(x: float, a: float, b: float) -> float:
     """The continued fraction of the incomplete beta function, by Lentz's method."""
     c = 1.0
-    d = 1.0 / _away_from_zero(1.0 - (a + b) * x / (a + 1.0))
-    value = d
-    for m in range(1, _FRACTION_STEPS_MAX):
-        even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0))
-        step = 1.0
-        for term in (even, odd):
-            d = 1.0 / _away_from_zero(1.0 + term * d)
-            c = _away_from_zero(1.0 + term / c)
-            step = c * d
-            value *= step
-        if abs(step - 1.0) < 1e-13:
-            break
+    d = value = 1.0 / (1.0 - (a + b) * x / (a + 1.0) or _TINY)
     # It takes about sqrt(max(a, b)) steps: the bound is out of reach of any fleet.
+    for m in range(1, _FRACTION_STEPS_MAX):
+        at = a + 2 * m
+        even = m * (b - m) * x / ((at - 1.0) * at)
+        d = 1.0 / (1.0 + even * d or _TINY)
+        c = 1.0 + even / c or _TINY
+        value *= c * d
+        odd = -(a + m) * (a + b + m) * x / (at * (at + 1.0))
+        d = 1.0 / (1.0 + odd * d or _TINY)
+        c = 1.0 + odd / c or _TINY
+        step = c * d
+        value *= step
+        if -_ENOUGH < step - 1.0 < _ENOUGH:
+            break
     return value
-
-
-def _away_from_zero(value: float) -> float:
-    return value if abs(value) > _TINY else _TINY

@@ -25,14 +25,18 @@ class Weighed:
     name: str
     suffix: str
     """Of its rules, where there are several of a name: `_0` or `_often_0`."""
+    what: str
+    """What the hits did, for people: `exposed failed`."""
+    hits: int
+    trials: int
     log_e: float
     """Logarithm of its evidence times its share of the accepted error."""
     likely: float
     """Probability that its limit is broken."""
     limit: float
     """Rate of hits that is accepted; of silence, what is normal and the plan's limit."""
-    counts: str
-    """What was counted and what it is held against, for people."""
+    usual: float | None = None
+    """Rate of hits that is normal; None when none is."""
 
     @property
     def strong(self) -> str:
@@ -44,29 +48,27 @@ class Weighed:
         """Name of the rule that holds."""
         return f"{self.name}_posterior{self.suffix}"
 
+    @property
+    def counts(self) -> str:
+        """What was counted and what it is held against, for people."""
+        counts = f"{self.hits} of {self.trials} {self.what}, "
+        if self.usual is not None:
+            counts += f"expected {self.usual * self.trials:.1f} ({percent(self.usual)}), "
+        return f"{counts}limit {percent(self.limit)}"
+
 
 def findings(weighed: Sequence[Weighed], scope: Scope) -> Iterator[Finding]:
-    """What was found and is not waived: one finding for all evidence together, one for each probability."""
+    """What was found and is not waived, unless it says PROCEED: all evidence together, and each probability."""
     judged = [each for each in weighed if not is_waived(each.strong, None, scope)]
-    if judged:
+    together = summed(judged)
+    if judged and not together < log(scope.evidence_min):
         first = max(judged, key=lambda each: each.log_e)
-        together = summed(judged)
-        halts = not together < log(scope.evidence_min)
-        yield Finding(
-            rule=first.strong,
-            kind=VerdictKind.HALT if halts else VerdictKind.PROCEED,
-            message=f"{first.counts}: evidence of a broken limit {e_value(together):.3g}, "
-            f"halt from {scope.evidence_min:.3g}",
-        )
+        message = f"{first.counts}: evidence of a broken limit {e_value(together):.3g}, "
+        yield Finding(first.strong, VerdictKind.HALT, f"{message}halt from {scope.evidence_min:.3g}")
     for each in judged:
-        if not is_waived(each.weak, None, scope):
-            holds = not each.likely <= scope.hold_above
-            yield Finding(
-                rule=each.weak,
-                kind=VerdictKind.HOLD if holds else VerdictKind.PROCEED,
-                message=f"{each.counts}: broken with probability {percent(each.likely)}, "
-                f"hold above {percent(scope.hold_above)}",
-            )
+        if not each.likely <= scope.hold_above and not is_waived(each.weak, None, scope):
+            message = f"{each.counts}: broken with probability {percent(each.likely)}, "
+            yield Finding(each.weak, VerdictKind.HOLD, f"{message}hold above {percent(scope.hold_above)}")
 
 
 def overruled(weighed: Sequence[Weighed], scope: Scope) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ accepted error: an average of e-values is an e-value. HALT is when the sum reach
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from math import fsum, log
 
 from orchestrator.engine.evidence import (
@@ -35,7 +34,7 @@ from orchestrator.engine.evidence import (
 )
 from orchestrator.engine.gates_findings import Weighed, groups_of, habit_groups
 from orchestrator.engine.gates_terms import Scope
-from orchestrator.engine.wording import duration, percent
+from orchestrator.engine.wording import duration
 from orchestrator.model.plan import GateLimits
 from orchestrator.model.tally import AgeGroup, Tally
 
@@ -77,11 +76,12 @@ LOSSES_RATIO_MAX = 0.5
 def weigh(tally: Tally, scope: Scope) -> tuple[Weighed, ...]:
     """Every quantity of a scope that can be judged."""
     shares = _shares(scope.gate)
-    found = [("failures", _failures(tally, scope))]
-    found += [("checkpoints", each) for each in _checkpoints(tally, scope)]
-    found += [("habits", each) for each in _habits(tally, scope)]
-    found += [("losses", each) for each in _losses(tally, scope)]
-    return tuple(replace(each, log_e=each.log_e + log(shares[family])) for family, each in found)
+    return (
+        _failures(tally, scope, log(shares["failures"])),
+        *_checkpoints(tally, scope, log(shares["checkpoints"])),
+        *_habits(tally, scope, log(shares.get("habits", 1.0))),
+        *_losses(tally, scope, log(shares["losses"])),
+    )
 
 
 def halting_failures(gate: GateLimits, strata: int, *, most: int = 1000) -> int:
@@ -110,44 +110,51 @@ def reference_weight(controls: int) -> float:
     return REFERENCE_WEIGHT * max(0.0, 1.0 - controls / CONTROLS_ENOUGH)
 
 
-def _failures(tally: Tally, scope: Scope) -> Weighed:
+def _failures(tally: Tally, scope: Scope, log_share: float) -> Weighed:
     limit, failed, exposed = scope.gate.failure_ratio_max, tally.failed, tally.exposed
     return Weighed(
         name="failures",
         suffix="",
-        log_e=log_e_value(failed, exposed, limit, FAILURE_GRID),
+        what="exposed failed",
+        hits=failed,
+        trials=exposed,
+        log_e=log_share + log_e_value(failed, exposed, limit, FAILURE_GRID),
         likely=_above(limit, failed, tally.succeeded, FAILURES_PRIOR_WEIGHT),
         limit=limit,
-        counts=f"{failed} of {exposed} exposed failed, limit {percent(limit)}",
     )
 
 
-def _checkpoints(tally: Tally, scope: Scope) -> Iterator[Weighed]:
+def _checkpoints(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
     for index, (age_ms, group) in enumerate(zip(scope.gate.checkpoints_ms, groups_of(tally, scope.gate), strict=True)):
         what = f"exposed were silent after {duration(age_ms)}"
-        yield _at_checkpoint("silence", f"_{index}", what, group, index, scope)
+        yield _at_checkpoint("silence", f"_{index}", what, group, index, scope, log_share)
 
 
-def _losses(tally: Tally, scope: Scope) -> Iterator[Weighed]:
+def _losses(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
     limit = min(LOSSES_RATIO_MAX, LOSSES_FACTOR * scope.gate.failure_ratio_max)
     failed, granted = tally.failed_before_permit, tally.granted
     yield Weighed(
         name="losses",
         suffix="",
-        log_e=log_e_value(failed, granted, limit, FAILURE_GRID),
+        what="granted failed before their permit",
+        hits=failed,
+        trials=granted,
+        log_e=log_share + log_e_value(failed, granted, limit, FAILURE_GRID),
         likely=_above(limit, failed, tally.exposed, LOSSES_PRIOR_WEIGHT),
         limit=limit,
-        counts=f"{failed} of {granted} granted failed before their permit, limit {percent(limit)}",
     )
     # Grants are as old as the first checkpoint: so are the controls there.
     beside = groups_of(tally, scope.gate)[0]
-    group = replace(tally.grants, controls=beside.controls, controls_silent=beside.controls_silent)
+    group = AgeGroup(tally.grants.exposed, tally.grants.silent, beside.controls, beside.controls_silent)
     what = f"granted were silent without a permit after {duration(scope.gate.checkpoints_ms[0])}"
-    yield _at_checkpoint("losses_silence", "", what, group, 0, scope)
+    yield _at_checkpoint("losses_silence", "", what, group, 0, scope, log_share)
 
 
-def _at_checkpoint(name: str, suffix: str, what: str, group: AgeGroup, index: int, scope: Scope) -> Weighed:
-    margin, reference, thought = scope.gate.failure_ratio_max, _fixed(scope, index), scope.normal[index]
+def _at_checkpoint(
+    name: str, suffix: str, what: str, group: AgeGroup, index: int, scope: Scope, log_share: float
+) -> Weighed:
+    # Alternatives must not move with what is seen: they stay with the plan's reference.
+    margin, reference, thought = scope.gate.failure_ratio_max, scope.gate.silence_reference[index], scope.normal[index]
     share = estimate(group, thought)
     normal = Normal(
         rate=reference,
@@ -158,33 +165,33 @@ def _at_checkpoint(name: str, suffix: str, what: str, group: AgeGroup, index: in
     return Weighed(
         name=name,
         suffix=suffix,
-        log_e=_beside(group, margin, normal, alternatives(reference + margin, SILENCE_GRID)),
+        what=what,
+        hits=group.silent,
+        trials=group.exposed,
+        log_e=log_share + _beside(group, margin, normal, alternatives(reference + margin, SILENCE_GRID)),
         likely=_above_usual(group, share, margin, CHECKPOINT_DOUBT),
         limit=share + margin,
-        counts=_silent(what, group, share, margin),
+        usual=share,
     )
 
 
-def _habits(tally: Tally, scope: Scope) -> Iterator[Weighed]:
+def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
     margin = scope.gate.failure_ratio_max
     for place, index, group in habit_groups(tally, scope.gate):
         if group.controls < HABIT_CONTROLS_MIN:
             continue
         share = (HABIT_NORMAL.rate + group.controls_silent) / (1.0 + group.controls)
-        what = f"exposed that call {place.habit} were silent after {duration(place.age_ms)}"
         yield Weighed(
             name="silence",
             suffix=f"_{place.habit}_{index}",
-            log_e=_beside(group, margin, HABIT_NORMAL, HABIT_RATES),
+            what=f"exposed that call {place.habit} were silent after {duration(place.age_ms)}",
+            hits=group.silent,
+            trials=group.exposed,
+            log_e=log_share + _beside(group, margin, HABIT_NORMAL, HABIT_RATES),
             likely=_above_usual(group, share, margin, HABIT_DOUBT),
             limit=share + margin,
-            counts=_silent(what, group, share, margin),
+            usual=share,
         )
-
-
-def _fixed(scope: Scope, index: int) -> float:
-    """The plan's reference: alternatives must not move with what is seen."""
-    return scope.gate.silence_reference[index]
 
 
 def _beside(group: AgeGroup, margin: float, normal: Normal, rates: tuple[float, ...]) -> float:
@@ -206,11 +213,6 @@ def _above_usual(group: AgeGroup, share: float, margin: float, doubt: float) -> 
 def _above(limit: float, failed: int, good: int, weight: float) -> float:
     """Probability that a rate of failures exceeds its limit."""
     return beta_above(limit, weight + failed, weight * (2.0 / limit - 1.0) + good)
-
-
-def _silent(what: str, group: AgeGroup, share: float, margin: float) -> str:
-    expected = f"expected {share * group.exposed:.1f} ({percent(share)}), limit {percent(share + margin)}"
-    return f"{group.silent} of {group.exposed} {what}, {expected}"
 
 
 def _shares(gate: GateLimits) -> Mapping[str, float]:

@@ -74,7 +74,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one rule found in one scope."""
+    """What one rule found in one scope that does not let it proceed."""
 
     rule: str
     kind: VerdictKind
@@ -106,6 +106,8 @@ def waiver_of(rule: str, scope: Stratum | None, measure: float | None) -> str:
 
 def is_waived(rule: str, measure: float | None, scope: Scope) -> bool:
     """Whether a person waived what a rule found. Who waived the strong rule about a quantity waived the weak one."""
+    if not scope.terms.waived:
+        return False
     stronger = rule.replace("_posterior", "_evalue")
     for entry in scope.terms.waived:
         head, _, name = entry.partition("@")
@@ -116,9 +118,8 @@ def is_waived(rule: str, measure: float | None, scope: Scope) -> bool:
 
 
 def worst_of(findings: Sequence[Finding]) -> Finding | None:
-    """The worst that does not say PROCEED, of equally bad ones the first; None when all do."""
-    broken = [finding for finding in findings if finding.kind is not VerdictKind.PROCEED]
-    return max(broken, key=lambda finding: SEVERITY.index(finding.kind), default=None)
+    """The worst, of equally bad ones the first; None when there is none."""
+    return max(findings, key=lambda finding: SEVERITY.index(finding.kind), default=None)
 
 
 def scopes_with(brakes: Sequence[Brake], kind: BrakeKind) -> tuple[str, ...]:

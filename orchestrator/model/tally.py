@@ -148,7 +148,8 @@ def by_stratum(cells: CellTallies) -> dict[Stratum, Tally]:
     groups: dict[Stratum, list[Tally]] = {}
     for cell, tally in cells.items():
         groups.setdefault(cell.stratum, []).append(tally)
-    return {stratum: total(tallies) for stratum, tallies in sorted(groups.items())}
+    # Most strata have one cell, and this is asked at every tick.
+    return {stratum: tallies[0] if len(tallies) == 1 else total(tallies) for stratum, tallies in sorted(groups.items())}
 
 
 def count_strata(cells: CellTallies, waiting: Mapping[Cell, int]) -> int:
