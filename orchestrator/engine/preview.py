@@ -2,8 +2,8 @@
 
 Owns the counts by profile, wave and region, and the order of what is warned of. Who is meant is said by `reach`, when
 each region can move by `calendar`, how long it takes by `pace`, what cannot work with this fleet by `preview_warnings`;
-what cannot work with any fleet is refused when the plan is read. Draws are not looked at one by one: wave sizes are
-what is expected.
+what cannot work with any fleet is refused when the plan is read. Draws are not looked at one by one: where places are
+counted (`openings`) wave sizes are exact, elsewhere they are what is expected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from orchestrator.engine import calendar, preview_warnings, waves
+from orchestrator.engine import calendar, openings, preview_warnings, waves
 from orchestrator.engine import pace as paces
 from orchestrator.engine.calendar import Calendar, RegionPreview, Sizes
 from orchestrator.engine.conflicts import conflicts
@@ -41,9 +41,7 @@ class Preview:
     cells: Mapping[Cell, int]
     """Targeted vehicles by region, hardware and cohort."""
     waves: Sizes
-    """By wave, in order: its name and how many vehicles it is expected to add, by region. The holdout is not among
-    them.
-    """
+    """By wave, in order: its name and how many vehicles it adds, by region. The holdout is not among them."""
     excluded: Mapping[str, int]
     """Vehicles left out, by the first rule that does: a field of the target, `already_installed` or
     `region_not_in_plan`.
@@ -115,23 +113,31 @@ def preview(
 
 
 def _sizes(plan: Plan, cells: Mapping[Cell, int], regions: Mapping[str, RegionRules]) -> Sizes:
-    """How many each wave adds by region; rounded on the way up, so that the waves add up to what they reach."""
+    """How many each wave adds by region: its places where they are counted, elsewhere all but the holdout."""
     before = dict.fromkeys(regions, 0)
+    places: dict[Cell, int] = {}
     sizes = []
     for index, wave in enumerate(plan.waves):
+        for region in regions:
+            own = {cell: count for cell, count in cells.items() if cell.region == region}
+            for cell, quota in openings.quotas(plan, index, own).items():
+                places[cell] = max(quota, places.get(cell, 0))
         reached = {
-            region: round(
-                sum(
-                    count * waves.reached_share(plan, index, cell.cohort)
-                    for cell, count in cells.items()
-                    if cell.region == region
-                )
-            )
-            for region in regions
+            region: max(before[region], _reached(plan, index, region, cells=cells, places=places)) for region in regions
         }
         sizes.append((wave.name, {region: reached[region] - before[region] for region in regions}))
         before = reached
     return tuple(sizes)
+
+
+def _reached(plan: Plan, wave: int, region: str, *, cells: Mapping[Cell, int], places: Mapping[Cell, int]) -> int:
+    """Vehicles that a region reaches in a wave (index) and those before it."""
+    own = {cell: count for cell, count in cells.items() if cell.region == region}
+    counted = [cell for cell in own if openings.in_part(plan, wave, cell.cohort)]
+    whole = sum(
+        count * waves.reached_share(plan, wave, cell.cohort) for cell, count in own.items() if cell not in counted
+    )
+    return sum(places[cell] for cell in counted) + round(whole)
 
 
 def _shortest_ms(plan: Plan, when: Calendar, targeted: int) -> int:

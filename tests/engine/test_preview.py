@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.engine import openings
 from orchestrator.engine.admission import consider
 from orchestrator.engine.preview import preview
 from orchestrator.engine.progress import start
@@ -84,6 +85,25 @@ def test_waves_add_up_by_region():
         ("tenth", {"eu": 98, "us": 10}),
         ("all", {"eu": 872, "us": 89}),
     )
+
+
+def test_waves_show_the_places_that_are_counted():
+    """A share of a small variant is nobody; the least of each stratum is what the first wave admits."""
+    rare = FLEET + profiles_of((40, "1.0.0", {"cohort": "general", "hardware": "rare"}))
+    plan = a_plan(
+        waves=[a_wave("first", share=0.01), a_wave("all")],
+        regions=("eu",),
+        target=PLAN.target,
+        gate=a_gate(stratum_sample_min=5),
+    )
+    # 1 % of 1020 in whole vehicles, and of the 40 rare ones five.
+    quotas = openings.quotas(
+        plan, 0, {cell: count for cell, count in waiting(plan, rare).items() if cell.region == "eu"}
+    )
+    [(_, first), (_, rest)] = preview(plan, rare, RELEASE, NOW).waves
+    assert first == {"eu": sum(quotas.values())}
+    assert sum(count for cell, count in quotas.items() if cell.hardware == "rare") == 5
+    assert first["eu"] + rest["eu"] == 1020
 
 
 def test_regions_default_to_those_of_the_targeted_vehicles():
