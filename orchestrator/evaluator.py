@@ -16,20 +16,25 @@ from dataclasses import dataclass
 import structlog
 
 from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.engine import pins
 from orchestrator.engine.gates import judge_rollout
+from orchestrator.engine.outage import is_dark
 from orchestrator.engine.progress import Illegal, Judged, RecoveryUnproven, step
 from orchestrator.engine.reach import waiting
 from orchestrator.ledger import LedgerError
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Profile
-from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId
+from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies
 from orchestrator.service.absence import Absence
+from orchestrator.service.decisions import decision_entry
 from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
 from orchestrator.service.ledger_feed import LedgerFeed
-from orchestrator.service.rollouts import decision_entry
-from orchestrator.store.base import Store, StoreError, StoreUnavailableError
+from orchestrator.service.on_halt import RevertProposer
+from orchestrator.service.successors import end_superseded
+from orchestrator.store.base import ContactRate, Store, StoreError, StoreUnavailableError
 from orchestrator.store.streams import position
 from orchestrator.telemetry import Metrics
 
@@ -50,6 +55,9 @@ class Picture:
 
     tallies: Mapping[RolloutId, CellTallies]
     profiles: Mapping[Profile, int]
+    releases: Mapping[ReleaseVersion, Release]
+    rates: Mapping[str, ContactRate]
+    """Calls by region; empty while a silence may be our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ class Evaluator:
         self._unnoticed_s = unnoticed_s
         self._shown: set[RolloutId] = set()
         self._absence = Absence()
+        self._reverts = RevertProposer(store=store, clock=clock, machine=machine)
         self._gaps: set[str] = set()
         """What is known to be missing, and was answered by a pause."""
 
@@ -183,11 +192,10 @@ class Evaluator:
         everything = await self._store.rollouts()
         if hears:
             await self._sweep(everything)
+        await end_superseded(self._store, everything, self._now())
+        await self._reverts.look(everything)
         rollouts = self._recent(everything)
-        picture = Picture(
-            tallies=await self._store.tallies([rollout.rollout_id for rollout in rollouts]),
-            profiles=await self._store.profiles(),
-        )
+        picture = await self._picture(rollouts, hears=hears)
         ceilings = {}
         for rollout in rollouts:
             ceiling = await self._look_at(rollout, picture)
@@ -206,10 +214,24 @@ class Evaluator:
                 epoch=ceiling.epoch,
             )
 
+    async def _picture(self, rollouts: Sequence[Rollout], *, hears: bool) -> Picture:
+        regions = sorted({region for rollout in rollouts if not rollout.status.over for region in rollout.regions})
+        return Picture(
+            tallies=await self._store.tallies([rollout.rollout_id for rollout in rollouts]),
+            profiles=await self._store.profiles(),
+            releases={release.version: release for release in await self._store.releases()},
+            rates=await self._store.contacts(regions, now=self._now()) if hears and regions else {},
+        )
+
     async def _look_at(self, rollout: Rollout, picture: Picture) -> Ceiling | None:
         """Settle and judge one rollout; its permit ceiling, None when that failed: only its own dead-man runs out."""
         try:
             await self._settle(rollout)
+            swapped = pins.changed(rollout, picture.releases.get(rollout.plan.release))
+            if swapped and rollout.status.begun and not rollout.status.over:
+                # Neither promoted nor granted nor permitted: nobody reviewed what is registered now.
+                await self._pause(rollout, swapped)
+                return None
             return await self._judge(rollout, picture)
         except StoreError:
             raise
@@ -284,12 +306,12 @@ class Evaluator:
         """Judge, make the transition that follows, and return both ceilings."""
         epoch = rollout.epoch
         cells = picture.tallies.get(rollout.rollout_id, {})
-        unreached = waiting(rollout.plan, picture.profiles)
+        unreached = waiting(rollout.plan, picture.profiles, picture.releases.values())
         judgement = judge_rollout(rollout, cells, unreached)
         show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
         if rollout.status.over:
             return Ceiling(judgement.permit_ceiling, judgement.grant_ceiling, epoch)
-        event = Judged(judgement=judgement, cells=cells, waiting=unreached)
+        event = Judged(judgement=judgement, cells=cells, waiting=unreached, dark=darkened(rollout, picture.rates))
         changed = step(rollout, event, self._now())
         if not isinstance(changed, Illegal) and changed.changed:
             entry = decision_entry(changed.rollout, changed.kind, changed.data)
@@ -314,6 +336,14 @@ def fences_of(rollouts: Sequence[Rollout]) -> Mapping[str, int]:
     for rollout in rollouts:
         fences |= {f"{rollout.rollout_id}|{scope}": fence for scope, fence in rollout.fences.items()}
     return fences
+
+
+def darkened(rollout: Rollout, rates: Mapping[str, ContactRate]) -> frozenset[str]:
+    """The regions of a rollout that are dark now; those of which nothing is known stay as they are."""
+    dark = {region: progress.dark_since is not None for region, progress in rollout.regions.items()}
+    for region in dark.keys() & rates.keys():
+        dark[region] = is_dark(rates[region].recent, rates[region].day_before, dark=dark[region])
+    return frozenset(region for region, is_so in dark.items() if is_so)
 
 
 def dark_regions(rollouts: Sequence[Rollout]) -> Sequence[str]:

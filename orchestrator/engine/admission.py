@@ -1,27 +1,33 @@
 """Admission: may this vehicle begin an attempt now, and if not, why not.
 
-Owns the order in which reasons are looked at, and their words; `vehicle explain` prints them. Slots, caps and the
+Owns the order in which reasons are looked at, and the words of most; `vehicle explain` prints them. Whether the release
+suits the vehicle is the matter of `suitability`, whether its turn has come that of `turns`. Slots, places, caps and the
 dead-man are taken by the store, in one atomic step, when a grant is carried out.
 
 The order for one rollout, from what will not change to what soon may:
 
-1.  ROLLOUT_OVER             completed or aborted
+1.  ROLLOUT_OVER             completed, aborted or superseded
 2.  ATTEMPT_LIVE             this rollout already has a live attempt at the vehicle
 3.  ALREADY_INSTALLED        its last manifest proves the plan's release
-4.  ATTEMPT_SETTLED          an earlier attempt succeeded, was rejected, or had a permit: never again by itself
-5.  QUARANTINED, DENIED      a person keeps it out of every rollout, or of this one
-6.  NOT_TARGETED             a field does not match
-7.  NO_IMAGE_FOR_HARDWARE    the release has nothing for any of its ECUs
-8.  REGION_NOT_IN_PLAN       the rollout does not run in its region
-9.  ATTEMPTS_SPENT           it was tried often enough
-10. HOLDOUT                  it stays out until the last wave has aged
-11. FOLLOWED_REGION_FIRST    its region has not begun: the one that it follows is not through with the first wave
-12. APPROVAL_MISSING         its region has not begun: people have to approve the first wave
-13. WAVE_NOT_REACHED         no wave so far is for its cohort
-14. NOT_YET_DRAWN            the waves so far are for its cohort, but its draw is not open
-15. OTHER_ROLLOUT_FIRST      another rollout has a live attempt at the vehicle
-16. RETRY_LATER              the wait before the next try is not over
-17. ROLLOUT_PAUSED, ROLLOUT_HELD, ROLLOUT_HALTED
+4.  NEWER_INSTALLED          its last manifest proves a release that the plan's cannot follow
+5.  ATTEMPT_SETTLED          an earlier attempt succeeded, was rejected, or had a permit: never again by itself
+6.  QUARANTINED, DENIED      a person keeps it out of every rollout, or of this one
+7.  NOT_TARGETED             a field does not match
+8.  RELEASE_CHANGED          the release registered now is not the one that the rollout was written for
+9.  NO_IMAGE_FOR_HARDWARE    the release has nothing for any of its ECUs
+10. REGION_NOT_IN_PLAN       the rollout does not run in its region
+11. ATTEMPTS_SPENT           it was tried often enough
+12. INTERMEDIATE_MISSING     another rollout has to bring it the required intermediate release first
+13. HOLDOUT                  it stays out until the last wave has aged
+14. FOLLOWED_REGION_FIRST    its region has not begun: the one that it follows is not through with the first wave
+15. APPROVAL_MISSING         its region has not begun: people have to approve the first wave
+16. WAVE_NOT_REACHED         no wave so far is for its cohort
+17. NOT_YET_DRAWN            the waves so far are for its cohort, but its draw is not open
+18. OTHER_ROLLOUT_FIRST      another rollout has a live attempt at the vehicle
+19. RETRY_LATER              the wait before the next try is not over
+20. ROLLOUT_NOT_STARTED, ROLLOUT_PAUSED, ROLLOUT_HELD, ROLLOUT_HALTED: the rollout, or this part of it, stands still
+
+Of several rollouts that want the same vehicle the one of the highest priority goes first, then the oldest.
 
 Everything is judged by the vehicle's record as it is now: one that moved to another region or cohort while a rollout
 runs is looked at where it is, and counted where it was granted.
@@ -33,17 +39,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from orchestrator.engine import openings, selection, turns, waves
+from orchestrator.engine import brakes, openings, selection, suitability, turns, waves
 from orchestrator.engine.habits import habit_of
 from orchestrator.engine.permits import excluded
 from orchestrator.engine.targets import CompiledTarget, mismatch
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import AttemptState, Try
 from orchestrator.model.decision import Grant, Refusal, RefusalReason
-from orchestrator.model.fleet import Cell, Habit
-from orchestrator.model.ids import FleetTime
+from orchestrator.model.fleet import Cell, Habit, Stratum
+from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.release import Release
-from orchestrator.model.rollout import RegionProgress, Rollout, RolloutStatus
+from orchestrator.model.rollout import BrakeKind, RegionProgress, Rollout, RolloutStatus
 from orchestrator.model.vehicle import VehicleRecord
 
 _STOPPED: Mapping[RolloutStatus, RefusalReason] = MappingProxyType(
@@ -57,6 +63,15 @@ _STOPPED: Mapping[RolloutStatus, RefusalReason] = MappingProxyType(
 )
 
 
+_BRAKED: Mapping[BrakeKind, RefusalReason] = MappingProxyType(
+    {
+        BrakeKind.PAUSED: RefusalReason.ROLLOUT_PAUSED,
+        BrakeKind.HELD: RefusalReason.ROLLOUT_HELD,
+        BrakeKind.HALTED: RefusalReason.ROLLOUT_HALTED,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A rollout that a vehicle may be considered for."""
@@ -65,7 +80,7 @@ class Candidate:
     release: Release | None
     """The plan's release; None when it is not registered."""
     target: CompiledTarget
-    """Of the plan."""
+    """Of the plan, see `targets.compile_plan`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +140,15 @@ def choose(record: VehicleRecord, rollouts: Iterable[Candidate], now: FleetTime)
 
     Args:
         record: The vehicle.
-        rollouts: Candidates in any order; the older one goes first.
+        rollouts: Candidates in any order.
         now: Fleet time.
 
     Returns:
-        The grant of the oldest rollout that grants, or the refusals of all, oldest rollout first. A vehicle with a
-        live attempt is granted nothing.
+        The grant of the first rollout in turn that grants, or the refusals of all, in turn. A vehicle with a live
+        attempt is granted nothing.
     """
     refusals: list[Refusal] = []
-    for candidate in by_age(rollouts):
+    for candidate in in_turn(rollouts):
         answer = consider(record, candidate.rollout, candidate.release, candidate.target, now)
         if isinstance(answer, Grant):
             return answer
@@ -141,9 +156,16 @@ def choose(record: VehicleRecord, rollouts: Iterable[Candidate], now: FleetTime)
     return tuple(refusals)
 
 
-def by_age(rollouts: Iterable[Candidate]) -> Sequence[Candidate]:
-    """Candidates, oldest rollout first; of equal age by id, so that every worker sees the same order."""
-    return sorted(rollouts, key=lambda candidate: (candidate.rollout.created_at, candidate.rollout.rollout_id))
+def in_turn(rollouts: Iterable[Candidate]) -> Sequence[Candidate]:
+    """Candidates, the highest priority first, then the oldest; of equal age by id, so that every worker sees the same
+    order.
+    """
+    return sorted(rollouts, key=_turn)
+
+
+def _turn(candidate: Candidate) -> tuple[int, FleetTime, RolloutId]:
+    rollout = candidate.rollout
+    return -rollout.plan.priority, rollout.created_at, rollout.rollout_id
 
 
 def _over(question: _Question) -> Refusal | None:
@@ -175,14 +197,7 @@ def _live(question: _Question) -> Refusal | None:
 
 
 def _installed(question: _Question) -> Refusal | None:
-    release = question.rollout.plan.release
-    if question.record.installed != release:
-        return None
-    return Refusal(
-        RefusalReason.ALREADY_INSTALLED,
-        f"release {release} is installed already",
-        {"installed": release, "release": release},
-    )
+    return suitability.installed(question.record, question.rollout, question.candidate.target)
 
 
 def _settled(question: _Question) -> Refusal | None:
@@ -216,20 +231,11 @@ def _targeted(question: _Question) -> Refusal | None:
 
 
 def _image(question: _Question) -> Refusal | None:
-    release = question.candidate.release
-    version = question.rollout.plan.release
-    wanted = sorted({ecu.hardware_id for ecu in question.record.vehicle.ecus})
-    facts = {"release": version, "hardware_ids": ", ".join(wanted)}
-    if release is None:
-        return Refusal(RefusalReason.NO_IMAGE_FOR_HARDWARE, f"release {version} is not registered", facts)
-    if any(release.image_for(hardware_id) is not None for hardware_id in wanted):
-        return None
-    held = ", ".join(image.hardware_id for image in release.images) or "nothing"
-    return Refusal(
-        RefusalReason.NO_IMAGE_FOR_HARDWARE,
-        f"release {version} has images for {held}, the vehicle has ECUs {', '.join(wanted) or 'of no kind'}",
-        {**facts, "images_for": held},
-    )
+    return suitability.image(question.record, question.rollout, question.candidate.release)
+
+
+def _intermediate(question: _Question) -> Refusal | None:
+    return suitability.intermediate(question.record, question.rollout, question.candidate.target)
 
 
 def _region(question: _Question) -> Refusal | None:
@@ -304,21 +310,34 @@ def _retry(question: _Question) -> Refusal | None:
     )
 
 
-def stopped(rollout: Rollout) -> Refusal | None:
-    """Why a rollout that is not over gives nothing at present: who stopped it, and when; None when it runs."""
+def stopped(rollout: Rollout, stratum: Stratum) -> Refusal | None:
+    """Why a rollout that is not over gives a stratum nothing at present: who stopped it, and when; None when it runs.
+
+    Args:
+        rollout: As it stands.
+        stratum: Of the vehicle.
+    """
     reason = _STOPPED.get(rollout.status)
-    if reason is None:
+    if reason is not None:
+        return Refusal(
+            reason,
+            f"rollout {rollout.rollout_id} is {rollout.status} "
+            f"since {instant(rollout.updated_at)} by {rollout.actor}: {rollout.reason}",
+            {"status": rollout.status.value, "since": instant(rollout.updated_at), "actor": rollout.actor},
+        )
+    brake = rollout.brake_on(stratum)
+    if brake is None:
         return None
     return Refusal(
-        reason,
-        f"rollout {rollout.rollout_id} is {rollout.status} "
-        f"since {instant(rollout.updated_at)} by {rollout.actor}: {rollout.reason}",
-        {"status": rollout.status.value, "since": instant(rollout.updated_at), "actor": rollout.actor},
+        _BRAKED[brake.kind],
+        f"of rollout {rollout.rollout_id}, {brakes.described(brake)}",
+        {"scope": brake.scope, "status": brake.kind.value, "since": instant(brake.since), "actor": brake.actor},
     )
 
 
 def _status(question: _Question) -> Refusal | None:
-    return stopped(question.rollout)
+    vehicle = question.record.vehicle
+    return stopped(question.rollout, Stratum(vehicle.region, vehicle.hardware))
 
 
 _REASONS: tuple[Callable[[_Question], Refusal | None], ...] = (
@@ -331,6 +350,7 @@ _REASONS: tuple[Callable[[_Question], Refusal | None], ...] = (
     _image,
     _region,
     _tries_left,
+    _intermediate,
     _holdout,
     _pending,
     _wave,

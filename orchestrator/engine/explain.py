@@ -37,6 +37,8 @@ _DEFERRED: Mapping[str, RefusalReason] = MappingProxyType(
     {
         "consent_pending": RefusalReason.CONSENT_MISSING,
         "link_metered": RefusalReason.LINK_METERED,
+        "link_unsuitable": RefusalReason.LINK_UNSUITABLE,
+        "storage_low": RefusalReason.STORAGE_LOW,
         "battery_low": RefusalReason.BATTERY_LOW,
         "not_parked": RefusalReason.NOT_PARKED,
     }
@@ -46,6 +48,8 @@ _WAITS: Mapping[RefusalReason, str] = MappingProxyType(
     {
         RefusalReason.CONSENT_MISSING: "waits for its owner to agree",
         RefusalReason.LINK_METERED: "waits for an unmetered link",
+        RefusalReason.LINK_UNSUITABLE: "waits for a link that the plan allows",
+        RefusalReason.STORAGE_LOW: "waits for more free storage",
         RefusalReason.BATTERY_LOW: "waits for more battery",
         RefusalReason.NOT_PARKED: "waits to be parked",
     }
@@ -143,9 +147,12 @@ def _afterwards(record: VehicleRecord, candidate: Candidate, now: FleetTime) -> 
 def _live(record: VehicleRecord, attempt: Attempt, rollout: Rollout, now: FleetTime) -> Explanation:
     facts = _attempt_facts(record, attempt)
     waiting = attempt.state in BEFORE_PERMIT_STATES
-    if waiting and attempt.epoch < rollout.fence:
-        message = f"attempt {attempt.number} is withdrawn at its next call: the rollout is {rollout.status}"
-        facts |= {"epoch": str(attempt.epoch), "fence": str(rollout.fence), "status": rollout.status.value}
+    fence = rollout.fence_of(attempt.cell.stratum)
+    if waiting and attempt.epoch < fence:
+        part = f" in {attempt.cell.stratum}" if fence > rollout.fence else ""
+        status = "halted" if part else rollout.status.value
+        message = f"attempt {attempt.number} is withdrawn at its next call: the rollout is {status}{part}"
+        facts |= {"epoch": str(attempt.epoch), "fence": str(fence), "status": status}
         return Explanation(rollout.rollout_id, RefusalReason.FENCED.value, message, facts)
     silence = _silence(record, now)
     if silence is not None:
@@ -181,7 +188,7 @@ def _hindered(
         metered = plan.preconditions.unmetered and conditions is not None and conditions.metered
         unmet = permits.unmet(plan.preconditions, conditions) if metered else None
         return (unmet, attempt.deadline_at) if unmet is not None else None
-    paused = stopped(rollout)
+    paused = stopped(rollout, attempt.cell.stratum)
     if paused is not None:
         return paused, attempt.deadline_at
     rules = permits.rules_of(attempt.cell.region, rollout)

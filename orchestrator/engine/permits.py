@@ -8,7 +8,8 @@ The order, from what only a person changes to what the vehicle can mend by itsel
 
 1. QUARANTINED, DENIED                    a person keeps it out
 2. FREEZE_DAY, WINDOW_CLOSED              its dashboard shows another time, or too little of the window is left
-3. LINK_METERED, BATTERY_LOW, NOT_PARKED  a condition does not hold, or the vehicle does not tell whether it does
+3. LINK_METERED, LINK_UNSUITABLE, STORAGE_LOW, BATTERY_LOW, NOT_PARKED
+                                          a condition does not hold, or the vehicle does not tell whether it does
 4. CONSENT_MISSING                        its owner has not agreed to this attempt
 """
 
@@ -106,6 +107,14 @@ def unmet(wanted: Preconditions, conditions: Conditions | None) -> Refusal | Non
     """The first of the plan's conditions that does not hold; None when all do. What is unknown does not hold."""
     if wanted.unmetered and (conditions is None or conditions.metered):
         return _unmet(RefusalReason.LINK_METERED, "an unmetered link", "on a metered link", "link", conditions)
+    links = ", ".join(wanted.links)
+    if wanted.links and (conditions is None or conditions.link not in wanted.links):
+        found = f"connected by {conditions.link}" if conditions else ""
+        return _unmet(RefusalReason.LINK_UNSUITABLE, f"a link by {links}", found, "link", conditions)
+    room = wanted.storage_free_bytes_min
+    if room and (conditions is None or conditions.storage_free_bytes < room):
+        found = f"at {conditions.storage_free_bytes} bytes free" if conditions else ""
+        return _unmet(RefusalReason.STORAGE_LOW, f"{room} bytes of free storage", found, "storage", conditions)
     least = wanted.battery_percent_min
     if least and (conditions is None or conditions.battery_percent < least):
         found = f"at {conditions.battery_percent} %" if conditions else ""
@@ -198,6 +207,7 @@ def _unmet(reason: RefusalReason, wanted: str, found: str, fact: str, conditions
         "link": f"{conditions.link.value}, {'metered' if conditions.metered else 'unmetered'}",
         "battery": f"{conditions.battery_percent} %",
         "parked": str(conditions.parked).lower(),
+        "storage": f"{conditions.storage_free_bytes} bytes",
     }
     return Refusal(reason, f"the plan asks for {wanted}, the vehicle is {found}", {"wanted": wanted, **values})
 

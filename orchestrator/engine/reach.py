@@ -7,12 +7,13 @@ none, and the blast budget of a plan that leaves it to the start. One vehicle at
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator.engine.targets import CompiledTarget, compile_target, mismatch
+from orchestrator.engine.targets import CompiledTarget, compile_plan, compile_target, lacks_intermediate, mismatch
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.plan import Plan, RegionRules
+from orchestrator.model.release import Release
 
 BUDGET_MIN = 20
 """Smallest blast budget that is filled in: so many exposures must age before the gate can exclude anything."""
@@ -86,19 +87,30 @@ def regions_of(plan: Plan, profiles: Mapping[Profile, int]) -> Mapping[str, Regi
     return dict.fromkeys(sorted(found), plan.region_defaults)
 
 
-def waiting(plan: Plan, profiles: Mapping[Profile, int]) -> dict[Cell, int]:
-    """Vehicles by cell that match the target now and do not have the release, in any region.
+def waiting(plan: Plan, profiles: Mapping[Profile, int], releases: Iterable[Release] = ()) -> dict[Cell, int]:
+    """Vehicles by cell that match the target now and could be brought the release, in any region.
+
+    Who has it, or a newer one, is not among them; nor who lacks the required intermediate release: no wave can reach a
+    vehicle that another rollout has to reach first.
 
     Args:
         plan: Of the rollout.
         profiles: How many vehicles have each profile.
+        releases: Every registered one; without them nothing counts as newer.
     """
-    target = compile_target(plan.target)
+    target = compile_plan(plan, releases)
     cells: Counter[Cell] = Counter()
     for profile, count in profiles.items():
-        if count > 0 and profile.installed != plan.release and mismatch(target, profile) is None:
+        if count > 0 and _waits(plan, target, profile):
             cells[cell_of(profile)] += count
     return dict(cells)
+
+
+def _waits(plan: Plan, target: CompiledTarget, profile: Profile) -> bool:
+    installed = profile.installed
+    if installed == plan.release or installed in target.newer or lacks_intermediate(target, installed):
+        return False
+    return mismatch(target, profile) is None
 
 
 def with_budget(plan: Plan, profiles: Mapping[Profile, int]) -> Plan:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from semver import Version
 
+from orchestrator.engine.supersession import newer_than
 from orchestrator.engine.wording import listed
 from orchestrator.model.fleet import Profile
-from orchestrator.model.plan import Target
+from orchestrator.model.ids import ReleaseVersion
+from orchestrator.model.plan import Plan, Target
+from orchestrator.model.release import Release
 
 _OPERATORS: Mapping[str, Callable[[Version, Version], bool]] = MappingProxyType(
     {
@@ -59,6 +62,10 @@ class CompiledTarget:
     target: Target
     installed: tuple[Comparison, ...]
     """All must hold; empty matches anything."""
+    requires: tuple[Comparison, ...] = ()
+    """Of the required intermediate release: all must hold of what is installed; empty asks for nothing."""
+    newer: frozenset[ReleaseVersion] = frozenset()
+    """Releases that the plan's cannot follow, see `supersession`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,34 @@ def compile_target(target: Target) -> CompiledTarget:
         TargetError: the `installed` clause cannot be read; a plan that was read from a file never has such a one.
     """
     return CompiledTarget(target=target, installed=compile_comparisons(target.installed))
+
+
+def compile_plan(plan: Plan, releases: Iterable[Release] = ()) -> CompiledTarget:
+    """A plan's target with what else decides by the release that a vehicle runs.
+
+    Args:
+        plan: As read.
+        releases: Every registered one; without them nothing counts as newer.
+
+    Raises:
+        TargetError: as `compile_target`.
+    """
+    return replace(
+        compile_target(plan.target),
+        requires=compile_comparisons(plan.requires),
+        newer=newer_than(plan.release, releases),
+    )
+
+
+def lacks_intermediate(compiled: CompiledTarget, installed: ReleaseVersion) -> bool:
+    """Whether the required intermediate release is missing. What nothing proves is missing."""
+    if not compiled.requires:
+        return False
+    try:
+        version = parse_version(installed)
+    except TargetError:
+        return True
+    return not all(comparison.holds(version) for comparison in compiled.requires)
 
 
 def mismatch(compiled: CompiledTarget, profile: Profile) -> Mismatch | None:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.clock import FleetClock
-from orchestrator.engine.admission import Candidate, by_age
+from orchestrator.engine.admission import Candidate, in_turn
 from orchestrator.engine.explain import GRANT, NOT_ENROLLED, SILENT, Explanation, explain
-from orchestrator.engine.targets import compile_target
+from orchestrator.engine.targets import compile_plan
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -78,24 +78,24 @@ class ExplainDesk:
         snapshot = await self._snapshots.refresh()
         now = FleetTime(self._clock.now())
         found: list[Explanation] = []
-        taken = ""
+        taken: Rollout | None = None
         for candidate in candidates_of(snapshot, rollout_id, record):
             said = explain(record, candidate, now)
             if vehicle_id in snapshot.revoked:
                 said = revoked(said)
-            elif said.reason == GRANT and taken:
-                said = after_another(said, taken)
+            elif said.reason == GRANT and taken is not None:
+                said = after_another(said, candidate.rollout, taken)
             else:
                 standing = await self._store.standing(candidate.rollout.rollout_id, now=now)
                 said = with_limits(said, record, candidate.rollout, standing)
-            taken = taken or (said.rollout_id if said.reason == GRANT else "")
+            taken = taken or (candidate.rollout if said.reason == GRANT else None)
             found.append(said)
         found.reverse()
         return Explained(explanations=found, summary=summary(found, record, now))
 
 
 def candidates_of(snapshot: Snapshot, rollout_id: RolloutId | None, record: VehicleRecord) -> Sequence[Candidate]:
-    """The rollouts that were asked for, oldest first, as they are considered.
+    """The rollouts that were asked for, in turn, as they are considered.
 
     Where none was named, the one with the vehicle's live attempt is among them although it is over: a vehicle that fell
     silent in a rollout that was aborted is waiting for that attempt, whatever else is under way.
@@ -106,8 +106,8 @@ def candidates_of(snapshot: Snapshot, rollout_id: RolloutId | None, record: Vehi
     if rollout_id is None:
         live = live_rollout(record)
         if live is None or live not in snapshot.rollouts or not snapshot.rollouts[live].status.over:
-            return by_age(snapshot.candidates)
-        return [*candidates_of(snapshot, live, record), *by_age(snapshot.candidates)]
+            return in_turn(snapshot.candidates)
+        return [*candidates_of(snapshot, live, record), *in_turn(snapshot.candidates)]
     rollout = snapshot.rollouts.get(rollout_id)
     if rollout is None:
         raise NotFoundError(
@@ -115,7 +115,7 @@ def candidates_of(snapshot: Snapshot, rollout_id: RolloutId | None, record: Vehi
             reason="ROLLOUT_UNKNOWN",
             remedy="`outrider rollout list` shows all rollouts",
         )
-    target = compile_target(rollout.plan.target)
+    target = compile_plan(rollout.plan, snapshot.releases.values())
     return [Candidate(rollout=rollout, release=snapshot.releases.get(rollout.plan.release), target=target)]
 
 
@@ -130,14 +130,16 @@ def revoked(said: Explanation) -> Explanation:
     return replace(said, reason=REVOKED, message=message, changes_at=None)
 
 
-def after_another(said: Explanation, other: str) -> Explanation:
-    """What is said of a rollout whose turn comes after an older one that would grant as well."""
-    message = f"rollout {other} is older and goes first; this one has its turn once that attempt ended"
+def after_another(said: Explanation, rollout: Rollout, other: Rollout) -> Explanation:
+    """What is said of a rollout whose turn comes after one that would grant as well: by priority, then by age."""
+    ours, theirs = rollout.plan.priority, other.plan.priority
+    why = f"has priority {theirs} > {ours}" if theirs > ours else "is older"
+    message = f"rollout {other.rollout_id} {why} and goes first; this one has its turn once that attempt ended"
     return replace(
         said,
         reason=RefusalReason.OTHER_ROLLOUT_FIRST.value,
         message=message,
-        facts={**said.facts, "other_rollout": other},
+        facts={**said.facts, "other_rollout": other.rollout_id, "priority": str(ours), "other_priority": str(theirs)},
     )
 
 
@@ -171,6 +173,10 @@ def _slots(record: VehicleRecord, rollout: Rollout, standing: Standing) -> tuple
         if held >= limit:
             spent = {"scope": scope, "in_flight": str(held), "limit": str(limit)}
             return refusal(RefusalReason.IN_FLIGHT_SPENT, spent), facts
+    facts["slots without a permit"] = f"{standing.at_risk} of {standing.grant_ceiling} that the blast budget allows now"
+    if standing.at_risk >= standing.grant_ceiling:
+        spent = {"at_risk": str(standing.at_risk), "ceiling": str(standing.grant_ceiling)}
+        return refusal(RefusalReason.BLAST_BUDGET_SPENT, spent), facts
     return None, facts
 
 

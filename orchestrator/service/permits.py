@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from orchestrator.clock import FleetClock
+from orchestrator.engine import pins
 from orchestrator.engine.permits import Clear, NotNow, may_install, rules_of
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -89,6 +90,9 @@ class PermitDesk:
         rollout = self._snapshots.current.rollouts.get(attempt.rollout_id)
         if rollout is None:
             return self._refused(wanted, now, stale(attempt.rollout_id), PERMIT_RETRY_MS)
+        changed = pins.changed(rollout, self._snapshots.current.releases.get(attempt.release))
+        if changed and attempt.permitted_at is None:
+            return self._refused(wanted, now, Refusal(RefusalReason.RELEASE_CHANGED, changed), PERMIT_RETRY_MS)
         # Asking implies that the images are there, also when the event that says so is still in the outbox.
         if attempt.state in BEFORE_PERMIT_STATES and attempt.state is not AttemptState.DOWNLOADED:
             await self._store.change(wanted, AttemptEvent.DOWNLOAD_FINISHED, now=now)

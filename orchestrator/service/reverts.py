@@ -14,7 +14,7 @@ from orchestrator.engine.targets import compile_target, mismatch
 from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import ReleaseVersion
-from orchestrator.model.plan import Plan, Wave
+from orchestrator.model.plan import OnHalt, Plan, Wave
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.model.tally import Tally
@@ -89,7 +89,9 @@ def check_resume(rollout: Rollout, others: Sequence[Rollout]) -> None:
         StateError: another rollout is undoing it.
     """
     for other in others:
-        if other.reverts == rollout.rollout_id and other.status is not RolloutStatus.ABORTED:
+        # A draft has done nothing yet; when it starts it is asked whether this one still stands still.
+        ended = other.status in (RolloutStatus.ABORTED, RolloutStatus.SUPERSEDED) or not other.status.begun
+        if other.reverts == rollout.rollout_id and not ended:
             raise StateError(
                 f"rollout {rollout.rollout_id} is undone by rollout {other.rollout_id}, which is {other.status}",
                 reason="REVERTED",
@@ -124,6 +126,10 @@ def revert_plan(
         regions={region: replace(rules, follow="") for region, rules in plan.regions.items()},
         region_defaults=replace(plan.region_defaults, follow=""),
         holdout_share=0.0,
+        approvals=0,
+        supersedes="",
+        requires="",
+        on_halt=OnHalt.STOP,
     )
     compiled = compile_target(target)
     running = {profile: count for profile, count in profiles.items() if profile.installed == version and count > 0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.engine import windows
@@ -12,6 +12,7 @@ from orchestrator.engine.progress import approval_wanted, waiting_for
 from orchestrator.engine.reach import waiting
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.ids import FleetTime
+from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies
 
@@ -34,7 +35,13 @@ class RolloutView:
     now: FleetTime
 
 
-def view_of(rollout: Rollout, cells: CellTallies, profiles: Mapping[Profile, int], now: FleetTime) -> RolloutView:
+def view_of(
+    rollout: Rollout,
+    cells: CellTallies,
+    profiles: Mapping[Profile, int],
+    now: FleetTime,
+    releases: Sequence[Release] = (),
+) -> RolloutView:
     """A rollout with its counts.
 
     Args:
@@ -42,8 +49,9 @@ def view_of(rollout: Rollout, cells: CellTallies, profiles: Mapping[Profile, int
         cells: Its counters.
         profiles: How many vehicles have each profile.
         now: Fleet time.
+        releases: Every registered one: who runs a newer one is not waiting.
     """
-    unreached = waiting(rollout.plan, profiles)
+    unreached = waiting(rollout.plan, profiles, releases)
     return RolloutView(
         rollout=rollout,
         cells=cells,

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.engine.pins import release_sha256
 from orchestrator.engine.plan_file import PlanError, effective_plan, read_plan
 from orchestrator.engine.preview import Preview, preview
 from orchestrator.engine.progress import (
@@ -27,8 +28,10 @@ from orchestrator.engine.progress import (
 from orchestrator.engine.reach import regions_of, waiting, with_budget
 from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, ReleaseVersion, RolloutId
 from orchestrator.model.plan import Plan
+from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import total
+from orchestrator.service.decisions import decision_entry
 from orchestrator.service.errors import (
     ConflictError,
     ForbiddenError,
@@ -40,7 +43,8 @@ from orchestrator.service.errors import (
 from orchestrator.service.reverts import check_proposal, check_resume, check_revert, revert_plan, way_back
 from orchestrator.service.rollout_views import RolloutView, view_of
 from orchestrator.service.scopes import check_variant
-from orchestrator.store.base import JournalEntry, Json, Store
+from orchestrator.service.successors import check_supersedes, end_superseded
+from orchestrator.store.base import Json, Store
 
 CAS_TRIES = 8
 REQUESTS_KEPT = 32
@@ -136,7 +140,7 @@ class RolloutDesk:
             draft: Only written down; `StartRequested` starts it. A plan that asks for approvals is in any case.
 
         Raises:
-            InvalidInputError: the plan or the id is faulty, or it does not undo what it says.
+            InvalidInputError: the plan or the id is faulty, or it neither undoes nor supersedes what it says.
             NotFoundError: there is no rollout to be undone.
             StateError: the plan targets nobody, the id is taken by another request, or the rollout to be undone runs.
         """
@@ -151,6 +155,8 @@ class RolloutDesk:
             )
         profiles = await self._store.profiles()
         plan = with_budget(plan, profiles)
+        others, releases = await self._store.rollouts(), await self._store.releases()
+        check_supersedes(plan, chosen, others)
         regions = regions_of(plan, profiles)
         if not regions:
             raise StateError(
@@ -171,6 +177,7 @@ class RolloutDesk:
             now,
             reverts,
             draft=draft,
+            release_sha256=pinned(plan.release, releases),
         )
         data: dict[str, Json] = {
             "release": plan.release,
@@ -179,8 +186,10 @@ class RolloutDesk:
             "reverts": reverts,
             "targeted": {
                 f"{cell.region}/{cell.hardware}/{cell.cohort}": count
-                for cell, count in sorted(waiting(plan, profiles).items())
+                for cell, count in sorted(waiting(plan, profiles, releases).items())
             },
+            "draft": draft,
+            "release_sha256": rollout.release_sha256,
         }
         stored = await self._store.create_rollout(rollout, decision_entry(rollout, "rollout_created", data))
         repeated = bool(request_id) and stored.request_id == request_id and stored.plan_text == plan_text
@@ -190,6 +199,7 @@ class RolloutDesk:
                 reason="ROLLOUT_EXISTS",
                 remedy="choose another id with --id, or another `name` in the plan",
             )
+        await end_superseded(self._store, [stored, *others], now)
         return stored
 
     async def get(self, rollout_id: RolloutId) -> Rollout:
@@ -222,8 +232,8 @@ class RolloutDesk:
     async def _views(self, rollouts: Sequence[Rollout]) -> Sequence[RolloutView]:
         tallies = await self._store.tallies([rollout.rollout_id for rollout in rollouts])
         profiles = await self._store.profiles()
-        now = self._now()
-        return [view_of(rollout, tallies.get(rollout.rollout_id, {}), profiles, now) for rollout in rollouts]
+        releases, now = await self._store.releases(), self._now()
+        return [view_of(rollout, tallies.get(rollout.rollout_id, {}), profiles, now, releases) for rollout in rollouts]
 
     async def watch(self, rollout_id: RolloutId) -> AsyncIterator[RolloutView]:
         """The rollout now and each time something about it changed, until it is over and nothing is in flight.
@@ -279,6 +289,8 @@ class RolloutDesk:
             changed = replace(answer.rollout, recent_requests=requests) if request_id else answer.rollout
             decision = decision_entry(changed, answer.kind, answer.data)
             if await self._store.transition(changed, expected_epoch=rollout.epoch, decision=decision):
+                if isinstance(request, StartRequested):
+                    await end_superseded(self._store, await self._store.rollouts(), now)
                 return changed
         raise ConflictError(
             f"rollout {rollout_id} kept changing", reason="CONTENDED", remedy="look at it again, then repeat"
@@ -298,6 +310,9 @@ class RolloutDesk:
             )
         if isinstance(request, ResumeRequested) and not rollout.status.over:
             check_resume(rollout, await self._store.rollouts())
+        if isinstance(request, StartRequested) and not rollout.status.begun and rollout.reverts:
+            undone = await self.get(RolloutId(rollout.reverts))
+            check_revert(rollout.plan, undone, await self._store.releases())
 
     async def _check_variant(self, rollout: Rollout, scope: str) -> None:
         if "/" in scope:
@@ -329,23 +344,9 @@ class RolloutDesk:
         return FleetTime(self._clock.now())
 
 
-def decision_entry(rollout: Rollout, kind: str, data: Mapping[str, Json]) -> JournalEntry:
-    """The journal entry of a decision about a rollout, with what it became."""
-    facts: dict[str, Json] = {
-        "rollout_id": rollout.rollout_id,
-        "epoch": rollout.epoch,
-        "fence": rollout.fence,
-        "status": rollout.status.value,
-        "actor": rollout.actor,
-        "reason": rollout.reason,
-    }
-    return JournalEntry(
-        stream=f"rollout/{rollout.rollout_id}",
-        entry_id="",
-        kind=kind,
-        at=rollout.updated_at,
-        data=facts | dict(data),
-    )
+def pinned(version: ReleaseVersion, releases: Sequence[Release]) -> str:
+    """The digest of a registered release, for the rollout that brings it."""
+    return release_sha256(next(release for release in releases if release.version == version))
 
 
 def reason_of(request: Request) -> str:

@@ -15,7 +15,8 @@ import structlog
 
 from orchestrator.clock import FleetClock
 from orchestrator.engine.admission import Candidate
-from orchestrator.engine.targets import compile_target
+from orchestrator.engine.targets import CompiledTarget, compile_plan
+from orchestrator.model.attempt import Attempt
 from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
@@ -37,32 +38,34 @@ class Snapshot:
     rollouts: Mapping[RolloutId, Rollout]
     """Every rollout, newest first."""
     candidates: Sequence[Candidate]
-    """Rollouts that are not over, oldest first, ready to be considered."""
+    """Rollouts that were started and are not over, oldest first, ready to be considered."""
     releases: Mapping[ReleaseVersion, Release]
     revoked: frozenset[VehicleId]
 
-    def fence_of(self, rollout_id: RolloutId) -> int:
-        """The fence of a rollout; 0 when it is not known here yet."""
-        rollout = self.rollouts.get(rollout_id)
-        return rollout.fence if rollout else 0
+    def fence_of(self, attempt: Attempt) -> int:
+        """The fence under which an attempt stands, of its rollout or its part; 0 when that is not known here yet."""
+        rollout = self.rollouts.get(attempt.rollout_id)
+        return rollout.fence_of(attempt.cell.stratum) if rollout else 0
 
 
 EMPTY = Snapshot(rollouts={}, candidates=(), releases={}, revoked=frozenset())
 
 
 async def read_snapshot(store: SnapshotStore, previous: Snapshot = EMPTY) -> Snapshot:
-    """Read a snapshot; compiled targets of unchanged rollouts are taken from `previous`."""
+    """Read a snapshot; compiled targets are taken from `previous` while the releases are the same."""
     rollouts = await store.rollouts()
     releases = {release.version: release for release in await store.releases()}
-    compiled = {candidate.rollout.rollout_id: candidate.target for candidate in previous.candidates}
+    compiled: dict[RolloutId, CompiledTarget] = {}
+    if releases == previous.releases:
+        compiled = {candidate.rollout.rollout_id: candidate.target for candidate in previous.candidates}
     candidates = [
         Candidate(
             rollout=rollout,
             release=releases.get(rollout.plan.release),
-            target=compiled.get(rollout.rollout_id) or compile_target(rollout.plan.target),
+            target=compiled.get(rollout.rollout_id) or compile_plan(rollout.plan, releases.values()),
         )
         for rollout in reversed(rollouts)
-        if not rollout.status.over
+        if rollout.status.begun and not rollout.status.over
     ]
     return Snapshot(
         rollouts={rollout.rollout_id: rollout for rollout in rollouts},

@@ -205,7 +205,7 @@ class VehicleDesk:
     ) -> tuple[VehicleRecord, Install | Withdraw | None]:
         attempt = record.attempt
         if attempt is not None and not attempt.state.terminal:
-            if attempt.state in BEFORE_PERMIT_STATES and attempt.epoch < snapshot.fence_of(attempt.rollout_id):
+            if attempt.state in BEFORE_PERMIT_STATES and attempt.epoch < snapshot.fence_of(attempt):
                 return await self._withdraw(record, attempt, snapshot, now, FENCED)
             if attempt.state in BEFORE_PERMIT_STATES and _excluded(record, attempt.rollout_id):
                 return await self._withdraw(record, attempt, snapshot, now, EXCLUDED)

@@ -13,7 +13,7 @@ from orchestrator.engine.explain import GRANT, NOT_ENROLLED, SILENT, Explanation
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
 from orchestrator.model.plan import Consent, Preconditions, RegionRules, Target, Window
-from orchestrator.model.rollout import RolloutStatus
+from orchestrator.model.rollout import Brake, BrakeKind, RolloutStatus
 from orchestrator.model.vehicle import EVERY_ROLLOUT, Conditions, Exclusion, LinkType
 from tests.builders import (
     DAY_MS,
@@ -193,6 +193,22 @@ def test_fenced_attempt_is_withdrawn_at_its_next_call():
     answer = explained(trying(S.DOWNLOADING), ruled(status=R.ABORTED, fence=2))
     assert answer.reason == "fenced"
     assert "withdrawn at its next call: the rollout is aborted" in answer.message
+
+
+def test_attempt_in_a_halted_part_is_withdrawn_although_the_rollout_runs():
+    """Which part, or the operator would look for a halt of the whole that there is not."""
+    answer = explained(trying(S.DOWNLOADING), replace(ruled(), fences={"eu/gen2": 2}))
+    assert answer.reason == "fenced"
+    assert "the rollout is halted in eu/gen2" in answer.message
+    assert explained(trying(S.DOWNLOADING), replace(ruled(), fences={"eu/gen1": 2})).reason == "downloading"
+
+
+def test_downloaded_attempt_in_a_part_that_stands_waits_for_it():
+    """With who paused it and why."""
+    brake = Brake("eu", BrakeKind.PAUSED, NOW, "bob", "carnival")
+    answer = explained(trying(S.DOWNLOADED), replace(ruled(), brakes=(brake,)))
+    assert answer.reason == "rollout_paused"
+    assert all(word in answer.message for word in ("eu is paused", "bob", "carnival"))
 
 
 def test_quarantined_vehicle_is_told_so_before_and_during_an_attempt():

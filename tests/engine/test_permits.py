@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.permits import RETRY_MS, SPREAD_MAX_MS, VALID_MIN_MS, Clear, NotNow, may_install
+from orchestrator.engine.permits import RETRY_MS, SPREAD_MAX_MS, VALID_MIN_MS, Clear, NotNow, may_install, unmet
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.decision import RefusalReason
 from orchestrator.model.plan import Consent, Freeze, Preconditions, RegionRules, Window
@@ -164,9 +164,32 @@ def test_conditions_of_the_plan_bind(conditions, reason, said):
     assert answer.retry_after_ms == RETRY_MS
 
 
+LINKS = Preconditions(links=(LinkType.WIFI, LinkType.WIRED))
+ROOM = Preconditions(storage_free_bytes_min=2_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("preconditions", "told", "reason", "said"),
+    [
+        (LINKS, {"link": LinkType.WIRED}, None, ""),
+        (LINKS, {"link": LinkType.CELLULAR}, Reason.LINK_UNSUITABLE, "a link by wifi, wired, the vehicle is connected"),
+        (LINKS, {"link": LinkType.UNKNOWN}, Reason.LINK_UNSUITABLE, "connected by unknown"),
+        (ROOM, {"storage_free_bytes": 2_000_000_000}, None, ""),
+        (ROOM, {"storage_free_bytes": 1_999_999_999}, Reason.STORAGE_LOW, "2000000000 bytes of free storage"),
+    ],
+)
+def test_link_and_storage_bind(preconditions, told, reason, said):
+    """What would fail in the middle is not begun; a link that nobody knows is none of those that will do."""
+    refusal = unmet(preconditions, replace(GOOD, **told))
+    assert (refusal.reason if refusal else None) is reason
+    assert refusal is None or said in refusal.message
+
+
 @pytest.mark.parametrize(
     ("preconditions", "reason"),
     [
+        (LINKS, Reason.LINK_UNSUITABLE),
+        (ROOM, Reason.STORAGE_LOW),
         (Preconditions(battery_percent_min=1), Reason.BATTERY_LOW),
         (Preconditions(parked=True), Reason.NOT_PARKED),
         (Preconditions(unmetered=True), Reason.LINK_METERED),

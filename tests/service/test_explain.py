@@ -139,6 +139,48 @@ async def test_older_rollout_goes_first(world: World) -> None:
     assert found.summary.startswith("It begins with rollout spring")
 
 
+async def test_rollout_of_higher_priority_goes_first(world: World) -> None:
+    """However young it is; and the words name both numbers."""
+    car = Car("v-1")
+    await known(world, car)
+    await world.release("1.2.0", counter=4)
+    await world.start()
+    world.hand.advance(1000)
+    await world.start(PLAN.replace("1.1.0", "1.2.0") + "priority: 7\n", rollout_id="autumn")
+    found = await explained(world, car)
+    reasons = {each.rollout_id: each for each in found.explanations}
+    assert (reasons["autumn"].reason, reasons["spring"].reason) == ("grant", "other_rollout_first")
+    assert "rollout autumn has priority 7 > 0 and goes first" in reasons["spring"].message
+    assert await world.granted(car) == "autumn.v-1.1"
+
+
+async def test_places_of_the_wave_are_taken(world: World) -> None:
+    """Drawn, and yet too late for this wave: with both numbers."""
+    cars = [Car(f"v-{number}") for number in range(4)]
+    await known(world, *cars)
+    await world.start(
+        "release: 1.1.0\nholdout: 0%\ngate: {stratum_sample: 0}\nwaves: [{name: half, share: 50%}, {name: all}]\n"
+    )
+    taken = [car for car in cars if (await world.check_in(car)).directive is not None]
+    assert len(taken) == 2, "half of four, and not one more"
+    late = next(car for car in cars if car not in taken)
+    found = await why(world, late)
+    assert (found.reason, found.message) == ("quota_spent", "admitted in eu/gen2/canary (2) >= quota (2)")
+    assert found.facts["places of the wave"] == "2 of 2"
+    assert "Not yet, and no time can be told" in (await explained(world, late)).summary
+
+
+async def test_blast_budget_of_grants_is_spent(world: World) -> None:
+    """A payload may hurt before it installs: what is on its way at once is bounded as well."""
+    cars = [Car("v-1"), Car("v-2")]
+    await known(world, *cars)
+    await world.start(PLAN + "limits: {blast_budget: 1}\n")
+    await world.granted(cars[0])
+    found = await why(world, cars[1])
+    assert found.reason == "blast_budget_spent"
+    assert "slots without a permit (1) >= ceiling of the blast budget (1)" in found.message
+
+
 async def test_revoked_vehicle_gets_nothing(world: World) -> None:
     """Whatever else holds, it cannot call."""
     car = Car("v-1")

@@ -89,6 +89,8 @@ class FailingStore(MemoryStore):
     def __init__(self, hand: HandClock) -> None:
         super().__init__(2, machine_ms=lambda: hand.now_ms, dead_man_life_ms=TICK_LIFE_MS)
         self.fail_with: Exception | None = None
+        self.swapped: Release | None = None
+        """What stands in the place of the release of its version, as after a restore of the wrong backup."""
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         if self.fail_with is not None:
@@ -103,7 +105,9 @@ class FailingStore(MemoryStore):
     async def releases(self) -> Sequence[Release]:
         if self.fail_with is not None:
             raise self.fail_with
-        return await super().releases()
+        swapped = self.swapped
+        held = await super().releases()
+        return [swapped if swapped and release.version == swapped.version else release for release in held]
 
 
 class InProcessSigner:
