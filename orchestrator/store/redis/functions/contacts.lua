@@ -27,32 +27,45 @@ local function learn(mean, heard, gap)
   return mean + math.floor((gap - mean) / 8), heard + 1
 end
 
--- Writes a contact over the one before, unless that is younger.
-local function note_contact(tag, vehicle_id, at, told)
-  local seen, mean, heard = redis.call('HGET', tag .. KEY.seen, vehicle_id), 0, 0
+-- A contact as it is kept, with what its gap teaches; nil where the one before, `seen`, is younger.
+local function kept_contact(seen, at, told)
+  local mean, heard = 0, 0
   if seen then
     local last, last_mean, last_heard = string.match(seen, '^(%d+)|(%d+)|(%d+)|')
     local gap = at - tonumber(last)
-    if gap < 0 then return end
+    if gap < 0 then return nil end
     mean, heard = learn(tonumber(last_mean), tonumber(last_heard), gap)
   end
-  redis.call('HSET', tag .. KEY.seen, vehicle_id, table.concat({int(at), int(mean), int(heard), told}, '|'))
+  return table.concat({int(at), int(mean), int(heard), told}, '|')
 end
 
--- touch: writes last contacts behind, of vehicles that are in the inventory or were.
--- KEYS[1] shard tag. ARGV: vehicle id, fleet time and what it told, packed, of each. Reply: ok.
+-- The region in a packed inventory record, whose control units would take longest to unpack: its first values only, after
+-- the one byte that says how many there are.
+local function region_of(packed)
+  return (select(INVENTORY.region + 1, cmsgpack.unpack_limit(packed, INVENTORY.region, 1)))
+end
+
+-- touch: writes last contacts behind, of vehicles that are in the inventory or were. Reads and writes each hash once.
+-- KEYS[1] shard tag. ARGV: vehicle id (each once), fleet time and what it told, packed, of each. Reply: ok.
 register('touch', function(keys, args)
-  local tag, calls = keys[1], {}
-  for index = 1, #args, 3 do
-    local vehicle_id, at = args[index], tonumber(args[index + 1])
-    local inventory = load(tag, 'inventory', vehicle_id, INVENTORY)
-    if inventory then
-      local region, number = inventory[INVENTORY.region], math.floor(at / HALF_HOUR_MS)
+  local tag, ids, calls, kept = keys[1], {}, {}, {}
+  for index = 1, #args, 3 do ids[#ids + 1] = args[index] end
+  local inventories = redis.call('HMGET', tag .. KEY.inventory, unpack(ids))
+  local seen = redis.call('HMGET', tag .. KEY.seen, unpack(ids))
+  for index, packed in ipairs(inventories) do
+    local at = tonumber(args[3 * index - 1])
+    if packed then
+      local region, number = region_of(packed), math.floor(at / HALF_HOUR_MS)
       calls[region] = calls[region] or {}
       calls[region][number] = (calls[region][number] or 0) + 1
-      note_contact(tag, vehicle_id, at, args[index + 2])
+      local contact = kept_contact(seen[index], at, args[3 * index])
+      if contact then
+        kept[#kept + 1] = ids[index]
+        kept[#kept + 1] = contact
+      end
     end
   end
+  if #kept > 0 then redis.call('HSET', tag .. KEY.seen, unpack(kept)) end
   for region, numbers in pairs(calls) do
     for number, amount in pairs(numbers) do count_calls(tag, region, number, amount) end
   end
