@@ -65,7 +65,8 @@ _BEFORE_PERMIT: tuple[_Row, ...] = (
     ((_S.OFFERED, _S.DOWNLOADING, _S.DEFERRED), _E.DOWNLOAD_FINISHED, _S.DOWNLOADED),
     # From DEFERRED as well: what it waits for now counts, not what it waited for first.
     (UNEXPOSED_LIVE_STATES, _E.DEFERRED, _S.DEFERRED),
-    ((_S.DOWNLOADED,), _E.PERMIT_ISSUED, _S.PERMITTED),
+    # From DEFERRED as well: who asks has what it was waiting for, and the images.
+    ((_S.DOWNLOADED, _S.DEFERRED), _E.PERMIT_ISSUED, _S.PERMITTED),
     (UNEXPOSED_LIVE_STATES, _E.WITHDRAWN, _S.WITHDRAWN),
     (UNEXPOSED_LIVE_STATES, _E.WITHDRAWAL_OBEYED, _S.WITHDRAWN),
     (UNEXPOSED_LIVE_STATES, _E.REJECTED, _S.REJECTED),
@@ -153,7 +154,7 @@ def deadline(attempt: Attempt, state: AttemptState, now: FleetTime) -> FleetTime
     """When `attempt` times out if it enters `state` at `now`; None when that state is terminal.
 
     All its states before a permit together last no longer than the sum of their deadlines: a vehicle that defers and
-    goes on again and again must not hold its slot for ever.
+    goes on again and again must not hold its place for ever.
     """
     if state not in LIVE_STATES:
         return None

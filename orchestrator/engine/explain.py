@@ -44,6 +44,8 @@ _DEFERRED: Mapping[str, RefusalReason] = MappingProxyType(
     }
 )
 """What a vehicle waits for, by the code that it defers with. Source: docs/agent-protocol.md, Failure codes."""
+_BY_THE_CLOCK = (RefusalReason.WINDOW_CLOSED.value, RefusalReason.FREEZE_DAY.value)
+"""Codes with which the orchestrator defers: what is in the way is asked for anew, as of an attempt that has all."""
 _WAITS: Mapping[RefusalReason, str] = MappingProxyType(
     {
         RefusalReason.CONSENT_MISSING: "waits for its owner to agree",
@@ -59,7 +61,7 @@ _DOES: Mapping[AttemptState, str] = MappingProxyType(
         AttemptState.OFFERED: "is offered and not taken up yet",
         AttemptState.DOWNLOADING: "downloads",
         AttemptState.DOWNLOADED: "has everything and asks for a permit at its next call",
-        AttemptState.DEFERRED: "waits, as the vehicle says",
+        AttemptState.DEFERRED: "waits, and asks for a permit when it goes on",
         AttemptState.PERMITTED: "has its permit and has not told of installing",
         AttemptState.INSTALLING: "installs",
         AttemptState.REBOOTING: "reboots",
@@ -180,10 +182,10 @@ def _hindered(
     if excluded is not None:
         return excluded, None
     plan, conditions = rollout.plan, record.conditions
-    if attempt.state is AttemptState.DEFERRED:
+    if attempt.state is AttemptState.DEFERRED and attempt.failure_code not in _BY_THE_CLOCK:
         deferred = _deferred(record, attempt, rollout, now)
         return (deferred, attempt.deadline_at) if deferred is not None else None
-    if attempt.state is not AttemptState.DOWNLOADED:
+    if attempt.state not in (AttemptState.DOWNLOADED, AttemptState.DEFERRED):
         # Of the conditions only this one binds the download, and only what the vehicle told.
         metered = plan.preconditions.unmetered and conditions is not None and conditions.metered
         unmet = permits.unmet(plan.preconditions, conditions) if metered else None

@@ -45,7 +45,7 @@ TERMINAL_STATES = frozenset(
     }
 )
 LIVE_STATES = frozenset(AttemptState) - TERMINAL_STATES
-"""States that hold an in-flight slot: all that are not over."""
+"""All that are not over; each but DEFERRED holds an in-flight slot."""
 BEFORE_PERMIT_STATES = frozenset(
     {AttemptState.OFFERED, AttemptState.DOWNLOADING, AttemptState.DOWNLOADED, AttemptState.DEFERRED}
 )

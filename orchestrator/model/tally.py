@@ -94,13 +94,8 @@ class Tally:
 
     @property
     def in_flight(self) -> int:
-        """Attempts that hold a slot."""
-        return sum(
-            count
-            for states in (self.before_permit, self.after_permit)
-            for state, count in states.items()
-            if state in LIVE_STATES
-        )
+        """Attempts that hold a slot: live ones, but for those that wait."""
+        return sum(self.state(state) for state in LIVE_STATES if state is not AttemptState.DEFERRED)
 
     def state(self, state: AttemptState) -> int:
         """Attempts in `state`, with or without a permit."""

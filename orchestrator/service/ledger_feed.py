@@ -1,8 +1,8 @@
 """Carries the journal to the ledger, and on its way settles what the rollouts' keys need to know.
 
 Each entry goes once: the ledger's mark moves in the transaction that writes the entry, the journal is trimmed only
-behind the mark. What an entry means for a rollout's keys (a slot confirmed, a permit confirmed, a slot returned) is
-done before, and again after a crash: each is idempotent by attempt.
+behind the mark. What an entry means for a rollout's keys (a slot confirmed, a permit confirmed, a slot returned because
+its attempt waits or is over) is done before, and again after a crash: each is idempotent by attempt.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Settlement:
 
     reservations: list[AttemptId] = field(default_factory=list)
     permits: list[AttemptId] = field(default_factory=list)
+    deferred: dict[AttemptId, int] = field(default_factory=dict)
+    """Machine time since which they wait; without those that went on since."""
     released: list[AttemptId] = field(default_factory=list)
 
 
@@ -78,6 +80,8 @@ class LedgerFeed:
         for rollout_id, settlement in settlements(entries).items():
             if settlement.reservations or settlement.permits:
                 await self._store.confirm(rollout_id, reservations=settlement.reservations, permits=settlement.permits)
+            if settlement.deferred:
+                await self._store.suspend(rollout_id, settlement.deferred)
             if settlement.released:
                 await self._store.release(rollout_id, settlement.released)
 
@@ -119,6 +123,9 @@ def settlements(entries: Sequence[JournalEntry]) -> dict[RolloutId, Settlement]:
             settlement.reservations.append(attempt)
             continue
         state = AttemptState(str(entry.data["to"]))
+        settlement.deferred.pop(attempt, None)
+        if state is AttemptState.DEFERRED:
+            settlement.deferred[attempt] = position(entry.entry_id)[0]
         if state is AttemptState.PERMITTED:
             settlement.permits.append(attempt)
         if state.terminal:

@@ -22,6 +22,7 @@ from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import Conditions, VehicleRecord
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
+from orchestrator.service.waiting import defer
 from orchestrator.store.base import JournalEntry, PermitRequest, Permitted, Store
 from orchestrator.telemetry import Metrics
 
@@ -93,12 +94,13 @@ class PermitDesk:
         changed = pins.changed(rollout, self._snapshots.current.releases.get(attempt.release))
         if changed and attempt.permitted_at is None:
             return self._refused(wanted, now, Refusal(RefusalReason.RELEASE_CHANGED, changed), PERMIT_RETRY_MS)
-        # Asking implies that the images are there, also when the event that says so is still in the outbox.
-        if attempt.state in BEFORE_PERMIT_STATES and attempt.state is not AttemptState.DOWNLOADED:
-            await self._store.change(wanted, AttemptEvent.DOWNLOAD_FINISHED, now=now)
         answer = judged(record, attempt, rollout, conditions or record.conditions, consented, now)
         if isinstance(answer, NotNow):
+            await defer(self._store, attempt, answer.refusal, now)
             return self._refused(wanted, now, answer.refusal, answer.retry_after_ms)
+        # Asking implies that the images are there, also when the event that says so is still in the outbox.
+        if attempt.state in (AttemptState.OFFERED, AttemptState.DOWNLOADING):
+            await self._store.change(wanted, AttemptEvent.DOWNLOAD_FINISHED, now=now)
         consent = consented and rules_of(attempt.cell.region, rollout).consent is Consent.REQUIRED
         return await self._permit(attempt, rollout, answer.valid_ms, now, consented=consent)
 

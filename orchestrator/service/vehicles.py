@@ -35,6 +35,7 @@ from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
+from orchestrator.service.waiting import closed, defer
 from orchestrator.store.base import Applied, SlotRequest, Store
 from orchestrator.telemetry import Metrics
 
@@ -210,7 +211,11 @@ class VehicleDesk:
             if attempt.state in BEFORE_PERMIT_STATES and _excluded(record, attempt.rollout_id):
                 return await self._withdraw(record, attempt, snapshot, now, EXCLUDED)
             self._metrics.checkins.labels(outcome="attempt_live").inc()
-            return record, install(attempt, snapshot)
+            rollout = snapshot.rollouts.get(attempt.rollout_id)
+            shut = closed(record, attempt, rollout, now) if rollout else None
+            if shut is not None:
+                record = await defer(self._store, attempt, shut, now) or record
+            return record, install(record.attempt or attempt, snapshot)
         if not snapshot.candidates:
             self._metrics.checkins.labels(outcome="nothing").inc()
             return record, None

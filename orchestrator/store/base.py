@@ -216,7 +216,7 @@ class VehicleStore(Protocol):
 
     async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime) -> Applied | Refusal:
         """Record the permit: PERMITTED, exposed, checkpoints due. Idempotent. Refuses: UNKNOWN_ATTEMPT, ATTEMPT_OVER,
-        WRONG_STATE (not DOWNLOADED).
+        WRONG_STATE (neither DOWNLOADED nor DEFERRED).
         """
 
     async def apply(

@@ -171,11 +171,21 @@ async def test_permit_needs_a_downloaded_attempt(bench: StoreBench) -> None:
     """A permit for anything else would count an exposure that cannot be."""
     attempt = await assigned(bench.store)
     assert reason(await bench.store.permit(attempt.attempt_id, permitted_at=NOW)) == "wrong_state"
-    await tell(bench.store, attempt, E.DEFERRED)
+    await tell(bench.store, attempt, E.DOWNLOAD_STARTED)
     assert reason(await bench.store.permit(attempt.attempt_id, permitted_at=NOW)) == "wrong_state"
     await tell(bench.store, attempt, E.REJECTED)
     assert reason(await bench.store.permit(attempt.attempt_id, permitted_at=NOW)) == "attempt_over"
     assert not (await bench.store.attempts(V1))[0].exposed
+
+
+async def test_deferred_attempt_is_permitted_as_it_is(bench: StoreBench) -> None:
+    """Who asks has what it was waiting for; a crash in between must not leave an exposure that no state leads to."""
+    attempt = await assigned(bench.store)
+    await tell(bench.store, attempt, E.DEFERRED, failure_code="consent_pending")
+    answer = await bench.store.permit(attempt.attempt_id, permitted_at=NOW)
+    assert isinstance(answer, Applied)
+    (found,) = await bench.store.attempts(V1)
+    assert (found.state, found.exposed, found.failure_code) == (S.PERMITTED, True, "")
 
 
 async def test_events_are_applied_in_order_and_acknowledged(bench: StoreBench) -> None:

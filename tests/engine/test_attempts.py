@@ -123,7 +123,7 @@ def test_nothing_takes_an_exposure_back(state, event):
     assert advance(an_attempt(state), event, now=LATER) is None
 
 
-@pytest.mark.parametrize("state", [S.OFFERED, S.DOWNLOADING, S.DEFERRED])
+@pytest.mark.parametrize("state", [S.OFFERED, S.DOWNLOADING])
 def test_permit_needs_a_finished_download(state):
     """A permit counts as harm that may happen: it is not spent on a vehicle that cannot install yet."""
     assert advance(an_attempt(state), E.PERMIT_ISSUED, now=LATER) is None

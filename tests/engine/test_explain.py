@@ -120,7 +120,7 @@ def test_closed_window_is_the_reason_once_all_is_downloaded():
         ("link_metered", "link_metered", "cellular link, metered"),
         ("battery_low", "battery_low", "waits for more battery (at least 30 %) since"),
         ("not_parked", "not_parked", "not parked"),
-        ("sunspots", "deferred", "waits, as the vehicle says (sunspots)"),
+        ("sunspots", "deferred", "waits, and asks for a permit when it goes on (sunspots)"),
     ],
 )
 def test_deferred_attempt_says_what_the_vehicle_waits_for(code, reason, said):

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.ledger import Ledger, LedgerError
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
-from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, ledger_entry, position
+from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, ledger_entry, position, settlements
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
 from tests.builders import a_slot_request
@@ -68,18 +68,55 @@ async def test_crash_between_writing_and_trimming_writes_nothing_twice(world: Wo
     assert (await kinds(world)).count("attempt_granted") == 1
 
 
-async def test_slot_is_kept_while_the_attempt_defers(world: World) -> None:
-    """A vehicle that goes on after its owner agreed must not be one more than the cap allows."""
+ONE_AT_A_TIME = "release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {in_flight: 1}\n"
+
+
+async def test_attempt_that_defers_gives_its_slot_to_another(world: World) -> None:
+    """A vehicle that waits for its owner must not hold up those that could install."""
     car, other = Car("v-1"), Car("v-2")
     await world.add(car, other)
-    await world.start("release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\nlimits: {in_flight: 1}\n")
+    await world.start(ONE_AT_A_TIME)
     attempt_id = await world.granted(car)
-    await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.DEFERRED, "no_consent"))
-    await world.tick()
-    assert (await world.check_in(other)).directive is None
-    await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.REJECTED, "no_consent"))
+    world.hand.advance(1)
+    await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.DEFERRED, "consent_pending"))
+    assert (await world.check_in(other)).directive is None, "the journal was not carried yet"
     await world.tick()
     assert await world.granted(other) == "spring.v-2.1"
+    standing = await world.store.standing(SPRING, now=world.now)
+    assert (standing.in_flight_total, sum(standing.admitted.values())) == (1, 2)
+
+
+async def test_attempt_that_went_on_within_one_look_keeps_its_slot(world: World) -> None:
+    """What it waited for a second ago is no reason to give away what it holds now."""
+    car, other = Car("v-1"), Car("v-2")
+    await world.add(car, other)
+    await world.start(ONE_AT_A_TIME)
+    attempt_id = await world.granted(car)
+    world.hand.advance(1)
+    told = [(1, AttemptEvent.DEFERRED), (2, AttemptEvent.DOWNLOAD_FINISHED)]
+    await world.check_in(car, *(VehicleEvent(number, attempt_id, event, "not_parked") for number, event in told))
+    await world.tick()
+    assert (await world.check_in(other)).directive is None
+    assert (await world.permits.authorize(car.vehicle_id, attempt_id)).refusal is None
+
+
+async def test_old_deferral_does_not_empty_the_slot_of_a_permit(world: World) -> None:
+    """The journal is carried late: the vehicle may have gone on, and install, before its deferral is read."""
+    car, other = Car("v-1"), Car("v-2")
+    await world.add(car, other)
+    await world.start(ONE_AT_A_TIME)
+    attempt_id = await world.granted(car)
+    world.hand.advance(1)
+    await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.DEFERRED, "consent_pending"))
+    entries = [
+        entry for stream in ("shard/0", "shard/1") for entry in await world.store.journal(stream, after="", count=9)
+    ]
+    world.hand.advance(1)
+    assert (await world.permits.authorize(car.vehicle_id, attempt_id, consented=True)).refusal is None
+    deferred = settlements(entries)[SPRING].deferred
+    assert list(deferred) == [attempt_id]
+    await world.store.suspend(SPRING, deferred)
+    assert (await world.check_in(other)).directive is None
 
 
 async def test_first_start_binds_the_ledger_and_the_same_data_pass_ever_after(world: World) -> None:

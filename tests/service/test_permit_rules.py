@@ -59,6 +59,64 @@ async def test_permit_waits_for_the_window_and_ends_with_it(world: World, car: C
     assert (await ask(world, car, attempt_id)).valid_ms == 3 * MINUTE_MS, "told again, it is not longer"
 
 
+async def test_vehicle_that_waits_for_its_window_holds_no_slot(world: World, car: Car) -> None:
+    """Night windows would need as many slots as there are vehicles that downloaded by day."""
+    other = Car("v-2")
+    await world.add(other)
+    await world.add(car)
+    await world.start(NIGHTS + "limits: {in_flight: 1}\n")
+    attempt_id = await world.granted(car)
+    world.hand.advance(1)
+    assert reason(await ask(world, car, attempt_id)) is RefusalReason.WINDOW_CLOSED
+    waiting = await world.attempt(car)
+    assert (waiting.state, waiting.failure_code) == (AttemptState.DEFERRED, "window_closed")
+    await world.tick()
+    assert await world.downloaded(other) == "spring.v-2.1"
+    world.hand.advance(2 * HOUR_MS)
+    assert reason(await ask(world, car, attempt_id)) is RefusalReason.IN_FLIGHT_SPENT
+    assert (await world.attempt(car)).state is AttemptState.DEFERRED, "it waits on, and holds nothing"
+    await world.check_in(other, VehicleEvent(2, AttemptId("spring.v-2.1"), AttemptEvent.REJECTED, "no_space"))
+    assert reason(await ask(world, car, attempt_id)) is None
+    assert (await world.attempt(car)).state is AttemptState.PERMITTED
+
+
+async def test_waiting_is_told_once_for_each_cause(world: World, car: Car) -> None:
+    """A vehicle asks every few minutes for hours; the ledger should say what changed, and not how often it asked."""
+    attempt_id = await downloaded(world, car, ASKED)
+    for conditions in (None, None, Conditions(battery_percent=29, parked=True), None):
+        await ask(world, car, attempt_id, conditions, consented=True)
+    await world.tick()
+    story = [item.entry for item in await world.ledger.vehicle_history("v-1")]
+    told = [entry.data["failure_code"] for entry in story if entry.data.get("to") == "deferred"]
+    assert sorted(told) == ["battery_low", "link_metered", "link_metered"]
+    assert reason(await ask(world, car, attempt_id, AT_HOME)) is RefusalReason.CONSENT_MISSING
+    assert (await world.attempt(car)).failure_code == "consent_pending", "the word that vehicles have for it"
+
+
+async def test_late_word_of_the_download_does_not_end_the_wait_for_the_window(world: World, car: Car) -> None:
+    """Asking may overtake the event; else it would hold a slot, and run out of time, through the day."""
+    await world.add(car)
+    await world.start(NIGHTS)
+    attempt_id = await world.granted(car)
+    assert reason(await ask(world, car, attempt_id)) is RefusalReason.WINDOW_CLOSED
+    reply = await world.check_in(car, VehicleEvent(1, attempt_id, AttemptEvent.DOWNLOAD_FINISHED))
+    assert isinstance(reply.directive, Install)
+    assert (await world.attempt(car)).state is AttemptState.DEFERRED
+    world.hand.advance(2 * HOUR_MS)
+    await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.DOWNLOAD_FINISHED))
+    assert (await world.attempt(car)).state is AttemptState.DOWNLOADED, "the window is open: nothing is in the way"
+
+
+async def test_permit_is_not_taken_back_by_a_window_that_closes(world: World, car: Car) -> None:
+    """Nothing takes an exposure back, and the state of one that runs out is not a wait."""
+    attempt_id = await downloaded(world, car, NIGHTS)
+    world.hand.advance(4 * HOUR_MS - 5 * MINUTE_MS)
+    assert reason(await ask(world, car, attempt_id)) is None
+    world.hand.advance(10 * MINUTE_MS)
+    assert reason(await ask(world, car, attempt_id)) is RefusalReason.WINDOW_CLOSED
+    assert (await world.attempt(car)).state is AttemptState.PERMITTED
+
+
 async def test_lapsed_permit_is_no_leave_to_install_by_day(world: World, car: Car) -> None:
     """A vehicle that slept over its permit asks in the open again, whatever was said last night."""
     attempt_id = await downloaded(world, car, NIGHTS)

@@ -33,7 +33,7 @@ local function expose(tag, attempt, now)
 end
 
 -- When an attempt times out that enters a live state now. Its states before a permit together last no longer than the
--- sum of their deadlines: who defers and goes on again and again must not hold a slot for ever.
+-- sum of their deadlines: who defers and goes on again and again must not hold a place for ever.
 local function deadline(attempt, state, now)
   local deadlines = attempt[ATTEMPT.deadlines]
   local ends_at = now + deadlines[LIVE[state]]

@@ -1,0 +1,60 @@
+"""Attempts that wait for their window, for conditions or for their owner: DEFERRED, so that waiting holds no slot.
+
+A vehicle tells what it waits for itself; what only the plan knows (its window) or sees differently, it hears from the
+permit desk, and keeps asking. Then it is the orchestrator that defers. The slot follows from the journal
+(`ledger_feed`), and is taken again with the permit.
+"""
+
+from __future__ import annotations
+
+from orchestrator.engine.permits import rules_of, window_refusal
+from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.rollout import Rollout
+from orchestrator.model.vehicle import VehicleRecord
+from orchestrator.store.base import VehicleStore
+
+WAITED_FOR = frozenset(
+    {
+        RefusalReason.WINDOW_CLOSED,
+        RefusalReason.FREEZE_DAY,
+        RefusalReason.CONSENT_MISSING,
+        RefusalReason.LINK_METERED,
+        RefusalReason.LINK_UNSUITABLE,
+        RefusalReason.STORAGE_LOW,
+        RefusalReason.BATTERY_LOW,
+        RefusalReason.NOT_PARKED,
+    }
+)
+"""Refusals of a permit that the passing of time, the vehicle or its owner will mend."""
+
+
+def code_of(refusal: Refusal) -> str:
+    """The failure code of a deferral: as a vehicle names it, where it has a name for it."""
+    return "consent_pending" if refusal.reason is RefusalReason.CONSENT_MISSING else refusal.reason.value
+
+
+async def defer(store: VehicleStore, attempt: Attempt, refusal: Refusal, now: FleetTime) -> VehicleRecord | None:
+    """Let an attempt wait for what a refusal says, if it is a wait, the attempt has no permit, and does not wait for
+    that already. The vehicle's record after a change; None when nothing was to change.
+
+    Raises:
+        StoreUnavailableError: the outcome is unknown; the next call makes it good.
+    """
+    code = code_of(refusal)
+    waits = attempt.state is AttemptState.DEFERRED and attempt.failure_code == code
+    if waits or attempt.state not in BEFORE_PERMIT_STATES or refusal.reason not in WAITED_FOR:
+        return None
+    applied = await store.change(attempt.attempt_id, AttemptEvent.DEFERRED, now=now, failure_code=code)
+    return applied.record if applied else None
+
+
+def closed(record: VehicleRecord, attempt: Attempt, rollout: Rollout, now: FleetTime) -> Refusal | None:
+    """Why an attempt that has everything waits for its window all the same, without having asked; None when it does
+    not. A late word about its download must not make it hold a slot through the day.
+    """
+    if attempt.state is not AttemptState.DOWNLOADED:
+        return None
+    found = window_refusal(record, rules_of(attempt.cell.region, rollout), now)
+    return found[0] if found is not None else None
