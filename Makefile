@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge conform alerts simulate sessions system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench conform alerts simulate sessions system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -17,6 +17,10 @@ conform: setup-dev
 # Compares rules on modelled fleets, on the same seeds; what is finished is kept in build/judge. RUNS=1000 takes hours and may be broken off.
 judge: setup-dev
 	@$(BIN)/python -m benchmarks.judge --runs $(or $(RUNS),60)
+
+# Speed of the hot parts, each against a bare baseline in the same run; writes benchmarks/speed.md. About two minutes; leave the machine alone.
+bench: setup-dev
+	@$(BIN)/python -m benchmarks.speed
 
 # Records the terminal sessions of docs/sessions anew, each against an installation of its own; about a minute each.
 sessions: setup-dev

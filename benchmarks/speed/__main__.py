@@ -1,0 +1,68 @@
+"""`make bench`: measures, writes `benchmarks/speed.md` and `build/speed.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from benchmarks.speed.pairs import ROUNDS, Figure, measured
+from benchmarks.speed.storing import storing
+from benchmarks.speed.thinking import thinking
+
+ROOT = Path(__file__).parents[2]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure every pair."""
+    parser = argparse.ArgumentParser(prog="bench", description="How fast the hot parts are, against bare baselines.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each pair that count")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    figures = []
+    with tempfile.TemporaryDirectory(prefix="outrider-bench-") as folder, storing(Path(folder) / "store") as stored:
+        pairs = [*thinking(), *stored]
+        with Progress() as progress:
+            task = progress.add_task("bench", total=len(pairs))
+            for pair in pairs:
+                progress.update(task, description=pair.name)
+                figures.append(measured(pair, options.rounds))
+                progress.advance(task)
+    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build" / "speed.json").write_text(json.dumps([figure.as_json() for figure in figures], indent=2) + "\n")
+    (ROOT / "benchmarks" / "speed.md").write_text(as_markdown(figures, options.rounds))
+    sys.stdout.write(as_markdown(figures, options.rounds))
+    return 0
+
+
+def as_markdown(figures: Sequence[Figure], rounds: int) -> str:
+    """The table that is committed."""
+    rows = [
+        f"| {figure.name} | {figure.per_s:,.0f} {figure.unit} | {figure.baseline} | {figure.bare_per_s:,.0f} "
+        f"| {figure.times:,.1f} | {figure.times_least:,.1f} to {figure.times_most:,.1f} |"
+        for figure in figures
+    ]
+    return "\n".join(
+        (
+            "# Speed",
+            "",
+            f"Written by `make bench`: {rounds} rounds of each pair, Python {platform.python_version()}, "
+            f"{platform.machine()}. How it is measured: [README.md](README.md).",
+            "",
+            "| what | a second | baseline | a second | costs so many of it | in the rounds |",
+            "|---|---:|---|---:|---:|---:|",
+            *rows,
+            "",
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""The bench measures what it says, on parts that really do their work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed.__main__ import as_markdown
+from benchmarks.speed.pairs import Pair, measured
+from benchmarks.speed.storing import AT_ONCE, storing
+from benchmarks.speed.thinking import HASHES, thinking
+
+
+class HandClock:
+    """Seconds that go by when work is done."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_pair_is_a_ratio_within_its_rounds_and_the_first_does_not_count() -> None:
+    """A machine that slows down half way slows both sides: the ratio stays."""
+    clock = HandClock()
+    pace = iter([9.0, *([1.0] * 2), *([2.0] * 2)])
+
+    def ours() -> int:
+        clock.now_s += next(pace) * 3.0
+        return 10
+
+    slow = iter([1.0, 1.0, 1.0, 2.0, 2.0])
+
+    def bare() -> int:
+        clock.now_s += next(slow)
+        return 20
+
+    figure = measured(Pair("name", "things", "bare", ours, bare), rounds=4, clock=clock)
+    assert (figure.times, figure.times_least, figure.times_most) == (6.0, 6.0, 6.0)
+    assert figure.bare_per_s == pytest.approx(15.0)
+    assert "| name | 2 things | bare | 15 | 6.0 | 6.0 to 6.0 |" in as_markdown([figure], 4)
+
+
+def test_the_pairs_of_the_engine_do_what_they_count() -> None:
+    """A bench of something that refuses at the first look is fast."""
+    for pair, count in zip(thinking(judgements=2, admissions=20, vehicles=500), (2, 20, 500), strict=True):
+        assert pair.ours() == count
+        assert pair.bare() in (HASHES, 500)
+
+
+def test_the_pairs_of_the_store_do_what_they_count(tmp_path: Path) -> None:
+    """Twice: a second round meets other attempts, or it would measure repetitions."""
+    with storing(tmp_path / "store", calls=AT_ONCE) as pairs:
+        for pair in (*pairs, *pairs):
+            assert pair.ours() == AT_ONCE == pair.bare()
