@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from outrider.v1.rollout_pb2 import Brake, BrakeKind, GateReport, Rollout, Signal, SignalKind
+from outrider.v1.rollout_pb2 import Brake, BrakeKind, Rollout, Signal, SignalKind
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -82,12 +82,13 @@ def number_of(value: float) -> str:
     return number(value) if math.isfinite(value) else str(value)
 
 
-def scopes_lines(gate: GateReport) -> list[tuple[str, RenderableType]]:
-    """What the gate says of each stratum that it does not let proceed."""
+def scopes_lines(rollout: Rollout) -> list[tuple[str, RenderableType]]:
+    """What the gate says of each stratum that it would not let proceed; those that stand still are shown as such."""
     rows: list[tuple[str, RenderableType]] = []
-    for each in gate.scopes:
+    shown = {"all", *(each.scope for each in rollout.brakes)}
+    for each in rollout.gate.scopes:
         verdict = verdict_kind(each.verdict)
-        if each.scope != "all" and verdict not in ("proceed", "none yet"):
+        if each.scope not in shown and verdict not in ("proceed", "none yet"):
             rows.append((each.scope, Text.assemble(status(verdict), plain(f"  {bare(each.scope, each.message)}"))))
     return rows
 

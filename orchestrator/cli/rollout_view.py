@@ -28,9 +28,7 @@ def rollout_view(rollout: Rollout) -> Group:
     """Everything about a rollout on one page."""
     brakes = [rollout_parts.brakes_table(rollout)] if rollout.brakes else []
     signals = [rollout_parts.signals_table(rollout.signals, rollout.fleet_time)] if rollout.signals else []
-    return Group(
-        header(rollout), *brakes, regions_table(rollout), counts_table(rollout), *signals, gate_view(rollout.gate)
-    )
+    return Group(header(rollout), *brakes, regions_table(rollout), counts_table(rollout), *signals, gate_view(rollout))
 
 
 def header(rollout: Rollout) -> RenderableType:
@@ -180,8 +178,9 @@ def counts_row(counts: Counts) -> list[Text]:
     return cells
 
 
-def gate_view(gate: GateReport) -> RenderableType:
+def gate_view(rollout: Rollout) -> RenderableType:
     """The gate's last word; when it stopped something, the rule and every number that decided."""
+    gate = rollout.gate
     if not gate.verdict:
         return fields(("gate", "has not judged yet"))
     verdict = words.verdict_kind(gate.verdict)
@@ -193,7 +192,7 @@ def gate_view(gate: GateReport) -> RenderableType:
         ("gate", status(verdict)),
         ("says", plain(gate.message or words.NONE)),
         *([] if verdict == "proceed" else decided),
-        *rollout_parts.scopes_lines(gate),
+        *rollout_parts.scopes_lines(rollout),
         ("judged", moment(gate.judge_time)),
         ("permits left", count(gate.permit_allowance)),
     )

@@ -98,6 +98,13 @@ def _braked(data: Data) -> Told:
     return Told(word, f"in part: {moves(reason)}", decided(data))
 
 
+def _places(data: Data) -> Told:
+    regions: Mapping[str, Any] = data.get("regions") or {}
+    quotas = {name: sum(quota for quota, _ in (of.get("openings") or {}).values()) for name, of in regions.items()}
+    parts = ", ".join(f"{name} {number(quota)}" for name, quota in sorted(quotas.items()) if quota)
+    return Told("", f"the places of the wave were counted: {parts or 'none'}")
+
+
 def _part_paused(data: Data) -> Told:
     return Told("paused", f"{data.get('scope')} paused by {who(data)}: {quoted(data)}. The rest goes on.")
 
@@ -222,6 +229,7 @@ TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "rollout_approved": _draft_approved,
     "hold_final": _final,
     "parts_braked": _braked,
+    "places_counted": _places,
     "part_paused": _part_paused,
     "part_resumed": _part_resumed,
     "signal_posted": _signal_posted,

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from outrider.v1.release_pb2 import ListReleasesRequest
-from outrider.v1.rollout_pb2 import ROLLOUT_STATUS_ABORTED, ROLLOUT_STATUS_HALTED, ListRolloutsRequest
+from outrider.v1.rollout_pb2 import (
+    ROLLOUT_STATUS_ABORTED,
+    ROLLOUT_STATUS_APPROVED,
+    ROLLOUT_STATUS_DRAFT,
+    ROLLOUT_STATUS_HALTED,
+    ListRolloutsRequest,
+)
 
 from orchestrator.cli.client import OperatorClient
 from orchestrator.cli.errors import RefusedError
@@ -62,6 +68,8 @@ def doubt_about(client: OperatorClient, version: str) -> str:
     undoing = {release.version for release in releases if release.reverts == version}
     # Newest first: what happened last to a release says what became of it.
     for rollout in client.ask(client.rollouts.ListRollouts, ListRolloutsRequest(page_size=PAGE_SIZE)).rollouts:
+        if rollout.status in (ROLLOUT_STATUS_DRAFT, ROLLOUT_STATUS_APPROVED):
+            continue
         if rollout.release in undoing:
             return f"was undone by {rollout.name}"
         if rollout.release == version and rollout.status in (ROLLOUT_STATUS_ABORTED, ROLLOUT_STATUS_HALTED):

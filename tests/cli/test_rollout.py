@@ -9,6 +9,7 @@ import grpc
 import pytest
 from outrider.v1.rollout_pb2 import (
     VERDICT_KIND_HALT,
+    VERDICT_KIND_HOLD,
     VERDICT_KIND_PROCEED,
     Approval,
     HabitGroup,
@@ -74,14 +75,13 @@ def test_status_shows_what_stands_still_and_silence_beside_its_controls(
     """Running is not the whole truth when one variant was halted; silence says nothing without what is normal."""
     early = HabitGroup(habit="often", group=an_age_group(6, 50, 9, 40, 1))
     cell = a_cell(age_groups=[an_age_group(24, 60, 4, 61, 3)], habit_groups=[early], quota=50, diagnosed=1, safety=1)
-    judged = ScopeVerdict(
-        scope="eu/gen1", verdict=VERDICT_KIND_HALT, rule="x", message="eu/gen1: 5 of 25 exposed failed"
-    )
+    stopped = ScopeVerdict(scope="eu/gen1", verdict=VERDICT_KIND_HALT, message="eu/gen1: 5 of 25 exposed failed")
+    doubted = ScopeVerdict(scope="us/gen1", verdict=VERDICT_KIND_HOLD, message="us/gen1: 2 of 25 exposed failed")
     rollout = a_rollout(
         cells=[cell, a_cell(hardware="gen2", quota=20, age_groups=[])],
         brakes=[a_brake("us", "PAUSED", actor="evaluator", reason="its network seems to be down"), a_brake()],
         signals=[a_signal()],
-        gate=a_gate(scopes=[ScopeVerdict(scope="all", verdict=VERDICT_KIND_PROCEED), judged]),
+        gate=a_gate(scopes=[ScopeVerdict(scope="all", verdict=VERDICT_KIND_PROCEED), stopped, doubted]),
     )
     server.will_answer("GetRollout", rollout)
     lines = [" ".join(line.split()) for line in outrider("rollout", "status", "x").stdout.splitlines()]
@@ -94,9 +94,10 @@ def test_status_shows_what_stands_still_and_silence_beside_its_controls(
         "eu/gen1 ■ halted 2 h ago gate 5 of 25 exposed failed",
         "us Ⅱ paused 2 h ago evaluator its network seems to be down",
         "tow_rate all ▲ 2.4 1.5 warning 12 min ago ci tows a day per 1000",
-        "eu/gen1 ■ halt 5 of 25 exposed failed",
+        "us/gen1 ▲ hold 2 of 25 exposed failed",
     ):
         assert line in lines, line
+    assert "eu/gen1 ■ halt 5 of 25 exposed failed" not in lines, "what stands still is said once"
     [halted] = [number for number, line in enumerate(lines) if line.startswith("eu/gen1 ■ halted")]
     [paused] = [number for number, line in enumerate(lines) if line.startswith("us Ⅱ paused")]
     assert halted < paused

@@ -106,6 +106,11 @@ def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: Oper
             "the hold is final, held for 7 d: a person must resume or abort",
         ),
         ("parts_braked", {"reason": "eu/gen1: halted (5 of 25)"}, "in part: eu/gen1: halted (5 of 25)"),
+        (
+            "places_counted",
+            {"regions": {"eu": {"openings": {"gen1/canary": [12, 0.1], "gen2/canary": [30, 0.1]}}, "us": {}}},
+            "the places of the wave were counted: eu 42",
+        ),
         ("part_paused", {"scope": "eu", "actor": "eve", "reason": "ice"}, 'eu paused by eve: "ice". The rest goes on.'),
         ("part_resumed", {"scope": "eu", "actor": "eve", "reason": "sun"}, 'eu resumed by eve: "sun"'),
         ("signal_posted", {"actor": "ci", "reason": "tows at 2"}, "signal from ci: tows at 2"),

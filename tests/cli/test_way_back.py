@@ -131,6 +131,18 @@ def test_a_rollout_that_went_well_after_a_stopped_one_settles_the_doubt(publish:
     assert publish.signed_bytes("1.3.0-revert") == b"1.2.0" * 100
 
 
+def test_a_way_back_that_was_only_written_down_undid_nothing(publish: Publisher) -> None:
+    """A halt may leave a draft behind; until somebody starts it, it says nothing of the release."""
+    publish("1.1.0", 11)
+    publish("1.2.0", 12)
+    rollouts = [
+        a_rollout("DRAFT", release="1.2.0-revert", name="rollouts/back"),
+        a_rollout("COMPLETED", release="1.2.0"),
+    ]
+    publish.server.answers["ListRollouts"] = [ListRolloutsResponse(rollouts=rollouts)]
+    assert publish("1.3.0", 14).exit_code == 0
+
+
 def test_a_server_cannot_choose_what_offline_keys_sign(publish: Publisher) -> None:
     """A stolen orchestrator that hides the release before gets a question asked, not older software signed."""
     publish("1.0.0", 10)
