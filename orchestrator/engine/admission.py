@@ -10,7 +10,7 @@ The order for one rollout, from what will not change to what soon may:
 2.  ATTEMPT_LIVE             this rollout already has a live attempt at the vehicle
 3.  ALREADY_INSTALLED        its last manifest proves the plan's release
 4.  NEWER_INSTALLED          its last manifest proves a release that the plan's cannot follow
-5.  ATTEMPT_SETTLED          an earlier attempt succeeded, was rejected, or had a permit: never again by itself
+5.  ATTEMPT_SETTLED          an earlier attempt ended so that no other one follows by itself, see `retries`
 6.  QUARANTINED, DENIED      a person keeps it out of every rollout, or of this one
 7.  NOT_TARGETED             a field does not match
 8.  RELEASE_CHANGED          the release registered now is not the one that the rollout was written for
@@ -39,12 +39,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from orchestrator.engine import brakes, openings, selection, suitability, turns, waves
+from orchestrator.engine import brakes, openings, retries, selection, suitability, turns, waves
 from orchestrator.engine.habits import habit_of
 from orchestrator.engine.permits import excluded
 from orchestrator.engine.targets import CompiledTarget, mismatch
 from orchestrator.engine.wording import duration, instant
-from orchestrator.model.attempt import AttemptState, Try
+from orchestrator.model.attempt import Try
 from orchestrator.model.decision import Grant, Refusal, RefusalReason
 from orchestrator.model.fleet import Cell, Habit, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
@@ -202,15 +202,15 @@ def _installed(question: _Question) -> Refusal | None:
 
 def _settled(question: _Question) -> Refusal | None:
     tried = question.tried
-    if tried is None or not (tried.exposed or tried.state in (AttemptState.SUCCEEDED, AttemptState.REJECTED)):
+    why = retries.settled(tried, question.rollout.plan) if tried is not None else ""
+    if tried is None or not why:
         return None
-    if tried.state is AttemptState.SUCCEEDED:
-        why = f"attempt {tried.number} succeeded at {instant(tried.state_at)}"
-    elif tried.state is AttemptState.REJECTED:
-        why = f"the vehicle rejected attempt {tried.number} at {instant(tried.state_at)}: it is not offered again"
-    else:
-        why = f"attempt {tried.number} had a permit and is {tried.state}: a case for a person, not for another try"
-    facts = {"state": tried.state.value, "number": str(tried.number), "exposed": str(tried.exposed).lower()}
+    facts = {
+        "state": tried.state.value,
+        "number": str(tried.number),
+        "exposed": str(tried.exposed).lower(),
+        "failure_code": tried.failure_code,
+    }
     return Refusal(RefusalReason.ATTEMPT_SETTLED, why, facts)
 
 
@@ -285,21 +285,11 @@ def _other(question: _Question) -> Refusal | None:
     )
 
 
-def retry_at(tried: Try, backoff_ms: int) -> FleetTime:
-    """When the try after `tried` may begin: the wait doubles with every one, up to 1024 times the first.
-
-    Args:
-        tried: The latest try.
-        backoff_ms: Wait before the second try.
-    """
-    return FleetTime(tried.state_at + backoff_ms * 2 ** min(tried.number - 1, 10))
-
-
 def _retry(question: _Question) -> Refusal | None:
     tried = question.tried
     if tried is None:
         return None
-    due = retry_at(tried, question.rollout.plan.limits.retry_backoff_ms)
+    due = retries.retry_at(tried, question.rollout.plan, question.draw)
     if question.now >= due:
         return None
     return Refusal(

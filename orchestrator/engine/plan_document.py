@@ -37,6 +37,7 @@ def effective_plan(plan: Plan) -> str:
         "conditions": _conditions(plan.preconditions),
         "gate": plan_gate.gate_document(plan.gate),
         "limits": plan_gate.limits_document(plan.limits),
+        "retries": plan_gate.retries_document(plan.retries),
         "deadlines": plan_gate.deadlines_document(plan.deadlines_ms),
         "on_halt": plan.on_halt.value,
         "holdout": write_ratio(plan.holdout_share),

@@ -1,7 +1,7 @@
 """The plan file: YAML in, a checked `Plan` out.
 
 Owns the fields of the top level, target, waves and conditions, and the order of reading. Fields of regions are read in
-`plan_regions`, of gate, limits and deadlines in `plan_gate`; what contradicts itself across them is found by
+`plan_regions`, of gate, limits, retries and deadlines in `plan_gate`; what contradicts itself across them is found by
 `plan_checks`. The way back is `plan_document`, the published form `plan_schema`. What cannot work with the fleet as it
 is (cohorts without vehicles, budgets too small) is said by `preview`, as a warning.
 """
@@ -135,6 +135,7 @@ PLAN = Group(
         _CONDITIONS,
         plan_gate.GATE,
         plan_gate.LIMITS,
+        plan_gate.RETRIES,
         plan_gate.DEADLINES,
         _ON_HALT,
         _HOLDOUT,
@@ -191,6 +192,7 @@ def _plan(fields: Places) -> Plan:
         supersedes=_SUPERSEDES.of(fields),
         requires=_REQUIRES.of(fields),
         on_halt=_ON_HALT.of(fields),
+        retries=plan_gate.retries(fields, limits),
     )
     plan_checks.check(plan, fields)
     return plan

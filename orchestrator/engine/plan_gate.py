@@ -1,11 +1,12 @@
-"""What bounds the harm and the pace of a plan: its gate, its limits, its deadlines.
+"""What bounds the harm and the pace of a plan: its gate, its limits, its retries, its deadlines.
 
 Owns these fields of the file, their defaults and bounds, what contradicts itself in them, and the way back. What they
-mean while a rollout runs is the matter of `gates`, `admission`, `regions` and `attempts`.
+mean while a rollout runs is the matter of `gates`, `admission`, `regions`, `retries` and `attempts`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,14 +17,14 @@ from orchestrator.engine.plan_nodes import Place
 from orchestrator.engine.plan_values import write_duration, write_ratio
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Habit
-from orchestrator.model.plan import GateLimits, Limits
+from orchestrator.model.plan import GateLimits, Limits, Retries
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 _YEAR = 365 * _DAY
 _COUNT_MAX = 100_000_000
 _AGES_MOST = 8
 NONE = "none"
-"""What `habit_ages` says where nobody is judged earlier."""
+"""What `habit_ages` says where nobody is judged earlier, and `retries.never` where no failure code is final."""
 
 DEFAULT_GATE = GateLimits(
     failure_ratio_max=0.01,
@@ -163,6 +164,19 @@ LIMITS = Group(
     "Limits over all regions.",
 )
 
+_CODES = read.several(
+    read.matching(re.compile(r"[a-z0-9_]{1,63}[a-z0-9_*]?", re.ASCII), "a failure code such as disk_full or unpack_*"),
+    "a list of failure codes such as [disk_full, unpack_*]",
+)
+_NEVER: Field[tuple[str, ...]] = Field(
+    "never",
+    read.or_word(read.different(_CODES), NONE, ()),
+    (),
+    "Failure codes after which a vehicle is not tried again; a last `*` stands for any ending.",
+)
+_LONGEST = Field("longest", _age, 0, "Longest wait between two tries.")
+RETRIES = Group("retries", (_NEVER, _LONGEST), "Which attempts that end before a permit are followed by another one.")
+
 _DEADLINES = {
     state: Field(state.value, _age, default, f"How long an attempt may be {state.value} before it is timed out.")
     for state, default in DEFAULT_DEADLINES.items()
@@ -244,6 +258,24 @@ def limits(fields: Places) -> Limits:
     )
 
 
+def retries(fields: Places, bounds: Limits) -> Retries:
+    """Which attempts are followed by another one.
+
+    Args:
+        fields: Of the top level.
+        bounds: The plan's limits.
+    """
+    section = RETRIES.below(fields)
+    longest = _LONGEST.of(section) or max(Retries().longest_ms, bounds.retry_backoff_ms)
+    if longest < bounds.retry_backoff_ms:
+        section[_LONGEST.name].fault(
+            f"the longest wait ({write_duration(longest)}) < limits.retry_backoff "
+            f"({write_duration(bounds.retry_backoff_ms)}), the first one",
+            "raise retries.longest or lower limits.retry_backoff",
+        )
+    return Retries(never=_NEVER.of(section), longest_ms=longest)
+
+
 def deadlines(fields: Places, bounds: Limits) -> dict[AttemptState, int]:
     """How long each live state may last.
 
@@ -290,6 +322,11 @@ def limits_document(value: Limits) -> dict[str, Any]:
         "permit_valid": write_duration(value.permit_valid_ms),
         "patience": write_duration(value.patience_ms),
     }
+
+
+def retries_document(value: Retries) -> dict[str, Any]:
+    """What stands in a file for retries."""
+    return {"never": list(value.never) or NONE, "longest": write_duration(value.longest_ms)}
 
 
 def deadlines_document(value: Mapping[AttemptState, int]) -> dict[str, str]:

@@ -188,6 +188,8 @@ class Try:
     """When it entered that state."""
     exposed: bool
     """Whether the latest had a permit."""
+    failure_code: str = ""
+    """What went wrong in the latest; empty when nothing did."""
 
 
 @dataclass(frozen=True, slots=True)

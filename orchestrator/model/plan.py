@@ -180,6 +180,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Retries:
+    """Which attempts are followed by another one. After a permit none is."""
+
+    never: tuple[str, ...] = ()
+    """Failure codes after which a vehicle is not tried again; a `*` at the end stands for any ending."""
+    longest_ms: int = 7 * 24 * 3_600_000
+    """Longest wait between two tries; default 7 d."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One release on its way to one target set."""
 
@@ -214,3 +224,4 @@ class Plan:
     not match waits.
     """
     on_halt: OnHalt = OnHalt.STOP
+    retries: Retries = Retries()

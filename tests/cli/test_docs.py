@@ -38,12 +38,12 @@ def test_the_short_plan_has_six_lines_and_the_full_one_every_field() -> None:
     given = yaml.safe_load(full)
     everything = yaml.safe_load(effective_plan(read_plan(full)))
     assert given.keys() == everything.keys()
-    for section in ("target", "conditions", "gate", "limits", "deadlines"):
+    for section in ("target", "conditions", "gate", "limits", "retries", "deadlines"):
         assert given[section].keys() == everything[section].keys()
     assert given["regions"]["eu"].keys() | given["regions"]["us"].keys() >= {"starts_per_minute", "bandwidth"}
 
 
-@pytest.mark.parametrize("section", ["gate", "limits", "deadlines"])
+@pytest.mark.parametrize("section", ["gate", "limits", "retries", "deadlines"])
 def test_every_default_of_the_plan_guide_is_the_real_one(section: str) -> None:
     """A default that is documented wrongly is worse than none."""
     defaults = yaml.safe_load(effective_plan(read_plan("release: 1.1.0")))[section]

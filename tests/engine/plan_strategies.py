@@ -15,12 +15,13 @@ from orchestrator.model.plan import (
     Preconditions,
     Purpose,
     RegionRules,
+    Retries,
     Target,
     Wave,
     Window,
 )
 from orchestrator.model.vehicle import LinkType
-from tests.builders import DEADLINES_MS, a_gate, a_plan, some_limits
+from tests.builders import DAY_MS, DEADLINES_MS, a_gate, a_plan, some_limits
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", fullmatch=True)
 name_lists = st.lists(names, max_size=3, unique=True).map(tuple)
@@ -131,4 +132,8 @@ def plans(draw):
         supersedes=draw(st.sampled_from(["", "the-one-before-all-others"])),
         requires=draw(st.sampled_from(["", ">=1.0.0", "!=0.9.1"])),
         on_halt=draw(st.sampled_from(OnHalt)),
+        retries=Retries(
+            never=tuple(draw(st.lists(st.from_regex(r"[a-z0-9_]{1,9}\*?", fullmatch=True), max_size=3, unique=True))),
+            longest_ms=DAY_MS + draw(seconds),
+        ),
     )

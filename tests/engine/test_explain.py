@@ -232,7 +232,9 @@ def test_retry_says_when():
     """Time alone changes it."""
     record = heard(tries={"spring": a_try(S.FAILED, state_at=NOON)})
     answer = explained(record)
-    assert (answer.reason, answer.changes_at) == ("retry_later", NOON + 10 * MINUTE_MS)
+    assert answer.reason == "retry_later"
+    assert answer.changes_at is not None
+    assert NOON + 10 * MINUTE_MS <= answer.changes_at < NOON + 15 * MINUTE_MS
 
 
 def test_other_rollouts_attempt_is_not_taken_for_this_ones():

@@ -20,6 +20,7 @@ from orchestrator.model.plan import (
     Preconditions,
     Purpose,
     RegionRules,
+    Retries,
     Target,
     Wave,
     Window,
@@ -71,6 +72,7 @@ gate: {failure_ratio: 2%, sample: 30, checkpoints: [15m, 72h], silence_reference
        stratum_sample: 7, habit_ages: {often: [5m, 10m], daily: [14m]}, hold_final: 3d, safety_critical: true}
 limits: {in_flight: 500, starts_per_minute: 10, blast_budget: 7, attempts: 2, retry_backoff: 5m, permit_valid: 10m,
          patience: 7d}
+retries: {never: [disk_full, unpack_*], longest: 2d}
 deadlines: {offered: 12h, permitted: 2h}
 holdout: 0.5 %
 """
@@ -176,6 +178,7 @@ def test_every_field_is_read():
         AttemptState.PERMITTED: 2 * HOUR_MS,
     }
     assert plan.holdout_share == 0.005
+    assert plan.retries == Retries(never=("disk_full", "unpack_*"), longest_ms=2 * DAY_MS)
     assert (plan.purpose, plan.priority, plan.approvals) == (Purpose.SECURITY, 7, 2)
     assert (plan.requires, plan.supersedes, plan.on_halt) == ("!=1.0.3", "winter", OnHalt.PROPOSE_REVERT)
 

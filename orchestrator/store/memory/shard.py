@@ -145,7 +145,7 @@ class Shard(Inventory):
             return False
         last = record.tries.get(rollout_id, NEVER_TRIED)
         if number > last.number:
-            lost = replace(last, number=number, state=AttemptState.WITHDRAWN, exposed=False)
+            lost = replace(last, number=number, state=AttemptState.WITHDRAWN, exposed=False, failure_code="")
             self.records[vehicle_id] = replace(record, tries={**record.tries, rollout_id: lost})
         return False
 
@@ -346,7 +346,13 @@ class Shard(Inventory):
         record = self.records[attempt.vehicle_id]
         last = record.tries.get(attempt.rollout_id)
         if last is None or attempt.number >= last.number:
-            latest = Try(number=attempt.number, state=attempt.state, state_at=attempt.state_at, exposed=attempt.exposed)
+            latest = Try(
+                number=attempt.number,
+                state=attempt.state,
+                state_at=attempt.state_at,
+                exposed=attempt.exposed,
+                failure_code=attempt.failure_code,
+            )
             self.records[attempt.vehicle_id] = replace(record, tries={**record.tries, attempt.rollout_id: latest})
 
     def _store_attempt(self, attempt: Attempt) -> None:

@@ -35,7 +35,7 @@ HOT = (
     "outbox_id",
     "acknowledged_number",
     "director",  # version, issued_at, timestamp_version, timestamp_issued_at, release
-    "tries",  # array of (rollout id, number, state, state_at, exposed)
+    "tries",  # array of (rollout id, number, state, state_at, exposed, failure code)
     "attempt_id",  # latest attempt, "" when none
     "exclusions",  # array of (scope, actor, reason, at), by scope
     "removed",  # whether it is out of the inventory; its inventory record stays for who reads old attempts
@@ -189,9 +189,13 @@ def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> 
         ),
         tries={
             RolloutId(rollout_id): Try(
-                number=number, state=AttemptState(state), state_at=FleetTime(state_at), exposed=exposed
+                number=number,
+                state=AttemptState(state),
+                state_at=FleetTime(state_at),
+                exposed=exposed,
+                failure_code=code,
             )
-            for rollout_id, number, state, state_at, exposed in tries
+            for rollout_id, number, state, state_at, exposed, code in tries
         },
         attempt=decode_attempt(attempt) if attempt else None,
         last_seen_at=contact.at if contact else None,

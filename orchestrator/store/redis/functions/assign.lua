@@ -46,13 +46,14 @@ register('resolve', function(keys, args)
   if not hot then return {'ok', '0'} end
   local try = find_try(hot, rollout_id)
   if not try then
-    try = {rollout_id, 0, 'withdrawn', 0, false}
+    try = {rollout_id, 0, 'withdrawn', 0, false, ''}
     table.insert(hot[HOT.tries], try)
   end
   if number > try[2] then
     try[2] = number
     try[3] = 'withdrawn'
     try[5] = false
+    try[6] = ''
     save(tag, 'hot', vehicle_id, hot)
   end
   return {'ok', '0'}

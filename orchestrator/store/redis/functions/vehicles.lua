@@ -90,7 +90,7 @@ end
 local function note_try(hot, attempt)
   local try = find_try(hot, attempt[ATTEMPT.rollout_id])
   if not try then
-    try = {attempt[ATTEMPT.rollout_id], 0, '', 0, false}
+    try = {attempt[ATTEMPT.rollout_id], 0, '', 0, false, ''}
     table.insert(hot[HOT.tries], try)
   end
   if attempt[ATTEMPT.number] < try[2] then return end
@@ -98,6 +98,7 @@ local function note_try(hot, attempt)
   try[3] = attempt[ATTEMPT.state]
   try[4] = attempt[ATTEMPT.state_at]
   try[5] = attempt[ATTEMPT.permitted_at] and true or false
+  try[6] = attempt[ATTEMPT.failure_code]
 end
 
 local function profile_key(inventory, installed)
