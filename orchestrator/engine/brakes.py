@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from orchestrator.engine.gates import INCONSISTENT, waiver
+from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, waiver
 from orchestrator.engine.wording import instant
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Brake, BrakeKind, Rollout, Verdict, VerdictKind
@@ -85,12 +85,6 @@ def judged(rollout: Rollout, verdicts: Iterable[Verdict], now: FleetTime, *, run
     return Braked(after, tuple(moves))
 
 
-def of_the_whole(rollout: Rollout, verdict: Verdict) -> bool:
-    """Whether a person has overruled the same rule for all strata together: of the only stratum that is enough."""
-    rules = {entry.partition("@")[0].partition("=")[0] for entry in rollout.waived if entry.endswith("@all")}
-    return verdict.rule in rules or verdict.rule.replace("_posterior", "_evalue") in rules
-
-
 def darkened(rollout: Rollout, dark: Collection[str], now: FleetTime) -> Braked:
     """What regions that are dark now, and those that are light again, make of the brakes.
 
@@ -136,8 +130,8 @@ def resumed(rollout: Rollout, scope: str) -> Rollout:
 
 def waived(before: tuple[str, ...], verdict: Verdict | None) -> tuple[str, ...]:
     """The waivers after a person decided against a verdict."""
-    # Nobody can waive that counters contradict themselves: it holds again at once.
-    if verdict is None or verdict.kind is VerdictKind.PROCEED or verdict.rule == INCONSISTENT:
+    # Nobody can waive that counters contradict themselves, or that limits are none: it holds again at once.
+    if verdict is None or verdict.kind is VerdictKind.PROCEED or verdict.rule in (INCONSISTENT, UNUSABLE):
         return before
     return tuple(dict.fromkeys((*before, waiver(verdict))))
 

@@ -34,6 +34,7 @@ from orchestrator.engine import approvals, brakes, inputs, openings, promotion, 
 from orchestrator.engine.approvals import ApproveRequested
 from orchestrator.engine.brakes import EVALUATOR, GATE
 from orchestrator.engine.gates import Judgement
+from orchestrator.engine.gates_signals import SAFETY
 from orchestrator.engine.inputs import Json
 from orchestrator.engine.region_state import Region, region_at
 from orchestrator.engine.requests import (
@@ -59,7 +60,7 @@ from orchestrator.model.rollout import (
     Verdict,
     VerdictKind,
 )
-from orchestrator.model.tally import CellTallies, Tally, count_strata, total
+from orchestrator.model.tally import CellTallies, Tally, total
 
 __all__ = [
     "EVALUATOR",
@@ -88,7 +89,7 @@ __all__ = [
 
 RECOVERY = "recovery"
 """Actor of what a start without proof decides."""
-SIGNALS = "signal"
+SIGNALS = "signal_"
 """What rules about signals from outside begin with."""
 
 
@@ -267,12 +268,8 @@ def _opened(rollout: Rollout, event: Judged) -> Rollout:
 
 
 def _braked(rollout: Rollout, event: Judged, now: FleetTime) -> brakes.Braked:
-    single = count_strata(event.cells, event.waiting) <= 1
-    verdicts = [
-        verdict for verdict in event.judgement.verdicts if not (single and brakes.of_the_whole(rollout, verdict))
-    ]
     runs = rollout.status is RolloutStatus.RUNNING and event.judgement.worst.kind is VerdictKind.PROCEED
-    by_gate = brakes.judged(rollout, verdicts, now, runs=runs)
+    by_gate = brakes.judged(rollout, event.judgement.verdicts, now, runs=runs)
     by_dark = brakes.darkened(by_gate.rollout, event.dark, now)
     return brakes.Braked(by_dark.rollout, (*by_gate.moves, *by_dark.moves))
 
@@ -296,7 +293,8 @@ def _lasts(rollout: Rollout, event: Judged, now: FleetTime) -> dict[str, Json]:
     if rollout.held_since is not None and now - rollout.held_since >= rollout.plan.gate.hold_final_ms:
         return {"final_because": f"held for {duration(now - rollout.held_since)}"}
     tally = total(event.cells.values())
-    external = rollout.verdict is not None and rollout.verdict.rule.startswith(SIGNALS)
+    rule = rollout.verdict.rule if rollout.verdict is not None else ""
+    external = rule.startswith(SIGNALS) or (rule == SAFETY and not tally.safety)
     # Exposures that are past their last checkpoint say nothing new; whoever posted a signal may still take it back.
     if tally.exposed and not external and _settled(tally):
         return {"final_because": f"all {tally.exposed} exposures are past the last checkpoint"}

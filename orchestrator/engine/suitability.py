@@ -1,13 +1,17 @@
 """Suitability: whether a rollout's release suits a vehicle, by what that runs and what the release has images for.
 
-Owns these reasons and their words. Their place among all other reasons is the matter of `admission`.
+Owns these reasons and their words, and what sending it costs. Their place among all other reasons is the matter of
+`admission`.
 """
 
 from __future__ import annotations
 
+from math import ceil
+
 from orchestrator.engine import pins
 from orchestrator.engine.targets import CompiledTarget, lacks_intermediate
 from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.fleet import Vehicle
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import VehicleRecord
@@ -46,6 +50,23 @@ def image(record: VehicleRecord, rollout: Rollout, release: Release | None) -> R
         f"release {version} has images for {held}, the vehicle has ECUs {', '.join(wanted) or 'of no kind'}",
         {**facts, "images_for": held},
     )
+
+
+def transfer_ms(vehicle: Vehicle, release: Release | None, bandwidth_bytes_per_s: int) -> int:
+    """Fleet time for which a vehicle's images fill the bandwidth of its region; 0 when there is no budget.
+
+    Counted is what it would fetch in full: whatever it holds already, or fetches from elsewhere, only leaves room.
+
+    Args:
+        vehicle: With its ECUs.
+        release: That it would be sent; None when it is not registered.
+        bandwidth_bytes_per_s: Of the region; 0: no limit.
+    """
+    if release is None or not bandwidth_bytes_per_s:
+        return 0
+    hardware = {ecu.hardware_id for ecu in vehicle.ecus}
+    size = sum(image.length_bytes for image in release.images if image.hardware_id in hardware)
+    return ceil(size * 1000 / bandwidth_bytes_per_s)
 
 
 def intermediate(record: VehicleRecord, rollout: Rollout, target: CompiledTarget) -> Refusal | None:

@@ -14,6 +14,7 @@ import structlog
 from orchestrator.clock import FleetClock
 from orchestrator.engine.admission import choose
 from orchestrator.engine.permits import rules_of
+from orchestrator.engine.suitability import transfer_ms
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Grant, Refusal
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
@@ -245,17 +246,19 @@ class VehicleDesk:
     ) -> tuple[VehicleRecord, Install | None]:
         rollout = snapshot.rollouts[grant.rollout_id]
         attempt = offered(record, grant, rollout, now)
-        plan = rollout.plan
+        plan, rules = rollout.plan, rules_of(grant.cell.region, rollout)
         reserved = await self._store.reserve(
             rollout.rollout_id,
             attempt.attempt_id,
             SlotRequest(
                 cell=grant.cell,
                 epoch=grant.epoch,
-                region_max=rules_of(grant.cell.region, rollout).in_flight_max,
+                region_max=rules.in_flight_max,
                 total_max=plan.limits.in_flight_max,
                 quota=grant.quota,
-                transfer_ms=0,
+                transfer_ms=transfer_ms(
+                    record.vehicle, snapshot.releases.get(grant.release), rules.bandwidth_bytes_per_s
+                ),
                 now=now,
             ),
         )

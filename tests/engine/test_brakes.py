@@ -141,20 +141,6 @@ def test_strong_evidence_about_a_part_counts_while_the_whole_stands(status):
     assert not stepped(rollout, judged(said(V.HOLD), worst=whole)).changed
 
 
-def test_halt_of_the_whole_needs_one_resume_and_not_two():
-    """With a single stratum, the whole and the part are the same vehicles and the same decision."""
-    only = {GEN1: 40}
-    overall = replace(said(V.HALT), scope=None)
-    halted = stepped(a_rollout(plan=PLAN), judged(said(V.HALT), worst=overall, waiting=only)).rollout
-    assert (halted.status, halted.brakes) == (R.HALTED, ())
-    resumed = stepped(halted, ResumeRequested("bob", "a known false alarm")).rollout
-    proceeds = replace(overall, kind=V.PROCEED)
-    assert not stepped(resumed, judged(said(V.HALT), worst=proceeds, waiting=only)).rollout.brakes
-    # Another stratum is another decision, and so is another rule.
-    assert stepped(resumed, judged(said(V.HALT), worst=proceeds)).rollout.brakes
-    assert stepped(resumed, judged(said(V.HALT, rule="silence_evalue_0"), worst=proceeds, waiting=only)).rollout.brakes
-
-
 # What the rest does.
 
 GOOD = a_tally(succeeded=35, aged=((35, 0), (35, 0)))

@@ -10,6 +10,7 @@ from orchestrator.engine import pins
 from orchestrator.engine.admission import Candidate, choose, consider, in_turn
 from orchestrator.engine.pins import release_sha256
 from orchestrator.engine.reach import waiting
+from orchestrator.engine.suitability import transfer_ms
 from orchestrator.engine.supersession import newer_than
 from orchestrator.engine.targets import compile_plan
 from orchestrator.model.decision import Grant, Refusal, RefusalReason
@@ -158,6 +159,14 @@ def test_swapped_release_is_not_granted():
     gone = pins.changed(a_rollout(release_sha256=digest), None)
     assert "not registered any more" in gone
     assert pins.changed(a_rollout(), swapped) == "", "a rollout without a pin is not looked at"
+
+
+@pytest.mark.parametrize(("bandwidth", "expected"), [(0, 0), (8192, 1000), (4096, 2000), (3, 2_730_667)])
+def test_transfer_lasts_as_long_as_the_images_of_the_vehicle(bandwidth, expected):
+    """Two images of 4096 bytes, rounded up; one for somebody else's hardware costs nothing."""
+    others = replace(OURS, images=(*OURS.images, an_image("other-hw")))
+    assert transfer_ms(a_vehicle(), others, bandwidth) == expected
+    assert transfer_ms(a_vehicle(), None, bandwidth) == 0
 
 
 # Which rollout.

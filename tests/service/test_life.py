@@ -248,3 +248,18 @@ async def test_paused_part_grants_nothing_and_the_rest_does(world: World) -> Non
     assert (await world.check_in(here)).directive is None
     assert await world.granted(there) == "spring.v-2.1"
     assert [brake.kind for brake in (await world.rollout()).brakes] == [BrakeKind.PAUSED]
+
+
+async def test_bandwidth_of_a_region_is_shared_out_by_the_bytes_of_each_vehicle(world: World) -> None:
+    """What is granted fills the links for a minute ahead, and no further."""
+    cars = [Car(f"v-{number}") for number in range(3)]
+    await world.add(*cars)
+    (release,) = await world.store.releases()
+    each_s = sum(image.length_bytes for image in release.images)
+    assert 30 < each_s < 60, "so that the second is let in ahead of its time, and the third is not"
+    await world.start(PLAN + "regions: {eu: {in_flight: 9, bandwidth: 1B/s}}\n")
+    granted = [car for car in cars if (await world.check_in(car)).directive is not None]
+    assert len(granted) == 2
+    world.hand.advance(5_000)
+    await world.tick()
+    assert (await world.check_in(cars[2])).directive is not None
