@@ -8,19 +8,21 @@ from itertools import product
 
 import pytest
 
-from orchestrator.engine.gates import judge
+from orchestrator.engine.gates import judge, judge_rollout
 from orchestrator.engine.progress import (
     Illegal,
     Judged,
     PauseRequested,
     ResumeRequested,
+    SignalCleared,
+    SignalPosted,
     Step,
     step,
     waiting_for,
 )
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.rollout import Brake, BrakeKind, RegionPhase, RolloutStatus, Verdict, VerdictKind
-from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_plan, a_rollout, a_tally, a_wave, after
+from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_plan, a_rollout, a_signal, a_tally, a_wave, after
 
 R, K, V = RolloutStatus, BrakeKind, VerdictKind
 PLAN = a_plan(regions=("eu", "us"), waves=(a_wave("canary", cohorts=("canary",)), a_wave("general")))
@@ -139,6 +141,39 @@ def test_strong_evidence_about_a_part_counts_while_the_whole_stands(status):
     assert (halted.rollout.status, halted.rollout.reason) == (status, "lunch")
     assert [each.kind for each in halted.rollout.brakes] == [K.HALTED]
     assert not stepped(rollout, judged(said(V.HOLD), worst=whole)).changed
+
+
+# With the gate's own verdicts.
+
+
+def looked_at(rollout, cells, now=LATER) -> Step:
+    """A tick of the evaluator."""
+    return stepped(rollout, Judged(judge_rollout(rollout, cells, FLEET), cells, FLEET), now)
+
+
+def test_bad_stratum_stops_alone_once_the_others_have_shown_themselves():
+    """FCA 2018: one trim in one region reboots for ever; four hundred good exposures elsewhere say it is the trim."""
+    cells = {
+        GEN1: a_tally(failed=3),
+        GEN2: a_tally(succeeded=200, aged=((200, 8), (200, 8))),
+        a_cell(region="us"): a_tally(succeeded=200, aged=((200, 8), (200, 8))),
+    }
+    halted = looked_at(a_rollout(plan=PLAN), cells).rollout
+    assert (halted.status, [(each.scope, each.kind) for each in halted.brakes]) == (R.RUNNING, [("eu/gen1", K.HALTED)])
+    second = {**cells, GEN2: a_tally(succeeded=200, failed=40, aged=((200, 8), (200, 8)))}
+    both = looked_at(halted, second).rollout
+    assert (both.status, both.fence) == (R.HALTED, both.epoch)
+    resumed = stepped(halted, ResumeRequested("bob", "a bench car", "eu/gen1")).rollout
+    assert not looked_at(resumed, cells).rollout.brakes, "and it is not stopped for the same again"
+
+
+def test_signal_about_a_region_brakes_the_region_and_lets_it_go():
+    """A tow rate of one country is no matter of the others."""
+    warned = stepped(a_rollout(plan=PLAN), SignalPosted(a_signal(scope="eu", value=9.0))).rollout
+    held = looked_at(warned, {}).rollout
+    assert (held.status, [(each.scope, each.kind) for each in held.brakes]) == (R.RUNNING, [("eu", K.HELD)])
+    cleared = stepped(held, SignalCleared("tow_rate", "eu", "bob", "counted twice")).rollout
+    assert looked_at(cleared, {}).rollout.brakes == ()
 
 
 # What the rest does.

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.engine.admission import consider
 from orchestrator.engine.attempts import advance
-from orchestrator.engine.gates import judge
+from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.permits import Clear, may_install
 from orchestrator.engine.progress import Illegal, Judged, start, step
 from orchestrator.engine.reach import regions_of, waiting
@@ -97,9 +97,9 @@ class World:
         """Four hours: vehicles call, attempts age, the evaluator looks."""
         self.now = FleetTime(self.now + TICK_MS)
         cells = self.cells()
-        held = self.rollout.status is RolloutStatus.HELD
-        judgement = judge(cells, self.rollout.plan, waived=self.rollout.waived, held=held)
-        event = Judged(judgement, cells, waiting(self.rollout.plan, self.profiles()))
+        unreached = waiting(self.rollout.plan, self.profiles())
+        judgement = judge_rollout(self.rollout, cells, unreached)
+        event = Judged(judgement, cells, unreached)
         answer = step(self.rollout, event, self.now)
         assert not isinstance(answer, Illegal)
         self.kinds[answer.kind] += answer.changed
@@ -123,7 +123,8 @@ class World:
         elif attempt.state is S.DOWNLOADING:
             self._tell(car, E.DOWNLOAD_FINISHED)
         elif attempt.state is S.DOWNLOADED:
-            fenced = attempt.epoch < self.rollout.fence
+            stratum = attempt.cell.stratum
+            fenced = attempt.epoch < self.rollout.fence_of(stratum) or self.rollout.brake_on(stratum) is not None
             may = isinstance(may_install(car.record, attempt, self.rollout, None, False, self.now), Clear)
             if may and self.rollout.status is RolloutStatus.RUNNING and not fenced and self.permits < ceiling:
                 self.permits += 1
@@ -265,6 +266,72 @@ def test_silent_brick_of_one_variant_stops_within_the_budget(seed):
     world.run(30, lambda world: world.rollout.status is RolloutStatus.HALTED)
     # What is out there ages on: the hold becomes a halt, and nobody was added meanwhile.
     assert world.exposed == exposed
+
+
+def test_two_bad_strata_halt_the_whole():
+    """Then it is no matter of the part any more."""
+    world = a_world(a_plan(), 210, 1, lambda vehicle, _: FAILS if vehicle.hardware == "gen2" else HEALTHY)
+    world.run(40, lambda world: world.rollout.status is RolloutStatus.HALTED)
+    assert world.rollout.status is RolloutStatus.HALTED
+    assert world.hurt(FAILS) <= 20
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("waves", [THREE_WAVES, SHARES])
+def test_fleet_of_a_few_gets_through_by_itself(size, seed, waves):
+    """Of one, even: regions, strata and cohorts without anybody in them hold nobody up."""
+    world = a_world(a_plan(waves=waves, holdout_share=0.01), size, seed)
+    world.run(120)
+    assert world.rollout.status is RolloutStatus.COMPLETED, world.rollout.regions
+    assert {car.record.installed for car in world.cars} == {ReleaseVersion("1.1.0")}
+
+
+def test_fleet_of_none_is_complete_at_once():
+    """Nobody to wait for; whoever comes later is another rollout's."""
+    world = a_world(a_plan(), 0, 0)
+    world.run(2)
+    assert world.rollout.status is RolloutStatus.COMPLETED
+
+
+def test_cohort_that_nobody_is_in_holds_nobody_up():
+    """A plan written for a fleet that looked different."""
+    waves = (Wave("ghosts", ("nobody",), 1.0, DAY_MS), Wave("half", (), 0.5, DAY_MS), Wave("all", (), 1.0, DAY_MS))
+    world = a_world(a_plan(waves=waves), 60, 3)
+    world.run(90)
+    assert world.rollout.status is RolloutStatus.COMPLETED
+
+
+def test_clock_that_jumps_ahead_skips_no_wave():
+    """A month in one tick ends soaks and patience; every region still takes one step at a tick, and the quota of each
+    wave is counted before anybody of it is admitted.
+    """
+    world = a_world(a_plan(waves=SHARES), 210, 4)
+    world.run(2)
+    world.now = FleetTime(world.now + 40 * DAY_MS)
+    before = {name: progress.wave for name, progress in world.rollout.regions.items()}
+    world.tick()
+    for name, progress in world.rollout.regions.items():
+        assert progress.wave <= before[name] + 1
+        counted = {key: opening.quota for key, opening in progress.openings.items()}
+        admitted = Counter(
+            f"{car.record.attempt.cell.hardware}/{car.record.attempt.cell.cohort}"
+            for car in world.cars
+            if car.record.attempt is not None and car.record.attempt.cell.region == name
+        )
+        assert all(admitted[key] <= counted[key] for key in admitted)
+
+
+def test_clock_that_goes_back_takes_nothing_back():
+    """No wave ends earlier than it began, and nothing is counted twice: it only lasts longer."""
+    world = a_world(a_plan(waves=SHARES), 210, 5)
+    world.run(4)
+    waves = {name: progress.wave for name, progress in world.rollout.regions.items()}
+    world.now = FleetTime(world.now - 3 * DAY_MS)
+    world.tick()
+    assert {name: progress.wave for name, progress in world.rollout.regions.items()} == waves
+    world.run(90)
+    assert world.rollout.status is RolloutStatus.COMPLETED
 
 
 @pytest.mark.parametrize("seed", range(2))
