@@ -195,10 +195,12 @@ def sums(facts: Facts) -> Iterable[RenderableType]:
     harm = f"failed {count(counts.failed)}{rate}"
     if counts.safety:
         harm += f", ✗ {count(counts.safety)} of safety"
-    if silent.aged:
-        harm += f"; silent {count(silent.silent)} of {count(silent.aged)} aged, expected {silent.expected:.1f}"
-    if silent.controls:
+    if silent.aged and silent.controls:
+        # They are what the expectation follows from; both do not fit 80 columns.
+        harm += f"; silent {count(silent.silent)} of {count(silent.aged)}"
         harm += f", controls {count(silent.controls_silent)} of {count(silent.controls)}"
+    elif silent.aged:
+        harm += f"; silent {count(silent.silent)} of {count(silent.aged)} aged, expected {silent.expected:.1f}"
     return one_line(plain(exposed)), one_line(plain(harm)), *approvals(rollout), *asks_for_a_person(facts)
 
 
