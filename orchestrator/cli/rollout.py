@@ -25,7 +25,7 @@ from orchestrator.cli.inputs import RolloutArgument
 from orchestrator.cli.rollout_view import one_line, rollout_view, rollouts_table
 from orchestrator.cli.rollout_watch import OVER, Until, WatchEndedError, following, watch
 from orchestrator.cli.session import Session, operator_command
-from orchestrator.cli.words import rollout_status
+from orchestrator.cli.words import DRAFTS, rollout_status
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 looks = typer.Typer(add_completion=False)
@@ -68,7 +68,7 @@ def newest(client: OperatorClient) -> Rollout:
     if not rollouts:
         raise NotFoundError("there is no rollout yet", remedy="start one: `outrider rollout start PLAN.yaml`")
     open_ = [item for item in rollouts if rollout_status(item.status) not in OVER]
-    begun = [item for item in open_ if rollout_status(item.status) not in rollout_changes.DRAFTS]
+    begun = [item for item in open_ if rollout_status(item.status) not in DRAFTS]
     return (begun or open_ or list(rollouts))[0]
 
 

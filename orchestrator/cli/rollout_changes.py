@@ -35,12 +35,9 @@ from orchestrator.cli.preview_view import preview_view, what_starts
 from orchestrator.cli.rollout_counts import total
 from orchestrator.cli.rollout_view import rollout_view
 from orchestrator.cli.session import Session, operator_command
-from orchestrator.cli.words import count, of_id, plain, rollout_status
+from orchestrator.cli.words import DRAFTS, count, of_id, plain, rollout_status
 
 app = typer.Typer(add_completion=False)
-
-DRAFTS = ("draft", "approved")
-"""Statuses of a rollout that was never started."""
 
 Change = TypeVar("Change", StartRolloutRequest, PauseRolloutRequest, ResumeRolloutRequest, AbortRolloutRequest)
 

@@ -18,7 +18,7 @@ from orchestrator.cli import rollout_parts, words
 from orchestrator.cli.gate_words import deciding
 from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, endings, total
 from orchestrator.cli.screen import fields, table
-from orchestrator.cli.words import count, moment, of_id, plain, region_phase, rollout_status, since, status
+from orchestrator.cli.words import count, moment, of_id, phase_of, plain, region_phase, rollout_status, since, status
 
 COUNTED = ("targeted", "done", "active", "failed", "silent", "ended", "waiting")
 BAR_WIDTH = 40
@@ -118,7 +118,7 @@ def regions_table(rollout: Rollout) -> Table:
     for region in rollout.regions:
         result.add_row(
             plain(region.region),
-            status(region_phase(region.phase)),
+            status(phase_of(rollout, region)),
             wave_bar(rollout.waves, region),
             since(region.wave_start_time, rollout.fleet_time),
             region_waits(region, rollout.fleet_time),
@@ -218,7 +218,7 @@ def one_line(rollout: Rollout) -> str:
 
 def region_words(rollout: Rollout, region: RegionProgress) -> str:
     """For example `eu canary (1 of 3) rolling`."""
-    phase = region_phase(region.phase)
+    phase = phase_of(rollout, region)
     if phase != "rolling" or region.wave >= len(rollout.waves):
         return f"{region.region} {phase}"
     return f"{region.region} {rollout.waves[region.wave]} ({region.wave + 1} of {len(rollout.waves)})"

@@ -25,7 +25,7 @@ from orchestrator.cli.rollout_view import last_word, region_waits
 from orchestrator.cli.story import told
 from orchestrator.cli.story_view import data_of, mark
 from orchestrator.cli.watch_bars import progress_line, wave_line
-from orchestrator.cli.words import count, of_id, percent, plain, region_phase, rollout_status, since, status
+from orchestrator.cli.words import count, of_id, percent, phase_of, plain, rollout_status, since, status
 
 NARROW = 100
 """Columns below which the tables are set tight."""
@@ -124,7 +124,7 @@ def regions_table(facts: Facts, *, rows_max: int, width: int) -> Table:
     rows = [
         (
             plain(region.region, "bold"),
-            status(region_phase(region.phase)),
+            status(phase_of(facts.rollout, region)),
             plain(facts.rollout.waves[region.wave] if region.wave < len(facts.rollout.waves) else words.NONE),
             plain(since(region.wave_start_time, facts.now).removesuffix(" ago")),
             region_waits(region, facts.now),

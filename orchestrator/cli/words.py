@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from outrider.v1.attempt_pb2 import AttemptState
 from outrider.v1.fleet_pb2 import Vehicle
-from outrider.v1.rollout_pb2 import RegionPhase, RolloutStatus, VerdictKind
+from outrider.v1.rollout_pb2 import RegionPhase, RegionProgress, Rollout, RolloutStatus, VerdictKind
 from rich.text import Text
 
 from orchestrator.cli import durations
@@ -20,6 +20,9 @@ from orchestrator.cli import durations
 GREEN, AMBER, RED, BLUE, DIM = "green", "yellow", "bold red", "cyan", "dim"
 NONE = "–"
 """Stands where there is no value."""
+
+DRAFTS = ("draft", "approved")
+"""Statuses of a rollout that was never started."""
 
 STYLES: Mapping[str, tuple[str, str]] = {
     "running": ("▶", GREEN),
@@ -84,6 +87,11 @@ def rollout_status(value: RolloutStatus.ValueType) -> str:
 def region_phase(value: RegionPhase.ValueType) -> str:
     """For example `rolling`."""
     return RegionPhase.Name(value).removeprefix("REGION_PHASE_").lower()
+
+
+def phase_of(rollout: Rollout, region: RegionProgress) -> str:
+    """The phase of a region; `waiting` while its rollout was never started."""
+    return "waiting" if rollout_status(rollout.status) in DRAFTS else region_phase(region.phase)
 
 
 def verdict_kind(value: VerdictKind.ValueType) -> str:

@@ -118,6 +118,17 @@ def test_one_line_of_a_watch_says_what_stands_still() -> None:
     assert "stands still" not in one_line(a_rollout())
 
 
+def test_regions_of_a_draft_do_not_look_as_if_they_moved(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """`rolling` beside a draft would make somebody call the supplier at night."""
+    server.will_answer("GetRollout", a_rollout("DRAFT"))
+    shown = outrider("rollout", "status", "x").stdout
+    assert "· waiting" in shown
+    assert "rolling" not in shown
+    assert "eu waiting" in one_line(a_rollout("DRAFT"))
+
+
 def test_status_without_an_id_does_not_stop_at_a_draft(server: OperatorServer, data: Path, outrider: Outrider) -> None:
     """The draft of a way back is newer than the halted rollout, which is what somebody was woken for."""
     rollouts = [a_rollout("DRAFT", name="rollouts/back"), a_rollout("HALTED", name="rollouts/spring")]
