@@ -112,7 +112,9 @@ class Evaluator:
         self._absence = Absence()
         self._reverts = RevertProposer(store=store, clock=clock, machine=machine)
         self._gaps: set[str] = set()
-        """What is known to be missing, and was answered by a pause."""
+        """What is known to be missing."""
+        self._unproven = ""
+        """Why rollouts have to be paused, while they are not yet; empty otherwise."""
 
     async def recover(self) -> str:
         """After a start: pause every running rollout unless nothing can be missing; why, or empty.
@@ -128,11 +130,16 @@ class Evaluator:
         gaps = await self._feed.gaps()
         fresh = sorted(gaps.keys() - self._gaps)
         self._gaps = set(gaps)
-        if not fresh:
-            return ""
-        reason = gaps[fresh[0]] if len(fresh) == 1 else f"{gaps[fresh[0]]}, and {len(fresh) - 1} more"
-        for rollout in await self._store.rollouts():
-            await self._pause(rollout, reason)
+        if fresh:
+            # Kept until it is answered: what is written meanwhile closes the gap, and the store may fail in between.
+            more = f", and {len(fresh) - 1} more" if len(fresh) > 1 else ""
+            self._unproven = gaps[fresh[0]] + more
+        reason = self._unproven
+        if reason:
+            for rollout in await self._store.rollouts():
+                await self._pause(rollout, reason)
+            await self._feed.settle_again()
+            self._unproven = ""
         return reason
 
     async def _pause(self, rollout: Rollout, reason: str) -> None:

@@ -76,6 +76,19 @@ class LedgerFeed:
         await asyncio.gather(*(self._store.trim_journal(stream, upto=upto) for stream, upto in last.items()))
         return new
 
+    async def settle_again(self) -> None:
+        """Settle what the journal still holds, also what the ledger has: a store that was set back has forgotten what
+        followed from it, and a slot whose attempt ended would be held for ever.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        for stream in await self._store.journal_streams():
+            after = ""
+            while batch := await self._store.journal(stream, after=after, count=BATCH):
+                await self._settle(batch)
+                after = batch[-1].entry_id
+
     async def _settle(self, entries: Sequence[JournalEntry]) -> None:
         for rollout_id, settlement in settlements(entries).items():
             if settlement.reservations or settlement.permits:

@@ -279,6 +279,26 @@ async def test_store_that_goes_back_under_a_living_evaluator_pauses_everything(w
     assert (await world.rollout()).status is RolloutStatus.RUNNING
 
 
+async def test_pause_that_the_store_did_not_take_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Just after a failover the store often fails once more: what it has forgotten must not run on for that."""
+    await world.add(Car("v-1"))
+    await world.evaluator.recover()
+    await world.start()
+    ahead = LedgerEntry(stream="shard/0", entry_id=f"{10**14}-0", kind="event_ignored", at=0, data={})
+    await world.ledger.append([ahead])
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "transition", unavailable)
+        with pytest.raises(StoreUnavailableError):
+            await world.tick()
+    await world.tick()
+    assert (await world.rollout()).status is RolloutStatus.PAUSED
+
+
+async def unavailable(*_: object, **__: object) -> None:
+    """An operation of which nothing is known but that it had no answer."""
+    raise StoreUnavailableError("gone")
+
+
 async def test_defect_of_one_rollout_stops_that_rollout_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One record that cannot be judged must not be able to stop every rollout of the fleet."""
     car = Car("v-1")
