@@ -62,6 +62,9 @@ _REFUSED = frozenset(
 """As in `agent_sim.calls`: repeating the same call will not help."""
 
 
+KINDS = ("worker", "evaluator", "desk")
+
+
 class _NoMetrics:
     """Takes every number and keeps none: counting for people takes a fifth of a run."""
 
@@ -85,8 +88,10 @@ class Ground:
     rng: Random
     scale: float
     store_ms: Callable[[], int]
-    weather: dict[str, Weather] = field(default_factory=lambda: {"worker": Weather(), "evaluator": Weather()})
+    weather: dict[str, Weather] = field(default_factory=lambda: {kind: Weather() for kind in KINDS})
     hazards: Hazards = CALM
+    dates_off_ms: int = 0
+    """How far the dates of our machines are off, at most."""
     names: int = 0
 
     def process(self, kind: str) -> Process:
@@ -97,7 +102,7 @@ class Ground:
     def machine(self) -> MachineClock:
         """Machine time by a clock that nobody set."""
         loop = asyncio.get_running_loop()
-        off_ns = round(self.rng.uniform(-1, 1) * self.hazards.skew_ms) * 1_000_000
+        off_ns = round(self.rng.uniform(-1, 1) * self.dates_off_ms) * 1_000_000
 
         def read() -> int:
             return round(loop.time() * 1e9) + off_ns + NOW * 1_000_000
@@ -259,8 +264,8 @@ class EvaluatorProcess:
 
 
 def a_rollout_desk(ground: Ground) -> RolloutDesk:
-    """What people talk to, in a worker of its own."""
-    process = ground.process("worker")
+    """What people talk to: the operator port of some worker."""
+    process = ground.process("desk")
     machine = ground.machine()
     window: Any = StoreWindow(ground.store, process, ground.saw)
     clock = ground.fleet_clock(machine)

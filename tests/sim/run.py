@@ -13,7 +13,7 @@ import structlog
 from tests.sim.loop import VirtualLoop
 from tests.sim.scenario import Scenario, draw_scenario
 from tests.sim.witness import BrokenPromiseError
-from tests.sim.world import World
+from tests.sim.world import Script, World
 
 _DEFECTS = frozenset({"rollout_failed", "tick_failed"})
 """What the evaluator says when something of ours is wrong and it goes on nevertheless."""
@@ -33,8 +33,8 @@ def run_seed(seed: int) -> World:
     return run_scenario(draw_scenario(seed))
 
 
-def run_scenario(scenario: Scenario) -> World:
-    """One run of a scenario that may not be drawn; the world as it ended.
+def run_scenario(scenario: Scenario, script: Script | None = None) -> World:
+    """One run of a scenario that may not be drawn, and of a script in place of its storm; the world as it ended.
 
     Raises:
         BrokenPromiseError: a promise was not kept; the seed is in the message.
@@ -45,7 +45,7 @@ def run_scenario(scenario: Scenario) -> World:
 
     async def live() -> World:
         world = World(scenario)
-        await world.run()
+        await world.run(script)
         return world
 
     try:

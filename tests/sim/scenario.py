@@ -49,7 +49,9 @@ class Hazards:
     clock_steps_every_s: float = 0.0
     """How often the store's date is set, by up to ten minutes either way; 0: never."""
     skew_ms: int = 0
-    """Of vehicles' and processes' clocks, at most."""
+    """How far vehicles' clocks are off, at most."""
+    dates_off_ms: int = 0
+    """How far the dates of our machines are off, at most."""
     lost: float = 0.0
     """Of a message, each way."""
     doubled: float = 0.0
@@ -232,6 +234,7 @@ def _hazards(rng: Random) -> Hazards:
         ledger_away_every_s=some(60.0, chance=0.2),
         clock_steps_every_s=some(100.0, chance=0.15),
         skew_ms=rng.choice((0, 0, 10 * MINUTE_MS)),
+        dates_off_ms=rng.choice((0, 10 * MINUTE_MS)),
         lost=some(0.05, 0.3),
         doubled=some(0.1, 0.4),
         slow=some(0.1, 0.3),

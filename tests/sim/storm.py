@@ -72,7 +72,7 @@ class Storm:
             weather.pause = hazards.pause
             weather.fail_before = weather.fail_after = hazards.fail / 2
             weather.stall = hazards.stall
-            weather.die = hazards.worker_dies if kind == "worker" else hazards.evaluator_dies
+            weather.die = hazards.evaluator_dies if kind == "evaluator" else hazards.worker_dies
         for vehicle in world.vehicles:
             vehicle.hazards = hazards
 

@@ -372,6 +372,11 @@ class Witness:
         """Whether an event was acknowledged; no two vehicles share an outbox."""
         return number <= self._held.get(outbox_id, 0)
 
+    def taken(self, rollout_id: RolloutId) -> tuple[int, int]:
+        """How many slots were granted ever, and how many permits are given."""
+        granted = sum(seen.rollout_id == rollout_id for seen in self.attempts.values())
+        return granted, len(self.rollouts[rollout_id].permits)
+
     # At leisure
 
     def recount(self) -> None:

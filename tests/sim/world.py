@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
 from typing import Any
 
@@ -52,6 +52,9 @@ RECOUNT_EVERY_S = 15.0
 WORKERS = 2
 
 
+Script = Callable[["World"], Awaitable[None]]
+
+
 class World:
     """A run.
 
@@ -73,6 +76,7 @@ class World:
             saw=self._saw,
             rng=self.rng,
             scale=scenario.scale,
+            dates_off_ms=scenario.hazards.dates_off_ms,
             store_ms=self.store_ms,
         )
         self.workers: list[Worker] = []
@@ -196,8 +200,11 @@ class World:
 
     # A run
 
-    async def run(self) -> None:
+    async def run(self, script: Script | None = None) -> None:
         """All of it.
+
+        Args:
+            script: What happens before all heals; None: the scenario's storm.
 
         Raises:
             BrokenPromiseError: a promise was not kept.
@@ -205,10 +212,7 @@ class World:
         try:
             await self.prepare()
             self.spawn(self._recount())
-            storm = Storm(self)
-            storm.begin()
-            await self.wait_ms(self.scenario.stormy_ms)
-            storm.end()
+            await (script or stormy)(self)
             await self.heal()
             await self.late_mail()
         finally:
@@ -262,6 +266,14 @@ class World:
             await self._serve(letter.vehicle_id, letter.call)
         await self.wait_ms(DAY_MS)
         self.witness.recount()
+
+
+async def stormy(world: World) -> None:
+    """The scenario's storm, as long as it lasts."""
+    storm = Storm(world)
+    storm.begin()
+    await world.wait_ms(world.scenario.stormy_ms)
+    storm.end()
 
 
 def _inventory(spec: Any) -> InventoryVehicle:
