@@ -13,8 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 from rich.progress import Progress
 
+from tests.sim.limits import BrokenPromiseError
 from tests.sim.run import CrashedError, run_seed
-from tests.sim.witness import BrokenPromiseError
 
 CHUNK = 4
 

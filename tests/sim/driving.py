@@ -36,10 +36,11 @@ from agent_sim.persisted import Phase, fresh_state
 from agent_sim.surroundings import Surroundings
 from agent_sim.vehicle import VehicleSpec
 from tests.builders import MINUTE_MS
+from tests.sim.limits import BrokenPromiseError
 from tests.sim.network import Network
 from tests.sim.papers import sign_unsigned
 from tests.sim.scenario import CALM, Hazards, factory_ecus
-from tests.sim.witness import BrokenPromiseError, Witness
+from tests.sim.witness import Witness
 
 ROOTS = MetadataVersions(root=1)
 AGENT = AgentConfig(first_poll_within_ms=5 * MINUTE_MS)

@@ -33,7 +33,7 @@ from orchestrator.ledger import LedgerEntry
 from orchestrator.ledger.entry import canonical
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, Signal, SignalKind
-from tests.sim.witness import BrokenPromiseError
+from tests.sim.limits import BrokenPromiseError
 
 Data = Mapping[str, Any]
 

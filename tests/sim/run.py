@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
+from tests.sim.limits import BrokenPromiseError
 from tests.sim.loop import VirtualLoop
 from tests.sim.scenario import Scenario, draw_scenario
-from tests.sim.witness import BrokenPromiseError
 from tests.sim.world import Script, World
 
 _DEFECTS = frozenset({"rollout_failed", "tick_failed"})

@@ -8,9 +8,10 @@ from orchestrator.model.ids import RolloutId, VehicleId
 from orchestrator.model.rollout import RolloutStatus
 from orchestrator.store.streams import rollout_stream
 from tests.sim.driving import Vehicle
+from tests.sim.limits import BrokenPromiseError
 from tests.sim.replay import replayed
 from tests.sim.scenario import FACTORY, RELEASES
-from tests.sim.witness import BrokenPromiseError, now
+from tests.sim.witness import now
 
 if TYPE_CHECKING:
     from tests.sim.world import World

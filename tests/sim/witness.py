@@ -1,25 +1,25 @@
 """Who watches: told of each operation on the store in the very step in which it is done, and holds it against promises.
 
-Owns a picture of its own, made from what was asked, what was answered and what the journal says: limits are counted
-here by other means than the store counts them. A broken promise raises at once, in the run that broke it. Leaves
-decisions to `replay`, and what vehicles truly did to `driving`.
+Owns a picture of its own, made from what was asked, what was answered and what the journal says. A broken promise
+raises at once, in the run that broke it. Leaves limits to `limits`, decisions to `replay`, and what vehicles truly did
+to `driving`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.engine.gates import AGED_MIN
 from orchestrator.model.attempt import Attempt, AttemptState, VehicleEvent
-from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
-from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.store.base import DEAD_MAN_LIFE_MS, Applied, JournalEntry, Permitted, Reserved
+from orchestrator.model.ids import AttemptId, RolloutId, VehicleId, split_attempt_id
+from orchestrator.model.rollout import Rollout
+from orchestrator.store.base import Applied, JournalEntry, Permitted, Reserved
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.shards import shard_of
 from orchestrator.store.streams import shard_stream
+from tests.sim.limits import BrokenPromiseError, Limits, asked_for
 from tests.sim.process import Process
 
 S = AttemptState
@@ -34,10 +34,6 @@ _RANK = {
 }
 
 
-class BrokenPromiseError(AssertionError):
-    """A promise was not kept."""
-
-
 def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """What the reference store answers: nothing in it waits."""
     try:
@@ -45,17 +41,6 @@ def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as done:
         return done.value
     raise AssertionError("the reference store waited")
-
-
-def asked_for(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RolloutId, AttemptId, Mapping[str, Any]]:
-    """What `reserve` and `authorize` were asked: rollout, attempt, and the rest by name."""
-    rollout_id, attempt_id, *request = args
-    return rollout_id, attempt_id, dict(fields_of(request[0])) if request else kwargs
-
-
-def fields_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """The fields of a value, one level deep."""
-    return ((field.name, getattr(value, field.name)) for field in fields(value))
 
 
 @dataclass(slots=True)
@@ -67,21 +52,6 @@ class Seen:
     region: str
     state: AttemptState
     exposed: bool
-
-
-@dataclass(slots=True)
-class Watched:
-    """A rollout, and what was taken of its limits."""
-
-    rollout: Rollout
-    slots: dict[AttemptId, str] = field(default_factory=dict)
-    """Reserved and not returned, with their region."""
-    permits: dict[AttemptId, tuple[FleetTime, FleetTime]] = field(default_factory=dict)
-    """First and latest."""
-    starts: list[FleetTime] = field(default_factory=list)
-    ceiling: int = 0
-    alive_from_ms: int = -(10**12)
-    """Store time at which the last tick began that came to its last act."""
 
 
 @dataclass(slots=True)
@@ -101,7 +71,7 @@ class Witness:
     def __init__(self, store: MemoryStore, *, machine_ms: Callable[[], int]) -> None:
         self._store = store
         self._machine_ms = machine_ms
-        self.rollouts: dict[RolloutId, Watched] = {}
+        self.rollouts: dict[RolloutId, Limits] = {}
         self.attempts: dict[AttemptId, Seen] = {}
         self.live: dict[VehicleId, AttemptId] = {}
         self.acknowledged: dict[VehicleId, tuple[str, int]] = {}
@@ -145,115 +115,46 @@ class Witness:
                 f"{process.name} did {name} after its sign of life, which must be the last act of a tick"
             )
 
-    def _saw_renew(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any, _: object) -> None:
-        watched = self.rollouts[args[0]]
-        if not answer:
-            return
-        if kwargs["epoch"] != watched.rollout.epoch:
-            raise BrokenPromiseError(f"renewed at epoch {kwargs['epoch']}, the rollout is at {watched.rollout.epoch}")
-        watched.ceiling = kwargs["permit_ceiling"]
-        watched.alive_from_ms = kwargs["began_ms"]
-        self._check_budget(args[0], watched)
-
-    def _check_budget(self, rollout_id: RolloutId, watched: Watched) -> None:
-        """While nothing is known yet, no more may be at risk than the budget says."""
-        aged = sum(
-            t.age_groups[0].exposed for t in now(self._store.tallies([rollout_id]))[rollout_id].values() if t.age_groups
-        )
-        budget = watched.rollout.plan.limits.blast_budget
-        if aged < AGED_MIN and watched.ceiling > max(len(watched.permits), aged + budget):
-            raise BrokenPromiseError(f"ceiling {watched.ceiling} with {aged} aged and a blast budget of {budget}")
-
-    def _check_alive(self, watched: Watched, what: str) -> None:
-        silent_ms = self._machine_ms() - watched.alive_from_ms
-        if silent_ms >= DEAD_MAN_LIFE_MS:
-            raise BrokenPromiseError(f"{what} {silent_ms} ms after the last finished tick began")
-
     # The rollout's own keys
 
     def _saw_create_rollout(self, _: object, __: object, answer: Rollout, ___: object) -> None:
-        self.rollouts.setdefault(answer.rollout_id, Watched(answer))
+        self.rollouts.setdefault(answer.rollout_id, Limits(answer))
+
+    def _saw_renew(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any, _: object) -> None:
+        if answer:
+            cells = now(self._store.tallies([args[0]]))[args[0]]
+            self.rollouts[args[0]].renewed(kwargs, cells.values())
 
     def _saw_transition(self, args: tuple[Any, ...], _: object, answer: Any, __: object) -> None:
-        after: Rollout = args[0]
-        watched = self.rollouts[after.rollout_id]
-        before = watched.rollout
-        if not answer:
-            return
-        if after.epoch != before.epoch + 1:
-            raise BrokenPromiseError(f"epoch {before.epoch} -> {after.epoch}")
-        if after.fence < before.fence:
-            raise BrokenPromiseError(f"fence {before.fence} -> {after.fence}")
-        if before.status.over:
-            raise BrokenPromiseError(f"{before.rollout_id} was {before.status} and is {after.status}")
-        stops = after.status in (RolloutStatus.HALTED, RolloutStatus.ABORTED)
-        if stops and before.status is not after.status and after.fence <= before.epoch:
-            raise BrokenPromiseError(
-                f"{after.status} at epoch {before.epoch} with fence {after.fence}: earlier grants live on"
-            )
-        for name, progress in after.regions.items():
-            if progress.wave < before.regions[name].wave:
-                raise BrokenPromiseError(
-                    f"region {name} went back from wave {before.regions[name].wave} to {progress.wave}"
-                )
-        watched.rollout = after
+        if answer:
+            self.rollouts[args[0].rollout_id].moved(args[0])
 
-    def _saw_reserve(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any, _: object) -> None:
-        rollout_id, attempt_id, asked = asked_for(args, kwargs)
-        watched = self.rollouts[rollout_id]
-        if not isinstance(answer, Reserved) or attempt_id in watched.slots:
-            return
-        rollout = watched.rollout
-        if rollout.status is not RolloutStatus.RUNNING:
-            raise BrokenPromiseError(f"{attempt_id} granted while {rollout_id} is {rollout.status}")
-        self._check_alive(watched, f"{attempt_id} granted")
-        watched.slots[attempt_id] = region = asked["region"] if "region" in asked else asked["cell"].region
-        here = sum(held == region for held in watched.slots.values())
-        if here > rollout.plan.regions[region].in_flight_max or len(watched.slots) > rollout.plan.limits.in_flight_max:
-            raise BrokenPromiseError(f"{here} in flight in {region} and {len(watched.slots)} in all")
+    def _saw_reserve(self, args: tuple[Any, ...], _: object, answer: Any, __: object) -> None:
+        rollout_id, attempt_id, asked = asked_for(args)
+        if isinstance(answer, Reserved):
+            self.rollouts[rollout_id].reserved(attempt_id, asked, self._machine_ms())
+
+    def _saw_authorize(self, args: tuple[Any, ...], _: object, answer: Any, __: object) -> None:
+        rollout_id, attempt_id, asked = asked_for(args)
+        if isinstance(answer, Permitted):
+            self.rollouts[rollout_id].authorized(attempt_id, asked, answer.permitted_at, self._machine_ms())
+
+    def _saw_suspend(self, args: tuple[Any, ...], _: object, __: object, ___: object) -> None:
+        self.rollouts[args[0]].given_back(args[1])
 
     def _saw_release(self, args: tuple[Any, ...], _: object, __: object, ___: object) -> None:
         for attempt_id in args[1]:
             seen = self.attempts.get(attempt_id)
             if seen is not None and not seen.state.terminal:
                 raise BrokenPromiseError(f"slot of {attempt_id} returned, which is {seen.state}")
-            self.rollouts[args[0]].slots.pop(attempt_id, None)
-
-    def _saw_authorize(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any, _: object) -> None:
-        rollout_id, attempt_id, asked = asked_for(args, kwargs)
-        watched = self.rollouts[rollout_id]
-        if not isinstance(answer, Permitted):
-            return
-        at, plan, known = answer.permitted_at, watched.rollout.plan, watched.permits.get(attempt_id)
-        if known is not None and at == known[1]:
-            if asked["now"] - at >= plan.limits.permit_valid_ms:
-                raise BrokenPromiseError(f"{attempt_id} told of a permit that has lapsed")
-            return
-        if watched.rollout.status is not RolloutStatus.RUNNING:
-            raise BrokenPromiseError(f"{attempt_id} permitted while {rollout_id} is {watched.rollout.status}")
-        if asked["attempt_epoch"] < watched.rollout.fence:
-            raise BrokenPromiseError(f"{attempt_id} permitted below the fence {watched.rollout.fence}")
-        self._check_alive(watched, f"{attempt_id} permitted")
-        watched.permits[attempt_id] = (known[0] if known else at, at)
-        if known is None:
-            self._check_starts(watched, attempt_id, at)
-
-    def _check_starts(self, watched: Watched, attempt_id: AttemptId, at: FleetTime) -> None:
-        watched.starts.append(at)
-        recent = sum(at - MINUTE_MS < other <= at for other in watched.starts)
-        if recent > watched.rollout.plan.limits.starts_per_minute_max:
-            raise BrokenPromiseError(f"{recent} starts within a minute with {attempt_id}")
-        if len(watched.permits) > watched.ceiling:
-            raise BrokenPromiseError(f"{len(watched.permits)} permits with {attempt_id}, ceiling {watched.ceiling}")
+            self.rollouts[args[0]].released(attempt_id)
 
     def _saw_forfeit(self, args: tuple[Any, ...], _: object, __: object, ___: object) -> None:
         for attempt_id in args[1]:
             seen = self.attempts[attempt_id]
             if seen.exposed or not seen.state.terminal:
-                raise BrokenPromiseError(
-                    f"permit of {attempt_id} taken back, which is {seen.state}, exposed: {seen.exposed}"
-                )
-            self.rollouts[args[0]].permits.pop(attempt_id, None)
+                raise BrokenPromiseError(f"permit of {attempt_id} taken back, which is {seen.state}")
+            self.rollouts[args[0]].forfeited(attempt_id)
 
     # The vehicles' shards, as their journals tell
 
@@ -305,13 +206,6 @@ class Witness:
             raise BrokenPromiseError(f"{attempt_id} granted without a slot")
         self.live[vehicle_id] = attempt_id
         self.attempts[attempt_id] = Seen(rollout_id, vehicle_id, data["region"], S.OFFERED, exposed=False)
-        live = [one for one in self.attempts.values() if one.rollout_id == rollout_id and not one.state.terminal]
-        plan = self.rollouts[rollout_id].rollout.plan
-        here = sum(one.region == data["region"] for one in live)
-        if here > plan.regions[data["region"]].in_flight_max or len(live) > plan.limits.in_flight_max:
-            raise BrokenPromiseError(
-                f"{here} live attempts in {data['region']} and {len(live)} in all with {attempt_id}"
-            )
 
     def _moved(self, entry: JournalEntry) -> None:
         data: Mapping[str, Any] = entry.data

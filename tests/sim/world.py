@@ -31,13 +31,14 @@ from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW
 from tests.sim.driving import Clockwork, Vehicle
 from tests.sim.house import EvaluatorProcess, Ground, Worker, a_rollout_desk
 from tests.sim.ledger import Record
+from tests.sim.limits import BrokenPromiseError
 from tests.sim.network import Network
 from tests.sim.papers import a_signed_release
 from tests.sim.process import Died
 from tests.sim.scenario import RELEASES, Scenario
 from tests.sim.settled import check_decisions, check_settled, quiet
 from tests.sim.storm import Storm, ask
-from tests.sim.witness import BrokenPromiseError, Witness
+from tests.sim.witness import Witness
 
 SHARDS = 2
 SETTLES_MS = 30 * HOUR_MS
