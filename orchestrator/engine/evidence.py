@@ -16,7 +16,8 @@ FAILURE_GRID = (1.5, 2.0, 3.0, 5.0, 10.0, 25.0, 60.0)
 SILENCE_GRID = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 18.0)
 """Alternatives for silence, as multiples of the reference plus the limit. Source: the same."""
 
-_LARGEST_ALTERNATIVE = 0.97
+_LARGEST_ALTERNATIVE = 0.9
+"""Where a release breaks everything, this is what the evidence grows by."""
 _Z_95 = 1.645
 _LARGEST_EXPONENT = 700.0
 _TINY = 1e-300
@@ -52,8 +53,7 @@ def log_e_value(hits: int, trials: int, limit: float, grid: Sequence[float]) -> 
         hits: 0 to `trials`.
         trials: How many.
         limit: The rate that is accepted, within (0, 1).
-        grid: Alternatives as multiples of the limit; those of 97 % and more are dropped. Where none is left, the
-            alternative is half way between the limit and one.
+        grid: Alternatives as multiples of the limit, see `alternatives`.
 
     Returns:
         Natural logarithm of the e-value; 0 means no evidence either way.
@@ -65,9 +65,12 @@ def log_e_value(hits: int, trials: int, limit: float, grid: Sequence[float]) -> 
 
 
 def alternatives(limit: float, grid: Sequence[float]) -> tuple[float, ...]:
-    """Rates above `limit` that evidence is mixed over, see `log_e_value`."""
-    rates = tuple(limit * factor for factor in grid if limit * factor < _LARGEST_ALTERNATIVE)
-    return rates or ((1.0 + limit) / 2.0,)
+    """Rates above `limit` that evidence is mixed over: its multiples by the grid, and 90 % for all that exceed that.
+
+    Where the limit is as large itself, the alternative is half way between it and one.
+    """
+    rates = dict.fromkeys(min(limit * factor, _LARGEST_ALTERNATIVE) for factor in grid)
+    return tuple(rate for rate in rates if rate > limit) or ((1.0 + limit) / 2.0,)
 
 
 @lru_cache(maxsize=_REMEMBERED)
