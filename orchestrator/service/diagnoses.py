@@ -12,9 +12,24 @@ BLAMED_MS = 30 * 24 * 3_600_000
 DETAIL_CODES_MAX = 3
 
 
-def critical(diagnostics: Sequence[Diagnostic]) -> Sequence[Diagnostic]:
-    """Those that say that the vehicle is impaired."""
-    return [each for each in diagnostics if each.severity is Severity.CRITICAL]
+def new_critical(told: Sequence[Diagnostic], record: VehicleRecord) -> Sequence[Diagnostic]:
+    """Those that say that the vehicle is impaired, and that an exposure can have brought about.
+
+    Not what was as bad at the last contact before: a vehicle that comes ill to its update was not hurt by it. What it
+    says to have seen first after the permit is new as well, also when it was told before and nobody could note it.
+    """
+    known = {(each.code, each.ecu_serial) for each in record.diagnostics if each.severity is Severity.CRITICAL}
+    attempt = record.attempt
+    permitted_at = attempt.permitted_at if attempt is not None else None
+    return [
+        each
+        for each in told
+        if each.severity is Severity.CRITICAL
+        and (
+            (each.code, each.ecu_serial) not in known
+            or (permitted_at is not None and each.first_seen_at >= permitted_at)
+        )
+    ]
 
 
 def exposed_attempt(record: VehicleRecord, now: FleetTime) -> AttemptId | None:

@@ -14,13 +14,11 @@ import structlog
 from orchestrator.clock import FleetClock
 from orchestrator.engine.admission import choose
 from orchestrator.engine.permits import rules_of
-from orchestrator.engine.suitability import transfer_ms
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Grant, Refusal
-from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.release import Release
-from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import (
     EVERY_ROLLOUT,
     Conditions,
@@ -29,15 +27,17 @@ from orchestrator.model.vehicle import (
     DirectorState,
     VehicleRecord,
 )
-from orchestrator.service.diagnoses import critical, detail, exposed_attempt
+from orchestrator.service.controls import ControlWatch
+from orchestrator.service.diagnoses import detail, exposed_attempt, new_critical
 from orchestrator.service.director import DirectorDesk, assigned, renewed
 from orchestrator.service.errors import NotFoundError
+from orchestrator.service.grants import offered, slot_request
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
 from orchestrator.service.waiting import closed, defer
-from orchestrator.store.base import Applied, SlotRequest, Store
+from orchestrator.store.base import Applied, Store
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -135,6 +135,7 @@ class VehicleDesk:
         director: signs what is assigned.
         images: the Image repository's metadata.
         last_seen: written behind.
+        controls: watches those that wait.
         pace: polls.
         metrics: counted into.
     """
@@ -148,6 +149,7 @@ class VehicleDesk:
         director: DirectorDesk,
         images: ImageFiles,
         last_seen: LastSeen,
+        controls: ControlWatch,
         pace: PollPace,
         metrics: Metrics,
     ) -> None:
@@ -157,6 +159,7 @@ class VehicleDesk:
         self._director = director
         self._images = images
         self._last_seen = last_seen
+        self._controls = controls
         self._pace = pace
         self._metrics = metrics
 
@@ -168,8 +171,9 @@ class VehicleDesk:
             StoreUnavailableError: nothing is acknowledged; call again.
         """
         now = self._now()
-        self._last_seen.saw(vehicle_id, Contact(at=now, conditions=poll.conditions, diagnostics=poll.diagnostics))
         record = await record_of(self._store, vehicle_id)
+        # After the look at what was known before, which tells an old diagnosis from a new one.
+        self._last_seen.saw(vehicle_id, Contact(at=now, conditions=poll.conditions, diagnostics=poll.diagnostics))
         self._metrics.contacts.labels(region=record.vehicle.region).inc()
         if poll.events or poll.outbox_id != record.outbox_id:
             record = await self._acknowledge(vehicle_id, poll, now)
@@ -197,9 +201,11 @@ class VehicleDesk:
 
     async def _diagnose(self, record: VehicleRecord, told: Sequence[Diagnostic], now: FleetTime) -> None:
         """A critical diagnosis after an exposure is a case, before the vehicle has its answer."""
-        found = critical(told)
-        blamed = exposed_attempt(record, now) if found else None
-        if blamed is not None and await self._store.diagnose(blamed, detail=detail(found), now=now):
+        blamed = exposed_attempt(record, now)
+        found = new_critical(told, record) if blamed is not None else ()
+        if blamed is None or not found:
+            return
+        if await self._store.diagnose(blamed, detail=detail(found), now=now):
             log.warning("case_by_diagnosis", attempt_id=blamed, codes=[each.code for each in found])
 
     async def _direct(
@@ -226,6 +232,7 @@ class VehicleDesk:
         for refusal in answer:
             self._metrics.refusals.labels(reason=refusal.reason.value).inc()
         self._metrics.checkins.labels(outcome="refused").inc()
+        await self._controls.refused(record, snapshot.candidates, answer, now)
         return record, None
 
     async def _withdraw(
@@ -246,22 +253,8 @@ class VehicleDesk:
     ) -> tuple[VehicleRecord, Install | None]:
         rollout = snapshot.rollouts[grant.rollout_id]
         attempt = offered(record, grant, rollout, now)
-        plan, rules = rollout.plan, rules_of(grant.cell.region, rollout)
-        reserved = await self._store.reserve(
-            rollout.rollout_id,
-            attempt.attempt_id,
-            SlotRequest(
-                cell=grant.cell,
-                epoch=grant.epoch,
-                region_max=rules.in_flight_max,
-                total_max=plan.limits.in_flight_max,
-                quota=grant.quota,
-                transfer_ms=transfer_ms(
-                    record.vehicle, snapshot.releases.get(grant.release), rules.bandwidth_bytes_per_s
-                ),
-                now=now,
-            ),
-        )
+        wanted = slot_request(record, grant, rollout, snapshot.releases.get(grant.release), now)
+        reserved = await self._store.reserve(rollout.rollout_id, attempt.attempt_id, wanted)
         answer: Applied | Refusal
         if isinstance(reserved, Refusal):
             answer = reserved
@@ -274,6 +267,7 @@ class VehicleDesk:
         if isinstance(answer, Refusal):
             self._metrics.refusals.labels(reason=answer.reason.value).inc()
             self._metrics.checkins.labels(outcome="refused").inc()
+            await self._controls.waits(record, rollout, answer, now)
             return record, None
         self._metrics.checkins.labels(outcome="granted").inc()
         log.info("attempt_granted", rollout_id=rollout.rollout_id, attempt_id=attempt.attempt_id)
@@ -333,30 +327,6 @@ def install(attempt: Attempt, snapshot: Snapshot) -> Install:
 def _excluded(record: VehicleRecord, rollout_id: RolloutId) -> bool:
     """Whether a person keeps the vehicle out of a rollout, or of every one."""
     return any(each.scope in (EVERY_ROLLOUT, rollout_id) for each in record.exclusions)
-
-
-def offered(record: VehicleRecord, grant: Grant, rollout: Rollout, now: FleetTime) -> Attempt:
-    """The attempt that a grant starts."""
-    deadlines = rollout.plan.deadlines_ms
-    return Attempt(
-        attempt_id=attempt_id(grant.rollout_id, record.vehicle.vehicle_id, grant.number),
-        rollout_id=grant.rollout_id,
-        vehicle_id=record.vehicle.vehicle_id,
-        number=grant.number,
-        release=grant.release,
-        cell=grant.cell,
-        epoch=grant.epoch,
-        state=AttemptState.OFFERED,
-        state_at=now,
-        deadline_at=FleetTime(now + deadlines[AttemptState.OFFERED]),
-        granted_at=now,
-        permitted_at=None,
-        failure_code="",
-        deadlines_ms=deadlines,
-        checkpoints_ms=rollout.plan.gate.checkpoints_ms,
-        aged=tuple(False for _ in rollout.plan.gate.checkpoints_ms),
-        silent=tuple(False for _ in rollout.plan.gate.checkpoints_ms),
-    )
 
 
 def owed(record: VehicleRecord) -> ReleaseVersion:

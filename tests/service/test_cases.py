@@ -10,7 +10,7 @@ from orchestrator.engine.wording import instant
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, VehicleEvent
 from orchestrator.model.ids import AttemptId, ReleaseVersion, RolloutId
 from orchestrator.model.rollout import RolloutStatus
-from orchestrator.model.vehicle import Severity
+from orchestrator.model.vehicle import Contact, Severity
 from orchestrator.service.case_advice import CaseFile, advice
 from orchestrator.service.diagnoses import BLAMED_MS, detail, exposed_attempt
 from orchestrator.service.errors import NotFoundError, StateError
@@ -88,6 +88,41 @@ async def test_diagnosis_is_told_twice_and_is_one_case(world: World) -> None:
     await world.cases.close(attempt_id, actor="ann", reason="sensor, harmless")
     await world.check_in(car, diagnostics=(a_diagnostic(),))
     assert await world.cases.list(None, settled=False) == []
+
+
+async def test_vehicle_that_came_ill_to_its_update_is_not_hurt_by_it(world: World) -> None:
+    """A fleet has faults on any day; counted as failures they would stop every good release."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    old = a_diagnostic(at=NOW)
+    world.hand.advance(HOUR_MS)
+    await world.check_in(car, diagnostics=(old,))
+    await world.last_seen.flush()
+    await world.tick()
+    attempt_id = await world.permitted(car)
+    await world.check_in(car, diagnostics=(old,))
+    assert (await world.counted()).diagnosed == 0
+    await world.last_seen.flush()
+    worse = a_diagnostic(code="U0101", at=NOW)
+    await world.check_in(car, diagnostics=(old, worse))
+    assert (await world.counted()).diagnosed == 1, "its clock may be wrong, but it was not there before"
+    case = await world.store.case(attempt_id)
+    assert case is not None
+    assert case.detail == "U0101 of v-1-gw"
+
+
+async def test_diagnosis_that_nobody_could_note_counts_at_the_next_call(world: World) -> None:
+    """The store failed between contact and case: the vehicle says itself when it saw the fault first."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    await world.permitted(car)
+    world.hand.advance(HOUR_MS)
+    fresh = a_diagnostic(at=world.now)
+    await world.store.touch({car.vehicle_id: Contact(at=world.now, diagnostics=(fresh,))})
+    await world.check_in(car, diagnostics=(fresh,))
+    assert (await world.counted()).diagnosed == 1
 
 
 async def test_diagnosis_of_a_vehicle_that_was_not_exposed_opens_none(world: World) -> None:

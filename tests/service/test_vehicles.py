@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.progress import AbortRequested, PauseRequested
+from orchestrator.engine.suitability import transfer_ms
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, RolloutId, VehicleId
 from orchestrator.service.errors import InvalidInputError, NotFoundError
 from orchestrator.service.vehicles import Held, Install, Withdraw
-from orchestrator.store.base import Permitted, StoreUnavailableError
+from orchestrator.store.base import BANDWIDTH_AHEAD_MS, Permitted, StoreUnavailableError
 from signing.verify import PrimaryVerifier
 from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, a_diagnostic, some_conditions
-from tests.service.world import POLL, TICK_LIFE_MS, Car, World
+from tests.service.world import PLAN, POLL, TICK_LIFE_MS, Car, World
 
 
 async def test_idle_vehicle_gets_files_of_its_director_and_a_long_poll(world: World) -> None:
@@ -333,3 +334,18 @@ async def test_same_fault_of_a_manifest_is_journalled_once_an_hour(world: World)
     with pytest.raises(InvalidInputError):
         await world.manifests.submit(car.vehicle_id, b"{}")
     assert len(await world.journal("manifest_refused")) == 2
+
+
+async def test_grants_are_as_fast_as_the_links_of_their_region(world: World) -> None:
+    """Two images of some bytes over one byte a second: the second vehicle waits until the first has its own."""
+    cars = [Car(f"v-{number}") for number in range(8)]
+    await world.add(*cars)
+    await world.start(PLAN + "regions: {eu: {bandwidth: 1B/s}}\n")
+    release = (await world.store.releases())[0]
+    needed_ms = transfer_ms(cars[0].vehicle, release, 1)
+    assert needed_ms == 1000 * sum(image.length_bytes for image in release.images)
+    granted = [car for car in cars if (await world.check_in(car)).directive is not None]
+    assert len(granted) == BANDWIDTH_AHEAD_MS // needed_ms + 1
+    world.hand.advance(needed_ms)
+    await world.tick()
+    assert (await world.check_in(cars[-1])).directive is not None

@@ -36,6 +36,7 @@ from orchestrator.ledger import LedgerError
 from orchestrator.model.ids import VehicleId
 from orchestrator.rpc.errors import status_of
 from orchestrator.rpc.vehicle_servicer import VehicleServicer
+from orchestrator.service.controls import ControlWatch
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
@@ -165,6 +166,7 @@ class Worker:
                 director=DirectorDesk(UnsignedDirector(), NOWHERE),
                 images=ImageFiles(NOWHERE),
                 last_seen=self._last_seen,
+                controls=ControlWatch(store=window, machine=machine),
                 pace=PACE,
                 **common,
             ),
