@@ -174,6 +174,26 @@ def _aged(data: Data) -> Told:
     return Told("succeeded", f"settled by its own word at checkpoint {checkpoint}")
 
 
+def _aged_by_habit(data: Data) -> Told:
+    habit, hours = data.get("habit"), number(float(data.get("age_ms", 0)) / 3_600_000)
+    if data.get("silent"):
+        return Told("silent", f"silent after {hours} h: it calls {habit}, and has not said how the installation ended")
+    return Told("succeeded", f"settled by its own word after {hours} h, as one that calls {habit}")
+
+
+def _grant_silent(data: Data) -> Told:
+    return Told("silent", f"not heard since its grant, at the first checkpoint; {data.get('state')}")
+
+
+def _watched(data: Data) -> Told:
+    return Told("", f"watched as a control while it waits: it calls {data.get('habit')}")
+
+
+def _control_silent(data: Data) -> Told:
+    hours = number(float(data.get("age_ms", 0)) / 3_600_000)
+    return Told("silent", f"as a control not heard again within {hours} h: so much is normal")
+
+
 def _case(data: Data) -> Told:
     return Told("open", f"a case: {data.get('cause')}, {data.get('detail')}")
 
@@ -249,6 +269,10 @@ TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "attempt_changed": _changed,
     "attempt_corrected": _corrected,
     "exposure_aged": _aged,
+    "habit_aged": _aged_by_habit,
+    "grant_silent": _grant_silent,
+    "control_enrolled": _watched,
+    "control_silent": _control_silent,
     "case_opened": _case,
     "case_changed": _case_changed,
     "case_settled": _case_settled,
