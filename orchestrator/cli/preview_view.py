@@ -25,6 +25,8 @@ from orchestrator.cli.words import count, plain
 
 EXCLUDED_WORDS: Mapping[str, str] = {
     "already_installed": "have this release already",
+    "newer_installed": "have a newer one, by release counter",
+    "intermediate_missing": "lack the intermediate release that the plan requires",
     "region_not_in_plan": "are in regions that the plan does not name",
     "no_image_for_hardware": "have hardware that the release has no image for",
 }

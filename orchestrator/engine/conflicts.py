@@ -26,11 +26,11 @@ def conflicts(
         others: Every rollout.
         releases: Every release that is registered.
     """
-    wanted = reach(plan, profiles).profiles
+    wanted = reach(plan, profiles, releases).profiles
     by_version = {release.version: release for release in releases}
     found = []
     for other in sorted(others, key=lambda rollout: (-rollout.plan.priority, rollout.created_at, rollout.rollout_id)):
-        shared = reach(other.plan, wanted).targeted
+        shared = reach(other.plan, wanted, releases).targeted
         if shared and not other.status.over and other.rollout_id != plan.supersedes:
             ecus = _shared_ecus(by_version.get(plan.release), by_version.get(other.plan.release))
             found.append(f"{_who(other)} wants {shared} of these vehicles as well: {_order(plan, other)}{ecus}")

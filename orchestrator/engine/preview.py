@@ -18,14 +18,12 @@ from orchestrator.engine import pace as paces
 from orchestrator.engine.calendar import Calendar, RegionPreview, Sizes
 from orchestrator.engine.conflicts import conflicts
 from orchestrator.engine.pace import Pace
-from orchestrator.engine.reach import reach, regions_of, waiting, with_budget
+from orchestrator.engine.reach import reach, with_budget
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan, RegionRules
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
-
-__all__ = ["Preview", "preview", "regions_of", "waiting"]
 
 _MINUTE_MS = 60_000
 
@@ -43,9 +41,7 @@ class Preview:
     waves: Sizes
     """By wave, in order: its name and how many vehicles it adds, by region. The holdout is not among them."""
     excluded: Mapping[str, int]
-    """Vehicles left out, by the first rule that does: a field of the target, `already_installed` or
-    `region_not_in_plan`.
-    """
+    """Vehicles left out, by the first rule that does, see `Reach.excluded`."""
     warnings: tuple[str, ...]
     """What cannot work as written or deserves a second look, for people."""
     shortest_ms: int
@@ -79,8 +75,8 @@ def preview(
         others: Every rollout; those that are over want nobody.
         releases: Every release that is registered.
     """
-    plan = with_budget(plan, profiles)
-    found = reach(plan, profiles)
+    plan = with_budget(plan, profiles, releases)
+    found = reach(plan, profiles, releases)
     cells, regions = found.cells, found.regions
     zones: Counter[tuple[str, str]] = Counter()
     for profile, count in found.profiles.items():

@@ -15,8 +15,7 @@ from orchestrator.engine.calendar import Sizes
 from orchestrator.engine.gates_budget import AGED_MIN
 from orchestrator.engine.gates_rules import halting_failures
 from orchestrator.engine.pace import Pace, budget_rounds
-from orchestrator.engine.reach import Reach, default_budget
-from orchestrator.engine.targets import compile_comparisons, satisfied
+from orchestrator.engine.reach import INTERMEDIATE_MISSING, Reach, default_budget
 from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import Cell, Profile, Stratum
 from orchestrator.model.plan import OnHalt, Plan
@@ -55,7 +54,7 @@ def of_release(plan: Plan, release: Release | None, releases: Sequence[Release])
 
 def of_reach(plan: Plan, found: Reach, profiles: Mapping[Profile, int]) -> Iterator[str]:
     """Who is left out, waits, or was expected and is not there."""
-    if not found.targeted:
+    if not found.targeted and INTERMEDIATE_MISSING not in found.excluded:
         yield "no vehicle is targeted: the rollout would complete at once"
     if found.targeted == 1:
         yield "one vehicle is targeted: no gate can judge by it, it stops nobody else"
@@ -136,19 +135,15 @@ def of_budget(pace: Pace, targeted: int, shortest_ms: int) -> Iterator[str]:
 
 def _intermediate(plan: Plan, found: Reach) -> Iterator[str]:
     """How many wait for the intermediate release."""
-    required = compile_comparisons(plan.requires)
-    missing = {
-        profile: count for profile, count in found.profiles.items() if not satisfied(required, profile.installed)
-    }
+    missing = found.excluded.get(INTERMEDIATE_MISSING, {})
     if not missing:
         return
     waits = sum(missing.values())
     unproven = sum(count for profile, count in missing.items() if not profile.installed)
     proven = f" ({unproven} of them have proven no release)" if unproven else ""
-    whole = "all" if waits == found.targeted else f"{waits} of"
     yield (
-        f"{whole} {found.targeted} targeted vehicles do not have `requires: {plan.requires}`{proven}: they wait until "
-        "another rollout has brought them there"
+        f"{waits} of {waits + found.targeted} vehicles do not have `requires: {plan.requires}`{proven}: they wait "
+        "until another rollout has brought them there, and are left out if this one ends before"
     )
 
 

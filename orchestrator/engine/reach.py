@@ -23,6 +23,10 @@ SAFETY_BUDGET_SHARE = BUDGET_SHARE / 4
 """The same where a failure can hurt people."""
 
 
+INTERMEDIATE_MISSING = "intermediate_missing"
+"""The rule that leaves out who lacks the required intermediate release, until another rollout brings it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Whom a plan is for."""
@@ -32,8 +36,8 @@ class Reach:
     profiles: Mapping[Profile, int]
     """Targeted vehicles."""
     excluded: Mapping[str, Mapping[Profile, int]]
-    """Vehicles left out, by the first rule that does: a field of the target, `already_installed` or
-    `region_not_in_plan`.
+    """Vehicles left out, by the first rule that does: a field of the target, `already_installed`, `newer_installed`,
+    `region_not_in_plan` or `intermediate_missing`.
     """
 
     @property
@@ -55,15 +59,16 @@ def cell_of(profile: Profile) -> Cell:
     return Cell(region=profile.region, hardware=profile.hardware, cohort=profile.cohort)
 
 
-def reach(plan: Plan, profiles: Mapping[Profile, int]) -> Reach:
+def reach(plan: Plan, profiles: Mapping[Profile, int], releases: Iterable[Release] = ()) -> Reach:
     """Whom a plan is for, of the fleet as it is.
 
     Args:
         plan: As read.
         profiles: How many vehicles have each profile.
+        releases: Every registered one; without them nothing counts as newer.
     """
     regions = regions_of(plan, profiles)
-    target = compile_target(plan.target)
+    target = compile_plan(plan, releases)
     targeted: dict[Profile, int] = {}
     excluded: dict[str, dict[Profile, int]] = {}
     for profile, count in profiles.items():
@@ -113,16 +118,17 @@ def _waits(plan: Plan, target: CompiledTarget, profile: Profile) -> bool:
     return mismatch(target, profile) is None
 
 
-def with_budget(plan: Plan, profiles: Mapping[Profile, int]) -> Plan:
+def with_budget(plan: Plan, profiles: Mapping[Profile, int], releases: Iterable[Release] = ()) -> Plan:
     """The plan with a blast budget: its own, or one that follows from how many vehicles it targets now.
 
     Args:
         plan: As read; budget 0 where the file leaves it out.
         profiles: How many vehicles have each profile.
+        releases: Every registered one; without them nothing counts as newer.
     """
     if plan.limits.blast_budget:
         return plan
-    budget = default_budget(reach(plan, profiles).targeted, safety_critical=plan.gate.safety_critical)
+    budget = default_budget(reach(plan, profiles, releases).targeted, safety_critical=plan.gate.safety_critical)
     return replace(plan, limits=replace(plan.limits, blast_budget=budget))
 
 
@@ -136,7 +142,11 @@ def _excluded_by(plan: Plan, target: CompiledTarget, regions: Mapping[str, Regio
     """The rule that leaves a profile out; empty when none does. In the order in which admission looks."""
     if profile.installed == plan.release:
         return "already_installed"
+    if profile.installed in target.newer:
+        return "newer_installed"
     found = mismatch(target, profile)
     if found is not None:
         return found.field
-    return "" if profile.region in regions else "region_not_in_plan"
+    if profile.region not in regions:
+        return "region_not_in_plan"
+    return INTERMEDIATE_MISSING if lacks_intermediate(target, profile.installed) else ""

@@ -185,13 +185,7 @@ def compile_plan(plan: Plan, releases: Iterable[Release] = ()) -> CompiledTarget
 
 def lacks_intermediate(compiled: CompiledTarget, installed: ReleaseVersion) -> bool:
     """Whether the required intermediate release is missing. What nothing proves is missing."""
-    if not compiled.requires:
-        return False
-    try:
-        version = parse_version(installed)
-    except TargetError:
-        return True
-    return not all(comparison.holds(version) for comparison in compiled.requires)
+    return not satisfied(compiled.requires, installed)
 
 
 def mismatch(compiled: CompiledTarget, profile: Profile) -> Mismatch | None:

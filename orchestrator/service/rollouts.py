@@ -86,9 +86,9 @@ class RolloutDesk:
         Raises:
             InvalidInputError: the plan is faulty; each fault with line and column.
         """
-        profiles = await self._store.profiles()
-        plan = with_budget(await self._read(plan_text), profiles)
-        releases = await self._store.releases()
+        plan = await self._read(plan_text)
+        profiles, releases = await self._store.profiles(), await self._store.releases()
+        plan = with_budget(plan, profiles, releases)
         release = next((release for release in releases if release.version == plan.release), None)
         others = await self._store.rollouts()
         found = preview(plan, profiles, release, self._now(), others=others, releases=releases)
@@ -154,8 +154,8 @@ class RolloutDesk:
                 f"rollout id `{chosen}` must match {ROLLOUT_ID_PATTERN.pattern}", reason="ROLLOUT_ID_MALFORMED"
             )
         profiles = await self._store.profiles()
-        plan = with_budget(plan, profiles)
         others, releases = await self._store.rollouts(), await self._store.releases()
+        plan = with_budget(plan, profiles, releases)
         check_supersedes(plan, chosen, others)
         regions = regions_of(plan, profiles)
         if not regions:

@@ -14,7 +14,7 @@ from orchestrator.engine.admission import consider
 from orchestrator.engine.preview import preview
 from orchestrator.engine.progress import start
 from orchestrator.engine.reach import regions_of, waiting
-from orchestrator.engine.targets import compile_target
+from orchestrator.engine.targets import compile_plan
 from orchestrator.model.decision import Grant, RefusalReason
 from orchestrator.model.plan import OnHalt, RegionRules, Target
 from orchestrator.model.rollout import RegionPhase
@@ -36,6 +36,8 @@ from tests.builders import (
 )
 
 RELEASE = a_release()
+NEWER = replace(RELEASE, version="1.2.0", images=tuple(replace(image, release_counter=3) for image in RELEASE.images))
+RELEASES = (RELEASE, NEWER)
 
 
 def profiles_of(*groups) -> Counter:
@@ -195,8 +197,12 @@ def test_warns_of_vehicles_that_lack_the_intermediate_release():
     """They are targeted and wait; nothing of this rollout brings them there."""
     fresh = profiles_of((30, "", {}), (50, "1.0.0", {}), (5, "1.0.4", {}))
     told = warned(a_plan(requires=">=1.0.4"), fresh)
-    assert "80 of 85 targeted vehicles do not have `requires: >=1.0.4` (30 of them have proven no release)" in told
-    assert "all 80 targeted" in warned(a_plan(requires=">=1.0.4"), fresh - profiles_of((5, "1.0.4", {})))
+    assert "80 of 85 vehicles do not have `requires: >=1.0.4` (30 of them have proven no release)" in told
+    nobody_yet = warned(a_plan(requires=">=1.0.4"), fresh - profiles_of((5, "1.0.4", {})))
+    assert "80 of 80 vehicles" in nobody_yet
+    assert "no vehicle is targeted" not in nobody_yet
+    found = preview(a_plan(requires=">=1.0.4"), fresh, RELEASE, NOW)
+    assert (found.targeted, found.excluded) == (5, {"intermediate_missing": 80})
     assert "requires" not in warned(a_plan(requires=">=1.0.0"), profiles_of((50, "1.0.0", {})))
 
 
@@ -275,23 +281,28 @@ targets = st.builds(
 )
 
 
-@given(fleet=vehicles, target=targets, installed=st.sampled_from(["", "1.0.0", "1.1.0"]))
-def test_preview_targets_exactly_those_whom_admission_admits_in_the_end(fleet, target, installed):
+@given(
+    fleet=vehicles,
+    target=targets,
+    installed=st.sampled_from(["", "1.0.0", "1.1.0", "1.2.0"]),
+    requires=st.sampled_from(["", ">=1.0.1"]),
+)
+def test_preview_targets_exactly_those_whom_admission_admits_in_the_end(fleet, target, installed, requires):
     """What is previewed is what happens: same vehicles, and for the same reasons left out."""
-    plan = a_plan(target=target, regions=("eu", "us"))
+    plan = a_plan(target=target, regions=("eu", "us"), requires=requires)
     profiles = Counter(vehicle.profile(installed) for vehicle in fleet)
-    found = preview(plan, profiles, RELEASE, NOW)
+    found = preview(plan, profiles, RELEASE, NOW, releases=RELEASES)
     rollout = a_rollout(plan=plan, wave=2, phase=RegionPhase.DONE)
     answers = [
-        consider(a_record(vehicle, installed=installed), rollout, RELEASE, compile_target(target), NOW)
+        consider(a_record(vehicle, installed=installed), rollout, RELEASE, compile_plan(plan, RELEASES), NOW)
         for vehicle in fleet
     ]
     granted = [answer for answer in answers if isinstance(answer, Grant)]
     assert found.targeted == len(granted)
     assert Counter(found.cells) == Counter(answer.cell for answer in granted)
     reasons = Counter(answer.reason for answer in answers if not isinstance(answer, Grant))
-    assert found.excluded.get("already_installed", 0) == reasons[RefusalReason.ALREADY_INSTALLED]
-    assert found.excluded.get("region_not_in_plan", 0) == reasons[RefusalReason.REGION_NOT_IN_PLAN]
+    for rule in ("already_installed", "newer_installed", "region_not_in_plan", "intermediate_missing"):
+        assert found.excluded.get(rule, 0) == reasons[RefusalReason(rule)]
 
 
 def test_start_takes_the_regions_of_the_preview():
