@@ -15,14 +15,12 @@ from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import VehicleRecord
 
-CONTROLS_AHEAD = 320
-"""Controls of each stratum and habit in all shards that are watched before there is an exposure: the normal rate is
-known when the first vehicle installs.
+CONTROLS_AHEAD = 32
+"""Controls of each stratum and habit in all shards that are watched before there is an exposure. Few: they call at
+another time of day than the exposures will, and first of all those that call most.
 """
-CONTROLS_PER_EXPOSURE = 1
-"""Further controls for each exposure: the reference is as young, and in the end as well known, as what it is held
-against.
-"""
+CONTROLS_PER_EXPOSURE = 3
+"""Further controls for each exposure: they harm nobody, and three make what is normal known nearly for sure."""
 WATCHED_WHEN = frozenset(
     {
         RefusalReason.HOLDOUT,
@@ -54,3 +52,17 @@ def control_of(record: VehicleRecord, rollout: Rollout, now: FleetTime) -> Contr
         checkpoints_ms=gate.checkpoints_ms,
         habit_ages_ms=ages_of(gate, habit),
     )
+
+
+def mirrors(record: VehicleRecord, rollout: Rollout) -> bool:
+    """Whether a vehicle that calls now and waits is like those that install: it calls for the first time in this wave.
+
+    Exposures are first calls since the wave opened. Among vehicles that call at any moment those that call often are
+    met most; compared with them, a good release on a fleet of mixed habits looks worse every day.
+
+    Args:
+        record: As before this call.
+        rollout: In which it waits.
+    """
+    progress = rollout.regions.get(record.vehicle.region)
+    return progress is None or record.last_seen_at is None or record.last_seen_at < progress.wave_started_at

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from orchestrator.engine import gates_budget, gates_findings, gates_rules, gates_signals
 from orchestrator.engine.gates_budget import AGED_MIN, blast_upper, permit_allowance
 from orchestrator.engine.gates_counts import contradiction
+from orchestrator.engine.gates_habits import told
 from orchestrator.engine.gates_terms import (
     HELD_UNTIL,
     HOLD_ABOVE,
@@ -169,7 +170,7 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     overall = _judged(everything, whole, tuple(_halted(parts, terms)))
     budget = gates_budget.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
-        budget = gates_budget.opened(everything, terms.blast_budget, normal[0])
+        budget = gates_budget.opened(everything, terms.blast_budget, normal[0], told(everything, terms.gate)[0].group)
     return _judgement((overall, *parts), budget, terms)
 
 

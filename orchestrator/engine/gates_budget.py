@@ -15,17 +15,30 @@ from math import floor
 from orchestrator.engine.evidence import wilson_upper
 from orchestrator.model.tally import AgeGroup, Tally
 
+FIRST_YOUNG = 40
+"""Exposures until AGED_MIN of them have aged: nothing is known of silence until then."""
+FIRST_YOUNG_SHARE = 0.2
+"""The same as a share of B, where that is more."""
+FIRST_DOUBTFUL = 5
+"""Of these, how many may be unheard before any is heard."""
+FIRST_DOUBTFUL_SHARE = 0.025
+"""The same as a share of B, where that is more."""
+FIRST_HEARD = 0.5
+"""How many more may be unheard for each one that has succeeded."""
+GROWTH = 2
+"""Young exposures, at most, for each one whose silence is known: what is not seen in a few is not tried on many."""
 AGED_MIN = 20
 """Aged exposures, or grants, below which nothing is excluded and every young one counts as harmed."""
 
 
-def blast_upper(failed: int, aged: AgeGroup, reference: float) -> float:
+def blast_upper(failed: int, aged: AgeGroup, reference: float, told: AgeGroup | None = None) -> float:
     """The worst rate of harm that the aged exposures do not exclude, failures and unusual silence together.
 
     Args:
         failed: Explicit failures among all exposures.
         aged: Exposures that reached the first checkpoint.
         reference: Share normally silent there.
+        told: Of the aged ones, those whose silence tells something; None: all.
 
     Returns:
         U, within (0, 2); 1 until AGED_MIN exposures have aged.
@@ -33,7 +46,8 @@ def blast_upper(failed: int, aged: AgeGroup, reference: float) -> float:
     if aged.exposed < AGED_MIN:
         return 1.0
     failures = wilson_upper(min(failed, aged.exposed), aged.exposed)
-    return failures + max(0.0, wilson_upper(aged.silent, aged.exposed) - reference)
+    told = aged if told is None else told
+    return failures + max(0.0, wilson_upper(told.silent, told.exposed) - reference)
 
 
 def losses_upper(grants: AgeGroup, reference: float) -> float:
@@ -66,6 +80,23 @@ def permit_allowance(blast_budget: int, upper: float, young: int) -> int:
     return max(0, floor(blast_budget / upper) - young)
 
 
+def _paced(tally: Tally, aged: AgeGroup, told: AgeGroup, blast_budget: int) -> int:
+    """Exposures that may be added by the pace of what is known, whatever the budget.
+
+    The budget alone opens all at once: a few hundred exposures that seem well allow ten thousand more. A release that
+    breaks one vehicle in fifty looks well in so many one time in five, and is known for sure in twice as many. Before
+    anything has aged never many more are in doubt than were heard to be well: a release that breaks one in five is
+    stopped by its first words, if these are waited for.
+    """
+    first = max(FIRST_YOUNG, floor(FIRST_YOUNG_SHARE * blast_budget))
+    room = max(first, GROWTH * told.exposed) - (tally.exposed - aged.exposed)
+    if aged.exposed < AGED_MIN:
+        doubtful = tally.exposed - tally.succeeded - tally.failed
+        heard = floor(FIRST_HEARD * tally.succeeded)
+        room = min(room, max(FIRST_DOUBTFUL, floor(FIRST_DOUBTFUL_SHARE * blast_budget)) + heard - doubtful)
+    return max(0, room)
+
+
 def shut(tally: Tally, blast_budget: int) -> dict[str, float]:
     """Nothing is added: the ceiling is what is given already; what is no count is none."""
     aged = tally.age_groups[0].exposed if tally.age_groups else 0
@@ -82,17 +113,19 @@ def shut(tally: Tally, blast_budget: int) -> dict[str, float]:
     }
 
 
-def opened(tally: Tally, blast_budget: int, reference: float) -> dict[str, float]:
+def opened(tally: Tally, blast_budget: int, reference: float, told: AgeGroup) -> dict[str, float]:
     """Both ceilings of a rollout that proceeds, with what they are made from.
 
     Args:
         tally: Over all strata; its counts add up.
         blast_budget: B.
         reference: Share normally silent at the first checkpoint.
+        told: Exposures that reached it and whose silence tells something.
     """
     aged = tally.age_groups[0] if tally.age_groups else AgeGroup()
-    upper, losses = blast_upper(tally.failed, aged, reference), losses_upper(tally.grants, reference)
+    upper, losses = blast_upper(tally.failed, aged, reference, told), losses_upper(tally.grants, reference)
     allowance = permit_allowance(blast_budget, upper, tally.exposed - aged.exposed)
+    allowance = min(allowance, _paced(tally, aged, told, blast_budget))
     return {
         **shut(tally, blast_budget),
         "blast_upper": upper,

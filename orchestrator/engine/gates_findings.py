@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import exp, fsum, inf, log
 
 from orchestrator.engine.evidence import e_value
+from orchestrator.engine.gates_habits import told
 from orchestrator.engine.gates_terms import Finding, Scope, is_waived
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.fleet import Habit, HabitAge
@@ -149,9 +150,8 @@ def weights(weighed: Sequence[Weighed], normal: Sequence[float], usual: Sequence
 def summary(tally: Tally, scope: Scope, usual: Sequence[float]) -> str:
     """How a scope stands, for people."""
     parts = [f"{tally.failed} of {tally.exposed} exposed failed, limit {percent(scope.gate.failure_ratio_max)}"]
-    groups = groups_of(tally, scope.gate)
-    for group, age_ms, share in zip(groups, scope.gate.checkpoints_ms, usual, strict=True):
-        expected = share * group.exposed
+    for each, age_ms, share in zip(told(tally, scope.gate), scope.gate.checkpoints_ms, usual, strict=True):
+        group, expected = each.group, share * each.group.exposed
         parts.append(f"silent after {duration(age_ms)}: {group.silent} of {group.exposed}, expected {expected:.1f}")
     return "; ".join(parts)
 

@@ -32,7 +32,8 @@ from orchestrator.engine.evidence import (
     log_e_beside,
     log_e_value,
 )
-from orchestrator.engine.gates_findings import Weighed, groups_of, habit_groups
+from orchestrator.engine.gates_findings import Weighed, habit_groups
+from orchestrator.engine.gates_habits import CONTROLS_MIN, POOLED_BELIEF, Told, tells, told
 from orchestrator.engine.gates_terms import Scope
 from orchestrator.engine.wording import duration
 from orchestrator.model.plan import GateLimits
@@ -51,16 +52,10 @@ FAILURES_PRIOR_WEIGHT = 0.25
 """Failures that the posterior begins with, and 2 / L - 1 times as many successes: its mean is half the limit."""
 SILENCE_PRIOR_WEIGHT = 100.0
 """Exposures' worth of belief, in the posterior, that they are as silent as their controls."""
-REFERENCE_WEIGHT = 100.0
-"""Controls' worth of belief in a share that was not measured in this scope: the plan's, or that of all strata."""
 CONTROLS_ENOUGH = 300
 """Controls from which they speak alone; until then that belief fades in proportion."""
-CHECKPOINT_DOUBT = 0.0
-"""How much the posterior minds that controls are few: 0 takes their share for known, 1 for estimated."""
-HABIT_CONTROLS_MIN = 30
-"""Controls of a habit at an age, below which it is not judged there: nobody knows what is normal."""
 HABIT_DOUBT = 1.0
-"""As CHECKPOINT_DOUBT."""
+"""How much the posterior of a habit minds that its controls are few, see `gates_habits.Told`."""
 HABIT_NORMAL = Normal(rate=0.1, spread_weight=10.0, trusted=0.1, trust_weight=0.0)
 """Where a habit's normal silence is looked for; nothing of it is believed."""
 HABIT_RATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
@@ -92,22 +87,21 @@ def halting_failures(gate: GateLimits, strata: int, *, most: int = 1000) -> int:
 
 def usual(tally: Tally, scope: Scope) -> tuple[float, ...]:
     """Share normally silent at each checkpoint, by the controls of a scope and what is thought beforehand."""
-    groups = groups_of(tally, scope.gate)
-    return tuple(estimate(group, share) for group, share in zip(groups, scope.normal, strict=True))
+    return tuple(estimate(each, share) for each, share in zip(told(tally, scope.gate), scope.normal, strict=True))
 
 
-def estimate(group: AgeGroup, normal: float) -> float:
-    """Share normally silent by the controls of a group; the fewer there are, the nearer to what was thought.
+def estimate(told: Told, normal: float) -> float:
+    """Share normally silent by the controls of what is judged; the fewer there are, the nearer to what was thought.
 
     Never nought or one: that none of a thousand controls was silent does not make silence impossible.
     """
-    weight = max(1.0, reference_weight(group.controls))
-    return (weight * normal + group.controls_silent) / (weight + group.controls)
+    weight = max(1.0, reference_weight(told))
+    return (weight * normal + told.group.controls_silent) / (weight + told.group.controls)
 
 
-def reference_weight(controls: int) -> float:
-    """Controls' worth of belief in what was thought beforehand, beside so many real ones."""
-    return REFERENCE_WEIGHT * max(0.0, 1.0 - controls / CONTROLS_ENOUGH)
+def reference_weight(told: Told) -> float:
+    """Controls' worth of belief in what was thought beforehand, beside the real ones."""
+    return told.belief * max(0.0, 1.0 - told.group.controls / CONTROLS_ENOUGH)
 
 
 def _failures(tally: Tally, scope: Scope, log_share: float) -> Weighed:
@@ -125,9 +119,9 @@ def _failures(tally: Tally, scope: Scope, log_share: float) -> Weighed:
 
 
 def _checkpoints(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
-    for index, (age_ms, group) in enumerate(zip(scope.gate.checkpoints_ms, groups_of(tally, scope.gate), strict=True)):
+    for index, (age_ms, each) in enumerate(zip(scope.gate.checkpoints_ms, told(tally, scope.gate), strict=True)):
         what = f"exposed were silent after {duration(age_ms)}"
-        yield _at_checkpoint("silence", f"_{index}", what, group, index, scope, log_share)
+        yield _at_checkpoint("silence", f"_{index}", what, each, index, scope, log_share)
 
 
 def _losses(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
@@ -144,23 +138,24 @@ def _losses(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
         limit=limit,
     )
     # Grants are as old as the first checkpoint: so are the controls there.
-    beside = groups_of(tally, scope.gate)[0]
+    beside = tally.age_groups[0] if tally.age_groups else AgeGroup()
     group = AgeGroup(tally.grants.exposed, tally.grants.silent, beside.controls, beside.controls_silent)
     what = f"granted were silent without a permit after {duration(scope.gate.checkpoints_ms[0])}"
-    yield _at_checkpoint("losses_silence", "", what, group, 0, scope, log_share)
+    yield _at_checkpoint("losses_silence", "", what, Told(group, POOLED_BELIEF), 0, scope, log_share)
 
 
 def _at_checkpoint(
-    name: str, suffix: str, what: str, group: AgeGroup, index: int, scope: Scope, log_share: float
+    name: str, suffix: str, what: str, told: Told, index: int, scope: Scope, log_share: float
 ) -> Weighed:
+    group, weight = told.group, reference_weight(told)
     # Alternatives must not move with what is seen: they stay with the plan's reference.
     margin, reference, thought = scope.gate.failure_ratio_max, scope.gate.silence_reference[index], scope.normal[index]
-    share = estimate(group, thought)
+    share = estimate(told, thought)
     normal = Normal(
         rate=reference,
-        spread_weight=REFERENCE_WEIGHT,
+        spread_weight=told.belief,
         trusted=thought,
-        trust_weight=reference_weight(group.controls),
+        trust_weight=weight,
     )
     return Weighed(
         name=name,
@@ -169,7 +164,7 @@ def _at_checkpoint(
         hits=group.silent,
         trials=group.exposed,
         log_e=log_share + _beside(group, margin, normal, alternatives(reference + margin, SILENCE_GRID)),
-        likely=_above_usual(group, share, margin, CHECKPOINT_DOUBT),
+        likely=_above_usual(group, share, margin, doubt=told.doubt, belief=weight),
         limit=share + margin,
         usual=share,
     )
@@ -178,8 +173,9 @@ def _at_checkpoint(
 def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
     margin = scope.gate.failure_ratio_max
     for place, index, group in habit_groups(tally, scope.gate):
-        if group.controls < HABIT_CONTROLS_MIN:
+        if group.controls < CONTROLS_MIN or not tells(group):
             continue
+        belief = reference_weight(Told(group, POOLED_BELIEF))
         share = (HABIT_NORMAL.rate + group.controls_silent) / (1.0 + group.controls)
         yield Weighed(
             name="silence",
@@ -188,7 +184,7 @@ def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
             hits=group.silent,
             trials=group.exposed,
             log_e=log_share + _beside(group, margin, HABIT_NORMAL, HABIT_RATES),
-            likely=_above_usual(group, share, margin, HABIT_DOUBT),
+            likely=_above_usual(group, share, margin, doubt=HABIT_DOUBT, belief=belief),
             limit=share + margin,
             usual=share,
         )
@@ -200,12 +196,12 @@ def _beside(group: AgeGroup, margin: float, normal: Normal, rates: tuple[float, 
     )
 
 
-def _above_usual(group: AgeGroup, share: float, margin: float, doubt: float) -> float:
+def _above_usual(group: AgeGroup, share: float, margin: float, *, doubt: float, belief: float) -> float:
     """Probability that silence exceeds what is usual by more than the margin."""
     a = SILENCE_PRIOR_WEIGHT * share + group.silent
     b = SILENCE_PRIOR_WEIGHT * (1.0 - share) + group.exposed - group.silent
     # A share that is only estimated leaves the posterior as wide as its controls are few.
-    worth = 1.0 + group.controls + reference_weight(group.controls)
+    worth = 1.0 + group.controls + belief
     known = worth / (worth + doubt * (a + b))
     return beta_above(share + margin, known * a, known * b)
 

@@ -46,6 +46,7 @@ def habit_of(gaps: Gaps) -> Habit:
 
 
 def ages_of(gate: GateLimits, habit: Habit) -> tuple[int, ...]:
-    """Ages below the first checkpoint at which a plan judges vehicles of a habit, ascending."""
+    """Ages at which vehicles of a habit are counted apart, ascending: the plan's checkpoints, and what comes before."""
     first_ms = min(gate.checkpoints_ms, default=0)
-    return tuple(sorted(age_ms for age_ms in gate.habit_ages_ms.get(habit, ()) if age_ms < first_ms))
+    early = {age_ms for age_ms in gate.habit_ages_ms.get(habit, ()) if age_ms < first_ms}
+    return tuple(sorted(early.union(gate.checkpoints_ms)))

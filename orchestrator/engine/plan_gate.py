@@ -29,8 +29,8 @@ NONE = "none"
 DEFAULT_GATE = GateLimits(
     failure_ratio_max=0.01,
     sample_min=20,
-    checkpoints_ms=(_DAY, 3 * _DAY),
-    silence_reference=(0.05, 0.043),
+    checkpoints_ms=(12 * _HOUR, _DAY, 3 * _DAY),
+    silence_reference=(0.055, 0.05, 0.043),
     alpha=0.05,
     habit_ages_ms=MappingProxyType({Habit.OFTEN: (6 * _HOUR,)}),
     stratum_sample_min=5,
@@ -192,8 +192,7 @@ def gate(fields: Places) -> GateLimits:
     """
     section = GATE.below(fields)
     checkpoints = _CHECKPOINTS.of(section)
-    first, later = DEFAULT_GATE.silence_reference
-    reference = _SILENCE_REFERENCE.of(section) or (first, *(later for _ in checkpoints[1:]))
+    reference = _SILENCE_REFERENCE.of(section) or tuple(map(_usual_silence, checkpoints))
     _check_ascending(section.get(_CHECKPOINTS.name), checkpoints, "checkpoints are not ascending")
     if len(reference) != len(checkpoints):
         section[_SILENCE_REFERENCE.name].fault(
@@ -217,6 +216,12 @@ def gate(fields: Places) -> GateLimits:
         hold_final_ms=hold_final,
         safety_critical=_SAFETY_CRITICAL.of(section),
     )
+
+
+def _usual_silence(age_ms: int) -> float:
+    """What is normally silent at an age, by the default checkpoint that is as old or younger; else by the first."""
+    known = zip(DEFAULT_GATE.checkpoints_ms, DEFAULT_GATE.silence_reference, strict=True)
+    return [share for default_ms, share in known if default_ms <= max(age_ms, DEFAULT_GATE.checkpoints_ms[0])][-1]
 
 
 def _habit_ages(section: Places, first_ms: int) -> dict[Habit, tuple[int, ...]]:

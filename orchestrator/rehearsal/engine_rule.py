@@ -11,15 +11,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.engine import waves
-from orchestrator.engine.gates import judge
+from orchestrator.engine import openings, waves
+from orchestrator.engine.controls import CONTROLS_PER_EXPOSURE
+from orchestrator.engine.gates import judge_rollout
+from orchestrator.engine.habits import ages_of
 from orchestrator.engine.progress import Event, Illegal, Judged, start, step
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Habit, HabitAge
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import Plan, RegionRules
 from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus, Verdict
-from orchestrator.model.tally import AgeGroup, Tally, count_strata
+from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.rehearsal.counters import Counts
 from orchestrator.rehearsal.rooms import Rooms
 from orchestrator.rehearsal.run import Decision, Ending
@@ -65,14 +67,7 @@ class EngineRule:
         waiting = self._waiting(counts)
         ceiling = 0
         for _ in range(STEPS_MAX):
-            rollout = self.rollout
-            judgement = judge(
-                cells,
-                rollout.plan,
-                waived=rollout.waived,
-                held=rollout.status is RolloutStatus.HELD,
-                strata=count_strata(cells, waiting),
-            )
+            judgement = judge_rollout(self.rollout, cells, waiting)
             self.verdicts, ceiling = judgement.verdicts, judgement.permit_ceiling
             event = Judged(judgement=judgement, cells=cells, waiting=waiting, dark=self.dark(now_h))
             if not (self.take(event, now) or self.people(event, now)):
@@ -99,13 +94,15 @@ class EngineRule:
         opened = np.array([self._opened(cell, at_wave=0) for cell in range(len(self._vehicles.cells))])
         before = np.array([self._opened(cell, at_wave=-1) for cell in range(len(self._vehicles.cells))])
         sizes = np.array([self._vehicles.size(cell) for cell in range(len(self._vehicles.cells))])
-        mirrored = np.maximum(opened - before, np.ceil(_CONTROLS_SHARE_MIN * sizes).astype(np.int64))
+        mirrored = np.maximum(
+            CONTROLS_PER_EXPOSURE * (opened - before), np.ceil(_CONTROLS_SHARE_MIN * sizes).astype(np.int64)
+        )
         status = self.rollout.status
         if status is not RolloutStatus.RUNNING:
-            return Decision(opened, 0, mirrored, ending=_ENDINGS.get(status) or self._final_hold(counts, now))
-        return Decision(
-            opened, self._rooms.total(counts, ceiling), mirrored, caps=self._rooms.parts(self.rollout, counts)
-        )
+            ending = _ENDINGS.get(status) or self._final_hold(counts, now)
+            return Decision(opened, 0, mirrored, (), ending, CONTROLS_PER_EXPOSURE)
+        rooms = self._rooms.parts(self.rollout, counts, now)
+        return Decision(opened, self._rooms.total(counts, ceiling), mirrored, rooms, None, CONTROLS_PER_EXPOSURE)
 
     def _final_hold(self, counts: Counts, now: FleetTime) -> Ending | None:
         """A hold is a person's when nothing is left to learn, or when it has lasted too long."""
@@ -125,7 +122,11 @@ class EngineRule:
             return 0
         if waves.holdout_open(progress) and at_wave == 0:
             return self._vehicles.size(cell)
-        return self._vehicles.drawn(cell, waves.reached_share(plan, progress.wave + at_wave, where.cohort))
+        share = waves.reached_share(plan, progress.wave + at_wave, where.cohort)
+        opening = progress.openings.get(openings.key(where.hardware, where.cohort)) if at_wave == 0 else None
+        # Draws are open wider than there are places: whoever calls first takes one.
+        wide = min(opening.share, 1.0 - plan.holdout_share) if opening is not None else 0.0
+        return self._vehicles.drawn(cell, max(share, wide))
 
     def _waiting(self, counts: Counts) -> Mapping[Cell, int]:
         return {
@@ -153,8 +154,8 @@ class EngineRule:
             age_groups=tuple(self._age_group(counts, groups, age_ms) for age_ms in gate.checkpoints_ms),
             habit_groups={
                 HabitAge(habit, age_ms): self._age_group(counts, _of_habit(groups, habit), age_ms)
-                for habit, ages_ms in gate.habit_ages_ms.items()
-                for age_ms in ages_ms
+                for habit in Habit
+                for age_ms in ages_of(gate, habit)
             },
         )
 

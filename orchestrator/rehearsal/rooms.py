@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.model.fleet import Cell
-from orchestrator.model.rollout import Rollout
+from orchestrator.engine import openings
+from orchestrator.model.fleet import Habit
+from orchestrator.model.ids import FleetTime
+from orchestrator.model.rollout import RegionPhase, Rollout
 from orchestrator.rehearsal.counters import Counts
 from orchestrator.rehearsal.run import Cap
 from orchestrator.rehearsal.vehicles import HABITS, Ints, Vehicles
@@ -31,6 +33,7 @@ class Rooms:
         self._cells = vehicles.cells
         self._minutes = step_h * _MINUTES_AN_HOUR
         self._regions = sorted(rollout.regions)
+        self._seldom = np.tile(np.array(HABITS) == Habit.SELDOM.value, len(self._cells))
         self._cell_of: Ints = np.repeat(np.arange(len(self._cells)), len(HABITS))
         of_cell = np.array([self._regions.index(cell.region) for cell in self._cells], dtype=np.int64)
         self._region_of: Ints = of_cell[self._cell_of]
@@ -42,9 +45,13 @@ class Rooms:
         starts = int(limits.starts_per_minute_max * self._minutes)
         return max(0, min(permit_ceiling - int(counts.exposed.sum()), slots, starts))
 
-    def parts(self, rollout: Rollout, counts: Counts) -> tuple[Cap, ...]:
+    def parts(self, rollout: Rollout, counts: Counts, now: FleetTime) -> tuple[Cap, ...]:
         """Exposures that may be added in each part."""
-        return (self._by_region(counts), *self._braked(rollout), *self._quotas(rollout, counts))
+        return (
+            self._by_region(counts),
+            *self._braked(rollout),
+            *(self._quotas(rollout, counts, habit, now) for habit in (Habit.OFTEN, Habit.SELDOM)),
+        )
 
     def _by_region(self, counts: Counts) -> Cap:
         in_flight = np.bincount(self._region_of, weights=counts.in_flight, minlength=len(self._regions))
@@ -62,18 +69,19 @@ class Rooms:
         braked = np.array([rollout.brake_on(cell.stratum) is not None for cell in self._cells])[self._cell_of]
         return (Cap(np.where(braked, 0, -1).astype(np.int64), np.zeros(1, dtype=np.int64)),)
 
-    def _quotas(self, rollout: Rollout, counts: Counts) -> tuple[Cap, ...]:
-        """Cells that their wave opens to so many vehicles, and no more."""
-        quotas = [_quota(rollout, index, self._cells) for index in range(len(self._cells))]
-        if not any(quota is not None for quota in quotas):
-            return ()
-        exposed = np.bincount(self._cell_of, weights=counts.exposed, minlength=len(self._cells)).astype(np.int64)
-        rooms = [0 if quota is None else max(0, quota - int(exposed[index])) for index, quota in enumerate(quotas)]
-        limited = np.array([quota is not None for quota in quotas])[self._cell_of]
-        return (Cap(np.where(limited, self._cell_of, -1).astype(np.int64), np.array(rooms, dtype=np.int64)),)
+    def _quotas(self, rollout: Rollout, counts: Counts, habit: Habit, now: FleetTime) -> Cap:
+        """Cells that their wave opens to so many vehicles, and no more.
 
-
-def _quota(rollout: Rollout, index: int, cells: tuple[Cell, ...]) -> int | None:
-    cell = cells[index]
-    opening = rollout.regions[cell.region].openings.get(f"{cell.hardware}/{cell.cohort}")
-    return None if opening is None else opening.quota
+        Those of a habit that has to leave room for others are bound by less than the whole quota: a vehicle that calls
+        seldom is bound by the last cap alone.
+        """
+        rooms, bound = [], []
+        for cell, name in enumerate(self._cells):
+            progress = rollout.regions[name.region]
+            opening = progress.openings.get(openings.key(name.hardware, name.cohort))
+            soak_ends_at = FleetTime(progress.wave_started_at + rollout.plan.waves[progress.wave].soak_ms)
+            places = openings.places_for(habit, progress, opening, soak_ends_at, now) if opening else 0
+            rooms.append(max(0, places - int(counts.exposed[self._cell_of == cell].sum())))
+            bound.append(opening is not None and progress.phase is RegionPhase.ROLLING)
+        binds = np.array(bound)[self._cell_of] & ((habit is Habit.SELDOM) | ~self._seldom)
+        return Cap(np.where(binds, self._cell_of, -1).astype(np.int64), np.array(rooms, dtype=np.int64))

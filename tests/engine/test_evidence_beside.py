@@ -22,7 +22,9 @@ from orchestrator.engine.evidence import (
     log_e_value,
     wilson_upper,
 )
-from orchestrator.engine.gates_rules import HABIT_NORMAL, HABIT_RATES, REFERENCE_WEIGHT, reference_weight
+from orchestrator.engine.gates_habits import POOLED_BELIEF, Told
+from orchestrator.engine.gates_rules import HABIT_NORMAL, HABIT_RATES, reference_weight
+from orchestrator.model.tally import AgeGroup
 
 MARGIN, REFERENCE = 0.01, 0.05
 RATES = alternatives(REFERENCE + MARGIN, SILENCE_GRID)
@@ -153,7 +155,8 @@ def ever_crosses(random: Random, *, q: float, rate: float, ahead: int, trials: i
         if habit:
             normal, rates = HABIT_NORMAL, HABIT_RATES
         else:
-            normal, rates = Normal(REFERENCE, REFERENCE_WEIGHT, REFERENCE, reference_weight(controls)), RATES
+            weight = reference_weight(Told(AgeGroup(controls=controls), POOLED_BELIEF))
+            normal, rates = Normal(REFERENCE, POOLED_BELIEF, REFERENCE, weight), RATES
         found = log_e_beside(hits, trial, normal_hits, controls, margin=MARGIN, normal=normal, rates=rates)
         if found >= bound:
             return True

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.engine.evidence import wilson_upper
 from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, blast_upper, judge, permit_allowance, waiver
+from orchestrator.engine.gates_budget import FIRST_DOUBTFUL, FIRST_DOUBTFUL_SHARE, FIRST_YOUNG, GROWTH
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.rollout import VerdictKind
@@ -29,10 +30,10 @@ def verdict(tally: Tally, **kwargs):
 
 
 def test_nothing_exposed_proceeds_within_the_budget():
-    """The first vehicles must be admitted on no evidence, but only as many as may be hurt."""
+    """The first vehicles must be admitted on no evidence, but only as many as may be in doubt at first."""
     judgement = judge({}, PLAN)
     assert judgement.worst.kind is PROCEED
-    assert judgement.permit_ceiling == PLAN.limits.blast_budget
+    assert judgement.permit_ceiling == FIRST_DOUBTFUL
 
 
 @pytest.mark.parametrize(
@@ -207,11 +208,29 @@ def test_message_has_both_numbers():
 
 def test_budget_counts_every_young_exposure_as_harmed_at_first():
     """Until 20 have aged nothing is excluded: at most B vehicles can be hurt by a release that bricks them all."""
-    for exposed in range(25):
+    for exposed in range(12, 25):
         aged = max(0, min(19, exposed - 10))
-        judgement = judge({CELL: a_tally(permitted=exposed, aged=((aged, 0), (0, 0)))}, PLAN)
+        # Every word was good, which says nothing of silence.
+        judgement = judge({CELL: a_tally(succeeded=exposed, aged=((aged, 0), (0, 0)))}, PLAN)
         young = exposed - aged
+        if FIRST_DOUBTFUL + exposed // 2 < 20 - young:
+            continue
         assert judgement.permit_ceiling == exposed + max(0, 20 - young)
+
+
+def test_first_exposures_wait_for_first_words():
+    """A release that breaks one in five is stopped by its first words, if these are waited for."""
+    doubtful = judge({CELL: a_tally(permitted=8, succeeded=1)}, PLAN)
+    assert doubtful.permit_allowance == 0
+    assert judge({CELL: a_tally(permitted=4, succeeded=6)}, PLAN).permit_allowance == FIRST_DOUBTFUL + 3 - 4
+
+
+def test_pace_is_bound_to_what_is_known():
+    """A few hundred that seem well must not open ten thousand at once, however large the budget."""
+    plan = a_plan(limits=some_limits(blast_budget=2_000))
+    tally = a_tally(succeeded=1_000, aged=((1_000, 40), (0, 0)))
+    assert judge({CELL: tally}, plan).permit_allowance == GROWTH * 1_000
+    assert judge({CELL: a_tally(succeeded=30)}, plan).permit_allowance == FIRST_DOUBTFUL_SHARE * 2_000 + 15
 
 
 def test_budget_opens_with_aged_evidence():
@@ -221,7 +240,7 @@ def test_budget_opens_with_aged_evidence():
         groups = ((aged, round(aged * 0.03)), (0, 0))
         allowances.append(judge({CELL: a_tally(succeeded=aged, aged=groups)}, PLAN).permit_allowance)
     assert allowances == sorted(allowances)
-    assert 50 < allowances[0] < 150
+    assert allowances[0] == FIRST_YOUNG
     assert allowances[-1] > 5_000
 
 
@@ -306,7 +325,7 @@ def test_one_checkpoint_is_enough():
 
 def test_counts_of_a_rollout_that_just_began_may_lack_age_groups():
     """A store that has counted no checkpoint yet gives none; that is young, not wrong."""
-    tally = replace(a_tally(permitted=5), age_groups=())
+    tally = replace(a_tally(succeeded=5), age_groups=())
     judgement = judge({CELL: tally}, PLAN)
     assert judgement.worst.kind is PROCEED
-    assert judgement.permit_ceiling == 20
+    assert judgement.permit_ceiling == 5 + FIRST_DOUBTFUL + 2

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, judge
+from orchestrator.engine.gates_budget import FIRST_DOUBTFUL
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
@@ -171,7 +172,7 @@ def test_a_fleet_of_nobody_proceeds_within_the_budget():
     """Nothing is known and nobody is at risk: the first vehicle to come may begin."""
     judgement = judge({}, PLAN)
     assert (judgement.worst.kind, len(judgement.verdicts)) == (PROCEED, 1)
-    assert judgement.permit_ceiling == judgement.grant_ceiling == PLAN.limits.blast_budget
+    assert (judgement.permit_ceiling, judgement.grant_ceiling) == (FIRST_DOUBTFUL, PLAN.limits.blast_budget)
     assert judge({a_cell(): Tally()}, PLAN).worst.kind is PROCEED
 
 

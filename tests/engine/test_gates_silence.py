@@ -10,7 +10,8 @@ import pytest
 from orchestrator.engine.evidence import wilson_upper
 from orchestrator.engine.gates import judge
 from orchestrator.engine.gates_budget import AGED_MIN, losses_upper
-from orchestrator.engine.gates_rules import CONTROLS_ENOUGH, HABIT_CONTROLS_MIN, estimate
+from orchestrator.engine.gates_habits import CONTROLS_MIN, POOLED_BELIEF, Told
+from orchestrator.engine.gates_rules import CONTROLS_ENOUGH, estimate
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
@@ -57,11 +58,11 @@ def test_hourly_callers_that_fall_silent_say_so_within_hours(tally, kind, rule):
 
 def test_a_habit_without_enough_controls_is_not_judged():
     """Nobody knows what is normal then: no evidence, neither for nor against; the checkpoints still judge."""
-    few = judged(of_habit(20, 20, HABIT_CONTROLS_MIN - 1, 0))
+    few = judged(of_habit(20, 20, CONTROLS_MIN - 1, 0))
     assert few.kind is PROCEED
     assert "silence_log_e_often_0" not in few.inputs
     assert (few.inputs["n_often_0"], few.inputs["k_often_0"]) == (20, 20)
-    assert judged(of_habit(20, 20, HABIT_CONTROLS_MIN, 0)).kind is HALT
+    assert judged(of_habit(20, 20, CONTROLS_MIN, 0)).kind is HALT
     aged = replace(of_habit(20, 20), age_groups=(AgeGroup(20, 20), AgeGroup()))
     assert judged(aged).rule == "silence_evalue_0"
 
@@ -69,7 +70,7 @@ def test_a_habit_without_enough_controls_is_not_judged():
 def test_a_habit_that_is_not_counted_opens_nothing():
     """The budget goes by the plan's first checkpoint, whatever was or was not counted before."""
     with_habit, without = (judge({a_cell(): tally}, PLAN) for tally in (of_habit(15, 0, 100, 5), a_tally(permitted=15)))
-    assert with_habit.permit_ceiling == without.permit_ceiling == PLAN.limits.blast_budget
+    assert with_habit.permit_ceiling == without.permit_ceiling == 15
 
 
 def test_a_plan_without_habits_does_not_pay_for_them():
@@ -81,11 +82,12 @@ def test_a_plan_without_habits_does_not_pay_for_them():
 
 def test_controls_speak_alone_once_there_are_enough():
     """The plan's reference fades as controls are seen, and what they say is never nought."""
-    shares = [estimate(AgeGroup(0, 0, n, n // 5), 0.05) for n in (0, 50, 150, CONTROLS_ENOUGH, 3000)]
+    controls = (0, 50, 150, CONTROLS_ENOUGH, 3000)
+    shares = [estimate(Told(AgeGroup(0, 0, n, n // 5), POOLED_BELIEF), 0.05) for n in controls]
     assert shares[0] == 0.05
     assert shares == sorted(shares)
     assert shares[3] == pytest.approx(0.2, abs=0.001)
-    assert 0.0 < estimate(AgeGroup(0, 0, 10_000, 0), 0.05) < 0.0001
+    assert 0.0 < estimate(Told(AgeGroup(0, 0, 10_000, 0), POOLED_BELIEF), 0.05) < 0.0001
 
 
 def test_a_stratum_without_controls_goes_by_those_of_all():

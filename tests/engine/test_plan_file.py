@@ -100,7 +100,12 @@ def test_release_alone_is_a_safe_rollout():
         release="1.1.0",
         regions={},
         waves=DEFAULT_WAVES,
-        gate=a_gate(habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)}, stratum_sample_min=5),
+        gate=a_gate(
+            checkpoints_ms=(12 * HOUR_MS, DAY_MS, 3 * DAY_MS),
+            silence_reference=(0.055, 0.05, 0.043),
+            habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)},
+            stratum_sample_min=5,
+        ),
         limits=some_limits(blast_budget=0),
         deadlines_ms=DEADLINES_MS,
         holdout_share=0.01,

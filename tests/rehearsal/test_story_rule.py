@@ -137,14 +137,16 @@ def test_quotas_starts_and_brakes_bound_their_part() -> None:
     stands = replace(rule.rollout.regions["eu"], openings={"a/general": Opening(exposed[0] + 3, 1.0)})
     brake = Brake("eu/b", BrakeKind.HELD, START, "gate", "why")
     rollout = replace(rule.rollout, regions={"eu": stands}, brakes=(brake,))
-    region, braked, quota = rooms.parts(rollout, counts)
+    region, braked, often, quota = rooms.parts(rollout, counts, START)
     assert region.room.tolist() == [300]
     assert (braked.bucket.tolist(), braked.room.tolist()) == ([-1] * 4 + [0] * 4, [0])
     assert (quota.bucket.tolist()[:4], quota.room.tolist()[0]) == ([0] * 4, 3)
     assert quota.bucket.tolist()[4:] == [-1] * 4
+    assert often.bucket.tolist()[:4] == [0, 0, -1, 0], "who calls seldom is bound by the whole quota alone"
     assert rooms.total(counts, int(counts.exposed.sum()) + 7) == 7
     assert rooms.total(counts, 0) == 0
-    assert len(rooms.parts(rule.rollout, counts)) == 1
+    free = rooms.parts(rule.rollout, counts, START)
+    assert all(cap.bucket.tolist() == [-1] * 8 for cap in free[1:])
 
 
 def test_days_held_are_counted() -> None:

@@ -1,0 +1,72 @@
+"""Whose silence tells something: at each checkpoint, the habits that are usually heard by then.
+
+Owns the choice. Vehicles of one fleet differ in how often they call, and exposures come in another order than fleets
+are made of: first those that call often, late in a wave those that call seldom. Held against one rate for all, a good
+release looks worse every day. And where most controls of a habit are silent anyway, what one brick adds is lost among
+them, while every small difference between exposures and controls grows as large as the limit. So a habit counts at a
+checkpoint where its controls are usually heard by then; its vehicles are judged at a later one otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.model.fleet import Habit, HabitAge
+from orchestrator.model.plan import GateLimits
+from orchestrator.model.tally import AgeGroup, Tally
+
+CONTROLS_MIN = 30
+"""Controls of a habit at an age, below which nobody knows what is normal there."""
+SILENT_USUALLY_MAX = 0.07
+"""Share of controls silent up to which a habit tells something."""
+SILENT_MAX = 0.15
+"""The same while controls are many: those of the last wave run out, and are no longer like its exposures."""
+CONTROLS_MANY = 2
+"""Controls for each exposure that are many."""
+BELIEF = 20.0
+"""Controls' worth of belief in the plan's reference, where habits are counted apart; half as much decides here."""
+DOUBT = 1.0
+"""How much the posterior minds that controls are few, where habits are counted apart."""
+POOLED_BELIEF = 100.0
+"""Controls' worth of belief in the plan's reference where they are not; it is taken for known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is judged at a checkpoint."""
+
+    group: AgeGroup
+    belief: float
+    """Controls' worth of belief in what was thought beforehand."""
+    doubt: float = 0.0
+    """How much the posterior minds that controls are few: 0 takes their share for known, 1 for estimated."""
+
+
+def told(tally: Tally, gate: GateLimits) -> tuple[Told, ...]:
+    """At each checkpoint, exposures and controls of the habits that tell something there.
+
+    All habits together where no habit has enough controls; none at all where some have and none tells: then the blast
+    budget stays as small as if nothing had aged.
+    """
+    pooled = tally.age_groups + (AgeGroup(),) * (len(gate.checkpoints_ms) - len(tally.age_groups))
+    return tuple(_told(tally, age_ms, group) for age_ms, group in zip(gate.checkpoints_ms, pooled, strict=True))
+
+
+def _told(tally: Tally, age_ms: int, pooled: AgeGroup) -> Told:
+    known = [group for group in _by_habit(tally, age_ms) if group.controls >= CONTROLS_MIN]
+    if not known:
+        return Told(pooled, POOLED_BELIEF)
+    return Told(sum((group for group in known if tells(group)), AgeGroup()), BELIEF, DOUBT)
+
+
+def _by_habit(tally: Tally, age_ms: int) -> Iterator[AgeGroup]:
+    for habit in Habit:
+        yield tally.habit_groups.get(HabitAge(habit, age_ms), AgeGroup())
+
+
+def tells(group: AgeGroup) -> bool:
+    """Whether the silence of a habit tells something: its controls are usually heard."""
+    share = (BELIEF * SILENT_USUALLY_MAX / 2.0 + group.controls_silent) / (BELIEF + group.controls)
+    many = group.controls >= CONTROLS_MANY * group.exposed
+    return share <= (SILENT_MAX if many else SILENT_USUALLY_MAX)

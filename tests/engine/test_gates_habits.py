@@ -1,0 +1,66 @@
+"""Whose silence tells something: a mixed fleet is judged by those that are usually heard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.engine.gates import judge
+from orchestrator.engine.gates_habits import CONTROLS_MIN, tells, told
+from orchestrator.model.fleet import Habit, HabitAge
+from orchestrator.model.rollout import VerdictKind
+from orchestrator.model.tally import AgeGroup, Tally
+from tests.builders import DAY_MS, a_cell, a_gate, a_plan, a_tally, some_limits
+
+PLAN = a_plan(limits=some_limits(blast_budget=10_000))
+
+
+def mixed(often: AgeGroup, seldom: AgeGroup) -> Tally:
+    """A thousand well exposures a day old, of two habits."""
+    groups = {HabitAge(Habit.OFTEN, DAY_MS): often, HabitAge(Habit.SELDOM, DAY_MS): seldom}
+    pooled = often + seldom
+    tally = a_tally(succeeded=pooled.exposed, aged=((pooled.exposed, pooled.silent), (0, 0)))
+    return replace(tally, age_groups=(pooled, AgeGroup()), habit_groups=groups)
+
+
+def test_good_release_on_a_mixed_fleet_proceeds_though_seldom_callers_are_silent() -> None:
+    """Late in a wave those come that call seldom: held against all controls together, every good release is stopped."""
+    tally = mixed(AgeGroup(500, 2, 1500, 6), AgeGroup(500, 420, 500, 370))
+    assert judge({a_cell(): tally}, PLAN).worst.kind is VerdictKind.PROCEED
+    assert judge({a_cell(): replace(tally, habit_groups={})}, PLAN).worst.kind is not VerdictKind.PROCEED
+
+
+def test_bricks_show_among_those_that_are_usually_heard() -> None:
+    """Twenty of five hundred are lost in the noise of seldom callers, and clear among hourly ones."""
+    tally = mixed(AgeGroup(500, 20, 1500, 6), AgeGroup(500, 390, 1500, 1150))
+    assert judge({a_cell(): tally}, PLAN).worst.kind is not VerdictKind.PROCEED
+
+
+def test_nobody_who_tells_keeps_the_budget_shut() -> None:
+    """Blind is not well: with no habit that tells, at most half of B is at risk, whatever has aged."""
+    seldom = AgeGroup(500, 400, 1500, 1200)
+    judgement = judge({a_cell(): mixed(AgeGroup(), seldom)}, a_plan(limits=some_limits(blast_budget=100)))
+    assert judgement.permit_allowance <= 100
+
+
+@pytest.mark.parametrize(
+    ("group", "told"),
+    [
+        (AgeGroup(100, 0, 300, 0), True),
+        (AgeGroup(100, 0, 300, 20), True),
+        (AgeGroup(100, 0, 300, 40), True),
+        (AgeGroup(200, 0, 300, 40), False),
+        (AgeGroup(100, 0, 300, 60), False),
+    ],
+)
+def test_a_habit_tells_while_its_controls_are_usually_heard(group: AgeGroup, told: bool) -> None:
+    """Controls that are silent more often must be many, or they are no longer like the exposures."""
+    assert tells(group) is told
+
+
+def test_few_controls_leave_all_together() -> None:
+    """A small fleet has no habits to speak of: the plan's reference serves for all."""
+    few = AgeGroup(20, 1, CONTROLS_MIN - 1, 1)
+    tally = mixed(few, few)
+    assert told(tally, a_gate())[0].group == tally.age_groups[0]
