@@ -246,6 +246,39 @@ def test_a_release_that_fails_is_held_and_then_halted(tmp_path: Path):
 
 
 @pytest.mark.alerts
+def test_a_hold_that_nothing_will_clear_is_told(tmp_path: Path):
+    """A signal from outside holds a rollout for longer than its plan allows, until somebody decides."""
+    with watched(tmp_path, scale=SCALE) as one:
+        installation = one.installation
+        import_fleet(installation, [AVehicle("alert-final-1")])
+        installation.publish("1.1.0", release_counter=2)
+        plan = "name: final\nrelease: 1.1.0\nwaves: [{name: all}]\ngate: {checkpoints: [15m, 30m], hold_final: 1h}\n"
+        installation.must("rollout", "start", installation.write("final.yaml", plan), "--yes", "--reason", "test")
+        one.quiet("OutriderHoldFinal")
+        numbers = ("--value", "3", "--limit", "1", "--reason", "test")
+        installation.must("rollout", "signal", "post", "final", "tow_rate", *numbers)
+        one.told("OutriderHoldFinal", rollout="final")
+        installation.must("rollout", "abort", "final", "--yes", "--reason", "test")
+        one.over("OutriderHoldFinal")
+
+
+@pytest.mark.alerts
+def test_a_variant_that_fails_pages_while_the_rest_goes_on(tmp_path: Path):
+    """Eight of eight of one variant fail, and none of forty of the other: that part is halted, the rollout is not."""
+    with watched(tmp_path, scale=SCALE) as one:
+        rules = "gate: {failure_ratio: 30%}\nlimits: {blast_budget: 200}\n"
+        vehicles = permitted(one.installation, 48, "variant", rules, odd=8)
+        one.quiet("OutriderPartHalted")
+        for vehicle, attempt in vehicles[:8]:
+            vehicle.check_in(vehicle.event(attempt, "INSTALL_STARTED"), vehicle.event(attempt, "FAILED", "flash"))
+        one.told("OutriderPartHalted", rollout="variant")
+        assert not one.prometheus.alerts("OutriderRolloutHalted")
+        status = one.installation.must("rollout", "status", "variant")
+        assert status["status"] == "ROLLOUT_STATUS_RUNNING"
+        assert [(brake["scope"], brake["kind"]) for brake in status["brakes"]] == [("eu/gen1", "BRAKE_KIND_HALTED")]
+
+
+@pytest.mark.alerts
 def test_vehicles_that_fall_silent_after_an_update_are_told(tmp_path: Path):
     """Thirty got a permit, and not one was heard of again."""
     with watched(tmp_path, scale=SCALE) as one:
@@ -254,9 +287,17 @@ def test_vehicles_that_fall_silent_after_an_update_are_told(tmp_path: Path):
         assert (alert["labels"]["region"], alert["labels"]["hardware"]) == ("eu", "gen2")
 
 
-def permitted(installation: Installation, count: int, name: str, rules: str) -> list[tuple[AVehicle, str]]:
-    """Vehicles that were granted a release and may install it now, with their attempts."""
-    vehicles = enrolled(installation, *(AVehicle(f"alert-{name}-{number}") for number in range(count)))
+def permitted(
+    installation: Installation, count: int, name: str, rules: str, *, odd: int = 0
+) -> list[tuple[AVehicle, str]]:
+    """Vehicles that were granted a release and may install it now, with their attempts; the first `odd` of them are of
+    another hardware variant than the rest.
+    """
+    variants = ["gen1" if number < odd else "gen2" for number in range(count)]
+    vehicles = enrolled(
+        installation,
+        *(AVehicle(f"alert-{name}-{number}", hardware=variant) for number, variant in enumerate(variants)),
+    )
     installation.publish("1.1.0", release_counter=2)
     plan = f"name: {name}\nrelease: 1.1.0\nwaves: [{{name: all, soak: 1h}}]\nholdout: 0%\n{rules}"
     installation.must("rollout", "start", installation.write(f"{name}.yaml", plan), "--yes", "--reason", "test")

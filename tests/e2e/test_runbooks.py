@@ -103,15 +103,35 @@ def test_rollout_that_waits_is_looked_at_by_three_pages(house: Installation) -> 
     region.follow("First look")
     region.follow("Decide")
     region.follow("Act")
-    assert status(house) == "RUNNING"
+    assert status(house) == "PAUSED", "a region that goes on does not resume the whole"
     page("rollout-held", house).follow("Act", leaving_out=["outrider rollout resume"])
     page("rollout-held", house).follow("Act", leaving_out=["outrider rollout pause"])
+    assert status(house) == "RUNNING"
     page("check-in-slo", house).follow("First look")
     stalled = page("wave-stalled", house)
     refused = stalled.type(stalled.commands("Act")[0])
     assert refused.exit_code == 4, "no wave of this plan asks for an approval, and that is what it says"
     stalled.follow("Act", leaving_out=["outrider rollout approve"])
     assert status(house) == "ABORTED"
+
+
+def test_parts_that_stand_still_and_holds_that_wait_for_a_person(house: Installation) -> None:
+    """A region goes on by its page, a variant by its own, and a signal that held everything is taken back."""
+    dark = page("region-dark", house)
+    for section in ("First look", "Decide", "Act"):
+        dark.follow(section)
+    house.must("rollout", "pause", SPRING, "--scope", "eu/gen2", "--reason", "as if the gate had halted it")
+    part = Runbook("part-halted", house, {"gen1": "gen2"})
+    assert "eu/gen2" in part.follow("First look")["outrider rollout status spring"]
+    part.follow("Act", leaving_out=[f"outrider rollout {verb}" for verb in ("pause", "abort", "revert")])
+    assert not house.must("rollout", "status", SPRING)["brakes"]
+    numbers = ("--value", "3", "--limit", "1", "--reason", "test")
+    house.must("rollout", "signal", "post", SPRING, "tow_rate", *numbers)
+    eventually(lambda: status(house) == "HELD", what="the signal holds it")
+    final = page("hold-final", house)
+    assert "tow_rate" in final.follow("First look")["outrider rollout status spring"]
+    final.follow("Act", leaving_out=[f"outrider rollout {verb}" for verb in ("resume", "abort", "revert")])
+    eventually(lambda: status(house) == "RUNNING", what="nothing holds it any more")
 
 
 def test_store_that_does_not_come_up_is_repaired(house: Installation) -> None:
