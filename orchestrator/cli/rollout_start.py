@@ -19,7 +19,7 @@ from orchestrator.cli.client import OperatorClient, request_id
 from orchestrator.cli.confirm import confirm_name
 from orchestrator.cli.errors import BadInputError
 from orchestrator.cli.inputs import ReasonOption, RolloutArgument, YesOption, read_text, require_reason
-from orchestrator.cli.preview_view import preview_view, what_starts
+from orchestrator.cli.preview_view import plan_of, preview_view, what_starts
 from orchestrator.cli.rollout_view import rollout_view
 from orchestrator.cli.rollout_watch import following
 from orchestrator.cli.session import Session, local_command, operator_command
@@ -132,7 +132,7 @@ def create(
     for part in preview_view(answer):
         session.screen.note(part)
     # A draft begins nothing: nothing has to be confirmed.
-    if not yes and not request.draft:
+    if not yes and not request.draft and not plan_of(answer).get("approvals"):
         session.screen.note(what_starts(answer))
         confirm_name(request.rollout_id or plan_name(request.plan) or answer.release, to="start it")
     return client.ask(client.rollouts.CreateRollout, request, file_name=file_name)

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from outrider.v1.rollout_pb2 import SIGNAL_KIND_SAFETY, Approval, ProposeRevertResponse, RegionProgress
 
-from tests.cli.answers import a_brake, a_preview, a_rollout, a_signal
+from tests.cli.answers import PREVIEWED_PLAN, a_brake, a_preview, a_rollout, a_signal
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
 
@@ -81,6 +81,17 @@ def test_start_can_write_down_a_draft(server: OperatorServer, data: Path, outrid
         "Rollout spring-1-1-0 is a draft: nothing begins. Next: outrider --as APPROVER rollout approve"
         in outcome.stdout
     )
+
+
+def test_a_plan_that_asks_for_approvals_is_written_down_without_a_question(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """`Type spring to start it` would be a lie: nothing starts before others have approved."""
+    (data / "plan.yaml").write_text(REVERT_PLAN)
+    server.will_answer("PreviewRollout", a_preview(effective_plan=PREVIEWED_PLAN + "approvals: 2\n"))
+    server.will_answer("CreateRollout", a_rollout("DRAFT", approvals_wanted=2))
+    outcome = outrider("rollout", "start", data / "plan.yaml")
+    assert (outcome.exit_code, "is a draft: nothing begins" in outcome.stdout) == (0, True)
 
 
 def test_launch_shows_the_plan_of_the_draft_and_has_it_confirmed(
