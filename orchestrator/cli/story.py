@@ -114,11 +114,11 @@ def _part_resumed(data: Data) -> Told:
 
 
 def _signal_posted(data: Data) -> Told:
-    return Told("warning", f"signal from {who(data)}: {data.get('reason')}")
+    return Told("warning", f"signal from {who(data)}: {of_signal(data)}. {quoted(data)}")
 
 
 def _signal_cleared(data: Data) -> Told:
-    return Told("settled", f"signal taken back by {who(data)}: {data.get('reason')}")
+    return Told("settled", f"signal taken back by {who(data)}: {of_signal(data)}. {quoted(data)}")
 
 
 def _halted(data: Data) -> Told:
@@ -296,6 +296,14 @@ def who(data: Data) -> str:
 def quoted(data: Data) -> str:
     """The reason that was given, as it was given."""
     return f'"{data["reason"]}"' if data.get("reason") else "no reason given"
+
+
+def of_signal(data: Data) -> str:
+    """A signal from outside, for example `tow_rate at 2.4, limit 1.5, in all`."""
+    signal: Mapping[str, Any] = data.get("signal") or {}
+    numbers = f"at {short(signal.get('value'))}, limit {short(signal.get('limit'))}"
+    kind = " (safety)" if signal.get("kind") == "safety" else ""
+    return f"{signal.get('name')}{kind} {numbers}, in {signal.get('scope') or 'all'}"
 
 
 def waived(data: Data) -> str:

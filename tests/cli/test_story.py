@@ -14,6 +14,10 @@ from outrider.v1 import case_pb2, ledger_pb2
 
 from orchestrator.cli.story import TELLERS, told
 from orchestrator.engine import steps
+from orchestrator.engine.progress import SignalCleared, SignalPosted, Step, step
+from orchestrator.model.rollout import Signal, SignalKind
+from tests.builders import NOW
+from tests.builders import a_rollout as engine_rollout
 from tests.cli.answers import a_case, a_rollout
 from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, OperatorServer
@@ -113,8 +117,6 @@ def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: Oper
         ),
         ("part_paused", {"scope": "eu", "actor": "eve", "reason": "ice"}, 'eu paused by eve: "ice". The rest goes on.'),
         ("part_resumed", {"scope": "eu", "actor": "eve", "reason": "sun"}, 'eu resumed by eve: "sun"'),
-        ("signal_posted", {"actor": "ci", "reason": "tows at 2"}, "signal from ci: tows at 2"),
-        ("signal_cleared", {"actor": "ci", "reason": "tows in eu"}, "signal taken back by ci: tows in eu"),
         ("rollout_paused", {"actor": "eve", "reason": "lunch"}, 'paused by eve: "lunch"'),
         ("recovery_paused", {"reason": "gap"}, "paused after a restart that could not be proven complete: gap"),
         ("rollout_resumed", {"actor": "eve", "reason": "seen"}, 'resumed by eve: "seen"'),
@@ -153,6 +155,19 @@ def test_every_step_of_the_engine_has_words() -> None:
     listed = re.findall(r"`([a-z]+_[a-z]+)`", source.partition("In the past, for the journal: ")[2].partition('"""')[0])
     assert len(listed) > 15
     assert [kind for kind in listed if kind not in TELLERS] == []
+
+
+def test_signals_are_told_as_the_engine_writes_them() -> None:
+    """The entry is what the engine made of it, not what somebody thought that it would be."""
+    signal = Signal("tow_rate", SignalKind.SAFETY, "", 2.4, 1.5, "ci", "EU desk", NOW)
+    posted = step(engine_rollout(), SignalPosted(signal), NOW)
+    assert isinstance(posted, Step)
+    line = told(posted.kind, posted.data)
+    assert line.text == 'signal from ci: tow_rate (safety) at 2.4, limit 1.5, in all. "EU desk"'
+    cleared = step(posted.rollout, SignalCleared("tow_rate", "", "ann", "a storm"), NOW)
+    assert isinstance(cleared, Step)
+    line = told(cleared.kind, cleared.data)
+    assert line.text == 'signal taken back by ann: tow_rate (safety) at 2.4, limit 1.5, in all. "a storm"'
 
 
 def test_a_braked_part_is_told_with_the_numbers_of_its_own_verdict() -> None:
