@@ -13,9 +13,10 @@ from orchestrator.engine.gates_budget import AGED_MIN, losses_upper
 from orchestrator.engine.gates_habits import CONTROLS_MIN, POOLED_BELIEF, Told
 from orchestrator.engine.gates_rules import CONTROLS_ENOUGH, estimate
 from orchestrator.model.attempt import AttemptState
+from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
-from tests.builders import a_cell, a_gate, a_plan, a_tally
+from tests.builders import DAY_MS, a_cell, a_gate, a_plan, a_tally
 from tests.engine.tallies import DAILY_18H, HABIT_GATE, OFTEN_6H, in_two_strata
 
 PLAN = a_plan(gate=HABIT_GATE)
@@ -184,3 +185,38 @@ def test_few_controls_of_a_habit_hold_later():
         judged(of_habit(40, 8, controls, controls // 20)).inputs["silence_posterior_often_0"] for controls in (40, 4000)
     )
     assert 0.5 < few < many - 0.05
+
+
+NEAR_THE_CHOICE = {Habit.OFTEN: 0.065, Habit.DAILY: 0.07, Habit.SELDOM: 0.08, Habit.UNKNOWN: 0.075}
+
+
+def ever_halts(random: Random, *, extra: float, exposures: int, looks: int) -> bool:
+    """Whether a fleet of four habits, whose exposures are silent by so much more, is ever halted."""
+    groups = dict.fromkeys(NEAR_THE_CHOICE, AgeGroup())
+    for exposed in range(1, exposures + 1):
+        habit = random.choice(list(groups))
+        usual = NEAR_THE_CHOICE[habit]
+        groups[habit] += AgeGroup(1, random.random() < usual + extra, 1, random.random() < usual)
+        if exposed % (exposures // looks):
+            continue
+        pooled = sum(groups.values(), AgeGroup())
+        tally = replace(
+            a_tally(timed_out=pooled.silent, succeeded=pooled.exposed - pooled.silent),
+            age_groups=(pooled, pooled),
+            habit_groups={
+                HabitAge(habit, age): group for habit, group in groups.items() for age in (DAY_MS, 3 * DAY_MS)
+            },
+        )
+        if judged(tally, a_plan()).kind is HALT:
+            return True
+    return False
+
+
+def test_alpha_holds_though_habits_are_chosen_by_their_controls():
+    """Which habits are judged follows from the same controls that they are held against: at the edge of the limit,
+    and of the choice, a good release is halted in less than alpha of the runs all the same. One that is not good is.
+    """
+    random = Random("chosen habits")
+    good = sum(ever_halts(random, extra=0.01, exposures=1500, looks=25) for _ in range(40))
+    assert good <= 40 * a_gate().alpha
+    assert all(ever_halts(random, extra=0.25, exposures=400, looks=20) for _ in range(10))
