@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from orchestrator.clock import MachineClock
 from orchestrator.engine.admission import Candidate, in_turn
-from orchestrator.engine.controls import CONTROLS_PER_EXPOSURE, WATCHED_WHEN, ahead, control_of
+from orchestrator.engine.controls import CONTROLS_PER_EXPOSURE, WATCHED_WHEN, ahead, control_of, mirrors
 from orchestrator.model.decision import Refusal
 from orchestrator.model.fleet import Habit, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
@@ -60,7 +60,7 @@ class ControlWatch:
 
     async def waits(self, record: VehicleRecord, rollout: Rollout, refusal: Refusal, now: FleetTime) -> None:
         """The same for one rollout."""
-        if refusal.reason not in WATCHED_WHEN:
+        if refusal.reason not in WATCHED_WHEN or not mirrors(record, rollout):
             return
         control = control_of(record, rollout, now)
         shard = shard_of(control.vehicle_id, self._store.shards)

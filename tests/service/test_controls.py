@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from orchestrator.engine.controls import CONTROLS_AHEAD, ahead
 from orchestrator.model.attempt import Control
 from orchestrator.model.fleet import Habit
+from orchestrator.model.ids import VehicleId
 from orchestrator.service.controls import NONE_OWED_MS, ControlWatch
+from orchestrator.store.shards import shard_of
 from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.service.world import Car, World
 
@@ -79,7 +83,22 @@ async def test_more_than_are_owed_are_never_watched(world: World, asked: list[Co
     for car in cars:
         await world.check_in(car)
     assert ahead(world.store.shards) * world.store.shards >= CONTROLS_AHEAD
-    assert len(await world.journal("control_enrolled")) == len(cars) < CONTROLS_AHEAD
+    shards = Counter(shard_of(VehicleId(f"v-{number}"), world.store.shards) for number in range(len(cars)))
+    owed = sum(min(count, ahead(world.store.shards)) for count in shards.values())
+    assert len(await world.journal("control_enrolled")) == owed < len(cars)
+
+
+async def test_vehicle_that_called_in_this_wave_before_is_no_control(world: World, asked: list[Control]) -> None:
+    """Exposures are first calls since the wave opened; whoever calls at any moment is who calls most."""
+    car = Car("v-1", cohort="general")
+    await world.add(car)
+    await world.start(CANARY_FIRST)
+    await world.check_in(car)
+    assert len(asked) == 1
+    await world.last_seen.flush()
+    world.hand.advance(HOUR_MS)
+    await world.check_in(car)
+    assert len(asked) == 1
 
 
 async def test_vehicle_refused_by_its_wave_s_quota_is_watched(world: World, asked: list[Control]) -> None:
