@@ -21,7 +21,16 @@ from orchestrator.model.tally import CellTallies
 from orchestrator.service.director import assigned
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.store.base import Permitted, Reserved, StoreUnavailableError
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, a_permit_request, a_slot_request, an_attempt
+from tests.builders import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    SECOND_MS,
+    a_permit_request,
+    a_rollout,
+    a_slot_request,
+    an_attempt,
+)
 from tests.service.world import TICK_LIFE_MS, Car, World
 
 SPRING = RolloutId("spring")
@@ -338,3 +347,9 @@ async def test_clock_that_jumps_ahead_takes_nobodys_silence_for_a_brick(world: W
     await evaluator.tick()
     assert (await world.rollout()).status is RolloutStatus.RUNNING
     assert sum(group.silent for group in (await world.counted()).age_groups) == 0
+
+
+def test_sweep_knows_the_fences_of_parts_as_well() -> None:
+    """A halted stratum takes back what was granted in it, also from vehicles that never call."""
+    halted = a_rollout(fence=3, fences={"eu/gen2": 5})
+    assert evaluator_module.fences_of([halted, a_rollout(rollout_id="autumn")]) == {"spring": 3, "spring|eu/gen2": 5}
