@@ -204,7 +204,9 @@ async def test_dark_region_is_braked_and_goes_on_by_itself(world: World) -> None
     async def all_call() -> None:
         await world.store.touch({each.vehicle_id: Contact(at=world.now) for each in crowd})
 
-    await world.start("release: 1.1.0\nholdout: 0%\nwaves: [{name: some, cohorts: [canary]}, {name: all}]\n")
+    waves = "waves: [{name: some, cohorts: [canary]}, {name: all}]\n"
+    gate = "gate: {checkpoints: [24h, 72h], silence_reference: [5%, 4%]}\n"
+    await world.start("release: 1.1.0\nholdout: 0%\n" + waves + gate)
     await world.permitted(car)
     await all_call()
     world.hand.advance(DAY_MS + 31 * MINUTE_MS)
