@@ -84,6 +84,10 @@ class Vehicle:
     ) -> None:
         self.spec = spec
         self.hazards: Hazards = CALM
+        self.dies_fetching = ""
+        """Release that silences it as soon as it fetches it."""
+        self.dies_installing = ""
+        """Release that silences it while it is being written."""
         self._book = book
         self._network = network
         self._witness = witness
@@ -103,7 +107,7 @@ class Vehicle:
     @property
     def settled(self) -> bool:
         """Whether nothing is under way and everything is told."""
-        return self._car is not None and self._car.settled
+        return bool(self.disk.bricked_by) or (self._car is not None and self._car.settled)
 
     def switch_on(self) -> None:
         """Power on, with what the disk holds."""
@@ -154,10 +158,23 @@ class Vehicle:
                 self._save(errand.state)
             else:
                 self._run(errand)
+            if self._silenced(errand):
+                return
             if self._rng.random() < self.hazards.power_loss:
                 self._lose_power()
                 return
         self._arm()
+
+    def _silenced(self, errand: Errand) -> bool:
+        """Whether the release silenced it before any restart, for ever; cars themselves know of restarts only."""
+        progress = self.disk.agent.progress
+        fetching = isinstance(errand, Download) and progress is not None and progress.release == self.dies_fetching
+        writing = progress is not None and progress.phase is Phase.INSTALLING
+        if not fetching and not (writing and progress is not None and progress.release == self.dies_installing):
+            return False
+        self.switch_off()
+        self.disk = replace(self.disk, bricked_by=progress.release if progress else "")
+        return True
 
     def _run(self, errand: Errand) -> None:
         match errand:

@@ -37,6 +37,11 @@ def quiet(world: World) -> bool:
     return over and not world.witness.live and all(vehicle.settled for vehicle in world.vehicles)
 
 
+def dead(world: World) -> int:
+    """Vehicles that will never speak again."""
+    return sum(bool(vehicle.disk.bricked_by) for vehicle in world.vehicles)
+
+
 def check_settled(world: World) -> None:
     """Everything is over, nothing is held for ever, and the store knows what each vehicle is.
 

@@ -131,6 +131,6 @@ async def ask(world: World, rollout_id: RolloutId, request: Any) -> None:
     """A person asks for something, and takes no for an answer."""
     desk = a_rollout_desk(world.ground)
     try:
-        await desk.request(rollout_id, request, etag="", request_id=f"{world.loop.time()}")
+        await desk.request(rollout_id, request, etag="", request_id=f"request-{world.ground.names}")
     except (ServiceError, StoreError, Died):
         return
