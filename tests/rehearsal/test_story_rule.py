@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.plan_file import read_plan
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import Brake, BrakeKind, Opening
@@ -147,6 +147,22 @@ def test_quotas_starts_and_brakes_bound_their_part() -> None:
     assert rooms.total(counts, 0) == 0
     free = rooms.parts(rule.rollout, counts, START)
     assert all(cap.bucket.tolist() == [-1] * 8 for cap in free[1:])
+
+
+def test_places_are_kept_for_those_who_call_seldom() -> None:
+    """From the second wave on, until the soak is over: whoever calls first must not take them all."""
+    plan = read_plan("release: 1.1.0\nlimits: {in_flight: 700, starts_per_minute: 9, blast_budget: 100000}\n")
+    rule, rooms, vehicles = a_rule(filled(plan, 10))
+    counts = counts_of(vehicles, 0)
+    stands = replace(rule.rollout.regions["eu"], wave=1, openings={"a/general": Opening(100, 1.0)})
+    _, often, all_of_them = rooms.parts(replace(rule.rollout, regions={"eu": stands}), counts, START)
+    seldom = list(Habit).index(Habit.SELDOM)
+    assert (often.room.tolist()[0], all_of_them.room.tolist()[0]) == (80, 100)
+    assert (often.bucket[:4] == -1).tolist() == [index == seldom for index in range(4)]
+    assert all_of_them.bucket[:4].tolist() == [0] * 4
+    later = FleetTime(START + plan.waves[1].soak_ms)
+    _, often, _ = rooms.parts(replace(rule.rollout, regions={"eu": stands}), counts, later)
+    assert often.room.tolist()[0] == 100
 
 
 def test_days_held_are_counted() -> None:
