@@ -179,13 +179,20 @@ class _Run:
     """The state of one run between two looks."""
 
     def __init__(
-        self, vehicles: Vehicles, counters: Counters, calls: _Calls, rng: np.random.Generator, roads: Roads | None
+        self,
+        vehicles: Vehicles,
+        counters: Counters,
+        calls: _Calls,
+        rng: np.random.Generator,
+        roads: Roads | None,
+        told: Callable[[Ints, Floats, Floats], None],
     ) -> None:
         self._vehicles = vehicles
         self._counters = counters
         self._calls = calls
         self._rng = rng
         self._roads = roads
+        self._told = told
         cells = len(vehicles.cells)
         self._opened = np.zeros(cells, dtype=np.int64)
         self._mirrored = np.zeros(cells, dtype=np.int64)
@@ -242,6 +249,7 @@ class _Run:
         groups = vehicles.group[exposed]
         heard_h = self._heard(exposed, at_h, heard_after(vehicles, exposed, at_h))
         self._counters.expose(groups, at_h, heard_h, vehicles.fails[exposed])
+        self._told(exposed, at_h, heard_h)
         self._exposed += np.bincount(groups, minlength=vehicles.groups)
         return who[~admitted], when_h[~admitted]
 
@@ -266,6 +274,7 @@ def run(
     deadline_h: float = 27.0,
     roads: Roads | None = None,
     progress: Callable[[float], None] = lambda _: None,
+    told: Callable[[Ints, Floats, Floats], None] = lambda *_: None,
 ) -> Outcome:
     """Run a rollout to its end.
 
@@ -278,6 +287,7 @@ def run(
         deadline_h: Age at which an exposure that is not heard of loses its slot.
         roads: When vehicles can be reached; None: at any time.
         progress: Told the virtual hour of each look.
+        told: Told who was exposed, when, and hours until each is heard.
     """
     rng = np.random.default_rng([seed, 1])
     counters = Counters(
@@ -288,7 +298,7 @@ def run(
         horizon_h=horizon_h,
         put_off=None if roads is None else roads.checkpoint,
     )
-    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng, roads)
+    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng, roads, told)
     days_to_95, curve, ending = None, [], Ending.STALLED
     looks = int(horizon_h / step_h)
     for look in range(looks + 1):

@@ -87,8 +87,8 @@ def image_of(target: TargetInfo) -> Image:
 class FailingStore(MemoryStore):
     """The reference store with calls that fail while a test says so."""
 
-    def __init__(self, hand: HandClock) -> None:
-        super().__init__(2, machine_ms=lambda: hand.now_ms, dead_man_life_ms=TICK_LIFE_MS)
+    def __init__(self, hand: HandClock, *, dead_man_life_ms: int = TICK_LIFE_MS) -> None:
+        super().__init__(2, machine_ms=lambda: hand.now_ms, dead_man_life_ms=dead_man_life_ms)
         self.fail_with: Exception | None = None
         self.swapped: Release | None = None
         """What stands in the place of the release of its version, as after a restore of the wrong backup."""
@@ -165,12 +165,13 @@ class World:
     Args:
         folder: of the test.
         template: a data folder with release 1.1.0, made by `make_template`; copied.
+        dead_man_life_ms: how long a tick lets others grant; longer for a test that turns the clock by hours.
     """
 
-    def __init__(self, folder: Path, template: Path) -> None:
+    def __init__(self, folder: Path, template: Path, *, dead_man_life_ms: int = TICK_LIFE_MS) -> None:
         self.folder = folder
         self.hand = HandClock()
-        self.store = FailingStore(self.hand)
+        self.store = FailingStore(self.hand, dead_man_life_ms=dead_man_life_ms)
         self.data = DataFolder(shutil.copytree(template, folder / "data"))
         self.metrics = Metrics(CollectorRegistry())
         self.clock = FleetClock(
