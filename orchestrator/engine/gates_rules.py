@@ -52,6 +52,10 @@ FAILURES_PRIOR_WEIGHT = 0.25
 """Failures that the posterior begins with, and 2 / L - 1 times as many successes: its mean is half the limit."""
 SILENCE_PRIOR_WEIGHT = 100.0
 """Exposures' worth of belief, in the posterior, that they are as silent as their controls."""
+ALIKE_MAX = 3000.0
+"""Exposures' worth of certainty about silence, at most: exposures and controls are alike to half a per cent, and of
+a hundred thousand the smallest difference would be certain.
+"""
 CONTROLS_ENOUGH = 300
 """Controls from which they speak alone; until then that belief fades in proportion."""
 HABIT_DOUBT = 1.0
@@ -202,7 +206,7 @@ def _above_usual(group: AgeGroup, share: float, margin: float, *, doubt: float, 
     b = SILENCE_PRIOR_WEIGHT * (1.0 - share) + group.exposed - group.silent
     # A share that is only estimated leaves the posterior as wide as its controls are few.
     worth = 1.0 + group.controls + belief
-    known = worth / (worth + doubt * (a + b))
+    known = min(worth / (worth + doubt * (a + b)), ALIKE_MAX / (a + b))
     return beta_above(share + margin, known * a, known * b)
 
 
