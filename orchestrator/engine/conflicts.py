@@ -53,6 +53,8 @@ def _shared_ecus(one: Release | None, other: Release | None) -> str:
     """What both would write to, as the end of a sentence."""
     if one is None or other is None:
         return ""
+    if one.version == other.version:
+        return "; it is the same release"
     shared = sorted({image.hardware_id for image in one.images} & {image.hardware_id for image in other.images})
     if not shared:
         return "; they are for different control units"

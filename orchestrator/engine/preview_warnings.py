@@ -66,7 +66,7 @@ def of_reach(plan: Plan, found: Reach, profiles: Mapping[Profile, int]) -> Itera
         )
     yield from _intermediate(plan, found)
     populated = {profile.region for profile in found.profiles}
-    for region in found.regions:
+    for region in plan.regions:
         if region not in populated:
             yield f"region {region} is in the plan, but no targeted vehicle is in it"
     outside = found.excluded.get("region_not_in_plan", {})

@@ -64,6 +64,11 @@ def test_different_control_units_are_said_to_be():
     assert said.endswith("they are for different control units")
 
 
+def test_same_release_is_said_to_be():
+    """Two rollouts of one release are a mistake, or a second region."""
+    assert told(a_rollout(plan=a_plan(release="1.2.0"))).endswith("; it is the same release")
+
+
 def test_superseded_rollout_is_no_conflict_but_told():
     """Who takes a place says whose, and a name that is wrong is found before the start."""
     plan = replace(PLAN, supersedes="spring")

@@ -203,6 +203,9 @@ def test_warns_of_vehicles_that_lack_the_intermediate_release():
     assert "no vehicle is targeted" not in nobody_yet
     found = preview(a_plan(requires=">=1.0.4"), fresh, RELEASE, NOW)
     assert (found.targeted, found.excluded) == (5, {"intermediate_missing": 80})
+    # Regions that came from the inventory are nobody's mistake.
+    unnamed = a_plan(requires=">=1.0.4", regions={})
+    assert "is in the plan, but no targeted vehicle" not in warned(unnamed, profiles_of((80, "1.0.0", {})))
     assert "requires" not in warned(a_plan(requires=">=1.0.0"), profiles_of((50, "1.0.0", {})))
 
 
