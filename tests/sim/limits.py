@@ -129,8 +129,9 @@ class Limits:
         self.suspended.discard(attempt_id)
 
     def forfeited(self, attempt_id: AttemptId) -> None:
-        """A permit was taken back that nobody was told of."""
+        """A permit was taken back that nobody was told of, and with it all that its attempt holds, which is over."""
         self.permits.pop(attempt_id, None)
+        self.released(attempt_id)
 
     def _stands_open(self, attempt_id: AttemptId, cell: Cell, machine_ms: int, what: str) -> None:
         rollout = self.rollout
