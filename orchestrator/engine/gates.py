@@ -5,7 +5,8 @@ matter of `gates_rules`, what people say of `gates_signals`, how many may be at 
 verdict moves a rollout, or a brake on a part of it, is the matter of `progress`.
 
 Judged are all strata together, and each on its own where there is more than one. What is said of all decides for the
-whole rollout; what is said of a part concerns that part. Two parts halted halt the whole (`strata_halted`).
+whole rollout; what is said of a part concerns that part. A part that is halted is explained and stands still: it counts
+in the whole no more. Two parts halted halt the whole (`strata_halted`).
 
 Nothing doubtful proceeds. Counts that contradict themselves (`inconsistent_counters`) and limits that are none
 (`limits_unusable`) hold the whole rollout, and nobody can waive that.
@@ -14,7 +15,7 @@ Nothing doubtful proceeds. Counts that contradict themselves (`inconsistent_coun
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.engine import gates_budget, gates_findings, gates_rules, gates_signals
 from orchestrator.engine.gates_budget import AGED_MIN, blast_upper, permit_allowance
@@ -158,7 +159,6 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     """Judge by terms, as read from the ledger for example: what `judge` does."""
     everything = total(cells.values())
     whole = Scope(name=None, terms=terms, scopes=1, held=terms.held, normal=terms.gate.silence_reference)
-    everything = total(cells.values())
     broken = unusable(terms)
     if broken:
         return _doubtful(UNUSABLE, f"cannot be judged: {broken}", everything, whole)
@@ -167,11 +167,32 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
         return _doubtful(INCONSISTENT, f"counters contradict themselves: {contradicting}", everything, whole)
     normal = gates_rules.usual(everything, whole)
     parts = [_judged(tally, scope) for tally, scope in _parts(cells, terms, normal)]
-    overall = _judged(everything, whole, tuple(_halted(parts, terms)))
+    halted = sorted(
+        {scope_name(part.scope) for part in parts if part.kind is VerdictKind.HALT}.union(terms.halted_scopes)
+    )
+    rest = _apart_from(halted, cells)
+    overall = _judged(rest, whole, tuple(_halted(halted)))
     budget = gates_budget.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
-        budget = gates_budget.opened(everything, terms.blast_budget, normal[0], told(everything, terms.gate)[0].group)
+        budget |= gates_budget.opened(rest, terms.blast_budget, normal[0], told(rest, terms.gate)[0].group)
+        # The store counts permits of every part.
+        budget["permit_ceiling"] += everything.exposed - rest.exposed
     return _judgement((overall, *parts), budget, terms)
+
+
+def _apart_from(halted: Sequence[str], cells: CellTallies) -> Tally:
+    """What the whole is judged by: all but a part that is halted; reports of safety count wherever they are from."""
+    everything = total(cells.values())
+    if len(halted) != 1:
+        return everything
+    part = stratum_of(halted[0])
+    rest = total(tally for cell, tally in cells.items() if not _within(cell, part))
+    return replace(rest, safety=everything.safety)
+
+
+def _within(cell: Cell, part: Stratum) -> bool:
+    """Whether a cell belongs to a part: a stratum, or a region where the hardware is empty."""
+    return cell.region == part.region and part.hardware in ("", cell.hardware)
 
 
 def _parts(cells: CellTallies, terms: Terms, normal: tuple[float, ...]) -> Iterator[tuple[Tally, Scope]]:
@@ -205,10 +226,8 @@ def _judged(tally: Tally, scope: Scope, more: tuple[Finding, ...] = ()) -> Verdi
     return Verdict(VerdictKind.PROCEED, NO_RULE, scope.name, message, inputs)
 
 
-def _halted(parts: Sequence[Verdict], terms: Terms) -> Iterator[Finding]:
+def _halted(halted: Sequence[str]) -> Iterator[Finding]:
     """That more than one part is halted: then it is not a matter of the part."""
-    names = {scope_name(part.scope) for part in parts if part.kind is VerdictKind.HALT}
-    halted = sorted(names.union(terms.halted_scopes))
     if len(halted) > HALTED_MAX:
         yield Finding(
             rule=STRATA_HALTED,

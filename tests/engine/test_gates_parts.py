@@ -45,6 +45,15 @@ def test_two_bad_strata_halt_the_whole():
     assert (two.permit_allowance, two.grant_ceiling) == (0, 0)
 
 
+def test_a_halted_part_is_no_evidence_against_the_rest():
+    """One trim of one region fails in a small fleet: it stands still, and everybody else goes on."""
+    few = a_tally(succeeded=40, aged=((40, 2), (40, 2)))
+    cells = {a_cell(hardware="gen1"): few, a_cell("us", "gen1"): few, a_cell(hardware="gen2"): BAD}
+    answer = judge(cells, PLAN)
+    assert kinds(answer) == {"all": PROCEED, "eu/gen1": PROCEED, "eu/gen2": HALT, "us/gen1": PROCEED}
+    assert answer.permit_ceiling == 85 + answer.permit_allowance
+
+
 def test_a_stratum_that_was_halted_earlier_counts():
     """Evidence may sink again while the brake stays: the second bad variant is the second all the same."""
     standing = [a_brake("us/gen1", BrakeKind.HALTED)]
