@@ -18,7 +18,7 @@ The order for one rollout, from what will not change to what soon may:
 10. REGION_NOT_IN_PLAN       the rollout does not run in its region
 11. ATTEMPTS_SPENT           it was tried often enough
 12. INTERMEDIATE_MISSING     another rollout has to bring it the required intermediate release first
-13. HOLDOUT                  it stays out until the last wave has aged
+13. HOLDOUT                  it stays out until the last wave has aged, or called after that wave's patience
 14. FOLLOWED_REGION_FIRST    its region has not begun: the one that it follows is not through with the first wave
 15. APPROVAL_MISSING         its region has not begun: people have to approve the first wave
 16. WAVE_NOT_REACHED         no wave so far is for its cohort
@@ -266,6 +266,10 @@ def _holdout(question: _Question) -> Refusal | None:
     return turns.holdout(question.record.vehicle, question.rollout, question.draw)
 
 
+def _late(question: _Question) -> Refusal | None:
+    return turns.late(question.record.vehicle, question.rollout, question.now)
+
+
 def _pending(question: _Question) -> Refusal | None:
     return turns.pending(question.record.vehicle, question.rollout)
 
@@ -342,6 +346,7 @@ _REASONS: tuple[Callable[[_Question], Refusal | None], ...] = (
     _tries_left,
     _intermediate,
     _holdout,
+    _late,
     _pending,
     _wave,
     _other,

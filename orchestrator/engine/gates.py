@@ -6,7 +6,7 @@ verdict moves a rollout, or a brake on a part of it, is the matter of `progress`
 
 Judged are all strata together, and each on its own where there is more than one. What is said of all decides for the
 whole rollout; what is said of a part concerns that part. A part that is halted is explained and stands still: it counts
-in the whole no more. Two parts halted halt the whole (`strata_halted`).
+in the whole no more, once the rest has shown something itself. Two parts halted halt the whole (`strata_halted`).
 
 Nothing doubtful proceeds. Counts that contradict themselves (`inconsistent_counters`) and limits that are none
 (`limits_unusable`) hold the whole rollout, and nobody can waive that.
@@ -181,13 +181,17 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
 
 
 def _apart_from(halted: Sequence[str], cells: CellTallies) -> Tally:
-    """What the whole is judged by: all but a part that is halted; reports of safety count wherever they are from."""
+    """What the whole is judged by: all but a part that is halted, once the rest has shown something itself.
+
+    Until then a bad part looks like a bad release. Reports of safety count wherever they are from.
+    """
     everything = total(cells.values())
     if len(halted) != 1:
         return everything
     part = stratum_of(halted[0])
     rest = total(tally for cell, tally in cells.items() if not _within(cell, part))
-    return replace(rest, safety=everything.safety)
+    shown = rest.age_groups[0].exposed if rest.age_groups else 0
+    return replace(rest, safety=everything.safety) if shown >= AGED_MIN else everything
 
 
 def _within(cell: Cell, part: Stratum) -> bool:

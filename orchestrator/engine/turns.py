@@ -7,9 +7,10 @@ holdout. Their place among all other reasons is the matter of `admission`.
 from __future__ import annotations
 
 from orchestrator.engine import approvals, openings, regions, selection, waves
-from orchestrator.engine.wording import percent
+from orchestrator.engine.wording import duration, percent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Vehicle
+from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RegionPhase, Rollout
 
 
@@ -29,6 +30,18 @@ def holdout(vehicle: Vehicle, rollout: Rollout, draw: int) -> Refusal | None:
         f"drawn at {drawn(draw)}, in the {percent(share)} that stay out until the last wave has aged",
         {"draw": drawn(draw), "holdout_share": percent(share), "phase": progress.phase.value},
     )
+
+
+def late(vehicle: Vehicle, rollout: Rollout, now: FleetTime) -> Refusal | None:
+    """Why a vehicle stays out that calls when its region waits for nobody any more; None while it waits."""
+    plan, progress = rollout.plan, rollout.regions[vehicle.region]
+    if not waves.patience_over(plan, progress, now):
+        return None
+    waited = f"region {vehicle.region} waited {duration(plan.limits.patience_ms)} for vehicles that do not call"
+    facts = {"region": vehicle.region, "phase": progress.phase.value, "patience": duration(plan.limits.patience_ms)}
+    if not waves.holdout_open(progress):
+        return Refusal(RefusalReason.HOLDOUT, f"{waited}; who calls now comes with the holdout", facts)
+    return Refusal(RefusalReason.ROLLOUT_OVER, f"{waited}, and admits nobody more", facts)
 
 
 def pending(vehicle: Vehicle, rollout: Rollout) -> Refusal | None:

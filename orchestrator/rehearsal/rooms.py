@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.engine import openings
+from orchestrator.engine import openings, waves
 from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RegionPhase, Rollout
@@ -49,7 +49,7 @@ class Rooms:
         """Exposures that may be added in each part."""
         return (
             self._by_region(counts),
-            *self._braked(rollout),
+            *self._still(rollout, now),
             *(self._quotas(rollout, counts, habit, now) for habit in (Habit.OFTEN, Habit.SELDOM)),
         )
 
@@ -62,12 +62,15 @@ class Rooms:
             rooms.append(max(0, min(rules.in_flight_max - int(busy), int(starts * self._minutes))))
         return Cap(self._region_of, np.array(rooms, dtype=np.int64))
 
-    def _braked(self, rollout: Rollout) -> tuple[Cap, ...]:
-        """Parts that stand still: no room at all."""
-        if not rollout.brakes:
+    def _still(self, rollout: Rollout, now: FleetTime) -> tuple[Cap, ...]:
+        """Parts that stand still, or wait for nobody any more: no room at all."""
+        closed = {
+            name for name, progress in rollout.regions.items() if waves.patience_over(rollout.plan, progress, now)
+        }
+        if not rollout.brakes and not closed:
             return ()
-        braked = np.array([rollout.brake_on(cell.stratum) is not None for cell in self._cells])[self._cell_of]
-        return (Cap(np.where(braked, 0, -1).astype(np.int64), np.zeros(1, dtype=np.int64)),)
+        still = [cell.region in closed or rollout.brake_on(cell.stratum) is not None for cell in self._cells]
+        return (Cap(np.where(np.array(still)[self._cell_of], 0, -1).astype(np.int64), np.zeros(1, dtype=np.int64)),)
 
     def _quotas(self, rollout: Rollout, counts: Counts, habit: Habit, now: FleetTime) -> Cap:
         """Cells that their wave opens to so many vehicles, and no more.

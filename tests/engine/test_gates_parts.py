@@ -52,6 +52,9 @@ def test_a_halted_part_is_no_evidence_against_the_rest():
     answer = judge(cells, PLAN)
     assert kinds(answer) == {"all": PROCEED, "eu/gen1": PROCEED, "eu/gen2": HALT, "us/gen1": PROCEED}
     assert answer.permit_ceiling == 85 + answer.permit_allowance
+    young = a_tally(succeeded=40, aged=((9, 0), (0, 0)))
+    early = judge({a_cell(hardware="gen1"): young, a_cell("us", "gen1"): young, a_cell(hardware="gen2"): BAD}, PLAN)
+    assert kinds(early)["all"] is not PROCEED
 
 
 def test_a_stratum_that_was_halted_earlier_counts():

@@ -123,3 +123,21 @@ def test_move_during_an_attempt_neither_ends_nor_doubles_it():
     again = answered(failed, a_rollout())
     assert isinstance(again, Grant)
     assert (again.number, again.cell) == (2, a_cell(region="us"))
+
+
+def test_region_past_its_patience_admits_nobody_more():
+    """Each straggler would have to age before the rollout is through, and there is always one more."""
+    plan = a_plan()
+
+    def at(phase: P, over: bool) -> Grant | Refusal:
+        since = NOW - plan.limits.patience_ms + (0 if over else 1)
+        stands = {name: RegionProgress(phase, len(plan.waves) - 1, since) for name in plan.regions}
+        return answered(a_record(), a_rollout(plan=plan, regions=stands))
+
+    for phase in (P.AGING, P.HOLDOUT, P.DONE, P.ROLLING):
+        assert isinstance(at(phase, over=False), Grant)
+    # The last wave itself never closes before it is behind: its own walk ends it.
+    assert isinstance(at(P.ROLLING, over=True), Grant)
+    late = {phase: at(phase, over=True) for phase in (P.AGING, P.HOLDOUT, P.DONE)}
+    reasons = {phase: answer.reason for phase, answer in late.items() if isinstance(answer, Refusal)}
+    assert reasons == {P.AGING: Reason.HOLDOUT, P.HOLDOUT: Reason.ROLLOUT_OVER, P.DONE: Reason.ROLLOUT_OVER}
