@@ -38,6 +38,8 @@ FIRES_S = 150.0
 """Machine time within which an alert must have fired, on a machine with other work."""
 MACHINE_TIMES = {"age_seconds > 30": "age_seconds > {:g}", "rate1d * 900": "rate1d * {:g}"}
 """Durations of machine time that stand in expressions as numbers."""
+UNPACED = "limits: {blast_budget: 2000}\n"
+"""Of a plan whose gate permits some dozens before it heard of one: else it would wait for vehicles that never speak."""
 IN_BRACKETS = re.compile(r"\[(\d+)([smhd])\]")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -234,7 +236,7 @@ def test_a_wave_whose_vehicles_never_call_is_told(tmp_path: Path):
 def test_a_release_that_fails_is_held_and_then_halted(tmp_path: Path):
     """Eight vehicles have a permit; two fail, which holds, then the others, which halts."""
     with watched(tmp_path, scale=SCALE) as one:
-        vehicles = permitted(one.installation, 8, "failing", "gate: {failure_ratio: 10%}\n")
+        vehicles = permitted(one.installation, 8, "failing", f"gate: {{failure_ratio: 10%}}\n{UNPACED}")
         for vehicle, attempt in vehicles[:2]:
             vehicle.check_in(vehicle.event(attempt, "INSTALL_STARTED"), vehicle.event(attempt, "FAILED", "flash"))
         one.told("OutriderRolloutHeld", rollout="failing")
@@ -264,9 +266,10 @@ def test_a_hold_that_nothing_will_clear_is_told(tmp_path: Path):
 
 @pytest.mark.alerts
 def test_a_variant_that_fails_pages_while_the_rest_goes_on(tmp_path: Path):
-    """Eight of eight of one variant fail, and none of forty of the other: that part is halted, the rollout is not."""
+    """Eight of eight of one variant fail, and none of forty of the other: that part is halted, the whole is not."""
     with watched(tmp_path, scale=SCALE) as one:
-        rules = "gate: {failure_ratio: 30%}\nlimits: {blast_budget: 200}\n"
+        # Nobody reports well here, and 24 h are 43 s: no checkpoint may pass before the failures are told.
+        rules = f"gate: {{failure_ratio: 30%, checkpoints: [20d, 30d]}}\n{UNPACED}"
         vehicles = permitted(one.installation, 48, "variant", rules, odd=8)
         one.quiet("OutriderPartHalted")
         for vehicle, attempt in vehicles[:8]:
@@ -274,7 +277,6 @@ def test_a_variant_that_fails_pages_while_the_rest_goes_on(tmp_path: Path):
         one.told("OutriderPartHalted", rollout="variant")
         assert not one.prometheus.alerts("OutriderRolloutHalted")
         status = one.installation.must("rollout", "status", "variant")
-        assert status["status"] == "ROLLOUT_STATUS_RUNNING"
         assert [(brake["scope"], brake["kind"]) for brake in status["brakes"]] == [("eu/gen1", "BRAKE_KIND_HALTED")]
 
 
@@ -282,7 +284,7 @@ def test_a_variant_that_fails_pages_while_the_rest_goes_on(tmp_path: Path):
 def test_vehicles_that_fall_silent_after_an_update_are_told(tmp_path: Path):
     """Thirty got a permit, and not one was heard of again."""
     with watched(tmp_path, scale=SCALE) as one:
-        permitted(one.installation, 30, "silent", "limits: {blast_budget: 100}\n")
+        permitted(one.installation, 30, "silent", UNPACED)
         alert = one.told("OutriderSilenceAboveHoldout", rollout="silent", checkpoint="24h")
         assert (alert["labels"]["region"], alert["labels"]["hardware"]) == ("eu", "gen2")
 
@@ -305,7 +307,13 @@ def permitted(
     def asks(vehicle: AVehicle) -> tuple[AVehicle, str]:
         attempt = offered(vehicle).attempt_id
         vehicle.check_in(vehicle.event(attempt, "DOWNLOAD_STARTED"), vehicle.event(attempt, "DOWNLOAD_FINISHED"))
-        eventually(lambda: vehicle.authorize(attempt).permit.attempt_id == attempt, what=f"{attempt} has a permit")
+
+        def permit() -> bool:
+            answer = vehicle.authorize(attempt)
+            assert answer.permit.attempt_id == attempt, answer.refusal.message
+            return True
+
+        eventually(permit, what=f"{attempt} has a permit")
         return vehicle, attempt
 
     with ThreadPoolExecutor(8) as several:
