@@ -69,6 +69,8 @@ ALIKE: Sequence[tuple[str, str]] = (
     (r"[━─╌╳╸╺]+", "BAR"),
     (r"[ \t]+", " "),
     (r" ?\n", "\n"),
+    # Which ages the first vehicles have reached when somebody looks is a matter of seconds.
+    (r"(?m)^(silent)? ?after SPAN: N of N,?( controls N of N)?\n", ""),
 )
 """In order: pattern, and what stands for it when two runs are compared."""
 

@@ -189,13 +189,17 @@ class AgeSum:
         return self.silent > usual * self.exposed + 2 * math.sqrt(usual * self.exposed) + 1
 
 
-def ages(cells: Iterable[CellCounts]) -> list[AgeSum]:
-    """Sums of every age, youngest first; of the same age those of a habit first."""
+def ages(cells: Sequence[CellCounts]) -> list[AgeSum]:
+    """Sums of every age, youngest first: of all at the plan's checkpoints, and of single habits where they are judged
+    earlier. What stands at a checkpoint by habit as well is a part of the first, and not said twice.
+    """
     found: dict[tuple[int, str], list[AgeGroup]] = {}
-    for cell in cells:
-        for group in cell.age_groups:
-            found.setdefault((group.age.seconds, ""), []).append(group)
-        for each in cell.habit_groups:
+    groups = [group for cell in cells for group in cell.age_groups]
+    for group in groups:
+        found.setdefault((group.age.seconds, ""), []).append(group)
+    checkpoints = {group.age.seconds for group in groups}
+    for each in (each for cell in cells for each in cell.habit_groups):
+        if each.group.age.seconds not in checkpoints:
             found.setdefault((each.group.age.seconds, each.habit), []).append(each.group)
     return [
         AgeSum(

@@ -89,7 +89,7 @@ def show_rollout(
     show_gate(metrics, rollout, judgement, everything)
     show_stops(metrics, rollout)
     show_losses(metrics, name, judgement, everything)
-    show_habits(metrics, name, everything)
+    show_habits(metrics, rollout, everything)
     said = {scope_name(verdict.scope): verdict.inputs for verdict in judgement.verdicts}
     for stratum, tally in by_stratum(cells).items():
         # The only stratum of a rollout is judged with the whole.
@@ -154,10 +154,12 @@ def show_losses(metrics: Metrics, name: RolloutId, judgement: Judgement, everyth
     metrics.grant_ceiling.labels(rollout=name).set(judgement.grant_ceiling)
 
 
-def show_habits(metrics: Metrics, name: RolloutId, everything: Tally) -> None:
+def show_habits(metrics: Metrics, rollout: Rollout, everything: Tally) -> None:
     """Silence of frequent callers at their earlier ages, over all strata: by stratum it would cost too many series."""
     for place, group in everything.habit_groups.items():
-        where = {"rollout": name, "habit": place.habit.value, "checkpoint": age(place.age_ms)}
+        if place.age_ms in rollout.plan.gate.checkpoints_ms:
+            continue
+        where = {"rollout": rollout.rollout_id, "habit": place.habit.value, "checkpoint": age(place.age_ms)}
         metrics.habit_silence.labels(**where, group="exposed").set(group.exposed)
         metrics.habit_silence.labels(**where, group="silent").set(group.silent)
         metrics.habit_silence.labels(**where, group="controls").set(group.controls)

@@ -34,9 +34,10 @@ def test_a_diagnosis_after_success_is_harm_and_the_vehicle_has_the_release() -> 
 
 
 def test_ages_add_up_over_cells_youngest_first_with_habits_apart() -> None:
-    """Six hours of those that call often are not six hours of everybody."""
+    """Six hours of those that call often are not six hours of everybody; a checkpoint is said once, of everybody."""
     early = HabitGroup(habit="often", group=an_age_group(6, 5, 1, 4, 0))
-    cell = a_cell(age_groups=[an_age_group(24, 10, 2, 8, 1)], habit_groups=[early])
+    also = HabitGroup(habit="unknown", group=an_age_group(24, 10, 2, 8, 1))
+    cell = a_cell(age_groups=[an_age_group(24, 10, 2, 8, 1)], habit_groups=[early, also])
     found = [(each.age_s, each.habit, each.exposed, each.silent, each.controls) for each in ages([cell, cell])]
     assert found == [(21_600, "often", 10, 2, 8), (86_400, "", 20, 4, 16)]
 

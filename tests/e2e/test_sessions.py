@@ -40,6 +40,8 @@ def test_comparison_forgives_numbers_and_times_but_no_word() -> None:
     ):
         assert difference(page, changed) != ""
     assert alike("+3 h 4 min") == "+SPAN"
+    older = "silent      after 30 min: 0 of 2, controls 9 of 9\n            after 1 h: 0 of 1\nfleet time"
+    assert alike(older) == alike("silent      after 30 min: 1 of 2\nfleet time") == "fleet time"
 
 
 def test_a_block_is_read_as_the_shell_would_type_it() -> None:

@@ -77,7 +77,8 @@ def test_evidence_is_shown_as_a_share_of_what_halts(metrics: Metrics):
 
 def test_evidence_of_all_quantities_together_is_what_halts(metrics: Metrics):
     """Each alone may stay below 1 where their sum does not: the line that crosses must be on the board."""
-    early = replace(a_tally(succeeded=30, failed=1), habit_groups={OFTEN: AgeGroup(30, 9, 60, 3)})
+    by_habit = {OFTEN: AgeGroup(30, 9, 60, 3), HabitAge(Habit.OFTEN, 24 * HOUR_MS): AgeGroup()}
+    early = replace(a_tally(succeeded=30, failed=1), habit_groups=by_habit)
     plan = a_plan(gate=a_gate(habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)}))
     judgement = show(metrics, a_rollout(plan=plan), {a_cell("eu"): early})
     inputs = judgement.worst.inputs
@@ -93,6 +94,8 @@ def test_evidence_of_all_quantities_together_is_what_halts(metrics: Metrics):
     where = {"rollout": "spring", "habit": "often", "checkpoint": "6h"}
     groups = [shown(metrics, "habit_silence", **where, group=group) for group in HABIT_GROUPS]
     assert groups == [30, 9, 60, 3]
+    where["checkpoint"] = "24h"
+    assert shown(metrics, "habit_silence", **where, group="exposed") is None, "a checkpoint is told of all, by stratum"
 
 
 def test_controls_stand_beside_exposures_and_say_what_is_usual(metrics: Metrics):
