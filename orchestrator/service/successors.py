@@ -13,7 +13,7 @@ import structlog
 from orchestrator.engine.progress import Illegal, SupersedeRequested, step
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import Rollout
+from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.service.decisions import decision_entry
 from orchestrator.service.errors import InvalidInputError
 from orchestrator.store.base import RolloutStore
@@ -56,7 +56,9 @@ async def end_superseded(store: RolloutStore, rollouts: Sequence[Rollout], now: 
     by_id = {rollout.rollout_id: rollout for rollout in rollouts}
     for successor in rollouts:
         ended = by_id.get(RolloutId(successor.plan.supersedes))
-        if ended is not None and ended is not successor and not ended.status.over and successor.status.begun:
+        # One that was aborted may never have begun: a draft takes nobody's place.
+        took = successor.status.begun and successor.status not in (RolloutStatus.ABORTED, RolloutStatus.SUPERSEDED)
+        if ended is not None and ended is not successor and not ended.status.over and took:
             await _end(store, ended, successor, now)
 
 

@@ -94,6 +94,17 @@ async def test_draft_takes_no_place_before_it_starts(world: World) -> None:
     assert (await world.rollout()).status is R.SUPERSEDED
 
 
+async def test_draft_that_is_aborted_takes_nobodys_place(world: World) -> None:
+    """Throwing a draft away must not end the rollout that runs."""
+    await world.add(Car("v-1"))
+    await world.release("1.2.0", counter=4)
+    await world.start()
+    await create(world, PLAN.replace("1.1.0", "1.2.0") + "supersedes: spring\n", "summer", draft=True)
+    assert await ask(world, SUMMER, AbortRequested("alice", "second thoughts")) is R.ABORTED
+    await world.tick()
+    assert (await world.rollout()).status is R.RUNNING
+
+
 async def test_evaluator_ends_what_a_dead_starter_left_running(world: World) -> None:
     """The successor was written and nothing else: one tick later the other is over."""
     await world.add(Car("v-1"))
