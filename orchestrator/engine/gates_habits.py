@@ -4,7 +4,8 @@ Owns the choice. Vehicles of one fleet differ in how often they call, and exposu
 are made of: first those that call often, late in a wave those that call seldom. Held against one rate for all, a good
 release looks worse every day. And where most controls of a habit are silent anyway, what one brick adds is lost among
 them, while every small difference between exposures and controls grows as large as the limit. So a habit counts at a
-checkpoint where its controls are usually heard by then; its vehicles are judged at a later one otherwise.
+checkpoint where its controls are usually heard by then; its vehicles are judged at a later one otherwise. Only where
+most of those are missing that should have been heard does it count whatever is usual.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ SILENT_MAX = 0.15
 """The same while controls are many: those of the last wave run out, and are no longer like its exposures."""
 CONTROLS_MANY = 2
 """Controls for each exposure that are many."""
+ALARM_ABOVE = 2.0 / 3.0
+"""Part of those usually heard whose silence speaks for any habit."""
+ALARM_MIN = 100
+"""Exposures from which it does."""
 BELIEF = 20.0
 """Controls' worth of belief in the plan's reference, where habits are counted apart; half as much decides here."""
 DOUBT = 1.0
@@ -57,12 +62,23 @@ def _told(tally: Tally, age_ms: int, pooled: AgeGroup) -> Told:
     known = [group for group in _by_habit(tally, age_ms) if group.controls >= CONTROLS_MIN]
     if not known:
         return Told(pooled, POOLED_BELIEF)
-    return Told(sum((group for group in known if tells(group)), AgeGroup()), BELIEF, DOUBT)
+    return Told(sum((group for group in known if tells(group) or alarms(group)), AgeGroup()), BELIEF, DOUBT)
 
 
 def _by_habit(tally: Tally, age_ms: int) -> Iterator[AgeGroup]:
     for habit in Habit:
         yield tally.habit_groups.get(HabitAge(habit, age_ms), AgeGroup())
+
+
+def alarms(group: AgeGroup) -> bool:
+    """Whether the silence of a habit speaks, though its controls are often silent as well.
+
+    Of exposures that should have been heard most are not: no order of calls makes such a difference.
+    """
+    if group.exposed < ALARM_MIN or group.controls < CONTROLS_MIN:
+        return False
+    heard, usual = 1.0 - group.silent / group.exposed, 1.0 - group.controls_silent / group.controls
+    return heard < (1.0 - ALARM_ABOVE) * usual
 
 
 def tells(group: AgeGroup) -> bool:

@@ -55,6 +55,15 @@ def test_nobody_who_tells_keeps_the_budget_shut() -> None:
 
 
 @pytest.mark.parametrize(
+    ("often", "seldom"),
+    [(AgeGroup(), AgeGroup(500, 500, 1500, 1200)), (AgeGroup(500, 2, 1500, 6), AgeGroup(500, 500, 500, 370))],
+)
+def test_habit_of_which_nobody_is_heard_speaks_whatever_is_usual(often: AgeGroup, seldom: AgeGroup) -> None:
+    """A release that bricks just those that call seldom must not pass as nobody's silence."""
+    assert judge({a_cell(): mixed(often, seldom)}, PLAN).worst.kind is VerdictKind.HALT
+
+
+@pytest.mark.parametrize(
     ("group", "told"),
     [
         (AgeGroup(100, 0, 300, 0), True),
