@@ -318,7 +318,8 @@ class Evaluator:
         show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
         if rollout.status.over:
             return Ceiling(judgement.permit_ceiling, judgement.grant_ceiling, epoch)
-        event = Judged(judgement=judgement, cells=cells, waiting=unreached, dark=darkened(rollout, picture.rates))
+        dark = darkened(rollout, picture.rates, self._now())
+        event = Judged(judgement=judgement, cells=cells, waiting=unreached, dark=dark)
         changed = step(rollout, event, self._now())
         if not isinstance(changed, Illegal) and changed.changed:
             entry = decision_entry(changed.rollout, changed.kind, changed.data)
@@ -345,22 +346,24 @@ def fences_of(rollouts: Sequence[Rollout]) -> Mapping[str, int]:
     return fences
 
 
-def darkened(rollout: Rollout, rates: Mapping[str, ContactRate]) -> frozenset[str]:
+def darkened(rollout: Rollout, rates: Mapping[str, ContactRate], now: FleetTime) -> frozenset[str]:
     """The regions of a rollout that are dark now; those of which nothing is known stay as they are."""
     dark = {region: progress.dark_since is not None for region, progress in rollout.regions.items()}
     for region in dark.keys() & rates.keys():
-        dark[region] = is_dark(rates[region].recent, rates[region].day_before, dark=dark[region])
+        since = rollout.regions[region].dark_since
+        dark_ms = None if since is None else now - since
+        dark[region] = is_dark(rates[region].recent, rates[region].day_before, dark_ms=dark_ms)
     return frozenset(region for region, is_so in dark.items() if is_so)
 
 
 def dark_regions(rollouts: Sequence[Rollout]) -> Sequence[str]:
-    """Regions whose network seems to be down, by any rollout that is not over."""
+    """Regions whose network seems to be down, by any rollout that is not over; a person who resumed one is believed."""
     return sorted(
         {
             region
             for rollout in rollouts
             if not rollout.status.over
             for region, progress in rollout.regions.items()
-            if progress.dark_since is not None
+            if progress.dark_since is not None and any(brake.scope == region for brake in rollout.brakes)
         }
     )

@@ -24,4 +24,11 @@ from orchestrator.engine.outage import is_dark
 )
 def test_region_goes_dark_and_gets_light_with_hysteresis(recent, day_before, dark_before, dark):
     """A region that was dark a day before as well is light again when calls come, not because that day had none."""
-    assert is_dark(recent, day_before, dark=dark_before) == dark
+    assert is_dark(recent, day_before, dark_ms=3_600_000 if dark_before else None) == dark
+
+
+@pytest.mark.parametrize(("recent", "day_before", "dark"), [(8, 8, False), (3, 8, True), (0, 0, True), (1, 0, False)])
+def test_region_that_stays_quiet_is_light_after_a_day(recent, day_before, dark):
+    """Sixty calls came once, and eight ever since: that is what the region has become, and its checkpoints must age."""
+    assert is_dark(recent, day_before, dark_ms=25 * 3_600_000) == dark
+    assert is_dark(recent, day_before, dark_ms=3_600_000)
