@@ -101,8 +101,9 @@ def _unreached(region: Region, *, patient: bool) -> str:
     wave = region.plan.waves[region.progress.wave].name
     if patient:
         return f"wave {wave} has exposed {reached} of at least {least}"
-    # Patience is over: some evidence must do, its own or that of the other regions.
-    if reached or region.evidence >= region.plan.gate.sample_min:
+    # Patience is over: some evidence must do, its own or that of the other regions; of a few vehicles none can be had.
+    few = sum(region.targets.values()) <= region.plan.gate.sample_min
+    if reached or few or region.evidence >= region.plan.gate.sample_min:
         return ""
     return (
         f"wave {wave} has exposed none of at least {least}, "

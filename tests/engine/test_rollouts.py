@@ -19,6 +19,7 @@ from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.permits import Clear, may_install
 from orchestrator.engine.progress import Illegal, Judged, start, step
 from orchestrator.engine.reach import regions_of, waiting
+from orchestrator.engine.selection import draw, in_holdout
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.attempt import AttemptEvent, AttemptState, Try
 from orchestrator.model.decision import Grant
@@ -285,6 +286,22 @@ def test_fleet_of_a_few_gets_through_by_itself(size, seed, waves):
     world.run(120)
     assert world.rollout.status is RolloutStatus.COMPLETED, world.rollout.regions
     assert {car.record.installed for car in world.cars} == {ReleaseVersion("1.1.0")}
+
+
+def test_fleet_of_one_in_the_holdout_is_reached_after_patience():
+    """Nobody can give evidence before it: it must not wait for evidence for ever."""
+    seeds = [seed for seed in range(60) if in_the_holdout(a_world(a_plan(holdout_share=0.3), 1, seed))]
+    assert seeds
+    world = a_world(a_plan(holdout_share=0.3), 1, seeds[0])
+    world.run(120)
+    assert world.rollout.status is RolloutStatus.COMPLETED, world.rollout.regions
+    assert world.cars[0].record.installed == "1.1.0"
+
+
+def in_the_holdout(world) -> bool:
+    """Whether its only vehicle is drawn into the holdout."""
+    rollout, (car,) = world.rollout, world.cars
+    return in_holdout(draw(rollout.salt, car.record.vehicle.vehicle_id), rollout.plan.holdout_share)
 
 
 def test_fleet_of_none_is_complete_at_once():
