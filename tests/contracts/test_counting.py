@@ -10,6 +10,7 @@ import pytest
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.tally import AgeGroup, Tally
+from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import Store
 from tests.builders import DAY_MS, DEADLINES_MS, HOUR_MS, NOW, a_cell, a_vehicle, after, an_attempt
 from tests.contracts.steps import (
@@ -315,3 +316,13 @@ async def test_tallies_follow_every_change(bench: StoreBench) -> None:
         await tell(bench.store, attempt, event)
         assert dict((await tally(bench.store)).before_permit) == {state: 1}
     assert dict((await tally(bench.store)).before_permit) == {S.REJECTED: 1}
+
+
+async def test_vehicle_that_called_and_was_removed_is_no_silent_grant(bench: StoreBench) -> None:
+    """What became of it counts, not whether it is in the inventory still."""
+    attempt = await assigned(bench.store)
+    await bench.store.touch({attempt.vehicle_id: Contact(at=after(HOUR_MS))})
+    await tell(bench.store, attempt, E.FAILED, now=after(HOUR_MS))
+    assert await bench.store.remove_vehicle(attempt.vehicle_id, actor="alice", reason="sold", now=after(2 * HOUR_MS))
+    await sweep_all(bench.store, after(3 * DAY_MS))
+    assert (await tally(bench.store)).grants == AgeGroup(exposed=1)

@@ -300,7 +300,10 @@ class Shard(Inventory):
         self.journal.append("habit_aged", now, data)
 
     def _age_grant(self, attempt: Attempt, _: int, now: FleetTime) -> None:
-        silent = not attempt.exposed and self._heard_since(attempt.vehicle_id, attempt.granted_at) is not True
+        # Who was taken out of the inventory meanwhile has called all the same, or has not.
+        record = self.records.get(attempt.vehicle_id)
+        heard_at = record.last_seen_at if record is not None else None
+        silent = not attempt.exposed and (heard_at is None or heard_at <= attempt.granted_at)
         for what, amount in ((AGED, 1), (SILENT, int(silent))):
             self.counts.add(attempt.rollout_id, grant_field(attempt.cell, what), amount)
         self._store_attempt(replace(attempt, grant_aged=True, grant_silent=silent))
