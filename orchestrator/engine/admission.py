@@ -267,7 +267,7 @@ def _holdout(question: _Question) -> Refusal | None:
 
 
 def _late(question: _Question) -> Refusal | None:
-    return turns.late(question.record.vehicle, question.rollout, question.now)
+    return turns.late(question.record.vehicle, question.rollout)
 
 
 def _pending(question: _Question) -> Refusal | None:

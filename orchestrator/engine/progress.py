@@ -363,7 +363,7 @@ def _move(region: Region, moved: RegionProgress) -> str:
 def _place(plan: Plan, progress: RegionProgress) -> str:
     if progress.phase is RegionPhase.ROLLING:
         return f"wave {plan.waves[progress.wave].name}"
-    return progress.phase.value
+    return f"{progress.phase.value}{', closed' if progress.closed else ''}"
 
 
 def _unproven(rollout: Rollout, event: RecoveryUnproven, now: FleetTime) -> Step:

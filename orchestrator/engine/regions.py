@@ -24,6 +24,9 @@ from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import RegionPhase, RegionProgress
 
+STRAGGLERS_MAX = 0.05
+"""Part of a region's target that a rollout does not wait for behind its patience."""
+
 _MORE_SIGMAS = 3.7
 _MORE_AT_LEAST = 2.0
 _NEVER_AGAIN_EXPOSED = (AttemptState.FAILED, AttemptState.ROLLED_BACK, AttemptState.TIMED_OUT)
@@ -58,7 +61,7 @@ def walk(region: Region, now: FleetTime) -> RegionProgress | None:
         # A region that has not begun stays so: through, it would admit whoever comes, unapproved.
         return None if progress.phase is RegionPhase.PENDING else replace(progress, phase=RegionPhase.DONE)
     if hindrance(region, now):
-        return None
+        return replace(progress, closed=True) if _closes(region, now) else None
     if progress.phase is RegionPhase.PENDING:
         return _begun(region, progress.wave, now)
     if progress.phase is RegionPhase.ROLLING and progress.wave < region.last_wave:
@@ -66,8 +69,20 @@ def walk(region: Region, now: FleetTime) -> RegionProgress | None:
     if progress.phase is RegionPhase.ROLLING:
         return replace(progress, phase=RegionPhase.AGING)
     if progress.phase is RegionPhase.AGING and _remaining(region) and region.plan.holdout_share > 0:
-        return replace(progress, phase=RegionPhase.HOLDOUT, wave_started_at=now)
+        return replace(progress, phase=RegionPhase.HOLDOUT, wave_started_at=now, closed=False)
     return replace(progress, phase=RegionPhase.DONE)
+
+
+def _closes(region: Region, now: FleetTime) -> bool:
+    """Whether a region stops waiting for stragglers: each would have to age, and there is always one more.
+
+    Not while many are still to come, for then the plan's own limits may have kept them waiting.
+    """
+    progress = region.progress
+    if progress.closed or progress.phase not in (RegionPhase.AGING, RegionPhase.HOLDOUT):
+        return False
+    left = _remaining(region) - _stays_out(region)
+    return now >= patience_ends_at(region) and left <= STRAGGLERS_MAX * sum(region.targets.values())
 
 
 def _begun(region: Region, wave: int, now: FleetTime) -> RegionProgress:

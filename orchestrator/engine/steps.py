@@ -85,6 +85,7 @@ def _region_data(progress: RegionProgress) -> Json:
         "phase": progress.phase.value,
         "wave": progress.wave,
         "wave_started_at": progress.wave_started_at,
+        "closed": progress.closed,
         "dark_since": progress.dark_since,
         "openings": {cell: [opening.quota, opening.share] for cell, opening in progress.openings.items()},
     }

@@ -10,7 +10,6 @@ from orchestrator.engine import approvals, openings, regions, selection, waves
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Vehicle
-from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RegionPhase, Rollout
 
 
@@ -32,10 +31,10 @@ def holdout(vehicle: Vehicle, rollout: Rollout, draw: int) -> Refusal | None:
     )
 
 
-def late(vehicle: Vehicle, rollout: Rollout, now: FleetTime) -> Refusal | None:
+def late(vehicle: Vehicle, rollout: Rollout) -> Refusal | None:
     """Why a vehicle stays out that calls when its region waits for nobody any more; None while it waits."""
     plan, progress = rollout.plan, rollout.regions[vehicle.region]
-    if not waves.patience_over(plan, progress, now):
+    if not progress.closed:
         return None
     waited = f"region {vehicle.region} waited {duration(plan.limits.patience_ms)} for vehicles that do not call"
     facts = {"region": vehicle.region, "phase": progress.phase.value, "patience": duration(plan.limits.patience_ms)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.engine import selection
-from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan, Wave
 from orchestrator.model.rollout import RegionPhase, RegionProgress
 
@@ -37,16 +36,6 @@ def reached_share(plan: Plan, wave: int, cohort: str) -> float:
 def first_wave(plan: Plan, cohort: str, draw: int) -> Wave | None:
     """The first wave that opens a cohort to a draw; None when no wave ever does."""
     return next((wave for wave in plan.waves if admits(wave, cohort) and draw < selection.threshold(wave.share)), None)
-
-
-def patience_over(plan: Plan, progress: RegionProgress, now: FleetTime) -> bool:
-    """Whether a region that opened its last wave, or its holdout, has waited long enough for vehicles that do not call.
-
-    From then on it admits nobody: each straggler would have to age before it is through, and there is always one more.
-    Who calls after the last wave's patience comes with the holdout.
-    """
-    behind = progress.phase not in (RegionPhase.PENDING, RegionPhase.ROLLING)
-    return behind and now >= progress.wave_started_at + plan.limits.patience_ms
 
 
 def holdout_open(progress: RegionProgress) -> bool:

@@ -75,6 +75,9 @@ class RegionProgress:
     """What it waits for, for people."""
     openings: Mapping[str, Opening] = field(default_factory=dict)
     """By `hardware/cohort`, of those that the present wave opens in part; others are open to all whom a wave is for."""
+    closed: bool = False
+    """Whether it waits for nobody any more: most are through, and the patience with the last wave or the holdout ended.
+    """
     dark_since: FleetTime | None = None
     """Since when the region's network seems to be down: fewer contacts than a day before by far. None: it is up."""
 

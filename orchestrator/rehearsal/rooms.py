@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.engine import openings, waves
+from orchestrator.engine import openings
 from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RegionPhase, Rollout
@@ -49,7 +49,7 @@ class Rooms:
         """Exposures that may be added in each part."""
         return (
             self._by_region(counts),
-            *self._still(rollout, now),
+            *self._still(rollout),
             *(self._quotas(rollout, counts, habit, now) for habit in (Habit.OFTEN, Habit.SELDOM)),
         )
 
@@ -62,11 +62,9 @@ class Rooms:
             rooms.append(max(0, min(rules.in_flight_max - int(busy), int(starts * self._minutes))))
         return Cap(self._region_of, np.array(rooms, dtype=np.int64))
 
-    def _still(self, rollout: Rollout, now: FleetTime) -> tuple[Cap, ...]:
+    def _still(self, rollout: Rollout) -> tuple[Cap, ...]:
         """Parts that stand still, or wait for nobody any more: no room at all."""
-        closed = {
-            name for name, progress in rollout.regions.items() if waves.patience_over(rollout.plan, progress, now)
-        }
+        closed = {name for name, progress in rollout.regions.items() if progress.closed}
         if not rollout.brakes and not closed:
             return ()
         still = [cell.region in closed or rollout.brake_on(cell.stratum) is not None for cell in self._cells]

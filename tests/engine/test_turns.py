@@ -7,13 +7,27 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine.admission import consider
+from orchestrator.engine.region_state import region_at
+from orchestrator.engine.regions import walk
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.decision import Grant, Refusal, RefusalReason
 from orchestrator.model.plan import RegionRules, Target
 from orchestrator.model.rollout import Approval, RegionPhase, RegionProgress, RolloutStatus
 from orchestrator.model.vehicle import EVERY_ROLLOUT, Exclusion
-from tests.builders import NOW, a_cell, a_plan, a_record, a_release, a_rollout, a_try, a_vehicle, a_wave, an_attempt
+from tests.builders import (
+    NOW,
+    a_cell,
+    a_plan,
+    a_record,
+    a_release,
+    a_rollout,
+    a_tally,
+    a_try,
+    a_vehicle,
+    a_wave,
+    an_attempt,
+)
 
 P, Reason = RegionPhase, RefusalReason
 QUARANTINE = Exclusion(scope=EVERY_ROLLOUT, actor="eve", reason="crash test", at=NOW)
@@ -125,19 +139,32 @@ def test_move_during_an_attempt_neither_ends_nor_doubles_it():
     assert (again.number, again.cell) == (2, a_cell(region="us"))
 
 
-def test_region_past_its_patience_admits_nobody_more():
+def test_region_that_closed_admits_nobody_more():
     """Each straggler would have to age before the rollout is through, and there is always one more."""
     plan = a_plan()
 
-    def at(phase: P, over: bool) -> Grant | Refusal:
-        since = NOW - plan.limits.patience_ms + (0 if over else 1)
-        stands = {name: RegionProgress(phase, len(plan.waves) - 1, since) for name in plan.regions}
+    def at(phase: P, closed: bool) -> Grant | Refusal:
+        stands = {name: RegionProgress(phase, len(plan.waves) - 1, NOW, closed=closed) for name in plan.regions}
         return answered(a_record(), a_rollout(plan=plan, regions=stands))
 
-    for phase in (P.AGING, P.HOLDOUT, P.DONE, P.ROLLING):
-        assert isinstance(at(phase, over=False), Grant)
-    # The last wave itself never closes before it is behind: its own walk ends it.
-    assert isinstance(at(P.ROLLING, over=True), Grant)
-    late = {phase: at(phase, over=True) for phase in (P.AGING, P.HOLDOUT, P.DONE)}
+    for phase in (P.ROLLING, P.AGING, P.HOLDOUT, P.DONE):
+        assert isinstance(at(phase, closed=False), Grant)
+    late = {phase: at(phase, closed=True) for phase in (P.AGING, P.HOLDOUT, P.DONE)}
     reasons = {phase: answer.reason for phase, answer in late.items() if isinstance(answer, Refusal)}
     assert reasons == {P.AGING: Reason.HOLDOUT, P.HOLDOUT: Reason.ROLLOUT_OVER, P.DONE: Reason.ROLLOUT_OVER}
+
+
+@pytest.mark.parametrize(("through", "left", "closes"), [(97, 3, True), (70, 30, False)])
+def test_region_closes_when_its_patience_is_over_and_few_are_left(through, left, closes):
+    """A handful that calls once in weeks is not waited for; a third that the plan's own limits kept waiting is."""
+    plan = a_plan(holdout_share=0.0)
+    since = NOW - plan.limits.patience_ms
+    stands = {name: RegionProgress(P.AGING, len(plan.waves) - 1, since) for name in plan.regions}
+    # One is on its way, as always one is where stragglers call.
+    tally = a_tally(succeeded=through, installing=1, aged=((through, 0), (through, 0)))
+    cells = {a_cell(): tally}
+    region = region_at("eu", a_rollout(plan=plan, regions=stands), cells, {a_cell(): left})
+    moved = walk(region, NOW)
+    assert (moved is not None and moved.closed) == closes
+    earlier = region_at("eu", a_rollout(plan=plan, regions=stands), cells, {a_cell(): left})
+    assert walk(earlier, NOW - 1) is None
