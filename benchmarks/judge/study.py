@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.judge.reference import ReferenceRule
 from benchmarks.judge.rules import StagedRule, aws, hawkbit, wilson
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.model.fleet import Cell
 from orchestrator.model.plan import Plan
 from orchestrator.rehearsal import FleetModel, ReleaseModel, Rule, Vehicles, draw_vehicles, run

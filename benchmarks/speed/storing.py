@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.pairs import Pair, Work
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.progress import start
 from orchestrator.model.fleet import Cell, Ecu, Vehicle
 from orchestrator.model.ids import AttemptId, EcuSerial, FleetTime, HardwareId, RolloutId, VehicleId

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.speed.pairs import Pair, Work
 from orchestrator.engine.admission import consider
 from orchestrator.engine.gates import judge
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.progress import start
 from orchestrator.engine.targets import compile_target
 from orchestrator.model.attempt import AttemptState

@@ -8,8 +8,8 @@ from __future__ import annotations
 from outrider.v1.rollout_pb2 import PreviewRolloutResponse
 
 from orchestrator.engine.gates import judge
-from orchestrator.engine.plan_file import read_plan
-from orchestrator.engine.plan_nodes import PlanError
+from orchestrator.engine.plan.file import read_plan
+from orchestrator.engine.plan.nodes import PlanError
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Habit

@@ -19,7 +19,7 @@ from orchestrator.cli.rehearse_view import assumptions, title, view
 from orchestrator.cli.rollout_start import ask_preview
 from orchestrator.cli.session import Session
 from orchestrator.clock import MachineClock
-from orchestrator.engine.plan_file import PlanError, PlanFault, read_plan
+from orchestrator.engine.plan.file import PlanError, PlanFault, read_plan
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from orchestrator.cli.errors import BadInputError
-from orchestrator.engine.plan_values import read_duration, read_ratio
+from orchestrator.engine.plan.values import read_duration, read_ratio
 
 HOUR_MS = 3_600_000
 START_HOUR = 9

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from orchestrator.cli.errors import BadInputError
 from orchestrator.cli.inputs import read_text
-from orchestrator.engine import plan_readers as read
-from orchestrator.engine import plan_words as words
-from orchestrator.engine.plan_nodes import Place, PlanError, PlanFault, compose
+from orchestrator.engine.plan import readers as read
+from orchestrator.engine.plan import words
+from orchestrator.engine.plan.nodes import Place, PlanError, PlanFault, compose
 from orchestrator.model.ids import VEHICLE_ID_PATTERN, ReleaseVersion
 
 FIELDS = ("version", "notes", "revert_to", "images")

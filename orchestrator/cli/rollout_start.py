@@ -24,7 +24,7 @@ from orchestrator.cli.rollout_view import rollout_view
 from orchestrator.cli.rollout_watch import following
 from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.words import of_id, plain, rollout_status
-from orchestrator.engine.plan_schema import plan_schema_text
+from orchestrator.engine.plan.schema import plan_schema_text
 
 app = typer.Typer(add_completion=False)
 

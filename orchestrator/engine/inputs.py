@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import isfinite
 
 from orchestrator.engine.gates import Judgement, judge_by, scope_name
-from orchestrator.engine.gates_terms import Terms
+from orchestrator.engine.gates.terms import Terms
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Habit, HabitAge
 from orchestrator.model.ids import FleetTime

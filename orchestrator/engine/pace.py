@@ -18,8 +18,8 @@ from math import ceil
 from orchestrator.engine import calendar as calendars
 from orchestrator.engine import windows
 from orchestrator.engine.calendar import Calendar
-from orchestrator.engine.gates_budget import blast_upper, permit_allowance
-from orchestrator.engine.plan_values import write_rate, write_size
+from orchestrator.engine.gates.budget import blast_upper, permit_allowance
+from orchestrator.engine.plan.values import write_rate, write_size
 from orchestrator.engine.wording import duration
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.tally import AgeGroup

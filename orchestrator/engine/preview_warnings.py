@@ -12,8 +12,8 @@ from math import ceil
 
 from orchestrator.engine import waves
 from orchestrator.engine.calendar import Sizes
-from orchestrator.engine.gates_budget import AGED_MIN
-from orchestrator.engine.gates_rules import halting_failures
+from orchestrator.engine.gates.budget import AGED_MIN
+from orchestrator.engine.gates.rules import halting_failures
 from orchestrator.engine.pace import Pace, budget_rounds
 from orchestrator.engine.reach import INTERMEDIATE_MISSING, Reach, default_budget
 from orchestrator.engine.wording import duration

@@ -34,7 +34,7 @@ from orchestrator.engine import approvals, brakes, inputs, openings, promotion, 
 from orchestrator.engine.approvals import ApproveRequested
 from orchestrator.engine.brakes import EVALUATOR, GATE
 from orchestrator.engine.gates import Judgement
-from orchestrator.engine.gates_signals import SAFETY
+from orchestrator.engine.gates.signals import SAFETY
 from orchestrator.engine.inputs import Json
 from orchestrator.engine.region_state import Region, region_at
 from orchestrator.engine.requests import (

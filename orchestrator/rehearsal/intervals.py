@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil, floor
 from statistics import fmean
 
-from orchestrator.engine.evidence import beta_above, incomplete_beta
+from orchestrator.engine.gates.evidence import beta_above, incomplete_beta
 
 CONFIDENCE = 0.95
 _HALVINGS = 60

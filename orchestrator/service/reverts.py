@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.engine.plan_file import effective_plan
+from orchestrator.engine.plan.file import effective_plan
 from orchestrator.engine.targets import compile_target, mismatch
 from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import Profile

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.engine.pins import release_sha256
-from orchestrator.engine.plan_file import PlanError, effective_plan, read_plan
+from orchestrator.engine.plan.file import PlanError, effective_plan, read_plan
 from orchestrator.engine.preview import Preview, preview
 from orchestrator.engine.progress import (
     AbortRequested,

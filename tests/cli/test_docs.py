@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from orchestrator.cli.release_file import read_release
-from orchestrator.engine.plan_file import effective_plan, read_plan
+from orchestrator.engine.plan.file import effective_plan, read_plan
 from orchestrator.service.fleet_csv import HEADER, ZONED_HEADER
 
 DOCS = Path(__file__).parents[2] / "docs"

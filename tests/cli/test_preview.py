@@ -12,7 +12,7 @@ from orchestrator.cli.preview_gate import stopping
 from orchestrator.cli.preview_regions import span_words, zone_of
 from orchestrator.cli.preview_view import what_starts
 from orchestrator.engine.gates import judge
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally

@@ -209,7 +209,8 @@ def test_a_worker_that_keeps_ending_pages(world: Watched):
     eventually(told, timeout_s=FIRES_S, what="the crash loop is told")
     (alert,) = world.prometheus.alerts("OutriderOrchestratorCrashLoop")
     assert alert["labels"]["child"] == "worker-1"
-    assert len(killed) > 3
+    # `increase` extrapolates to the edges of its window: three ends may already count as a little more than three.
+    assert len(killed) >= 3
     world.over("OutriderOrchestratorCrashLoop")
 
 

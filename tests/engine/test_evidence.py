@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.evidence import (
+from orchestrator.engine.gates.evidence import (
     FAILURE_GRID,
     SILENCE_GRID,
     beta_above,

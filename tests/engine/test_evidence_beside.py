@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from orchestrator.engine.evidence import (
+from orchestrator.engine.gates.evidence import (
     FAILURE_GRID,
     SILENCE_GRID,
     Normal,
@@ -22,8 +22,8 @@ from orchestrator.engine.evidence import (
     log_e_value,
     wilson_upper,
 )
-from orchestrator.engine.gates_habits import POOLED_BELIEF, Told
-from orchestrator.engine.gates_rules import HABIT_NORMAL, HABIT_RATES, reference_weight
+from orchestrator.engine.gates.habits import POOLED_BELIEF, Told
+from orchestrator.engine.gates.rules import HABIT_NORMAL, HABIT_RATES, reference_weight
 from orchestrator.model.tally import AgeGroup
 
 MARGIN, REFERENCE = 0.01, 0.05

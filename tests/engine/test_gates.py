@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.evidence import wilson_upper
 from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, blast_upper, judge, permit_allowance, waiver
-from orchestrator.engine.gates_budget import FIRST_DOUBTFUL, FIRST_DOUBTFUL_SHARE, FIRST_YOUNG, GROWTH
+from orchestrator.engine.gates.budget import FIRST_DOUBTFUL, FIRST_DOUBTFUL_SHARE, FIRST_YOUNG, GROWTH
+from orchestrator.engine.gates.evidence import wilson_upper
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.rollout import VerdictKind

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, judge
-from orchestrator.engine.gates_budget import FIRST_DOUBTFUL
+from orchestrator.engine.gates.budget import FIRST_DOUBTFUL
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine.gates import judge
-from orchestrator.engine.gates_habits import CONTROLS_MIN, tells, told
+from orchestrator.engine.gates.habits import CONTROLS_MIN, tells, told
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally

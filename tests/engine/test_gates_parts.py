@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine.gates import STRATA_HALTED, judge, waiver
-from orchestrator.engine.gates_signals import SAFETY
+from orchestrator.engine.gates.signals import SAFETY
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.rollout import Brake, BrakeKind, SignalKind, VerdictKind
 from tests.builders import NOW, a_cell, a_plan, a_signal, a_tally

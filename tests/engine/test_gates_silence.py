@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from orchestrator.engine.evidence import wilson_upper
 from orchestrator.engine.gates import judge
-from orchestrator.engine.gates_budget import AGED_MIN, losses_upper
-from orchestrator.engine.gates_habits import CONTROLS_MIN, POOLED_BELIEF, Told
-from orchestrator.engine.gates_rules import CONTROLS_ENOUGH, estimate
+from orchestrator.engine.gates.budget import AGED_MIN, losses_upper
+from orchestrator.engine.gates.evidence import wilson_upper
+from orchestrator.engine.gates.habits import CONTROLS_MIN, POOLED_BELIEF, Told
+from orchestrator.engine.gates.rules import CONTROLS_ENOUGH, estimate
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.rollout import VerdictKind

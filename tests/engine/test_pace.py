@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from orchestrator.engine.plan_file import DEFAULT_WAVES, read_plan
+from orchestrator.engine.plan.file import DEFAULT_WAVES, read_plan
 from orchestrator.engine.preview import preview
 from orchestrator.model.plan import Freeze, RegionRules, Window
 from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_gate, a_plan, a_release, a_wave, some_limits

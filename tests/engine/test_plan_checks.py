@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.targets import compile_comparisons, parse_version, satisfiable
 from orchestrator.model.fleet import Habit
 from orchestrator.model.plan import Consent

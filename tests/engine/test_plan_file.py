@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.plan_file import DEFAULT_WAVES, PlanError, PlanFault, effective_plan, read_plan
-from orchestrator.engine.plan_nodes import SIZE_MAX_BYTES
+from orchestrator.engine.plan.file import DEFAULT_WAVES, PlanError, PlanFault, effective_plan, read_plan
+from orchestrator.engine.plan.nodes import SIZE_MAX_BYTES
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Habit
 from orchestrator.model.plan import (

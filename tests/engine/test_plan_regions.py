@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.engine.plan_file import effective_plan, read_plan
+from orchestrator.engine.plan.file import effective_plan, read_plan
 from orchestrator.model.plan import RegionRules, Window
 from tests.engine.test_plan_file import faults, message
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from agent_sim.demo.story import PLAN as DEMO_PLAN
-from orchestrator.engine.plan_file import PlanError, effective_plan, read_plan
-from orchestrator.engine.plan_nodes import compose
-from orchestrator.engine.plan_schema import plan_schema, plan_schema_text
+from orchestrator.engine.plan.file import PlanError, effective_plan, read_plan
+from orchestrator.engine.plan.nodes import compose
+from orchestrator.engine.plan.schema import plan_schema, plan_schema_text
 from tests.engine.plan_strategies import plans
 from tests.engine.test_plan_file import FULL
 

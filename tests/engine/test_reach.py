@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.reach import default_budget, reach, with_budget
 from tests.builders import a_plan, a_vehicle, some_limits
 

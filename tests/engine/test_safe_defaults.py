@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.engine.gates import judge
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.preview import preview
 from orchestrator.engine.reach import with_budget
 from orchestrator.model.attempt import AttemptState

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from orchestrator.engine import selection
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import VehicleId
 from orchestrator.rehearsal.inventory import FleetFileError, apportioned, cohort_shares, invented, read_inventory

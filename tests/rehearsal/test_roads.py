@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.engine import windows
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import RegionRules
 from orchestrator.rehearsal.roads import ALWAYS, HOUR_MS, Outage, Roads, Spans, openings, spans_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan

@@ -18,8 +18,8 @@ from outrider.v1 import attempt_pb2, vehicle_pb2
 
 from orchestrator.app.worker import TOKEN_LIFE_MS
 from orchestrator.engine.attempts import TRANSITIONS
-from orchestrator.engine.plan_file import read_plan
-from orchestrator.engine.plan_nodes import PlanError
+from orchestrator.engine.plan.file import read_plan
+from orchestrator.engine.plan.nodes import PlanError
 from orchestrator.model.attempt import AttemptEvent, AttemptState
 from orchestrator.model.decision import RefusalReason
 from orchestrator.rpc import servers

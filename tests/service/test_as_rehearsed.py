@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RegionPhase, RolloutStatus
 from orchestrator.rehearsal import Decision, Ending, Outcome, draw_vehicles, run

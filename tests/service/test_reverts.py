@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.progress import AbortRequested, PauseRequested, ResumeRequested
 from orchestrator.engine.targets import compile_target, mismatch
 from orchestrator.model.attempt import AttemptState

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.engine import inputs
 from orchestrator.engine.gates import judge_rollout
-from orchestrator.engine.plan_file import read_plan
+from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.progress import (
     AbortRequested,
     ApproveRequested,

@@ -1,6 +1,6 @@
 """Tables of fields: what a mapping in a plan file may hold, each with reader, default and meaning.
 
-One row serves three: the reader of the file, its JSON Schema (`plan_schema`), and what an editor shows beside it.
+One row serves three: the reader of the file, its JSON Schema (`plan.schema`), and what an editor shows beside it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from orchestrator.engine.plan_nodes import Place
-from orchestrator.engine.plan_readers import Reader, Schema, take
+from orchestrator.engine.plan.nodes import Place
+from orchestrator.engine.plan.readers import Reader, Schema, take
 
 T = TypeVar("T")
 Places = Mapping[str, Place]

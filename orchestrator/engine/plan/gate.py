@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from orchestrator.engine import plan_readers as read
-from orchestrator.engine.plan_fields import Field, Group, Places
-from orchestrator.engine.plan_nodes import Place
-from orchestrator.engine.plan_values import write_duration, write_ratio
+from orchestrator.engine.plan import readers as read
+from orchestrator.engine.plan.fields import Field, Group, Places
+from orchestrator.engine.plan.nodes import Place
+from orchestrator.engine.plan.values import write_duration, write_ratio
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Habit
 from orchestrator.model.plan import GateLimits, Limits, Retries

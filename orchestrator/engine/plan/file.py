@@ -1,19 +1,20 @@
 """The plan file: YAML in, a checked `Plan` out.
 
 Owns the fields of the top level, target, waves and conditions, and the order of reading. Fields of regions are read in
-`plan_regions`, of gate, limits, retries and deadlines in `plan_gate`; what contradicts itself across them is found by
-`plan_checks`. The way back is `plan_document`, the published form `plan_schema`. What cannot work with the fleet as it
+`plan.regions`, of gate, limits, retries and deadlines in `plan.gate`; what contradicts itself across them is found by
+`plan.checks`. The way back is `plan.document`, the published form `plan.schema`. What cannot work with the fleet as it
 is (cohorts without vehicles, budgets too small) is said by `preview`, as a warning.
 """
 
 from __future__ import annotations
 
-from orchestrator.engine import plan_checks, plan_gate, plan_regions
-from orchestrator.engine import plan_readers as read
-from orchestrator.engine import plan_words as words
-from orchestrator.engine.plan_document import effective_plan
-from orchestrator.engine.plan_fields import Field, Group, Places
-from orchestrator.engine.plan_nodes import Place, PlanError, PlanFault, compose
+from orchestrator.engine.plan import checks, words
+from orchestrator.engine.plan import gate as plan_gate
+from orchestrator.engine.plan import readers as read
+from orchestrator.engine.plan import regions as plan_regions
+from orchestrator.engine.plan.document import effective_plan
+from orchestrator.engine.plan.fields import Field, Group, Places
+from orchestrator.engine.plan.nodes import Place, PlanError, PlanFault, compose
 from orchestrator.model.ids import ROLLOUT_ID_PATTERN, ReleaseVersion
 from orchestrator.model.plan import OnHalt, Plan, Preconditions, Purpose, Target, Wave
 from orchestrator.model.vehicle import LinkType
@@ -194,7 +195,7 @@ def _plan(fields: Places) -> Plan:
         on_halt=_ON_HALT.of(fields),
         retries=plan_gate.retries(fields, limits),
     )
-    plan_checks.check(plan, fields)
+    checks.check(plan, fields)
     return plan
 
 
@@ -222,7 +223,7 @@ def _waves(fields: Places, target: Target, holdout_share: float) -> tuple[Wave, 
         wave = _wave(item)
         if len(item.faults) == known:
             # A wave that is faulty in itself would make others look impossible.
-            plan_checks.check_wave(item, wave, read_waves, target, holdout_share)
+            checks.check_wave(item, wave, read_waves, target, holdout_share)
             read_waves.append(wave)
     return tuple(read_waves)
 

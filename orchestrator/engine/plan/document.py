@@ -1,6 +1,6 @@
 """The way back: a plan as a file with every default written out.
 
-Owns target, waves, conditions and the order of the file; `plan_regions` and `plan_gate` write what they read.
+Owns target, waves, conditions and the order of the file; `plan.regions` and `plan.gate` write what they read.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.engine import plan_gate, plan_regions
-from orchestrator.engine.plan_values import write_duration, write_ratio, write_size
+from orchestrator.engine.plan import gate as plan_gate
+from orchestrator.engine.plan import regions as plan_regions
+from orchestrator.engine.plan.values import write_duration, write_ratio, write_size
 from orchestrator.model.plan import Plan, Preconditions, Target, Wave
 
 

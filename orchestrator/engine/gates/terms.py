@@ -1,7 +1,7 @@
 """Terms of a judgement: all that a gate goes by beside the counters, the form of what it finds, and what is waived.
 
-Owns what can never be judged: limits that are no limits. What is found is the matter of `gates_rules` and
-`gates_signals`.
+Owns what can never be judged: limits that are no limits. What is found is the matter of `gates.rules` and
+`gates.signals`.
 """
 
 from __future__ import annotations

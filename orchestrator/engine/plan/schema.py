@@ -1,7 +1,7 @@
 """The JSON Schema of plan files, for editors and for whoever writes plans by program.
 
 Owns what stands around the tables of fields: the head, and the default of each field as a file writes it. The schema is
-made from the same rows as the reader (`plan_file.PLAN`), so the two cannot drift apart; `docs/plan.schema.json` is its
+made from the same rows as the reader (`plan.file.PLAN`), so the two cannot drift apart; `docs/plan.schema.json` is its
 committed form. It never refuses a plan that the reader takes; it cannot know what contradicts itself across fields, the
 order of ages, the bounds of durations, sizes and ratios with a percent sign, or which zones there are.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.engine.plan_file import PLAN, effective_plan, read_plan
-from orchestrator.engine.plan_readers import Schema
+from orchestrator.engine.plan.file import PLAN, effective_plan, read_plan
+from orchestrator.engine.plan.readers import Schema
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -1,7 +1,7 @@
 """Rules over the counters of one scope: failures, silence, losses before the permit.
 
 Owns what is compared with what, and how much of the accepted error each comparison may spend. The formulas are in
-`evidence`; what the weighed quantities mean is the matter of `gates_findings`. Derivations and what was weighed:
+`evidence`; what the weighed quantities mean is the matter of `gates.findings`. Derivations and what was weighed:
 docs/decisions, The gate in full.
 
 | rules                     | hits of trials                                               | held against            |
@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import fsum, log
 
-from orchestrator.engine.evidence import (
+from orchestrator.engine.gates.evidence import (
     FAILURE_GRID,
     SILENCE_GRID,
     Normal,
@@ -32,9 +32,9 @@ from orchestrator.engine.evidence import (
     log_e_beside,
     log_e_value,
 )
-from orchestrator.engine.gates_findings import Weighed, habit_groups
-from orchestrator.engine.gates_habits import CONTROLS_MIN, POOLED_BELIEF, Told, tells, told
-from orchestrator.engine.gates_terms import Scope
+from orchestrator.engine.gates.findings import Weighed, habit_groups
+from orchestrator.engine.gates.habits import CONTROLS_MIN, POOLED_BELIEF, Told, tells, told
+from orchestrator.engine.gates.terms import Scope
 from orchestrator.engine.wording import duration
 from orchestrator.model.plan import GateLimits
 from orchestrator.model.tally import AgeGroup, Tally
@@ -59,7 +59,7 @@ a hundred thousand the smallest difference would be certain.
 CONTROLS_ENOUGH = 300
 """Controls from which they speak alone; until then that belief fades in proportion."""
 HABIT_DOUBT = 1.0
-"""How much the posterior of a habit minds that its controls are few, see `gates_habits.Told`."""
+"""How much the posterior of a habit minds that its controls are few, see `gates.habits.Told`."""
 HABIT_NORMAL = Normal(rate=0.1, spread_weight=10.0, trusted=0.1, trust_weight=0.0)
 """Where a habit's normal silence is looked for; nothing of it is believed."""
 HABIT_RATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)

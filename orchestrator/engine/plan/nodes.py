@@ -1,7 +1,7 @@
 """YAML of a plan file as nodes with positions, and faults that name them.
 
 Owns what may be YAML here at all (size, depth, no anchors, no tags, no repeated keys) and the collecting of faults.
-Which fields there are and what they mean is `plan_file`'s matter.
+Which fields there are and what they mean is `plan.file`'s matter.
 """
 
 from __future__ import annotations

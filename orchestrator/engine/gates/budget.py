@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from math import floor
 
-from orchestrator.engine.evidence import wilson_upper
+from orchestrator.engine.gates.evidence import wilson_upper
 from orchestrator.model.tally import AgeGroup, Tally
 
 FIRST_YOUNG = 40

@@ -1,6 +1,6 @@
 """Findings of one scope: what its weighed quantities mean together, and every number and word behind that.
 
-Owns how evidence of several quantities is put together. What is weighed, and how, is the matter of `gates_rules`.
+Owns how evidence of several quantities is put together. What is weighed, and how, is the matter of `gates.rules`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, fsum, inf, log
 
-from orchestrator.engine.evidence import e_value
-from orchestrator.engine.gates_habits import told
-from orchestrator.engine.gates_terms import Finding, Scope, is_waived
+from orchestrator.engine.gates.evidence import e_value
+from orchestrator.engine.gates.habits import told
+from orchestrator.engine.gates.terms import Finding, Scope, is_waived
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.plan import GateLimits

@@ -1,6 +1,6 @@
 """Readers of words with a grammar of their own: zones, times of day, days, versions, comparisons, sizes and rates.
 
-As in `plan_readers`, each takes a place and gives the value, or None and a fault there.
+As in `plan.readers`, each takes a place and gives the value, or None and a fault there.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from datetime import date
 from semver import Version
 
 from orchestrator.engine import zones
-from orchestrator.engine.plan_nodes import Place
-from orchestrator.engine.plan_readers import Reader, text_schema
-from orchestrator.engine.plan_values import (
+from orchestrator.engine.plan.nodes import Place
+from orchestrator.engine.plan.readers import Reader, text_schema
+from orchestrator.engine.plan.values import (
     RATE_PATTERN,
     SIZE_PATTERN,
     read_rate,

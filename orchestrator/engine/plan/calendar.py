@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from orchestrator.engine import plan_readers as read
-from orchestrator.engine import plan_words as words
-from orchestrator.engine.plan_fields import Field, Group
-from orchestrator.engine.plan_nodes import Place
+from orchestrator.engine.plan import readers as read
+from orchestrator.engine.plan import words
+from orchestrator.engine.plan.fields import Field, Group
+from orchestrator.engine.plan.nodes import Place
 from orchestrator.model.plan import Freeze, Window
 
 ALWAYS = "always"

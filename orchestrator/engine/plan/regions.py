@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.engine import plan_calendar
-from orchestrator.engine import plan_readers as read
-from orchestrator.engine import plan_words as words
-from orchestrator.engine.plan_fields import Field, Group, Places
-from orchestrator.engine.plan_nodes import Place
-from orchestrator.engine.plan_values import write_rate
+from orchestrator.engine.plan import calendar, words
+from orchestrator.engine.plan import readers as read
+from orchestrator.engine.plan.fields import Field, Group, Places
+from orchestrator.engine.plan.nodes import Place
+from orchestrator.engine.plan.values import write_rate
 from orchestrator.model.ids import NAME_PATTERN
 from orchestrator.model.plan import Consent, Purpose, RegionRules
 
@@ -53,8 +52,8 @@ def _read_consent(place: Place) -> _ConsentRule | None:
 
 
 _ZONE = Field("zone", words.zone, "UTC", "Time zone of vehicles whose inventory names none.")
-_WINDOWS = Field("windows", plan_calendar.windows, (), "When installations may begin, by the vehicle's clock.")
-_FREEZE = Field("freeze", plan_calendar.freezes, (), "Days on which no installation begins.")
+_WINDOWS = Field("windows", calendar.windows, (), "When installations may begin, by the vehicle's clock.")
+_FREEZE = Field("freeze", calendar.freezes, (), "Days on which no installation begins.")
 _CONSENT: Field[_ConsentRule] = Field(
     "consent",
     read.Reader(_read_consent, {"anyOf": [_consent_word.schema, _PURPOSES.schema]}),
@@ -132,8 +131,8 @@ def rules_document(rules: RegionRules) -> dict[str, Any]:
     """What stands in a file for the fields of the top level, every default written out."""
     return {
         _ZONE.name: rules.zone,
-        _WINDOWS.name: plan_calendar.windows_document(rules.windows),
-        _FREEZE.name: plan_calendar.freezes_document(rules.freezes),
+        _WINDOWS.name: calendar.windows_document(rules.windows),
+        _FREEZE.name: calendar.freezes_document(rules.freezes),
         _CONSENT.name: rules.consent.value,
     }
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.engine.plan_fields import Places
-from orchestrator.engine.plan_nodes import Place
+from orchestrator.engine.plan.fields import Places
+from orchestrator.engine.plan.nodes import Place
 from orchestrator.engine.targets import compile_comparisons, satisfiable
 from orchestrator.engine.waves import admits, widest_share
 from orchestrator.model.plan import Plan, Target, Wave

@@ -2,7 +2,7 @@
 
 Owns types and bounds of one value at a time, their words, and what a JSON Schema can say of them. The schema of a
 reader never refuses what the reader takes. Readers of days, zones and other words with a grammar of their own are in
-`plan_words`; which field is read by which is the matter of the tables in `plan_file` and beside it.
+`plan.words`; which field is read by which is the matter of the tables in `plan.file` and beside it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from orchestrator.engine.plan_nodes import Place
-from orchestrator.engine.plan_values import (
+from orchestrator.engine.plan.nodes import Place
+from orchestrator.engine.plan.values import (
     COUNT_PATTERN,
     DURATION_PATTERN,
     RATIO_PATTERN,

@@ -1,7 +1,7 @@
 """Gates: what the counters say about a rollout, PROCEED, HOLD or HALT, and how many may be at risk meanwhile.
 
 Owns the order in which a rollout is judged, and how its parts bear on the whole. What is looked at in one scope is the
-matter of `gates_rules`, what people say of `gates_signals`, how many may be at risk of `gates_budget`. Whether a
+matter of `gates.rules`, what people say of `gates.signals`, how many may be at risk of `gates.budget`. Whether a
 verdict moves a rollout, or a brake on a part of it, is the matter of `progress`.
 
 Judged are all strata together, and each on its own where there is more than one. What is said of all decides for the
@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.engine import gates_budget, gates_findings, gates_rules, gates_signals
-from orchestrator.engine.gates_budget import AGED_MIN, blast_upper, permit_allowance
-from orchestrator.engine.gates_counts import contradiction
-from orchestrator.engine.gates_habits import told
-from orchestrator.engine.gates_terms import (
-    HELD_UNTIL,
-    HOLD_ABOVE,
+from orchestrator.engine.gates import budget as budgets
+from orchestrator.engine.gates import findings, rules
+from orchestrator.engine.gates import signals as signalled
+from orchestrator.engine.gates.budget import AGED_MIN
+from orchestrator.engine.gates.counts import contradiction
+from orchestrator.engine.gates.habits import told
+from orchestrator.engine.gates.terms import (
     Finding,
     Scope,
     Terms,
@@ -40,25 +40,6 @@ from orchestrator.model.fleet import Cell, Stratum
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import Brake, BrakeKind, Rollout, RolloutStatus, Signal, Verdict, VerdictKind
 from orchestrator.model.tally import CellTallies, Tally, by_stratum, count_strata, total
-
-__all__ = [
-    "AGED_MIN",
-    "HELD_UNTIL",
-    "HOLD_ABOVE",
-    "INCONSISTENT",
-    "NO_RULE",
-    "STRATA_HALTED",
-    "UNUSABLE",
-    "Judgement",
-    "Terms",
-    "blast_upper",
-    "judge",
-    "judge_by",
-    "judge_rollout",
-    "permit_allowance",
-    "scope_name",
-    "waiver",
-]
 
 INCONSISTENT = "inconsistent_counters"
 UNUSABLE = "limits_unusable"
@@ -165,16 +146,16 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     contradicting = contradiction(cells, terms.gate)
     if contradicting:
         return _doubtful(INCONSISTENT, f"counters contradict themselves: {contradicting}", everything, whole)
-    normal = gates_rules.usual(everything, whole)
+    normal = rules.usual(everything, whole)
     parts = [_judged(tally, scope) for tally, scope in _parts(cells, terms, normal)]
     halted = sorted(
         {scope_name(part.scope) for part in parts if part.kind is VerdictKind.HALT}.union(terms.halted_scopes)
     )
     rest = _apart_from(halted, cells)
     overall = _judged(rest, whole, tuple(_halted(halted)))
-    budget = gates_budget.shut(everything, terms.blast_budget)
+    budget = budgets.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
-        budget |= gates_budget.opened(rest, terms.blast_budget, normal[0], told(rest, terms.gate)[0].group)
+        budget |= budgets.opened(rest, terms.blast_budget, normal[0], told(rest, terms.gate)[0].group)
         # The store counts permits of every part.
         budget["permit_ceiling"] += everything.exposed - rest.exposed
     return _judgement((overall, *parts), budget, terms)
@@ -207,24 +188,24 @@ def _parts(cells: CellTallies, terms: Terms, normal: tuple[float, ...]) -> Itera
         tallies.clear()
     held = frozenset(map(stratum_of, terms.held_scopes))
     # A part that is held gets a verdict as well when nothing stands about it any more: so it is let go.
-    for named in sorted({*gates_signals.scopes_of(terms.signals), *held}):
+    for named in sorted({*signalled.scopes_of(terms.signals), *held}):
         tallies.setdefault(named, Tally())
     for name, tally in tallies.items():
         yield tally, Scope(name=name, terms=terms, scopes=strata, held=name in held, normal=normal)
 
 
 def _judged(tally: Tally, scope: Scope, more: tuple[Finding, ...] = ()) -> Verdict:
-    weighed, usual = gates_rules.weigh(tally, scope), gates_rules.usual(tally, scope)
-    said = (*gates_signals.findings(scope.name, tally.safety, scope.terms.signals), *more)
-    inputs = gates_findings.counted(tally, scope) | gates_findings.weights(weighed, scope.normal, usual)
+    weighed, usual = rules.weigh(tally, scope), rules.usual(tally, scope)
+    said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals), *more)
+    inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)
     inputs.update({found(finding.rule): finding.measure for finding in said if finding.measure is not None})
     standing = [finding for finding in said if not is_waived(finding.rule, finding.measure, scope)]
-    worst = worst_of([*gates_findings.findings(weighed, scope), *standing])
+    worst = worst_of([*findings.findings(weighed, scope), *standing])
     name = scope_name(scope.name)
     if worst is not None:
         return Verdict(worst.kind, worst.rule, scope.name, f"{name}: {worst.message}", inputs)
-    message = f"{name}: {gates_findings.summary(tally, scope, usual)}"
-    passed = [*gates_findings.overruled(weighed, scope), *(finding.rule for finding in said)]
+    message = f"{name}: {findings.summary(tally, scope, usual)}"
+    passed = [*findings.overruled(weighed, scope), *(finding.rule for finding in said)]
     if passed:
         message += f"; waived: {', '.join(passed)}"
     return Verdict(VerdictKind.PROCEED, NO_RULE, scope.name, message, inputs)
@@ -242,9 +223,9 @@ def _halted(halted: Sequence[str]) -> Iterator[Finding]:
 
 
 def _doubtful(rule: str, message: str, everything: Tally, whole: Scope) -> Judgement:
-    inputs = gates_findings.counted(everything, whole)
+    inputs = findings.counted(everything, whole)
     verdict = Verdict(VerdictKind.HOLD, rule, None, f"{scope_name(None)}: {message}", inputs)
-    return _judgement((verdict,), gates_budget.shut(everything, whole.terms.blast_budget), whole.terms)
+    return _judgement((verdict,), budgets.shut(everything, whole.terms.blast_budget), whole.terms)
 
 
 def _judgement(verdicts: tuple[Verdict, ...], budget: Mapping[str, float], terms: Terms) -> Judgement:

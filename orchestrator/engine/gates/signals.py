@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.engine.gates_terms import Finding, scope_name, stratum_of
+from orchestrator.engine.gates.terms import Finding, scope_name, stratum_of
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.rollout import Signal, SignalKind, VerdictKind
 
