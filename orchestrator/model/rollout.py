@@ -166,6 +166,15 @@ class Signal:
     """Who posted it."""
     reason: str
     at: FleetTime
+    """When it was posted."""
+    measured_at: FleetTime = FleetTime(0)
+    """When the value was measured."""
+    good_for_ms: int = 0
+    """How long after that it is good: then it is overdue, a missing input. 0: for ever, as reports of safety are."""
+
+    def overdue(self, now: FleetTime) -> bool:
+        """Whether the value is good no more: nobody knows how the vehicles fare."""
+        return self.good_for_ms > 0 and now >= self.measured_at + self.good_for_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import pytest
 from outrider.v1 import rollout_pb2
 
 from orchestrator.model.fleet import Habit, HabitAge
@@ -23,6 +24,7 @@ from orchestrator.model.rollout import (
 )
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.rpc import convert
+from orchestrator.service.errors import InvalidInputError
 from orchestrator.service.rollout_views import view_of
 from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_plan, a_rollout, a_tally, after
 
@@ -30,9 +32,9 @@ EU = a_cell("eu")
 SIGNAL = Signal("tow_rate", SignalKind.SAFETY, "eu/gen2", 2.5, 1.0, "sam", "from the call centre", after(HOUR_MS))
 
 
-def sent(rollout: Rollout, tally: Tally | None = None) -> rollout_pb2.Rollout:
+def sent(rollout: Rollout, tally: Tally | None = None, now: FleetTime = after(2 * HOUR_MS)) -> rollout_pb2.Rollout:
     """The message about a rollout whose only cell has these counts."""
-    return convert.rollout(view_of(rollout, {} if tally is None else {EU: tally}, {}, after(2 * HOUR_MS)))
+    return convert.rollout(view_of(rollout, {} if tally is None else {EU: tally}, {}, now))
 
 
 def a_stop(scope: str, kind: BrakeKind, verdict: Verdict | None = None) -> Brake:
@@ -59,6 +61,29 @@ def test_signals_come_out_as_they_went_in() -> None:
     assert (signal.signal, signal.kind, signal.scope) == ("tow_rate", rollout_pb2.SIGNAL_KIND_SAFETY, "eu/gen2")
     assert (signal.value, signal.limit, signal.actor, signal.reason) == (2.5, 1.0, "sam", "from the call centre")
     assert signal.create_time.ToMilliseconds() == after(HOUR_MS)
+    assert not signal.HasField("good_for")
+    assert not signal.overdue
+
+
+def test_signal_tells_how_old_it_is_and_whether_it_is_good_no_more() -> None:
+    """Who looks at three in the morning must not take yesterday's number for today's."""
+    aging = replace(SIGNAL, measured_at=after(HOUR_MS // 2), good_for_ms=2 * HOUR_MS)
+    for passed_ms, overdue in ((2 * HOUR_MS, False), (3 * HOUR_MS, True)):
+        [signal] = sent(a_rollout(signals=(aging,)), now=after(passed_ms)).signals
+        assert signal.measure_time.ToMilliseconds() == after(HOUR_MS // 2)
+        assert (signal.good_for.ToMilliseconds(), signal.overdue) == (2 * HOUR_MS, overdue)
+
+
+@pytest.mark.parametrize("field", ["measure_time", "good_for"])
+def test_age_of_a_signal_that_is_none_is_refused(field: str) -> None:
+    """A clock that says 1970 must be mended, and must not become the usual age in silence."""
+    value = rollout_pb2.Signal(signal="tow_rate", kind=rollout_pb2.SIGNAL_KIND_WARNING)
+    getattr(value, field).FromMilliseconds(0)
+    with pytest.raises(InvalidInputError, match=f"signal.{field}"):
+        convert.signal_in(value, actor="ann", reason="a probe")
+    getattr(value, field).FromMilliseconds(90_000)
+    taken = convert.signal_in(value, actor="ann", reason="a probe")
+    assert (taken.measured_at, taken.good_for_ms) in ((90_000, 0), (0, 90_000))
 
 
 def test_rollout_says_what_it_waits_for_and_what_it_takes_the_place_of() -> None:

@@ -59,7 +59,7 @@ def rollout(view: RolloutView) -> rollout_pb2.Rollout:
         approvals=[approval(each) for each in value.approvals],
         reverts=resource_name(value.reverts),
         brakes=[brake(each) for each in value.brakes],
-        signals=[signal(each) for each in value.signals],
+        signals=[signal(each, view.now) for each in value.signals],
         hold_final=value.hold_final,
         priority=plan.priority,
         purpose=plan.purpose.value,

@@ -9,7 +9,7 @@ from outrider.v1 import rollout_pb2
 
 from orchestrator.model.ids import NAME_PATTERN, FleetTime
 from orchestrator.model.rollout import Signal, SignalKind
-from orchestrator.rpc.convert.wire import malformed, timestamp
+from orchestrator.rpc.convert.wire import duration, malformed, timestamp
 from orchestrator.service.errors import Violation
 
 SIGNALS = {kind: rollout_pb2.SignalKind.Value(f"SIGNAL_KIND_{kind.name}") for kind in SignalKind}
@@ -38,6 +38,10 @@ def signal_in(value: rollout_pb2.Signal, *, actor: str, reason: str) -> Signal:
         for name, number in (("value", value.value), ("limit", value.limit))
         if not isfinite(number)
     ]
+    if value.HasField("measure_time") and value.measure_time.ToMilliseconds() <= 0:
+        faults.append(Violation("signal.measure_time", "is no time at which anything was measured"))
+    if value.HasField("good_for") and value.good_for.ToMilliseconds() <= 0:
+        faults.append(Violation("signal.good_for", "must be longer than nothing; leave it out for the usual"))
     if faults:
         raise malformed(faults)
     return Signal(
@@ -49,11 +53,13 @@ def signal_in(value: rollout_pb2.Signal, *, actor: str, reason: str) -> Signal:
         actor=actor,
         reason=reason,
         at=FleetTime(0),
+        measured_at=FleetTime(value.measure_time.ToMilliseconds()),
+        good_for_ms=value.good_for.ToMilliseconds(),
     )
 
 
-def signal(value: Signal) -> rollout_pb2.Signal:
-    """What somebody outside says, as operators see it."""
+def signal(value: Signal, now: FleetTime) -> rollout_pb2.Signal:
+    """What somebody outside says, as operators see it now."""
     return rollout_pb2.Signal(
         signal=value.name,
         kind=SIGNALS[value.kind],
@@ -63,4 +69,7 @@ def signal(value: Signal) -> rollout_pb2.Signal:
         actor=value.actor,
         reason=value.reason,
         create_time=timestamp(value.at),
+        measure_time=timestamp(value.measured_at) if value.measured_at else None,
+        good_for=duration(value.good_for_ms) if value.good_for_ms else None,
+        overdue=value.overdue(now),
     )
