@@ -6,11 +6,15 @@ Owns the words and the form; every number comes from `figures`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from benchmarks.judge.figures import Claim, Figures, Paired, Study, claims, figures_of, grouped, paired
-from benchmarks.judge.study import PLAN, REFERENCE, RULES, Result
+from benchmarks.judge.cells import OTHERS_SHARE, REFERENCE, Case
+from benchmarks.judge.claims import Claim, claims, release_words
+from benchmarks.judge.figures import Figures, Paired, Study, ended, figures_of, grouped, paired
+from benchmarks.judge.plans import PACED, PLAN, SLOTS
+from benchmarks.judge.study import RULES, Result
 
 _HEADINGS = ("rule", "runs", "failed (95 %)", "halted", "held", "days to 95 %")
 
@@ -19,7 +23,7 @@ def as_json(results: Iterable[Result]) -> str:
     """`build/judgement.json`: one object a rule and cell."""
     study = grouped(results)
     rows = [asdict(figures_of(rule, case, runs)) for (rule, case), runs in study.items()]
-    return json.dumps(rows, indent=2) + "\n"
+    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
 
 
 def as_markdown(results: Sequence[Result], command: str) -> str:
@@ -41,17 +45,55 @@ def as_markdown(results: Sequence[Result], command: str) -> str:
         "fleet have succeeded, in the mean of the runs that get there.\n",
         "The engine judges by its default plan, with limits of its own that do not bind:\n",
         f"```yaml\n{PLAN}```\n",
+        "On the fleets `*-paced` and `*-slots`, which are `1.3` and `habits` once more, a limit of the plan binds:\n"
+        f"`{_changed(PACED)}`, or `{_changed(SLOTS)}`. On these, and on the fleets that nothing is tuned on, one seed\n"
+        f"in {OTHERS_SHARE} is run.\n",
         "## Claims\n",
         *_claims(claims(study)),
         "## Against the reference, on the same seeds\n",
         *_pairs(study),
     ]
-    for case in sorted({case for _, case in study}, key=lambda one: (one.fleet, one.failure_rate, one.silent_share)):
-        silent = "all silent" if case.silent_share == 1.0 else f"{case.silent_share:.0%} silent"
-        parts.append(f"## Fleet {case.fleet}, limit {case.limit:.0%}, {case.failure_rate:.1%} fail, {silent}\n")
+    for case in _cases(study):
+        release = release_words(case.failure_rate, case.silent_share)
+        parts.append(f"## Fleet {case.fleet}, limit {case.limit:.0%}, {release}\n")
         rows = [figures_of(rule, case, study[rule, case]) for rule in RULES if (rule, case) in study]
         parts.append(_table(_HEADINGS, [_row(row) for row in rows]))
     return "\n".join(parts)
+
+
+def as_text(results: Sequence[Result]) -> str:
+    """A short table for whoever tunes: one line a cell and rule, with what stopped the runs."""
+    study = grouped(results)
+    headings = ("fleet", "fail", "silent", "rule", *_HEADINGS[1:], "stalled", "variant", "stopped by")
+    rows = []
+    for case in _cases(study):
+        for rule in (rule for rule in RULES if (rule, case) in study):
+            runs = study[rule, case]
+            reasons = Counter(one.stopped_by for one in runs if one.stopped_by).most_common()
+            rows.append(
+                (
+                    case.fleet,
+                    f"{case.failure_rate:.1%}",
+                    f"{case.silent_share:.0%}",
+                    rule,
+                    *_row(figures_of(rule, case, runs))[1:],
+                    str(ended(runs, "stalled")),
+                    f"{sum(one.failed_variant for one in runs) / len(runs):.1f}",
+                    ", ".join(f"{reason} {count}" for reason, count in reasons),
+                )
+            )
+    return _table(headings, rows)
+
+
+def _cases(study: Study) -> list[Case]:
+    """What was met, in the order of the table."""
+    return sorted({case for _, case in study}, key=lambda one: (one.fleet, one.failure_rate, one.silent_share))
+
+
+def _changed(plan: str) -> str:
+    """The line of a plan that the default one has otherwise."""
+    (line,) = set(plan.splitlines()) - set(PLAN.splitlines())
+    return line.strip()
 
 
 def _claims(found: Sequence[Claim]) -> list[str]:
@@ -81,11 +123,11 @@ def _paired(pair: Paired) -> tuple[str, ...]:
 
 
 def _row(row: Figures) -> tuple[str, ...]:
-    low, high = row.failed_ci95
+    interval = f" ({row.failed_ci95[0]:.1f} to {row.failed_ci95[1]:.1f})" if row.failed_ci95 else ""
     return (
         row.rule,
         str(row.runs),
-        f"{row.failed_mean:.1f} ({low:.1f} to {high:.1f})",
+        f"{row.failed_mean:.1f}{interval}",
         f"{row.halted_share:.1%}",
         f"{row.held_share:.1%}",
         "never" if row.days_to_95 is None else f"{row.days_to_95:.1f}",

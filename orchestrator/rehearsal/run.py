@@ -114,6 +114,8 @@ class Outcome:
     exposed: int
     failed: int
     """Vehicles that the release broke, or will: those in flight and the silent ones included."""
+    failed_by_cell: tuple[int, ...]
+    """The same, by cell of the fleet."""
     days_to_95: float | None
     """Until 95 % of the targeted vehicles had succeeded; None when they did not."""
     curve: tuple[Point, ...]
@@ -199,7 +201,8 @@ class _Run:
         self._standing = np.full(vehicles.model.size, _OUT, dtype=np.int8)
         self._exposed = np.zeros(vehicles.groups, dtype=np.int64)
         self._enrolled = np.zeros(vehicles.groups, dtype=np.int64)
-        self.broken = 0
+        self.broken = np.zeros(cells, dtype=np.int64)
+        """By cell: vehicles exposed that the release breaks."""
 
     def go_on(self, decision: Decision, look: int, step_h: float) -> None:
         """Let vehicles call until the next look."""
@@ -245,7 +248,7 @@ class _Run:
         admitted = _within(vehicles.group[who], decision)
         exposed, at_h = who[admitted], when_h[admitted]
         self._standing[exposed] = _EXPOSED
-        self.broken += int(vehicles.fails[exposed].sum())
+        self.broken += np.bincount(vehicles.cell[exposed[vehicles.fails[exposed]]], minlength=len(self.broken))
         groups = vehicles.group[exposed]
         heard_h = self._heard(exposed, at_h, heard_after(vehicles, exposed, at_h))
         self._counters.expose(groups, at_h, heard_h, vehicles.fails[exposed])
@@ -311,11 +314,12 @@ def run(
         decision = rule.decide(counts, now_h)
         ending = decision.ending or ending
         if look % max(1, int(DAY_H / step_h)) == 0 or decision.ending or look == looks:
-            curve.append(Point(now_h / DAY_H, int(counts.exposed.sum()), done, fleet.broken))
+            curve.append(Point(now_h / DAY_H, int(counts.exposed.sum()), done, int(fleet.broken.sum())))
         if decision.ending:
             break
         fleet.go_on(decision, look, step_h)
-    return Outcome(ending, curve[-1].days, curve[-1].exposed, fleet.broken, days_to_95, tuple(curve))
+    last, by_cell = curve[-1], tuple(fleet.broken.tolist())
+    return Outcome(ending, last.days, last.exposed, last.broken, by_cell, days_to_95, tuple(curve))
 
 
 def _members(vehicles: Vehicles, low: Ints, high: Ints) -> Ints:

@@ -9,9 +9,25 @@ from typing import Any
 
 import pytest
 
-from benchmarks.judge.figures import claims, figures_of, grouped, paired, share_upper
-from benchmarks.judge.study import OUTRIDER, REFERENCE, RULES, Case, Kept, Result, run_seed, study, tabled
-from benchmarks.judge.table import as_json, as_markdown
+from benchmarks.judge.__main__ import main
+from benchmarks.judge.cells import (
+    HELD_OUT,
+    LIMITED,
+    OTHERS_SHARE,
+    OUTRIDER,
+    REFERENCE,
+    Case,
+    chosen,
+    fleet_names,
+    fleet_of,
+    seeds_of,
+    tabled,
+)
+from benchmarks.judge.claims import claims
+from benchmarks.judge.figures import figures_of, grouped, paired, share_upper
+from benchmarks.judge.plans import plan_of, variant_places
+from benchmarks.judge.study import RULES, Kept, Result, run_seed, study
+from benchmarks.judge.table import as_json, as_markdown, as_text
 
 CASE = Case("1.3", 0.01, 0.2, 1.0)
 SHORT = [(rule, CASE) for rule in (REFERENCE, OUTRIDER)]
@@ -40,7 +56,9 @@ def a_result(**changes: Any) -> Result:
         "silent_share": 1.0,
         "seed": 1,
         "ending": "halted",
+        "stopped_by": "evidence",
         "failed": 10,
+        "failed_variant": 0,
         "exposed": 50,
         "days": 1.5,
         "days_to_95": None,
@@ -50,7 +68,7 @@ def a_result(**changes: Any) -> Result:
 
 def test_engine_harms_no_more_than_the_reference_in_the_worst_cell(tmp_path: Path) -> None:
     """A fifth of the fleet bricked silently: the short form of the first claim."""
-    found = grouped(study(SHORT, range(1, 7), Kept(tmp_path), workers=2, done=lambda _: None))
+    found = grouped(study(dict.fromkeys(SHORT, range(1, 7)), Kept(tmp_path), workers=2, done=lambda _: None))
     pair = paired(found, CASE)
     assert pair is not None
     assert pair.runs == 6
@@ -60,13 +78,13 @@ def test_engine_harms_no_more_than_the_reference_in_the_worst_cell(tmp_path: Pat
 
 def test_a_study_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
     """A thousand runs take hours: nothing finished is run again, and half a line is no run."""
-    cells = [(REFERENCE, CASE)]
-    first = study(cells, range(2), Kept(tmp_path), workers=1, done=lambda _: None)
+    cells = {(REFERENCE, CASE): range(2)}
+    first = study(cells, Kept(tmp_path), workers=1, done=lambda _: None)
     (path,) = tmp_path.glob("reference-*.jsonl")
     with path.open("a") as file:
         file.write('{"rule": "reference", "fle')
     told: list[int] = []
-    again = study(cells, range(2), Kept(tmp_path), workers=1, done=told.append)
+    again = study(cells, Kept(tmp_path), workers=1, done=told.append)
     assert told == [2]
     assert again == first
 
@@ -80,8 +98,42 @@ def test_every_rule_and_claimed_cell_is_in_the_table() -> None:
     """A claim without its cell would silently not be made."""
     cells = tabled(tuple(RULES))
     assert {rule for rule, _ in cells} == set(RULES)
-    assert {case.fleet for rule, case in cells if rule == OUTRIDER} == {"1.3", "1.3-variant", "habits"}
+    assert {case.fleet for rule, case in cells if rule == OUTRIDER} == set(fleet_names())
     assert len(set(cells)) == len(cells)
+
+
+def test_fleets_that_nothing_is_tuned_on_are_run_on_fewer_seeds() -> None:
+    """Their runs are the longest; but one at least, or their claims would silently not be made."""
+    tuned, held_out = (OUTRIDER, CASE), (OUTRIDER, Case(HELD_OUT[0], 0.01, 0.05, 1.0))
+    seeds = seeds_of([tuned, held_out], range(1, 61))
+    assert (len(seeds[tuned]), len(seeds[held_out])) == (60, 60 // OTHERS_SHARE)
+    assert len(seeds_of([held_out], range(1, 2))[held_out]) == 1
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_a_limited_fleet_is_the_same_fleet_under_another_plan(name: str) -> None:
+    """What differs between its row and the fleet's own is the limit, and nothing else."""
+    limited, free = Case(name, 0.01, 0.0, 0.0), Case(LIMITED[name], 0.01, 0.0, 0.0)
+    assert fleet_of(name).patterns == fleet_of(LIMITED[name]).patterns
+    assert plan_of(limited).limits != plan_of(free).limits
+    assert plan_of(limited).gate == plan_of(free).gate
+
+
+def test_a_quick_look_is_at_what_was_asked_for() -> None:
+    """Whoever tunes asks for a cell that the table need not have; without releases it is the table's own."""
+    release = (0.07, 0.5)
+    assert chosen(["outrider"], ["habits-slow"], [release]) == [(OUTRIDER, Case("habits-slow", 0.01, *release))]
+    known = chosen([], ["1.3"], [])
+    assert {rule for rule, _ in known} == {OUTRIDER, REFERENCE}
+    assert set(known) <= set(tabled(tuple(RULES)))
+
+
+@pytest.mark.parametrize("written", ["much", "2:1", "0.05:-1", "nan:1"])
+def test_a_release_that_is_none_is_refused(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error must not become a study of something else."""
+    with pytest.raises(SystemExit):
+        main(["--release", written])
+    assert written in capsys.readouterr().err
 
 
 def test_figures_are_those_of_the_runs() -> None:
@@ -115,6 +167,59 @@ def test_one_run_claims_nothing() -> None:
     assert [claim.reached for claim in claims(grouped(results))] == [False]
 
 
+def test_a_single_run_is_json_that_everybody_can_read() -> None:
+    """Infinity is no JSON: an interval that nobody knows is null."""
+    (row,) = json.loads(as_json([a_result()]), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert row["failed_ci95"] is None
+    assert row["failed_mean"] == 10
+
+
+def test_only_the_variants_own_vehicles_count_for_its_claim() -> None:
+    """The others fail at their own rate, by the hundred: what they lose is not the variant's."""
+    results = [
+        a_result(fleet="1.3-variant", failure_rate=0.003, silent_share=0.0, seed=seed, failed=300, failed_variant=2)
+        for seed in (1, 2)
+    ]
+    (claim,) = claims(grouped(results))
+    assert claim.reached
+    assert claim.measured == "2.0 vehicles of it"
+
+
+def test_a_silent_variant_is_held_against_its_places_in_the_first_wave() -> None:
+    """Nobody can hear of silence before the first wave is exposed: its share of that is what cannot be saved."""
+    case = Case("1.3-variant", 0.01, 0.003, 1.0)
+    places = variant_places(case)
+    assert 1 <= places <= 25
+    shared = {"fleet": case.fleet, "failure_rate": 0.003, "failed": 300}
+    for failed, reached in ((places, True), (places + 1, False)):
+        (claim,) = claims(grouped([a_result(**shared, failed_variant=failed)]))
+        assert claim.reached is reached
+        assert f"{places} places" in claim.measured
+
+
+def test_a_run_counts_the_variant_apart() -> None:
+    """Where the others keep well, all that fails is of the variant, which always does."""
+    results = run_seed("1.3-variant", 1, [(OUTRIDER, Case("1.3-variant", 0.01, rate, 0.0)) for rate in (0.0, 0.003)])
+    alone, among_others = results
+    assert 0 < alone.failed_variant == alone.failed
+    assert 0 < among_others.failed_variant < among_others.failed
+
+
+@pytest.mark.parametrize("ending", ["halted", "held", "stalled"])
+def test_a_perfect_release_that_is_stopped_once_breaks_its_claim(ending: str) -> None:
+    """One false stop of a release that harms nobody is one too many in so few runs."""
+    endings = ["completed"] * 19 + [ending]
+    runs = [
+        a_result(fleet="habits-fast", failure_rate=0.0, silent_share=0.0, seed=seed, ending=one, failed=0)
+        for seed, one in enumerate(endings)
+    ]
+    (claim,) = claims(grouped(runs))
+    assert not claim.reached
+    assert f"1 {ending}" in claim.measured
+    (claim,) = claims(grouped(runs[:19]))
+    assert claim.reached
+
+
 def test_share_upper_is_the_exact_bound() -> None:
     """None of a thousand is at most 0.3 %; all of them is all."""
     assert share_upper(0, 1000) == pytest.approx(1 - 0.05 ** (1 / 1000))
@@ -129,3 +234,9 @@ def test_files_have_the_promised_form() -> None:
     text = as_markdown(results, "make judge RUNS=2")
     assert "make judge RUNS=2" in text
     assert "Seeds 1 to 2" in text
+
+
+def test_the_short_table_says_what_stopped_the_runs() -> None:
+    """Whoever tunes wants the rule that held, not only that it did."""
+    results = [a_result(seed=1), a_result(seed=2, ending="held", stopped_by="silence_posterior_1"), a_result(seed=3)]
+    assert "evidence 2, silence_posterior_1 1" in as_text(results)

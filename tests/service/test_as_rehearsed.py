@@ -94,7 +94,7 @@ def rehearse(inventory: Inventory, salt: bytes, start: FleetTime) -> tuple[Rehea
     model = a_fleet(inventory.size, cells=tuple((cell, 1.0) for cell in inventory.cells))
     vehicles = draw_vehicles(model, 5, cell=inventory.cell, draw=inventory.draws(salt)).under(GOOD)
     rule = Watched(vehicles, plan, step_h=1.0, started_at=start, people=People(), dark=lambda _: frozenset())
-    kept = Rehearsed(Outcome(Ending.STALLED, 0.0, 0, 0, None, ()))
+    kept = Rehearsed(Outcome(Ending.STALLED, 0.0, 0, 0, (), None, ()))
     rule.watch(kept)
 
     def told(who: Ints, at_h: Floats, heard_h: Floats) -> None:
