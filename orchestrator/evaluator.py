@@ -314,13 +314,14 @@ class Evaluator:
         epoch = rollout.epoch
         cells = picture.tallies.get(rollout.rollout_id, {})
         unreached = waiting(rollout.plan, picture.profiles, picture.releases.values())
-        judgement = judge_rollout(rollout, cells, unreached)
+        now = self._now()
+        judgement = judge_rollout(rollout, cells, unreached, now)
         show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
         if rollout.status.over:
             return Ceiling(judgement.permit_ceiling, judgement.grant_ceiling, epoch)
-        dark = darkened(rollout, picture.rates, self._now())
+        dark = darkened(rollout, picture.rates, now)
         event = Judged(judgement=judgement, cells=cells, waiting=unreached, dark=dark)
-        changed = step(rollout, event, self._now())
+        changed = step(rollout, event, now)
         if not isinstance(changed, Illegal) and changed.changed:
             entry = decision_entry(changed.rollout, changed.kind, changed.data)
             won = await self._store.transition(changed.rollout, expected_epoch=rollout.epoch, decision=entry)

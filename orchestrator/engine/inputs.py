@@ -79,6 +79,8 @@ def terms_read(data: Mapping[str, Json]) -> Terms:
         held_scopes=_texts(terms.get("held_scopes")),
         halted_scopes=_texts(terms.get("halted_scopes")),
         signals=tuple(_signal_read(_dict(signal)) for signal in _list(terms.get("signals"))),
+        # Ledgers keep decisions of builds whose signals had no age.
+        now=FleetTime(_int(terms.get("now", 0))),
         strata=_int(terms.get("strata")),
     )
 
@@ -92,6 +94,7 @@ def _terms(terms: Terms) -> dict[str, Json]:
         "held_scopes": [*terms.held_scopes],
         "halted_scopes": [*terms.halted_scopes],
         "signals": [_signal(signal) for signal in terms.signals],
+        "now": terms.now,
         "strata": terms.strata,
     }
 
@@ -135,6 +138,8 @@ def _signal(signal: Signal) -> dict[str, Json]:
         "actor": signal.actor,
         "reason": signal.reason,
         "at": signal.at,
+        "measured_at": signal.measured_at,
+        "good_for_ms": signal.good_for_ms,
     }
 
 
@@ -148,6 +153,8 @@ def _signal_read(data: Mapping[str, Json]) -> Signal:
         actor=str(data.get("actor")),
         reason=str(data.get("reason")),
         at=FleetTime(_int(data.get("at"))),
+        measured_at=FleetTime(_int(data.get("measured_at", 0))),
+        good_for_ms=_int(data.get("good_for_ms", 0)),
     )
 
 

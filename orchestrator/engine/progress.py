@@ -34,7 +34,7 @@ from orchestrator.engine import approvals, brakes, inputs, openings, promotion, 
 from orchestrator.engine.approvals import ApproveRequested
 from orchestrator.engine.brakes import EVALUATOR, GATE
 from orchestrator.engine.gates import Judgement
-from orchestrator.engine.gates.signals import SAFETY
+from orchestrator.engine.gates.signals import OVERDUE, SAFETY, SIGNAL
 from orchestrator.engine.inputs import Json
 from orchestrator.engine.region_state import Region, region_at
 from orchestrator.engine.requests import (
@@ -89,8 +89,6 @@ __all__ = [
 
 RECOVERY = "recovery"
 """Actor of what a start without proof decides."""
-SIGNALS = "signal_"
-"""What rules about signals from outside begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +198,14 @@ def approval_wanted(
 
 
 def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
-    """When time alone may next change a running rollout: a soak or a patience that ends after `now`.
+    """When time alone may next change a running rollout: a soak, a patience or a signal ends after `now`.
 
     Returns:
         The earliest such fleet time; None when only counters or people can change it.
     """
     if rollout.status is not RolloutStatus.RUNNING:
         return None
-    due: list[FleetTime] = []
+    due = [FleetTime(each.measured_at + each.good_for_ms) for each in rollout.signals if each.good_for_ms]
     for name, progress in rollout.regions.items():
         region = region_at(name, rollout, {}, {})
         if progress.phase is RegionPhase.ROLLING:
@@ -294,7 +292,7 @@ def _lasts(rollout: Rollout, event: Judged, now: FleetTime) -> dict[str, Json]:
         return {"final_because": f"held for {duration(now - rollout.held_since)}"}
     tally = total(event.cells.values())
     rule = rollout.verdict.rule if rollout.verdict is not None else ""
-    external = rule.startswith(SIGNALS) or (rule == SAFETY and not tally.safety)
+    external = rule.startswith((SIGNAL, OVERDUE)) or (rule == SAFETY and not tally.safety)
     # Exposures that are past their last checkpoint say nothing new; whoever posted a signal may still take it back.
     if tally.exposed and not external and _settled(tally):
         return {"final_because": f"all {tally.exposed} exposures are past the last checkpoint"}

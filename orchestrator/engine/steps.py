@@ -113,6 +113,8 @@ def signal_data(signal: Signal) -> dict[str, Json]:
         "actor": signal.actor,
         "reason": signal.reason,
         "at": signal.at,
+        "measured_at": signal.measured_at,
+        "good_for_ms": signal.good_for_ms,
     }
 
 

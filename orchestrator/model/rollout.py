@@ -141,6 +141,10 @@ class Brake:
     """What the gate said; None when it was not the gate."""
 
 
+MEASURED_AHEAD_MS = 5 * 60_000
+"""How far ahead of fleet time a measurement may be: clocks differ."""
+
+
 class SignalKind(StrEnum):
     """What somebody outside says about the vehicles of a rollout."""
 
@@ -173,8 +177,9 @@ class Signal:
     """How long after that it is good: then it is overdue, a missing input. 0: for ever, as reports of safety are."""
 
     def overdue(self, now: FleetTime) -> bool:
-        """Whether the value is good no more: nobody knows how the vehicles fare."""
-        return self.good_for_ms > 0 and now >= self.measured_at + self.good_for_ms
+        """Whether the value is good no more, or not yet as the clock went back: nobody knows how the vehicles fare."""
+        good = self.measured_at - MEASURED_AHEAD_MS <= now < self.measured_at + self.good_for_ms
+        return self.good_for_ms > 0 and not good
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class EngineRule:
         waiting = self._waiting(counts)
         ceiling = 0
         for _ in range(STEPS_MAX):
-            judgement = judge_rollout(self.rollout, cells, waiting)
+            judgement = judge_rollout(self.rollout, cells, waiting, now)
             self.verdicts, ceiling = judgement.verdicts, judgement.permit_ceiling
             event = Judged(judgement=judgement, cells=cells, waiting=waiting, dark=self.dark(now_h))
             if not (self.take(event, now) or self.people(event, now)):

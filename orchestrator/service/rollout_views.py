@@ -56,7 +56,7 @@ def view_of(
         rollout=rollout,
         cells=cells,
         waiting=unreached,
-        judgement=judge_rollout(rollout, cells, unreached),
+        judgement=judge_rollout(rollout, cells, unreached, now),
         waiting_for={region: waiting_for(rollout, cells, unreached, region, now) for region in rollout.regions},
         approval_wanted={
             region: wave

@@ -77,6 +77,8 @@ signals = st.builds(
     actor=st.just("tows"),
     reason=st.just("call centre"),
     at=st.just(NOW),
+    measured_at=st.integers(NOW - 12 * HOUR_MS, NOW),
+    good_for_ms=st.sampled_from([0, 6 * HOUR_MS]),
 )
 
 brakes = st.builds(

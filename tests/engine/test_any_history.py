@@ -62,8 +62,8 @@ class Look:
     def __init__(self, cells: dict, waiting: dict, dark: frozenset[str]) -> None:
         self.cells, self.waiting, self.dark = cells, waiting, dark
 
-    def at(self, rollout: Rollout) -> Judged:
-        judgement = judge_rollout(rollout, self.cells, self.waiting)
+    def at(self, rollout: Rollout, now: FleetTime) -> Judged:
+        judgement = judge_rollout(rollout, self.cells, self.waiting, now)
         return Judged(judgement, self.cells, self.waiting, self.dark)
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ def test_every_step_of_every_history_keeps_its_promises(history, approvals, draf
         # Clocks of a simulation and of a restored host may jump, back as well.
         now = FleetTime(max(0, now + later))
         before = rollout
-        answer = step(before, event.at(before) if isinstance(event, Look) else event, now)
+        answer = step(before, event.at(before, now) if isinstance(event, Look) else event, now)
         if isinstance(answer, Illegal):
             assert answer.message
             assert answer.remedy

@@ -148,7 +148,7 @@ def test_strong_evidence_about_a_part_counts_while_the_whole_stands(status):
 
 def looked_at(rollout, cells, now=LATER) -> Step:
     """A tick of the evaluator."""
-    return stepped(rollout, Judged(judge_rollout(rollout, cells, FLEET), cells, FLEET), now)
+    return stepped(rollout, Judged(judge_rollout(rollout, cells, FLEET, now), cells, FLEET), now)
 
 
 def test_bad_stratum_stops_alone_once_the_others_have_shown_themselves():
@@ -174,6 +174,18 @@ def test_signal_about_a_region_brakes_the_region_and_lets_it_go():
     assert (held.status, [(each.scope, each.kind) for each in held.brakes]) == (R.RUNNING, [("eu", K.HELD)])
     cleared = stepped(held, SignalCleared("tow_rate", "eu", "bob", "counted twice")).rollout
     assert looked_at(cleared, {}).rollout.brakes == ()
+
+
+def test_feed_that_died_about_a_region_brakes_it_until_somebody_measures_again():
+    """The tow desk of one country is closed: the others go on, and the country does when the desk calls."""
+    feed = a_signal(scope="eu", value=0.0)
+    watched = stepped(a_rollout(plan=PLAN), SignalPosted(feed), NOW).rollout
+    assert not looked_at(watched, {}, after(6 * HOUR_MS - 1)).rollout.brakes
+    held = looked_at(watched, {}, after(6 * HOUR_MS)).rollout
+    assert [(each.scope, each.kind, each.actor) for each in held.brakes] == [("eu", K.HELD, "gate")]
+    assert "tow_rate is overdue" in held.brakes[0].reason
+    again = stepped(held, SignalPosted(feed), after(7 * HOUR_MS)).rollout
+    assert looked_at(again, {}, after(7 * HOUR_MS)).rollout.brakes == ()
 
 
 # What the rest does.

@@ -10,7 +10,7 @@ from orchestrator.engine.gates import STRATA_HALTED, judge, waiver
 from orchestrator.engine.gates.signals import SAFETY
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.rollout import Brake, BrakeKind, SignalKind, VerdictKind
-from tests.builders import NOW, a_cell, a_plan, a_signal, a_tally
+from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_plan, a_signal, a_tally, after
 
 PLAN = a_plan()
 PROCEED, HOLD, HALT = VerdictKind.PROCEED, VerdictKind.HOLD, VerdictKind.HALT
@@ -126,6 +126,36 @@ def test_a_part_is_let_go_when_nothing_is_said_of_it_any_more():
     """The signal is cleared: only a verdict that proceeds takes the brake off."""
     judgement = judge(four_strata(), PLAN, brakes=[a_brake("eu", BrakeKind.HELD)])
     assert kinds(judgement)["eu"] is PROCEED
+
+
+@pytest.mark.parametrize("scope", ["all", "eu", "us/gen2"])
+def test_a_signal_that_is_overdue_holds_its_scope_whatever_it_said(scope):
+    """The probe is dead and its last word was good: that is a missing input, and never a leave to go on."""
+    feed = a_signal(scope=scope, value=0.0, measured_at=NOW, good_for_ms=6 * HOUR_MS)
+    assert judge(four_strata(), PLAN, signals=[feed], now=after(6 * HOUR_MS - 1)).worst.kind is PROCEED
+    judgement = judge(four_strata(), PLAN, signals=[feed], now=after(6 * HOUR_MS))
+    assert [name for name, kind in kinds(judgement).items() if kind is HOLD] == [scope]
+    (found,) = [found for found in judgement.verdicts if found.kind is HOLD]
+    assert found.rule == "overdue_tow_rate"
+    assert (
+        "tow_rate is overdue: measured at 2026-01-01T00:00:00Z, good for 6 h, and nothing newer came" in found.message
+    )
+    assert judge(four_strata(), PLAN, signals=[replace(feed, good_for_ms=0)], now=after(DAY_MS)).worst.kind is PROCEED
+
+
+def test_a_signal_from_before_a_clock_went_back_is_overdue():
+    """A restored host lives in last week: what is measured next week is not today's."""
+    feed = a_signal(value=0.0, measured_at=after(7 * DAY_MS), good_for_ms=6 * HOUR_MS)
+    assert judge(four_strata(), PLAN, signals=[feed], now=NOW).worst.rule == "overdue_tow_rate"
+
+
+def test_who_went_on_without_a_feed_did_not_do_so_for_the_next_time_it_dies():
+    """A person accepted this silence of the probe, not every one to come."""
+    feed = a_signal(value=0.0, measured_at=NOW, good_for_ms=6 * HOUR_MS)
+    seen = waiver(judge(four_strata(), PLAN, signals=[feed], now=after(DAY_MS)).worst)
+    assert judge(four_strata(), PLAN, signals=[feed], now=after(DAY_MS), waived=[seen]).worst.kind is PROCEED
+    again = replace(feed, measured_at=after(DAY_MS))
+    assert judge(four_strata(), PLAN, signals=[again], now=after(2 * DAY_MS), waived=[seen]).worst.kind is HOLD
 
 
 def test_a_signal_that_was_accepted_holds_again_when_it_rises():

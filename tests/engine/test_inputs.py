@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from orchestrator.engine import inputs
 from orchestrator.engine.gates import Judgement, judge, judge_rollout
+from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RolloutStatus, VerdictKind
-from tests.builders import a_cell, a_gate, a_plan, a_rollout, a_signal, a_tally
+from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_gate, a_plan, a_rollout, a_signal, a_tally, after
 from tests.engine.tallies import HABIT_GATE, brakes, cell_tallies, signals, waivers
 
 PLAN = a_plan(gate=HABIT_GATE)
@@ -30,10 +31,11 @@ def through_json(judgement: Judgement, cells, waiting=None) -> dict:
     waived=st.lists(waivers, max_size=4),
     brakes=st.lists(brakes, max_size=3),
     signals=st.lists(signals, max_size=3),
+    now=st.integers(NOW - HOUR_MS, NOW + DAY_MS).map(FleetTime),
 )
-def test_every_judgement_is_made_again_from_the_ledger_alone(cells, held, strata, waived, brakes, signals):
+def test_every_judgement_is_made_again_from_the_ledger_alone(cells, held, strata, waived, brakes, signals, now):
     """Promise 8: counters, terms, signals and waivers are all there, and lead to the same verdicts and ceilings."""
-    judgement = judge(cells, PLAN, held=held, strata=strata, waived=waived, brakes=brakes, signals=signals)
+    judgement = judge(cells, PLAN, held=held, strata=strata, waived=waived, brakes=brakes, signals=signals, now=now)
     assert inputs.judged_again(through_json(judgement, cells)) == judgement
 
 
@@ -46,10 +48,11 @@ def test_judgement_of_a_rollout_looks_at_all_that_stands():
         signals=(a_signal(value=9.0),),
     )
     cells = {a_cell(): a_tally(failed=2, succeeded=15)}
-    judgement = judge_rollout(rollout, cells, {a_cell(region="us"): 50})
+    judgement = judge_rollout(rollout, cells, {a_cell(region="us"): 50}, after(HOUR_MS))
     assert judgement.worst.rule == "signal_tow_rate"
     terms = judgement.terms
     assert (terms.held, terms.strata, terms.waived, terms.signals) == (True, 2, rollout.waived, rollout.signals)
+    assert terms.now == after(HOUR_MS)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

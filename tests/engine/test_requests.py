@@ -163,9 +163,10 @@ def test_hold_is_final_after_its_time():
     assert stepped(rollout, tick(YOUNG), after(7 * DAY_MS, LATER)).kind == "hold_final"
 
 
-def test_hold_by_a_signal_waits_for_whoever_posted_it():
-    """Exposures that are through say nothing about a measure from outside, which may still be taken back."""
-    rollout = held(replace(HOLD, rule="signal_tow_rate"))
+@pytest.mark.parametrize("rule", ["signal_tow_rate", "overdue_tow_rate"])
+def test_hold_by_a_signal_waits_for_whoever_posted_it(rule):
+    """Exposures that are through say nothing about a measure from outside, which may still be posted or taken back."""
+    rollout = held(replace(HOLD, rule=rule))
     assert not stepped(rollout, tick(OLD, rollout.verdict)).changed
     assert stepped(rollout, tick(OLD, None)).rollout.status is R.RUNNING
 

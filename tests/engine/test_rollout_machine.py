@@ -87,7 +87,7 @@ class RolloutMachine(RuleBasedStateMachine):
     def judged(self, cells: CellTallies, waiting: int, hours: int) -> None:
         self.now = after(hours * HOUR_MS, self.now)
         unreached = dict.fromkeys(CELLS, waiting)
-        judgement = judge_rollout(self.rollout, cells, unreached)
+        judgement = judge_rollout(self.rollout, cells, unreached, self.now)
         data = json.loads(json.dumps(inputs.written(judgement, cells, unreached)))
         assert inputs.judged_again(data) == judgement, "from the record alone"
         self.happens(Judged(judgement, cells, unreached))

@@ -99,7 +99,7 @@ class World:
         self.now = FleetTime(self.now + TICK_MS)
         cells = self.cells()
         unreached = waiting(self.rollout.plan, self.profiles())
-        judgement = judge_rollout(self.rollout, cells, unreached)
+        judgement = judge_rollout(self.rollout, cells, unreached, self.now)
         event = Judged(judgement, cells, unreached)
         answer = step(self.rollout, event, self.now)
         assert not isinstance(answer, Illegal)

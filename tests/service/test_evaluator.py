@@ -15,7 +15,7 @@ from orchestrator.ledger import LedgerEntry, LedgerError
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Cell
-from orchestrator.model.ids import AttemptId, RolloutId
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.model.tally import CellTallies
 from orchestrator.service.director import assigned
@@ -315,11 +315,11 @@ async def test_defect_of_one_rollout_stops_that_rollout_alone(world: World, monk
     await world.start(ONE_AT_A_TIME, rollout_id="ill")
     await world.start(ONE_AT_A_TIME)
 
-    def judged(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int]) -> Judgement:
+    def judged(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int], now: FleetTime) -> Judgement:
         if broken:
             broken.pop()
             raise ValueError("numbers that nobody foresaw")
-        return judge_rollout(rollout, cells, waiting)
+        return judge_rollout(rollout, cells, waiting, now)
 
     broken = [True]
     monkeypatch.setattr(evaluator_module, "judge_rollout", judged)

@@ -11,6 +11,7 @@ from orchestrator.engine.progress import (
     ApproveRequested,
     PauseRequested,
     ResumeRequested,
+    SignalCleared,
     SignalPosted,
     StartRequested,
 )
@@ -22,7 +23,7 @@ from orchestrator.model.vehicle import Contact
 from orchestrator.service.errors import ForbiddenError, InvalidInputError, StateError
 from orchestrator.service.vehicles import Withdraw
 from orchestrator.store.base import JournalEntry
-from tests.builders import DAY_MS, MINUTE_MS, a_signal, a_vehicle
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, a_signal, a_vehicle
 from tests.service.world import PLAN, Car, World
 
 SPRING, SUMMER = RolloutId("spring"), RolloutId("summer")
@@ -249,6 +250,26 @@ async def test_signal_holds_at_the_next_tick_and_lets_go_with_its_value(world: W
     await ask(world, SPRING, SignalPosted(a_signal(value=1.0)))
     await world.tick()
     assert (await world.rollout()).status is R.RUNNING
+
+
+async def test_signal_that_nobody_posts_any_more_holds_until_somebody_does_or_it_is_taken_back(world: World) -> None:
+    """The probe died in the night, its last word was good: nobody is granted on the strength of it."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    await ask(world, SPRING, SignalPosted(a_signal(value=0.0)))
+    for ending in (SignalPosted(a_signal(value=0.0)), SignalCleared("tow_rate", "", "bob", "the desk closed")):
+        await world.tick()
+        assert (await world.rollout()).status is R.RUNNING
+        world.hand.advance(6 * HOUR_MS)
+        await world.tick()
+        held = await world.rollout()
+        assert (held.status, held.verdict.rule if held.verdict else "") == (R.HELD, "overdue_tow_rate")
+        await world.snapshots.refresh()
+        assert (await world.check_in(car)).directive is None
+        await ask(world, SPRING, ending)
+        await world.tick()
+        assert (await world.rollout()).status is R.RUNNING
 
 
 async def test_paused_part_grants_nothing_and_the_rest_does(world: World) -> None:

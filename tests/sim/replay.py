@@ -83,17 +83,17 @@ def _created(entry: LedgerEntry) -> Rollout:
 def _event(rollout: Rollout, entry: LedgerEntry) -> Event:
     data: Data = entry.data
     if "cells" in data:
-        return _judged(rollout, data)
+        return _judged(rollout, data, FleetTime(entry.at))
     make = _ASKED.get(entry.kind)
     if make is None:
         raise BrokenPromiseError(f"nobody knows how {entry.kind} came about")
     return make({**data, "at": entry.at})
 
 
-def _judged(rollout: Rollout, data: Data) -> Judged:
+def _judged(rollout: Rollout, data: Data, now: FleetTime) -> Judged:
     cells, waiting = inputs.cells_read(data), inputs.waiting_read(data)
     judgement = inputs.judged_again(data)
-    if judgement != judge_rollout(rollout, cells, waiting):
+    if judgement != judge_rollout(rollout, cells, waiting, now):
         raise BrokenPromiseError(f"what was judged at epoch {data['epoch']} was another rollout: {judgement.terms}")
     return Judged(judgement=judgement, cells=cells, waiting=waiting, dark=frozenset(data["dark"]))
 

@@ -37,6 +37,7 @@ from orchestrator.engine.gates.terms import (
     worst_of,
 )
 from orchestrator.model.fleet import Cell, Stratum
+from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import Brake, BrakeKind, Rollout, RolloutStatus, Signal, Verdict, VerdictKind
 from orchestrator.model.tally import CellTallies, Tally, by_stratum, count_strata, total
@@ -80,13 +81,14 @@ def waiver(verdict: Verdict) -> str:
     return waiver_of(verdict.rule, verdict.scope, verdict.inputs.get(found(verdict.rule)))
 
 
-def judge_rollout(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int]) -> Judgement:
+def judge_rollout(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int], now: FleetTime) -> Judgement:
     """Judge a rollout as it stands.
 
     Args:
         rollout: With its waivers, brakes and signals.
         cells: Its counters.
         waiting: Vehicles by inventory that its plan is for and that do not have the release.
+        now: Fleet time.
     """
     return judge(
         cells,
@@ -96,6 +98,7 @@ def judge_rollout(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, i
         strata=count_strata(cells, waiting),
         brakes=rollout.brakes,
         signals=rollout.signals,
+        now=now,
     )
 
 
@@ -108,6 +111,7 @@ def judge(
     strata: int = 0,
     brakes: Sequence[Brake] = (),
     signals: Sequence[Signal] = (),
+    now: FleetTime = FleetTime(0),
 ) -> Judgement:
     """Judge a rollout by its counters, and by what is said of it.
 
@@ -119,6 +123,7 @@ def judge(
         strata: Strata of the target, if more than the counters show; the more are looked at, the more each must show.
         brakes: That stand: parts that are held or halted.
         signals: That stand.
+        now: Fleet time, by which signals are overdue.
 
     Returns:
         A verdict for each scope, and both ceilings. Never PROCEED on counts that contradict themselves.
@@ -131,6 +136,7 @@ def judge(
         held_scopes=scopes_with(brakes, BrakeKind.HELD),
         halted_scopes=scopes_with(brakes, BrakeKind.HALTED),
         signals=tuple(signals),
+        now=now,
         strata=strata,
     )
     return judge_by(cells, terms)
@@ -196,7 +202,7 @@ def _parts(cells: CellTallies, terms: Terms, normal: tuple[float, ...]) -> Itera
 
 def _judged(tally: Tally, scope: Scope, more: tuple[Finding, ...] = ()) -> Verdict:
     weighed, usual = rules.weigh(tally, scope), rules.usual(tally, scope)
-    said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals), *more)
+    said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals, scope.terms.now), *more)
     inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)
     inputs.update({found(finding.rule): finding.measure for finding in said if finding.measure is not None})
     standing = [finding for finding in said if not is_waived(finding.rule, finding.measure, scope)]

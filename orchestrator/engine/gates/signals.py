@@ -4,6 +4,8 @@ Owns when one holds and when it halts, and what a signal is about. A report of t
 as such the rules count it, here it counts for what it says.
 
 - A warning holds its scope while its value does not keep its limit.
+- A warning that is overdue holds its scope as well, whatever it said: whoever measures may be dead. A waiver covers the
+  measurement that it was about, and not the next feed that dies.
 - One report of safety holds, two halt: signals of that kind and reports of vehicles alike, whatever their values. Over
   all strata, a signal about a part counts as the second, not as the first: one holds its part alone.
 """
@@ -13,11 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.engine.gates.terms import Finding, scope_name, stratum_of
+from orchestrator.engine.wording import duration, instant
 from orchestrator.model.fleet import Stratum
+from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Signal, SignalKind, VerdictKind
 
 SAFETY = "safety_reports"
 """Rule of reports of the safety class."""
+SIGNAL = "signal_"
+"""What the rule of a signal beyond its limit begins with; its name follows."""
+OVERDUE = "overdue_"
+"""What the rule of a signal begins with that is good no more."""
 SAFETY_HALT = 2
 """Reports of the safety class that halt."""
 ALL = scope_name(None)
@@ -34,13 +42,14 @@ def scopes_of(signals: Sequence[Signal]) -> tuple[Stratum, ...]:
     return tuple(sorted(scope for scope in scopes if scope is not None))
 
 
-def findings(scope: Stratum | None, vehicles: int, signals: Sequence[Signal]) -> Iterator[Finding]:
+def findings(scope: Stratum | None, vehicles: int, signals: Sequence[Signal], now: FleetTime) -> Iterator[Finding]:
     """What stands about one scope.
 
     Args:
         scope: Which; None: over all strata.
         vehicles: Its vehicles that reported a failure of the safety class.
         signals: That stand, about whatever.
+        now: Fleet time.
     """
     here = [signal for signal in signals if scope_of(signal) == scope]
     yield from _safety(scope, vehicles, here, signals)
@@ -48,10 +57,18 @@ def findings(scope: Stratum | None, vehicles: int, signals: Sequence[Signal]) ->
         # Written so that a value or a limit that is no number does not pass.
         if signal.kind is SignalKind.WARNING and not signal.value <= signal.limit:
             yield Finding(
-                rule=f"signal_{signal.name}",
+                rule=SIGNAL + signal.name,
                 kind=VerdictKind.HOLD,
                 message=f"{signal.name} ({signal.value:g}) > limit ({signal.limit:g}): {signal.actor}, {signal.reason}",
                 measure=signal.value,
+            )
+        if signal.overdue(now):
+            yield Finding(
+                rule=OVERDUE + signal.name,
+                kind=VerdictKind.HOLD,
+                message=f"{signal.name} is overdue: measured at {instant(signal.measured_at)}, good for "
+                f"{duration(signal.good_for_ms)}, and nothing newer came: {signal.actor}, {signal.reason}",
+                measure=float(signal.measured_at),
             )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import inf
 
 from orchestrator.model.fleet import Stratum
+from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import GateLimits
 from orchestrator.model.rollout import Brake, BrakeKind, Signal, VerdictKind
 
@@ -39,6 +40,8 @@ class Terms:
     """Scopes that the gate halted and nobody resumed."""
     signals: tuple[Signal, ...] = ()
     """That stand."""
+    now: FleetTime = FleetTime(0)
+    """When it is judged, fleet time: by it signals are overdue."""
     strata: int = 0
     """Of the target, if more than the counters show; the more are looked at, the more each must show."""
 
