@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from orchestrator.engine import brakes
+from orchestrator.engine.gates.signals import forgotten
 from orchestrator.engine.inputs import Json
 from orchestrator.engine.steps import Illegal, Step, changed, same, signal_data
 from orchestrator.engine.wording import duration, instant
@@ -64,9 +65,11 @@ def post(rollout: Rollout, event: SignalPosted, now: FleetTime) -> Step | Illega
         return same(rollout)
     others = [each for each in rollout.signals if each is not stood]
     signals = tuple(sorted([*others, signal], key=lambda each: (each.name, each.scope)))
-    return changed(
-        rollout, replace(rollout, signals=signals), "signal_posted", now, _said(signal, signal.actor, signal.reason)
-    )
+    waived = rollout.waived
+    if stood is not None and stood.kind is not signal.kind:
+        waived = forgotten(waived, stood)
+    after = replace(rollout, signals=signals, waived=waived)
+    return changed(rollout, after, "signal_posted", now, _said(signal, signal.actor, signal.reason))
 
 
 def clear(rollout: Rollout, event: SignalCleared, now: FleetTime) -> Step | Illegal:
@@ -79,7 +82,8 @@ def clear(rollout: Rollout, event: SignalCleared, now: FleetTime) -> Step | Ille
             f"rollout {rollout.rollout_id} has no signal `{event.name[:64]}` in `{scope[:64]}`",
             f"there are {known}" if known else "there is none",
         )
-    cleared = replace(rollout, signals=tuple(each for each in rollout.signals if each is not stood))
+    others = tuple(each for each in rollout.signals if each is not stood)
+    cleared = replace(rollout, signals=others, waived=forgotten(rollout.waived, stood))
     return changed(rollout, cleared, "signal_cleared", now, _said(stood, event.actor, event.reason))
 
 

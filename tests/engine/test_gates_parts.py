@@ -158,6 +158,33 @@ def test_who_went_on_without_a_feed_did_not_do_so_for_the_next_time_it_dies():
     assert judge(four_strata(), PLAN, signals=[again], now=after(2 * DAY_MS), waived=[seen]).worst.kind is HOLD
 
 
+def test_who_lets_the_whole_go_on_has_answered_for_the_part_that_reported():
+    """One report of one vehicle is told of all and of its stratum: it is one question, and one answer is enough."""
+    hurt = replace(GOOD, after_permit={**GOOD.after_permit}, safety=1)
+    cells = four_strata(eu_gen2=hurt)
+    first = judge(cells, PLAN)
+    assert (first.worst.rule, kinds(first)["eu/gen2"]) == (SAFETY, HOLD)
+    seen = waiver(first.worst)
+    assert seen == "safety_reports=1@all"
+    assert set(kinds(judge(cells, PLAN, waived=[seen])).values()) == {PROCEED}
+    beside = judge(cells, PLAN, waived=["safety_reports=1@us/gen1"])
+    assert kinds(beside)["eu/gen2"] is HOLD
+    second = judge(four_strata(eu_gen2=hurt, us_gen1=hurt), PLAN, waived=[seen])
+    assert (second.worst.kind, kinds(second)["us/gen1"]) == (HALT, HOLD), "and what came later is another question"
+    both = judge(four_strata(eu_gen2=hurt, us_gen1=hurt), PLAN, waived=[waiver(second.worst)])
+    assert set(kinds(both).values()) == {PROCEED}
+
+
+def test_who_lets_the_whole_go_on_has_answered_for_the_signal_that_was_counted():
+    """A vehicle's report and a signal about its stratum halt together; both were named to who resumed."""
+    hurt = replace(GOOD, safety=1)
+    signal = replace(SAFETY_SIGNAL, scope="eu/gen2")
+    halted = judge(four_strata(eu_gen2=hurt), PLAN, signals=[signal])
+    assert (halted.worst.kind, kinds(halted)["eu/gen2"]) == (HALT, HALT)
+    seen = [waiver(halted.worst)]
+    assert set(kinds(judge(four_strata(eu_gen2=hurt), PLAN, signals=[signal], waived=seen)).values()) == {PROCEED}
+
+
 def test_a_signal_that_was_accepted_holds_again_when_it_rises():
     """A person looked at 7.5; nobody has looked at 9."""
     held = judge(four_strata(), PLAN, signals=[a_signal(value=7.5)])

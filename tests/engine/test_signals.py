@@ -94,6 +94,32 @@ def test_number_of_signals_is_bounded_and_those_that_stand_can_still_change():
     assert posted(rollout, a_signal("rate_3", value=9.0)).changed
 
 
+WAIVED = ("failures_evalue@all", "safety_reports=2@all", "safety_reports=1@eu", "signal_tow_rate=7.5@all")
+
+
+@pytest.mark.parametrize(
+    ("signal", "left"),
+    [
+        (a_signal("airbag", kind=SignalKind.SAFETY, scope="eu"), [WAIVED[0], "safety_reports=1@all", WAIVED[3]]),
+        (a_signal("airbag", kind=SignalKind.SAFETY), [WAIVED[0], "safety_reports=1@all", *WAIVED[2:]]),
+        (a_signal("airbag", kind=SignalKind.SAFETY, scope="us"), [WAIVED[0], "safety_reports=1@all", *WAIVED[2:]]),
+        (a_signal(value=7.5), list(WAIVED[:3])),
+        (a_signal(value=7.5, scope="eu"), list(WAIVED)),
+        (a_signal("calls", value=7.5), list(WAIVED)),
+    ],
+)
+def test_who_accepted_a_signal_has_not_accepted_the_next_one(signal, left):
+    """The waiver of what is taken back goes with it: else another report of the same number would pass unseen."""
+    rollout = replace(posted(a_rollout(), signal).rollout, waived=WAIVED)
+    gone = step(rollout, SignalCleared(signal.name, signal.scope, "bob", "counted twice"), LATER)
+    assert isinstance(gone, Step)
+    assert list(gone.rollout.waived) == left
+    assert gone.data["waived"] == left
+    other = SignalKind.WARNING if signal.kind is SignalKind.SAFETY else SignalKind.SAFETY
+    turned = posted(rollout, replace(signal, kind=other)).rollout
+    assert list(turned.waived) == left
+
+
 def test_signal_is_taken_back_by_name_and_scope():
     """And one that never stood is a mistake worth telling."""
     rollout = posted(a_rollout(), a_signal(value=6.0)).rollout

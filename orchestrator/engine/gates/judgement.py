@@ -153,7 +153,8 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     if contradicting:
         return _doubtful(INCONSISTENT, f"counters contradict themselves: {contradicting}", everything, whole)
     normal = rules.usual(everything, whole)
-    parts = [_judged(tally, scope) for tally, scope in _parts(cells, terms, normal)]
+    accepted = _accepted(everything, whole)
+    parts = [_judged(tally, scope, accepted=accepted) for tally, scope in _parts(cells, terms, normal)]
     halted = sorted(
         {scope_name(part.scope) for part in parts if part.kind is VerdictKind.HALT}.union(terms.halted_scopes)
     )
@@ -200,12 +201,25 @@ def _parts(cells: CellTallies, terms: Terms, normal: tuple[float, ...]) -> Itera
         yield tally, Scope(name=name, terms=terms, scopes=strata, held=name in held, normal=normal)
 
 
-def _judged(tally: Tally, scope: Scope, more: tuple[Finding, ...] = ()) -> Verdict:
+def _accepted(everything: Tally, whole: Scope) -> tuple[str, ...]:
+    """Rules about parts that a person answered to when it was the whole that stood still.
+
+    Whoever let the whole go on with so many reports of safety was told each of them, wherever it was from.
+    """
+    reports = signalled.safety_reports(None, everything.safety, whole.terms.signals)
+    return (signalled.SAFETY,) if is_waived(signalled.SAFETY, reports, whole) else ()
+
+
+def _judged(
+    tally: Tally, scope: Scope, more: tuple[Finding, ...] = (), *, accepted: tuple[str, ...] = ()
+) -> Verdict:
     weighed, usual = rules.weigh(tally, scope), rules.usual(tally, scope)
     said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals, scope.terms.now), *more)
     inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)
     inputs.update({found(finding.rule): finding.measure for finding in said if finding.measure is not None})
-    standing = [finding for finding in said if not is_waived(finding.rule, finding.measure, scope)]
+    standing = [
+        finding for finding in said if finding.rule not in accepted and not is_waived(finding.rule, finding.measure, scope)
+    ]
     worst = worst_of([*findings.findings(weighed, scope), *standing])
     name = scope_name(scope.name)
     if worst is not None:

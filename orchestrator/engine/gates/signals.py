@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.engine.gates.terms import Finding, scope_name, stratum_of
+from orchestrator.engine.gates.terms import Finding, scope_name, stratum_of, waived_by, waiver_of
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.fleet import Stratum
 from orchestrator.model.ids import FleetTime
@@ -33,7 +33,12 @@ ALL = scope_name(None)
 
 def scope_of(signal: Signal) -> Stratum | None:
     """What a signal is about: everything (None), a region (a stratum without hardware), or a stratum."""
-    return None if signal.scope in ("", ALL) else stratum_of(signal.scope)
+    return scope_of_name(signal.scope)
+
+
+def scope_of_name(name: str) -> Stratum | None:
+    """What a written scope is about, as `scope_of`."""
+    return None if name in ("", ALL) else stratum_of(name)
 
 
 def scopes_of(signals: Sequence[Signal]) -> tuple[Stratum, ...]:
@@ -77,6 +82,26 @@ def safety_reports(scope: Stratum | None, vehicles: int, signals: Sequence[Signa
     return vehicles + sum(
         signal.kind is SignalKind.SAFETY and (scope is None or scope_of(signal) == scope) for signal in signals
     )
+
+
+def forgotten(waived: Sequence[str], signal: Signal) -> tuple[str, ...]:
+    """What stays waived when a signal is taken back: a waiver covers what a person saw, not what comes in its place.
+
+    Args:
+        waived: As in `Rollout.waived`.
+        signal: That stood.
+    """
+    if signal.kind is not SignalKind.SAFETY:
+        gone = {(rule + signal.name, signal.scope or ALL) for rule in (SIGNAL, OVERDUE)}
+        return tuple(each for each in waived if waived_by(each)[::2] not in gone)
+    after: list[str] = []
+    for each in waived:
+        rule, reports, scope = waived_by(each)
+        if rule == SAFETY and scope in (ALL, signal.scope or ALL):
+            after.extend([waiver_of(rule, scope_of_name(scope), int(reports) - 1)] if reports > 1 else [])
+        else:
+            after.append(each)
+    return tuple(after)
 
 
 def _safety(

@@ -113,11 +113,17 @@ def is_waived(rule: str, measure: float | None, scope: Scope) -> bool:
         return False
     stronger = rule.replace("_posterior", "_evalue")
     for entry in scope.terms.waived:
-        head, _, name = entry.partition("@")
-        waived, _, covered = head.partition("=")
+        waived, covered, name = waived_by(entry)
         if name == scope_name(scope.name) and waived in (rule, stronger):
-            return measure is None or measure <= _number(covered)
+            return measure is None or measure <= covered
     return False
+
+
+def waived_by(entry: str) -> tuple[str, float, str]:
+    """The rule, the measure and the scope of what stands in `Rollout.waived`; -inf where it covers no measure."""
+    head, _, name = entry.partition("@")
+    rule, _, covered = head.partition("=")
+    return rule, _number(covered), name
 
 
 def worst_of(findings: Sequence[Finding]) -> Finding | None:
