@@ -194,7 +194,7 @@ PARTS = Section(
             unit="none",
             queries=(
                 Query(f"max by (kind) (outrider_signals{{{OF}}})", "{{kind}}"),
-                Query(f"max(outrider_hold_final{{{OF}}})", "the hold is final"),
+                Query(f"max(outrider_hold_final{{{OF}}})", "holds that are final"),
             ),
             width=8,
             limits=(Limit(1, "orange"),),

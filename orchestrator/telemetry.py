@@ -204,7 +204,7 @@ class Metrics:
         early = ("rollout", "habit", "checkpoint", "group")
         self.habit_silence = self._gauge("habit_silence", "Of frequent callers, at an earlier age.", *early)
         self.brakes = self._gauge("brakes", "Parts of a rollout that stand still.", *one, "kind")
-        self.hold_final = self._gauge("hold_final", "1 when a hold needs a person.", *one)
+        self.hold_final = self._gauge("hold_final", "Holds, of all or of a part, that need a person.", *one)
         self.signals = self._gauge("signals", "Signals from outside that are beyond their limit.", *one, "kind")
         self.lost = self._gauge("failed_before_permit", "Attempts that failed without a permit.", *where)
         self.grants_aged = self._gauge("grants_aged", "Grants as old as the first checkpoint.", *one)

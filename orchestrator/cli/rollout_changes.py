@@ -33,6 +33,7 @@ from orchestrator.cli.inputs import (
 )
 from orchestrator.cli.preview_view import preview_view, what_starts
 from orchestrator.cli.rollout_counts import total
+from orchestrator.cli.rollout_parts import still_stands
 from orchestrator.cli.rollout_view import rollout_view
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import DRAFTS, count, of_id, plain, rollout_status
@@ -100,7 +101,13 @@ def resume(
     with session.client() as client:
         rollout = client.ask(client.rollouts.ResumeRollout, request)
     said = f"Vehicles in {scope} may begin again." if scope else "Vehicles may begin again."
-    show_change(session, rollout, said, f"outrider rollout watch {rollout_id}")
+    following = f"outrider rollout watch {rollout_id}"
+    if stands := still_stands(rollout, scope):
+        said = f"Resumed. But {'; '.join(stands)}."
+        if rollout.brakes:
+            part = scope or rollout.brakes[0].scope
+            following = f'outrider rollout resume {rollout_id} --scope {part} --reason "..."   # once looked at'
+    show_change(session, rollout, said, following)
 
 
 @operator_command(app, "abort")

@@ -21,6 +21,7 @@ from orchestrator.cli.screen import table
 from orchestrator.cli.words import count, number, plain, since, status, verdict_kind
 
 FINAL = "will not clear by itself any more: a person must resume or abort"
+PART_FINAL = "waits for a person"
 SHORT_MAX = 3
 """Cells of a region that are named where their quota is not full."""
 LOUD = ("halted", "held", "paused")
@@ -39,12 +40,43 @@ def signal_kind(value: SignalKind.ValueType) -> str:
 
 def loudest_first(brakes: Iterable[Brake]) -> list[Brake]:
     """Brakes, those that need a person first."""
-    return sorted(brakes, key=lambda each: LOUD.index(kind) if (kind := brake_kind(each.kind)) in LOUD else 0)
+
+    def rank(each: Brake) -> tuple[int, bool]:
+        kind = brake_kind(each.kind)
+        return LOUD.index(kind) if kind in LOUD else 0, not each.final
+
+    return sorted(brakes, key=rank)
 
 
 def beyond(signal: Signal) -> bool:
     """Whether a signal says that something is wrong."""
     return signal_kind(signal.kind) == "safety" or not signal.value <= signal.limit
+
+
+def for_a_person(rollout: Rollout) -> str:
+    """Parts that only a person lets go, halted or held for too long, on one line; empty when there is none."""
+    parts = [each.scope for each in loudest_first(rollout.brakes) if each.final or brake_kind(each.kind) == "halted"]
+    if len(parts) > 1:
+        return f"{parts[0]} and {len(parts) - 1} more part{'s' if len(parts) > 2 else ''} wait for a person"
+    return f"{parts[0]} {PART_FINAL}" if parts else ""
+
+
+def still_stands(rollout: Rollout, scope: str = "") -> list[str]:
+    """What goes on standing still of what was resumed, for people: parts, and what the gate would stop next.
+
+    Args:
+        rollout: After it.
+        scope: The part that was resumed; empty: the whole.
+    """
+    brakes = [each for each in rollout.brakes if scope in ("", each.scope)]
+    said = [f"{each.scope} stays {brake_kind(each.kind)}: {bare(each.scope, each.reason)}" for each in brakes]
+    braked = {each.scope for each in rollout.brakes}
+    for each in rollout.gate.scopes:
+        verdict = verdict_kind(each.verdict)
+        if scope in ("", each.scope) and each.scope not in braked and verdict in ("hold", "halt"):
+            what = "it" if each.scope == "all" else each.scope
+            said.append(f"the gate would {verdict} {what} for another reason: {bare(each.scope, each.message)}")
+    return said
 
 
 def brakes_table(rollout: Rollout) -> Table:
@@ -53,6 +85,8 @@ def brakes_table(rollout: Rollout) -> Table:
     for each in loudest_first(rollout.brakes):
         when = since(each.since_time, rollout.fleet_time)
         kind = status(brake_kind(each.kind))
+        if each.final:
+            kind.append(f", {PART_FINAL}", words.AMBER)
         result.add_row(plain(each.scope, "bold"), kind, when, plain(each.actor), plain(bare(each.scope, each.reason)))
     return result
 
@@ -133,7 +167,10 @@ def standing(rollout: Rollout) -> str:
     """What stands still and what warns, on one line without a moment; empty when nothing does."""
     parts = []
     if rollout.brakes:
-        brakes = ", ".join(f"{each.scope} {brake_kind(each.kind)}" for each in loudest_first(rollout.brakes))
+        brakes = ", ".join(
+            f"{each.scope} {brake_kind(each.kind)}{' (final)' if each.final else ''}"
+            for each in loudest_first(rollout.brakes)
+        )
         parts.append(f"stands still: {brakes}")
     loud = [each for each in rollout.signals if beyond(each)]
     if loud:

@@ -57,6 +57,8 @@ def status_line(rollout: Rollout) -> Text:
     text = status(rollout_status(rollout.status))
     if rollout.hold_final:
         text.append(f"  {rollout_parts.FINAL}", words.AMBER)
+    if parts := rollout_parts.for_a_person(rollout):
+        text.append_text(plain(f"  {parts}", words.AMBER))
     if rollout_status(rollout.status) == "draft" and rollout.approvals_wanted:
         given = sum(not each.wave for each in rollout.approvals)
         text.append(f"  {given} of {rollout.approvals_wanted} approvals", words.AMBER)

@@ -93,7 +93,12 @@ def _final(data: Data) -> Told:
 
 def _braked(data: Data) -> Told:
     reason = str(data.get("reason", ""))
-    signs = (("halted", ": halted"), ("held", ": held"), ("paused", "went dark"))
+    signs = (
+        ("halted", ": halted"),
+        ("held", ": held"),
+        ("held", ": the hold is final"),
+        ("paused", "went dark"),
+    )
     word = next((word for word, sign in signs if sign in reason), "running")
     return Told(word, f"in part: {moves(reason)}", decided(data))
 

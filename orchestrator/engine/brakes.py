@@ -3,17 +3,22 @@
 Owns the table below. The gate brakes strata, a dark region is braked as a whole, a person may brake either. Whether the
 rollout itself stands is the matter of `progress`; when so many strata are halted that it has to, that of the gate.
 
-| brake  | PROCEED | HOLD  | HALT     | goes dark | light again       | pause      | resume    |
-|--------|---------|-------|----------|-----------|-------------------|------------|-----------|
-| none   | none    | HELD r | HALTED * | PAUSED d | none              | PAUSED     | unchanged |
-| HELD   | none    | stays | HALTED * | stays     | stays             | PAUSED     | none w    |
-| PAUSED | stays   | stays | HALTED * | stays     | none if d         | PAUSED     | none      |
-| HALTED | stays   | stays | stays    | stays     | stays             | refused    | none w    |
+| brake  | PROCEED | HOLD   | HALT     | goes dark  | light again | pause     | resume    |
+|--------|---------|--------|----------|------------|-------------|-----------|-----------|
+| none   | none    | HELD r | HALTED * | PAUSED d   | none        | PAUSED    | unchanged |
+| HELD   | none f  | stays  | HALTED * | PAUSED d f | stays       | PAUSED    | none w d  |
+| PAUSED | stays   | stays  | HALTED * | stays      | none if d   | PAUSED    | none      |
+| HALTED | stays   | stays  | stays    | stays      | stays       | refused   | none w d  |
 
-`*` raises the fence of the scope, `w` waives the rule that stopped it, `d` by the darkness of the region and nobody
-else: a person who pauses a dark region takes it over, and it does not go on by itself any more. Who resumes a region
-that is still dark is believed: it is braked again only after it was light in between. `r` while the whole runs: where
-it is held or paused already, weak evidence about a part adds nothing but a second thing to resume.
+`*` raises the fence of the scope, `w` waives the rule that stopped it. `r` while the whole runs: where it is held or
+paused already, weak evidence about a part adds nothing but a second thing to resume. `f`: not after the hold was final
+(`holds`), which needs a person.
+
+`d` is the darkness of the region and nobody else. What goes dark while it is held stands still for the darkness, and is
+held again in the step in which it is light, if that still stands; what a person lets go that the gate stopped, in a
+region that is dark, stands still for the darkness from then on. A person who pauses a dark region takes it over, and it
+does not go on by itself any more. Who resumes what the darkness stopped is believed: it is braked again only after it
+was light in between.
 """
 
 from __future__ import annotations
@@ -21,15 +26,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
+from orchestrator.engine import holds
 from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, waiver
 from orchestrator.engine.wording import instant
+from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Brake, BrakeKind, Rollout, Verdict, VerdictKind
+from orchestrator.model.tally import CellTallies, total
 
 GATE = "gate"
 """Actor of what the gate decides."""
 EVALUATOR = "evaluator"
 """Actor of a region's walk, and of what a dark region leads to."""
+DARK = "far fewer vehicles call from the region than a day before: its network seems to be down"
+"""Why a dark region stands still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,10 @@ def held(rollout: Rollout) -> frozenset[str]:
 
 def described(brake: Brake) -> str:
     """A brake for people: what, since when, by whom, why."""
-    return f"{brake.scope} is {brake.kind} since {instant(brake.since)} by {brake.actor}: {brake.reason}"
+    said = f"{brake.scope} is {brake.kind} since {instant(brake.since)} by {brake.actor}: {brake.reason}"
+    if brake.final:
+        said += "; it will not clear by itself any more"
+    return f"{said}; a person must resume {brake.scope}, or abort the rollout" if brake.needs_person else said
 
 
 def judged(rollout: Rollout, verdicts: Iterable[Verdict], now: FleetTime, *, runs: bool) -> Braked:
@@ -79,7 +92,7 @@ def judged(rollout: Rollout, verdicts: Iterable[Verdict], now: FleetTime, *, run
         elif verdict.kind is VerdictKind.HOLD and brake is None and runs:
             after = _put(after, Brake(scope, BrakeKind.HELD, now, GATE, verdict.message, verdict))
             moves.append(f"{scope}: held ({verdict.message})")
-        elif verdict.kind is VerdictKind.PROCEED and brake is not None and brake.kind is BrakeKind.HELD:
+        elif verdict.kind is VerdictKind.PROCEED and brake is not None and _may_clear(brake):
             after = _off(after, scope)
             moves.append(f"{scope}: hold cleared ({verdict.message})")
     return Braked(after, tuple(moves))
@@ -98,15 +111,35 @@ def darkened(rollout: Rollout, dark: Collection[str], now: FleetTime) -> Braked:
         brake = on(after, name)
         if name in dark and progress.dark_since is None:
             after = _since(after, name, now)
-            if brake is None:
-                reason = "far fewer vehicles call from the region than a day before: its network seems to be down"
-                after = _put(after, Brake(name, BrakeKind.PAUSED, now, EVALUATOR, reason))
+            if brake is None or _may_clear(brake):
+                after = _put(after, _for_darkness(name, now))
             moves.append(f"{name}: went dark")
         elif name not in dark and progress.dark_since is not None:
             after = _since(after, name, None)
             if brake is not None and brake.actor == EVALUATOR:
                 after = _off(after, name)
             moves.append(f"{name}: light again")
+    return Braked(after, tuple(moves))
+
+
+def lasting(rollout: Rollout, cells: CellTallies, now: FleetTime) -> Braked:
+    """Which parts are held for so long that they do not go on by themselves any more.
+
+    Args:
+        rollout: As it stands.
+        cells: Its counters.
+        now: Fleet time.
+    """
+    after, moves = rollout, []
+    for brake in rollout.brakes:
+        # What is held only now has had no time to clear.
+        if not _may_clear(brake) or brake.since == now:
+            continue
+        tally = total(count for cell, count in cells.items() if _about(brake, cell))
+        why = holds.final_because(rollout.plan.gate, brake.verdict, tally, brake.since, now)
+        if why:
+            after = _put(after, replace(brake, final=True))
+            moves.append(f"{brake.scope}: the hold is final ({why}), a person must resume it")
     return Braked(after, tuple(moves))
 
 
@@ -121,11 +154,16 @@ def paused(rollout: Rollout, scope: str, actor: str, reason: str, now: FleetTime
     return _put(rollout, Brake(scope, BrakeKind.PAUSED, now, actor, reason))
 
 
-def resumed(rollout: Rollout, scope: str) -> Rollout:
+def resumed(rollout: Rollout, scope: str, now: FleetTime) -> Rollout:
     """The rollout without the brake on a scope, the rule that put it there waived."""
     brake = on(rollout, scope)
     verdict = brake.verdict if brake is not None else None
-    return replace(_off(rollout, scope), waived=waived(rollout.waived, verdict))
+    after = replace(_off(rollout, scope), waived=waived(rollout.waived, verdict))
+    progress = rollout.regions.get(scope)
+    # Who answers to the gate has said nothing of the darkness.
+    if verdict is not None and progress is not None and progress.dark_since is not None:
+        return _put(after, _for_darkness(scope, now))
+    return after
 
 
 def waived(before: tuple[str, ...], verdict: Verdict | None) -> tuple[str, ...]:
@@ -145,6 +183,18 @@ def objection(rollout: Rollout, scope: str) -> tuple[str, str] | None:
     if "/" in scope and not hardware:
         return f"`{scope[:40]}` names no hardware variant", f"write {region} for all of them, or {region}/VARIANT"
     return None
+
+
+def _may_clear(brake: Brake) -> bool:
+    return brake.kind is BrakeKind.HELD and not brake.final
+
+
+def _about(brake: Brake, cell: Cell) -> bool:
+    return brake.scope in (cell.region, str(cell.stratum))
+
+
+def _for_darkness(region: str, now: FleetTime) -> Brake:
+    return Brake(region, BrakeKind.PAUSED, now, EVALUATOR, DARK)
 
 
 def _put(rollout: Rollout, brake: Brake) -> Rollout:

@@ -30,11 +30,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from orchestrator.engine import approvals, brakes, inputs, openings, promotion, regions, requests, signals
+from orchestrator.engine import approvals, brakes, holds, inputs, openings, promotion, regions, requests, signals
 from orchestrator.engine.approvals import ApproveRequested
 from orchestrator.engine.brakes import EVALUATOR, GATE
 from orchestrator.engine.gates import Judgement
-from orchestrator.engine.gates.signals import OVERDUE, SAFETY, SIGNAL
 from orchestrator.engine.inputs import Json
 from orchestrator.engine.region_state import Region, region_at
 from orchestrator.engine.requests import (
@@ -47,8 +46,6 @@ from orchestrator.engine.requests import (
 )
 from orchestrator.engine.signals import SignalCleared, SignalPosted
 from orchestrator.engine.steps import UNCHANGED, Illegal, Step, changed, same
-from orchestrator.engine.wording import duration
-from orchestrator.model.attempt import LIVE_STATES
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
@@ -60,7 +57,7 @@ from orchestrator.model.rollout import (
     Verdict,
     VerdictKind,
 )
-from orchestrator.model.tally import CellTallies, Tally, total
+from orchestrator.model.tally import CellTallies, total
 
 __all__ = [
     "EVALUATOR",
@@ -266,10 +263,14 @@ def _opened(rollout: Rollout, event: Judged) -> Rollout:
 
 
 def _braked(rollout: Rollout, event: Judged, now: FleetTime) -> brakes.Braked:
-    runs = rollout.status is RolloutStatus.RUNNING and event.judgement.worst.kind is VerdictKind.PROCEED
-    by_gate = brakes.judged(rollout, event.judgement.verdicts, now, runs=runs)
-    by_dark = brakes.darkened(by_gate.rollout, event.dark, now)
-    return brakes.Braked(by_dark.rollout, (*by_gate.moves, *by_dark.moves))
+    """The brakes after this look. Darkness first: what it lets go may be held in the same step."""
+    proceeds = event.judgement.worst.kind is VerdictKind.PROCEED
+    held = rollout.status is RolloutStatus.HELD and not rollout.hold_final
+    runs = proceeds and (rollout.status is RolloutStatus.RUNNING or held)
+    by_dark = brakes.darkened(rollout, event.dark, now)
+    by_gate = brakes.judged(by_dark.rollout, event.judgement.verdicts, now, runs=runs)
+    lasting = brakes.lasting(by_gate.rollout, event.cells, now)
+    return brakes.Braked(lasting.rollout, (*by_dark.moves, *by_gate.moves, *lasting.moves))
 
 
 def _halted(rollout: Rollout, event: Judged, worst: Verdict, now: FleetTime) -> Step:
@@ -288,15 +289,9 @@ def _halted(rollout: Rollout, event: Judged, worst: Verdict, now: FleetTime) -> 
 
 def _lasts(rollout: Rollout, event: Judged, now: FleetTime) -> dict[str, Json]:
     """Why a hold does not clear by itself any more, for the journal; empty when it still may."""
-    if rollout.held_since is not None and now - rollout.held_since >= rollout.plan.gate.hold_final_ms:
-        return {"final_because": f"held for {duration(now - rollout.held_since)}"}
     tally = total(event.cells.values())
-    rule = rollout.verdict.rule if rollout.verdict is not None else ""
-    external = rule.startswith((SIGNAL, OVERDUE)) or (rule == SAFETY and not tally.safety)
-    # Exposures that are past their last checkpoint say nothing new; whoever posted a signal may still take it back.
-    if tally.exposed and not external and _settled(tally):
-        return {"final_because": f"all {tally.exposed} exposures are past the last checkpoint"}
-    return {}
+    why = holds.final_because(rollout.plan.gate, rollout.verdict, tally, rollout.held_since, now)
+    return {"final_because": why} if why else {}
 
 
 def _with_brakes(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTime) -> Step:
@@ -328,7 +323,8 @@ def _walked(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTi
     moved_on = replace(
         braked.rollout, regions=after, actor=EVALUATOR, reason="; ".join(reasons), verdict=event.judgement.worst
     )
-    if done and _settled(total(event.cells.values())):
+    # Vehicles that came late into a region that was through count as well.
+    if done and holds.settled(total(event.cells.values())):
         reason = "; ".join([*reasons, "every region is through"])
         # The fence withdraws a vehicle that was granted in the very moment: it must not wait on a rollout that is over.
         fence = rollout.epoch + 1
@@ -337,12 +333,6 @@ def _walked(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTi
     if not moves:
         return _with_brakes(rollout, braked, event, now)
     return changed(rollout, moved_on, "regions_advanced", now, _seen(event))
-
-
-def _settled(tally: Tally) -> bool:
-    """Whether nothing is on its way: vehicles that came late into a region that was through count as well."""
-    aged = tally.age_groups[-1].exposed if tally.age_groups else 0
-    return not any(tally.state(state) for state in LIVE_STATES) and aged >= tally.exposed
 
 
 def _seen(event: Judged) -> dict[str, Json]:

@@ -271,7 +271,7 @@ def _resume_part(rollout: Rollout, event: ResumeRequested, now: FleetTime) -> St
     if fault is not None:
         return Illegal(*fault)
     if brakes.on(rollout, event.scope) is not None:
-        return changed(rollout, brakes.resumed(rollout, event.scope), "part_resumed", now, _of_part(event))
+        return changed(rollout, brakes.resumed(rollout, event.scope, now), "part_resumed", now, _of_part(event))
     if not rollout.brakes:
         return same(rollout)
     standing = ", ".join(brake.scope for brake in rollout.brakes)

@@ -99,6 +99,7 @@ def _brake_data(brake: Brake) -> Json:
         "actor": brake.actor,
         "reason": brake.reason,
         "rule": brake.verdict.rule if brake.verdict is not None else "",
+        "final": brake.final,
     }
 
 

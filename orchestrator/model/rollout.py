@@ -139,6 +139,13 @@ class Brake:
     reason: str
     verdict: Verdict | None = None
     """What the gate said; None when it was not the gate."""
+    final: bool = False
+    """Whether a hold has lasted too long to clear by itself: it needs a person."""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether nothing but a person lets it go, though no person put it there."""
+        return self.kind is BrakeKind.HALTED or self.final
 
 
 MEASURED_AHEAD_MS = 5 * 60_000

@@ -138,7 +138,7 @@ def quantities(gate: GateLimits) -> Iterator[tuple[str, str, str]]:
 def show_stops(metrics: Metrics, rollout: Rollout) -> None:
     """What stands still beside the rollout itself, and what is said of it from outside."""
     name = rollout.rollout_id
-    metrics.hold_final.labels(rollout=name).set(rollout.hold_final)
+    metrics.hold_final.labels(rollout=name).set(rollout.hold_final + sum(each.final for each in rollout.brakes))
     for kind in BrakeKind:
         metrics.brakes.labels(rollout=name, kind=kind.value).set(sum(each.kind is kind for each in rollout.brakes))
     beyond = [each.kind for each in rollout.signals if each.kind is SignalKind.SAFETY or each.value > each.limit]

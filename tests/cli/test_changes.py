@@ -6,9 +6,17 @@ from pathlib import Path
 
 import grpc
 import pytest
-from outrider.v1.rollout_pb2 import SIGNAL_KIND_SAFETY, Approval, ProposeRevertResponse, RegionProgress
+from outrider.v1.rollout_pb2 import (
+    SIGNAL_KIND_SAFETY,
+    VERDICT_KIND_HOLD,
+    VERDICT_KIND_PROCEED,
+    Approval,
+    ProposeRevertResponse,
+    RegionProgress,
+    ScopeVerdict,
+)
 
-from tests.cli.answers import PREVIEWED_PLAN, a_brake, a_preview, a_rollout, a_signal
+from tests.cli.answers import PREVIEWED_PLAN, a_brake, a_gate, a_preview, a_rollout, a_signal
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
 
@@ -61,11 +69,31 @@ def test_one_part_can_be_paused_and_resumed_by_its_scope(
     verb: str, said: str, next_command: str, server: OperatorServer, data: Path, outrider: Outrider
 ) -> None:
     """One bad variant must not cost the others their update; the way back names the same part."""
-    server.will_answer(f"{verb.capitalize()}Rollout", a_rollout(brakes=[a_brake()]))
+    left = [a_brake()] if verb == "pause" else [a_brake("us")]
+    server.will_answer(f"{verb.capitalize()}Rollout", a_rollout(brakes=left))
     outcome = outrider("rollout", verb, "spring", "--scope", "eu/gen1", "--reason", "odd")
     assert outcome.stdout.startswith(said)
     assert next_command in outcome.stdout
     assert server.asked(f"{verb.capitalize()}Rollout")[0].scope == "eu/gen1"
+
+
+def test_resume_says_what_stands_still_all_the_same(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """At three in the morning `resumed` must not mean half of it."""
+    scopes = [
+        ScopeVerdict(scope="all", verdict=VERDICT_KIND_PROCEED),
+        ScopeVerdict(scope="us/gen1", verdict=VERDICT_KIND_HOLD, message="us/gen1: 2 of 25 exposed failed"),
+    ]
+    server.will_answer("ResumeRollout", a_rollout(brakes=[a_brake()], gate=a_gate(scopes=scopes)))
+    said = " ".join(outrider("rollout", "resume", "spring", "--reason", "odd").stdout.split())
+    assert said.startswith(
+        "Resumed. But eu/gen1 stays halted: 5 of 25 exposed failed; "
+        "the gate would hold us/gen1 for another reason: 2 of 25 exposed failed."
+    )
+    assert 'Next: outrider rollout resume spring --scope eu/gen1 --reason "..." # once looked at' in said
+    dark = a_brake("eu", "PAUSED", actor="evaluator", reason="its network seems to be down")
+    server.will_answer("ResumeRollout", a_rollout(brakes=[dark, a_brake("us")]))
+    part = outrider("rollout", "resume", "spring", "--scope", "eu", "--reason", "odd").stdout
+    assert part.startswith("Resumed. But eu stays paused: its network seems to be down.")
 
 
 def test_start_can_write_down_a_draft(server: OperatorServer, data: Path, outrider: Outrider) -> None:

@@ -111,6 +111,22 @@ def test_a_final_hold_says_that_it_waits_for_a_person(server: OperatorServer, da
     assert "▲ held (final)" in outrider("rollout", "list").stdout
 
 
+def test_a_part_that_only_a_person_lets_go_is_said_beside_the_status(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """`running` alone would let somebody wait for ever."""
+    final = a_brake("us/gen1", "HELD", final=True)
+    server.will_answer("GetRollout", a_rollout(brakes=[a_brake("eu", "PAUSED"), final]))
+    shown = outrider("rollout", "status", "x").stdout
+    assert "running  us/gen1 waits for a person" in shown
+    assert "held, waits for a person" in shown
+    server.will_answer("GetRollout", a_rollout(brakes=[a_brake("eu", "HELD"), final, a_brake(), a_brake("us/gen3")]))
+    assert "running  eu/gen1 and 2 more parts wait for a person" in outrider("rollout", "status", "x").stdout
+    server.will_answer("GetRollout", a_rollout(brakes=[a_brake("eu", "HELD"), a_brake("us", "PAUSED")]))
+    assert "for a person" not in outrider("rollout", "status", "x").stdout
+    assert one_line(a_rollout(brakes=[final])).endswith("stands still: us/gen1 held (final)")
+
+
 def test_one_line_of_a_watch_says_what_stands_still() -> None:
     """Without a terminal a watch writes a line a change: a part that was halted is one."""
     rollout = a_rollout(brakes=[a_brake("us", "PAUSED"), a_brake()], signals=[a_signal(), a_signal("codes", 0.3)])

@@ -226,7 +226,127 @@ def test_rollout_does_not_complete_over_a_brake():
     assert stepped(resumed, judged(cells=done, waiting={}), now).rollout.status is R.COMPLETED
 
 
+# Holds of a part that last.
+
+OLD = a_tally(failed=1, succeeded=9, aged=((10, 0), (10, 0)))
+YOUNG = a_tally(failed=1, succeeded=9, aged=((10, 0), (9, 0)))
+LIVE = a_tally(failed=1, installing=9, aged=((10, 0), (10, 0)))
+HELD_PART = judged(said(V.HOLD, rule="failures_posterior"), cells={GEN1: YOUNG, GEN2: YOUNG})
+
+
+def part(tally, verdict=V.HOLD, rule="failures_posterior", worst=None) -> Judged:
+    """A tick in which the gate says so of eu/gen1, whose counters are these; those of eu/gen2 are young."""
+    return judged(said(verdict, rule=rule), worst=worst, cells={GEN1: tally, GEN2: YOUNG})
+
+
+def test_hold_of_a_part_is_final_when_its_own_exposures_have_nothing_more_to_say():
+    """As of the whole: what the others still have to say is not about this part."""
+    held = stepped(a_rollout(plan=PLAN), HELD_PART).rollout
+    now = after(DAY_MS)
+    for tally in (YOUNG, LIVE):
+        assert not stepped(held, part(tally), now).changed
+    final = stepped(held, part(OLD), now)
+    [brake_now] = final.rollout.brakes
+    assert (final.kind, brake_now.kind, brake_now.final, brake_now.since) == ("parts_braked", K.HELD, True, LATER)
+    assert "eu/gen1: the hold is final (all 10 exposures are past the last checkpoint)" in str(final.data["reason"])
+    assert [each["final"] for each in final.data["brakes"]] == [True]
+    assert final.rollout.status is R.RUNNING, "the rest goes on"
+    for verdict in (V.HOLD, V.PROCEED):
+        assert not stepped(final.rollout, part(OLD, verdict), now).changed, "late good news does not clear it"
+    assert stepped(final.rollout, part(OLD, V.HALT), now).rollout.brakes[0].kind is K.HALTED
+    resumed = stepped(final.rollout, ResumeRequested("bob", "two bench cars", "eu/gen1"), now)
+    assert (resumed.rollout.brakes, resumed.rollout.waived) == ((), ("failures_posterior@eu/gen1",))
+    assert resumed.data["reason"] == "two bench cars"
+
+
+def test_hold_of_a_part_is_final_after_its_time():
+    """Also where nothing was exposed, or a signal from outside holds it: a week of amber is red."""
+    for rule in ("losses_posterior", "signal_tow_rate"):
+        held = stepped(a_rollout(plan=PLAN), part(OLD, rule=rule)).rollout
+        week = held.plan.gate.hold_final_ms
+        early = stepped(held, part(OLD if rule.startswith("signal") else YOUNG, rule=rule), after(week - 1, LATER))
+        assert not early.rollout.brakes[0].final, "whoever posted a signal may take it back"
+        assert stepped(held, part(OLD, rule=rule), after(week, LATER)).rollout.brakes[0].final
+
+
+@pytest.mark.parametrize("status", [R.RUNNING, R.HELD, R.PAUSED])
+def test_hold_of_a_part_becomes_final_whatever_the_whole_does(status):
+    """Else it would clear by itself because somebody paused the rest."""
+    held = replace(stepped(a_rollout(plan=PLAN), HELD_PART).rollout, status=status)
+    whole = Verdict(V.HOLD, "failures_posterior", None, "all: as a test says", {}) if status is R.HELD else None
+    assert stepped(held, part(OLD, worst=whole), after(DAY_MS)).rollout.brakes[0].final
+
+
+def test_region_says_that_it_waits_for_a_person_where_only_a_stopped_part_is_left():
+    """A rollout that can never end must not look as if it ran."""
+    old = {GEN1: OLD, GEN2: GOOD}
+    for last in (replace(brake(K.HELD), final=True), brake(K.HALTED)):
+        rollout = a_rollout(plan=PLAN, wave=1, phase=RegionPhase.AGING, brakes=(last,))
+        waits = waiting_for(rollout, old, {GEN1: 30}, "eu", after(20 * DAY_MS))
+        assert "a person must resume eu/gen1, or abort the rollout" in waits
+        assert ("will not clear by itself" in waits) == last.final
+    held = a_rollout(plan=PLAN, wave=1, phase=RegionPhase.AGING, brakes=(brake(K.HELD),))
+    assert "a person" not in waiting_for(held, old, {GEN1: 30}, "eu", after(20 * DAY_MS))
+
+
+def test_part_is_held_in_the_step_in_which_the_whole_goes_on():
+    """Between the two it would admit whoever calls."""
+    held = a_rollout(plan=PLAN, status=R.HELD, held_since=NOW)
+    answer = stepped(held, judged(said(V.HOLD)))
+    assert (answer.rollout.status, [each.kind for each in answer.rollout.brakes]) == (R.RUNNING, [K.HELD])
+    final = replace(held, hold_final=True)
+    assert stepped(final, judged(said(V.HOLD))).rollout.brakes == ()
+
+
 # Dark regions.
+
+
+def of_region(kind: VerdictKind) -> Verdict:
+    """What the gate says of eu by a signal."""
+    return Verdict(kind, "signal_tow_rate", Stratum("eu", ""), "eu: tow_rate (9) > limit (5)", {})
+
+
+def kinds(rollout) -> list:
+    """Brakes on eu: how, and by whom."""
+    return [(each.kind, each.actor) for each in rollout.brakes if each.scope == "eu"]
+
+
+def test_region_held_by_a_signal_that_goes_dark_stands_still_for_both():
+    """The signal is taken back in the middle of the outage: nobody may be exposed unseen."""
+    held = stepped(a_rollout(plan=PLAN), judged(of_region(V.HOLD))).rollout
+    assert kinds(held) == [(K.HELD, "gate")]
+    dark = stepped(held, judged(of_region(V.HOLD), dark=["eu"])).rollout
+    assert kinds(dark) == [(K.PAUSED, "evaluator")]
+    cleared = stepped(dark, judged(dark=["eu"]))
+    assert (cleared.changed, kinds(cleared.rollout)) == (False, [(K.PAUSED, "evaluator")])
+    assert kinds(stepped(cleared.rollout, judged()).rollout) == []
+
+
+@pytest.mark.parametrize("first", ["signal", "darkness"])
+def test_dark_region_about_which_a_signal_stands_is_held_as_soon_as_it_is_light(first):
+    """In the same step, whichever came first: between two ticks a hundred vehicles call."""
+    rollout = a_rollout(plan=PLAN)
+    if first == "signal":
+        rollout = stepped(rollout, judged(of_region(V.HOLD))).rollout
+    dark = stepped(rollout, judged(of_region(V.HOLD), dark=["eu"])).rollout
+    assert kinds(dark) == [(K.PAUSED, "evaluator")]
+    light = stepped(dark, judged(of_region(V.HOLD))).rollout
+    assert (kinds(light), light.regions["eu"].dark_since) == ([(K.HELD, "gate")], None)
+
+
+@pytest.mark.parametrize("stopped", [brake(K.HALTED, "eu"), replace(brake(K.HELD, "eu"), final=True)])
+def test_who_answers_to_the_gate_has_said_nothing_of_the_darkness(stopped):
+    """What only a person lets go stays while it is dark, and its resume leaves the darkness to stop the region."""
+    rollout = a_rollout(plan=PLAN, brakes=(stopped,))
+    dark = stepped(rollout, judged(dark=["eu"])).rollout
+    assert kinds(dark) == [(stopped.kind, "gate")]
+    resumed = stepped(dark, ResumeRequested("bob", "towed in a storm", "eu")).rollout
+    assert kinds(resumed) == [(K.PAUSED, "evaluator")]
+    again = stepped(resumed, ResumeRequested("bob", "and it is no outage", "eu")).rollout
+    assert kinds(again) == []
+    assert not stepped(again, judged(dark=["eu"])).changed, "who resumes what the darkness stopped is believed"
+    light = stepped(dark, judged()).rollout
+    assert kinds(stepped(light, ResumeRequested("bob", "towed in a storm", "eu")).rollout) == []
 
 
 def test_dark_region_stands_still_and_goes_on_when_it_is_light_again():

@@ -97,6 +97,8 @@ def test_rollout_says_what_it_waits_for_and_what_it_takes_the_place_of() -> None
     assert [(given.wave, given.actor) for given in told.approvals] == [("", "bob")]
     held = sent(a_rollout(status=RolloutStatus.HELD, hold_final=True))
     assert held.hold_final
+    parts = (a_stop("eu", BrakeKind.HELD), replace(a_stop("us", BrakeKind.HELD), final=True))
+    assert [each.final for each in sent(a_rollout(brakes=parts)).brakes] == [False, True]
     assert sent(a_rollout()).supersedes == ""
 
 

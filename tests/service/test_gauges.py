@@ -113,6 +113,7 @@ def test_controls_stand_beside_exposures_and_say_what_is_usual(metrics: Metrics)
 def test_what_stands_still_and_what_warns_is_counted_by_kind(metrics: Metrics):
     """A rollout that runs with a halted variant is not well, and its status does not say so."""
     brakes = tuple(Brake(scope, kind, NOW, "gate", "because") for scope, kind in PARTS)
+    brakes = (*brakes[:-1], replace(brakes[-1], final=True))
     signals = tuple(Signal(name, kind, "all", value, 1.0, "ci", "", NOW) for name, kind, value in SAID)
     rollout = a_rollout(brakes=brakes, signals=signals, hold_final=True)
     dark = replace(rollout.regions["eu"], dark_since=NOW)
@@ -121,7 +122,7 @@ def test_what_stands_still_and_what_warns_is_counted_by_kind(metrics: Metrics):
     assert counted == {"paused": 1, "held": 2, "halted": 0}
     said = {kind: shown(metrics, "signals", rollout="spring", kind=kind) for kind in SignalKind}
     assert said == {"warning": 1, "safety": 1}
-    assert shown(metrics, "hold_final", rollout="spring") == 1
+    assert shown(metrics, "hold_final", rollout="spring") == 2, "the rollout's and a part's"
     regions = [shown(metrics, "region_dark", rollout="spring", region=region) for region in ("eu", "us")]
     assert regions == [1, 0]
     show(metrics, a_rollout(), {})

@@ -210,15 +210,15 @@ def _accepted(everything: Tally, whole: Scope) -> tuple[str, ...]:
     return (signalled.SAFETY,) if is_waived(signalled.SAFETY, reports, whole) else ()
 
 
-def _judged(
-    tally: Tally, scope: Scope, more: tuple[Finding, ...] = (), *, accepted: tuple[str, ...] = ()
-) -> Verdict:
+def _judged(tally: Tally, scope: Scope, more: tuple[Finding, ...] = (), *, accepted: tuple[str, ...] = ()) -> Verdict:
     weighed, usual = rules.weigh(tally, scope), rules.usual(tally, scope)
     said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals, scope.terms.now), *more)
     inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)
     inputs.update({found(finding.rule): finding.measure for finding in said if finding.measure is not None})
     standing = [
-        finding for finding in said if finding.rule not in accepted and not is_waived(finding.rule, finding.measure, scope)
+        finding
+        for finding in said
+        if finding.rule not in accepted and not is_waived(finding.rule, finding.measure, scope)
     ]
     worst = worst_of([*findings.findings(weighed, scope), *standing])
     name = scope_name(scope.name)

@@ -107,6 +107,7 @@ def brake(value: Brake) -> rollout_pb2.Brake:
         actor=value.actor,
         reason=value.reason,
         since_time=timestamp(value.since),
+        final=value.final,
     )
 
 
