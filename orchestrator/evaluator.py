@@ -293,8 +293,10 @@ class Evaluator:
             (known if await self._store.resolve(attempt_id) else lost).append(attempt_id)
         permitted: list[AttemptId] = []
         over: list[AttemptId] = []
-        for attempt_id, permitted_at in unsettled.permits.items():
-            answer = await self._store.permit(attempt_id, permitted_at=permitted_at)
+        for attempt_id, permit in unsettled.permits.items():
+            answer = await self._store.permit(
+                attempt_id, permitted_at=permit.permitted_at, offline_ms=permit.offline_ms
+            )
             # Over and never exposed is the last word: its place in the budget is another's. Any other refusal leaves a
             # doubt, and keeps the place: every doubt admits fewer.
             ended = isinstance(answer, Refusal) and answer.reason is RefusalReason.ATTEMPT_OVER

@@ -159,6 +159,9 @@ def deadline(attempt: Attempt, state: AttemptState, now: FleetTime) -> FleetTime
     if state not in LIVE_STATES:
         return None
     ends_at = now + attempt.deadlines_ms[state]
+    if state is AttemptState.PERMITTED:
+        # Out of reach it cannot say that it began; nobody is late before the permit has lapsed.
+        ends_at += attempt.offline_ms
     if state in BEFORE_PERMIT_STATES:
         life_ms = sum(attempt.deadlines_ms[each] for each in BEFORE_PERMIT_STATES)
         ends_at = min(ends_at, attempt.granted_at + life_ms)

@@ -153,6 +153,10 @@ class Attempt:
     """Whether the vehicle told a critical diagnosis after the permit; stays."""
     safety: bool = False
     """Whether it reported a failure of the safety class after the permit; stays, whatever is attested later."""
+    offline_ms: int = 0
+    """How long its first permit was good for, where that was an offline one: so much later its deadline and the ages at
+    which silence is judged begin to count. 0: an ordinary permit, or none.
+    """
 
     @property
     def exposed(self) -> bool:

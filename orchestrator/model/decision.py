@@ -57,6 +57,7 @@ class RefusalReason(StrEnum):
     STORAGE_LOW = "storage_low"
     BATTERY_LOW = "battery_low"
     NOT_PARKED = "not_parked"
+    OFFLINE_NOT_ALLOWED = "offline_not_allowed"
 
 
 @dataclass(frozen=True, slots=True)

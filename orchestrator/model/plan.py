@@ -129,6 +129,8 @@ class RegionRules:
     """Permits a minute of fleet time in this region; 0: as many as the plan's limit over all regions."""
     bandwidth_bytes_per_s: int = 0
     """What grants may ask of the links and mirrors of this region, in bytes a second of fleet time; 0: no limit."""
+    offline_permit_ms: int = 0
+    """Longest permit of a vehicle that installs out of reach; 0: none is given. At most 24 h."""
 
 
 @dataclass(frozen=True, slots=True)

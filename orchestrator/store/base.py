@@ -123,7 +123,7 @@ class RolloutStore(Protocol):
     async def authorize(
         self, rollout_id: RolloutId, attempt_id: AttemptId, request: PermitRequest
     ) -> Permitted | Refusal:
-        """Permit an attempt, keyed by attempt: repeated within `valid_ms` it returns the first permit whatever
+        """Permit an attempt, keyed by attempt: repeated while it is good it returns the same permit whatever
         happened since; later it asks anew but is not counted a second time. An attempt that was suspended takes a
         slot again in the same step.
 
@@ -214,9 +214,9 @@ class VehicleStore(Protocol):
         refuse, by raising the number of the vehicle's try past the lost one.
         """
 
-    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime) -> Applied | Refusal:
-        """Record the permit: PERMITTED, exposed, checkpoints due. Idempotent. Refuses: UNKNOWN_ATTEMPT, ATTEMPT_OVER,
-        WRONG_STATE (neither DOWNLOADED nor DEFERRED).
+    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0) -> Applied | Refusal:
+        """Record the permit: PERMITTED, exposed, checkpoints due, by `offline_ms` later for an offline one. Idempotent.
+        Refuses: UNKNOWN_ATTEMPT, ATTEMPT_OVER, WRONG_STATE (neither DOWNLOADED nor DEFERRED).
         """
 
     async def apply(

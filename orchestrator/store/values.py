@@ -66,8 +66,10 @@ class PermitRequest:
     region_starts_per_minute_max: int
     """The same in its region."""
     valid_ms: int
-    """Within which a repetition is told the first permit."""
+    """How long an ordinary permit is good for: within it a repetition is told the first one."""
     now: FleetTime
+    offline_ms: int = 0
+    """How long the offline permit that is asked for would be good for; 0: an ordinary one is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Permitted:
 
     permitted_at: FleetTime
     """Fleet time of the permit; a repetition within its validity returns the first."""
+    offline_ms: int = 0
+    """How long it is good for, if it is an offline permit; 0: it is an ordinary one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Unsettled:
     """Reservations and permits of a rollout that the shards have not yet been seen to know."""
 
     reservations: Sequence[AttemptId]
-    permits: Mapping[AttemptId, FleetTime]
+    permits: Mapping[AttemptId, Permitted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,10 @@ class Standing:
     """Most of these at once, as the evaluator last said."""
     admitted: Mapping[Cell, int] = field(default_factory=dict)
     """Vehicles admitted, by cell: live attempts and permits; cells without any are absent."""
+    outstanding: int = 0
+    """Permits that have not lapsed and whose attempts are not over: nothing takes them back."""
+    outstanding_until: FleetTime = FleetTime(0)
+    """When the last of them lapses; 0 when there are none."""
 
     @property
     def in_flight_total(self) -> int:

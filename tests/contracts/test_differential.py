@@ -20,6 +20,7 @@ from tests.store_fixtures import FakeMachine, empty
 vehicles = st.sampled_from(VEHICLES)
 rollouts = st.sampled_from(ROLLOUTS)
 numbers = st.integers(1, 3)
+offline = st.sampled_from([0, 0, HOUR_MS])
 scopes = st.sampled_from(["", "spring", "autumn"])
 part_scopes = st.sampled_from(["eu", "us", "eu/gen2"])
 brakes = st.lists(st.tuples(part_scopes, st.sampled_from(BrakeKind)), max_size=1) | st.just([])
@@ -34,7 +35,7 @@ operations = st.one_of(
     st.tuples(st.just("resolve"), vehicles, rollouts, numbers),
     st.tuples(st.just("walk"), vehicles, st.integers(1, 6)),
     st.tuples(st.just("walk"), vehicles, st.integers(1, 6)),
-    st.tuples(st.just("permit"), vehicles, rollouts, numbers),
+    st.tuples(st.just("permit"), vehicles, rollouts, numbers, offline),
     st.tuples(st.just("apply"), vehicles, st.sampled_from("aab"), st.integers(-2, 2), st.lists(told, max_size=3)),
     st.tuples(st.just("change"), vehicles, rollouts, numbers, st.sampled_from(sorted(AttemptEvent))),
     st.tuples(st.just("attest"), vehicles, st.integers(-1, 2), manifests, st.sampled_from(["", "1.0.0", "1.1.0"])),
@@ -62,7 +63,7 @@ operations = st.one_of(
     st.tuples(st.just("suspend"), vehicles, rollouts, numbers, st.booleans()),
     st.tuples(st.just("release"), vehicles, rollouts, numbers),
     st.tuples(st.just("confirm"), vehicles, rollouts, numbers),
-    st.tuples(st.just("authorize"), vehicles, rollouts, numbers, st.integers(0, 1)),
+    st.tuples(st.just("authorize"), vehicles, rollouts, numbers, st.integers(0, 1), offline),
     st.tuples(st.just("forfeit"), vehicles, rollouts, numbers),
     st.tuples(
         st.just("renew"), rollouts, st.integers(0, 4), st.sampled_from([0, 0, 0, 1]), st.booleans(), st.integers(1, 4)

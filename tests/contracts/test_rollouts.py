@@ -337,7 +337,7 @@ async def test_permit_is_unsettled_until_the_shard_knows_it(bench: StoreBench) -
     await authorize(bench.store, "spring.v-1.1", valid_ms=10)
     await authorize(bench.store, "spring.v-1.1", valid_ms=10, now=after(20))
     assert dict((await bench.store.unsettled(SPRING, older_than_ms=HOUR_MS)).permits) == {}
-    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {"spring.v-1.1": NOW}
+    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {"spring.v-1.1": Permitted(NOW)}
     await bench.store.confirm(SPRING, reservations=[], permits=[AttemptId("spring.v-1.1")])
     assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {}
     assert await authorize(bench.store, "spring.v-1.1", valid_ms=100, now=after(30)) == Permitted(after(20))
@@ -352,7 +352,7 @@ async def test_forfeited_permit_gives_its_place_back_once_but_not_its_start(benc
     assert reason(await authorize(bench.store, "spring.v-3.1")) == "blast_budget_spent"
     for _ in range(3):
         await bench.store.forfeit(SPRING, [ids[0], AttemptId("spring.never.1")])
-    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {ids[1]: NOW}
+    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {ids[1]: Permitted(NOW)}
     answer = await authorize(bench.store, "spring.v-3.1", starts=2)
     assert answer.facts == {"starts": "2", "limit": "2"}  # type: ignore[attr-defined]
     assert await authorize(bench.store, "spring.v-3.1", starts=3) == Permitted(NOW)

@@ -95,13 +95,14 @@ class Twins:
         latest = record.attempt.attempt_id
         for event in EVENTS_FORWARD[:length]:
             if event is AttemptEvent.PERMIT_ISSUED:
-                await self.both(lambda store: store.permit(latest, permitted_at=self.now))
+                away_ms = HOUR_MS if length % 2 else 0
+                await self.both(lambda store, ms=away_ms: store.permit(latest, permitted_at=self.now, offline_ms=ms))
             else:
                 await self.both(lambda store, event=event: store.change(latest, event, now=self.now))
 
-    async def do_permit(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int) -> None:
+    async def do_permit(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int, offline_ms: int) -> None:
         one = attempt_id(rollout_id, vehicle_id, number)
-        await self.both(lambda store: store.permit(one, permitted_at=self.now))
+        await self.both(lambda store: store.permit(one, permitted_at=self.now, offline_ms=offline_ms))
 
     async def do_apply(
         self, vehicle_id: VehicleId, outbox_id: str, shift: int, events: list[tuple[AttemptEvent, int, int]]
@@ -243,7 +244,9 @@ class Twins:
         ids = [attempt_id(rollout_id, vehicle_id, number)]
         await self.both(lambda store: store.confirm(rollout_id, reservations=ids, permits=ids))
 
-    async def do_authorize(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int, old: int) -> None:
+    async def do_authorize(
+        self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int, old: int, offline_ms: int
+    ) -> None:
         (rollout,) = [one for one in await self.memory.rollouts() if one.rollout_id == rollout_id]
         await self.both(
             lambda store: store.authorize(
@@ -257,6 +260,7 @@ class Twins:
                     starts_per_minute_max=3,
                     region_starts_per_minute_max=2,
                     valid_ms=MINUTE_MS,
+                    offline_ms=offline_ms,
                     now=self.now,
                 ),
             )

@@ -23,6 +23,11 @@ class DueSet:
             self._due[member] = at
             heapq.heappush(self._heap, (at, member))
 
+    def hasten(self, member: str, at: int) -> None:
+        """Let a member that is to fall due do so by a time."""
+        if at < self._due.get(member, at):
+            self.schedule(member, at)
+
     def take(self, now: FleetTime, most: int) -> list[str]:
         """Take out what is due, earliest first."""
         due: list[str] = []

@@ -13,6 +13,7 @@ from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId, FleetTime
 from orchestrator.store.refusals import refusal
+from orchestrator.store.values import PermitRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,16 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Permit:
+class Permit:
+    """The permits of an attempt."""
+
     cell: Cell
     first: FleetTime
+    """When it was permitted first."""
     latest: FleetTime
+    """And last."""
+    offline_ms: int
+    """How long the latest is good for if it is an offline one; 0: it is an ordinary one."""
 
 
 class Places:
@@ -36,7 +43,9 @@ class Places:
 
     def __init__(self) -> None:
         self._places: dict[AttemptId, _Place] = {}
-        self._permits: dict[AttemptId, _Permit] = {}
+        self._permits: dict[AttemptId, Permit] = {}
+        self._outstanding: dict[AttemptId, FleetTime] = {}
+        """When the permit of an attempt that is not over lapses."""
         self._in_flight: Counter[str] = Counter()
         self._admitted: Counter[Cell] = Counter()
         self.at_risk = 0
@@ -57,10 +66,13 @@ class Places:
         """Permits so far."""
         return len(self._permits)
 
-    def permit_of(self, attempt_id: AttemptId) -> tuple[FleetTime, FleetTime] | None:
-        """When an attempt was permitted first and last."""
-        permit = self._permits.get(attempt_id)
-        return (permit.first, permit.latest) if permit else None
+    def permit_of(self, attempt_id: AttemptId) -> Permit | None:
+        """The permits of an attempt."""
+        return self._permits.get(attempt_id)
+
+    def outstanding(self, now: FleetTime) -> list[FleetTime]:
+        """When each permit lapses that has not, of attempts that are not over."""
+        return [ends_at for ends_at in self._outstanding.values() if ends_at > now]
 
     def known(self, attempt_id: AttemptId) -> bool:
         """Whether an attempt is admitted and not over."""
@@ -96,14 +108,18 @@ class Places:
             self.at_risk += attempt_id not in self._permits
         self._places[attempt_id] = _Place(cell, machine_ms)
 
-    def permit(self, attempt_id: AttemptId, cell: Cell, now: FleetTime) -> None:
+    def permit(self, attempt_id: AttemptId, request: PermitRequest) -> None:
         """Permit an attempt that holds a slot, or permit it again."""
+        now, offline_ms = request.now, request.offline_ms
         permit = self._permits.get(attempt_id)
         if permit is None:
-            self._permits[attempt_id] = _Permit(cell, now, now)
+            self._permits[attempt_id] = Permit(request.cell, now, now, offline_ms)
             self.at_risk -= 1
         else:
-            self._permits[attempt_id] = replace(permit, latest=now)
+            self._permits[attempt_id] = replace(permit, latest=now, offline_ms=offline_ms)
+        # Of an attempt that is over it is nobody's: the shard will not know it.
+        if self.known(attempt_id):
+            self._outstanding[attempt_id] = FleetTime(now + (offline_ms or request.valid_ms))
 
     def forfeit(self, attempt_id: AttemptId) -> None:
         """Take back a permit, and all that its attempt holds, which is over."""
@@ -126,6 +142,7 @@ class Places:
     def release(self, attempt_id: AttemptId) -> None:
         """Give back all that an attempt holds that is over; a permit keeps its place in the quota."""
         place = self._places.pop(attempt_id, None)
+        self._outstanding.pop(attempt_id, None)
         if place is None:
             return
         if place.taken_ms is not None:

@@ -106,8 +106,8 @@ class RolloutKeys:
         """See `base.RolloutStore`."""
         now = request.now
         permit = self._places.permit_of(attempt_id)
-        if permit is not None and now < permit[1] + request.valid_ms:
-            return Permitted(permitted_at=permit[1])
+        if permit is not None and now < permit.latest + (permit.offline_ms or request.valid_ms):
+            return Permitted(permitted_at=permit.latest, offline_ms=permit.offline_ms)
         if no := self._standstill(request.cell.stratum):
             return no
         fence = self.rollout.fence_of(request.cell.stratum)
@@ -122,8 +122,8 @@ class RolloutKeys:
             self._places.take(attempt_id, request.cell, self._machine_ms())
             self._starts[attempt_id] = (request.cell.region, now)
             self._unsettled_permits[attempt_id] = self._machine_ms()
-        self._places.permit(attempt_id, request.cell, now)
-        return Permitted(permitted_at=now)
+        self._places.permit(attempt_id, request)
+        return Permitted(permitted_at=now, offline_ms=request.offline_ms)
 
     def _permit_refusal(self, attempt_id: AttemptId, request: PermitRequest) -> Refusal | None:
         """Why an attempt gets no first permit; None when it does."""
@@ -179,11 +179,12 @@ class RolloutKeys:
         permits = {name: self._places.permit_of(name) for name, at in self._unsettled_permits.items() if at < before}
         return Unsettled(
             reservations=[attempt_id for attempt_id, at in self._unsettled_slots.items() if at < before],
-            permits={attempt_id: permit[0] for attempt_id, permit in permits.items() if permit},
+            permits={name: Permitted(permit.first, permit.offline_ms) for name, permit in permits.items() if permit},
         )
 
     def standing(self, now: FleetTime) -> Standing:
         """See `base.RolloutStore`."""
+        outstanding = self._places.outstanding(now)
         return Standing(
             in_flight=self._places.in_flight,
             permits=self._places.permits,
@@ -193,6 +194,8 @@ class RolloutKeys:
             at_risk=self._places.at_risk,
             grant_ceiling=self._grant_ceiling,
             admitted=self._places.admitted,
+            outstanding=len(outstanding),
+            outstanding_until=max(outstanding, default=FleetTime(0)),
         )
 
     def _standstill(self, stratum: Stratum) -> Refusal | None:

@@ -5,7 +5,7 @@ Says in Python what the functions of `store/redis/functions` say in Lua; the dif
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.engine.attempts import advance
@@ -149,7 +149,7 @@ class Shard(Inventory):
             self.records[vehicle_id] = replace(record, tries={**record.tries, rollout_id: lost})
         return False
 
-    def permit(self, attempt_id: AttemptId, permitted_at: FleetTime) -> Applied | Refusal:
+    def permit(self, attempt_id: AttemptId, permitted_at: FleetTime, offline_ms: int) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         attempt = self.attempts.get(attempt_id)
         if attempt is None:
@@ -158,7 +158,8 @@ class Shard(Inventory):
             facts = {"attempt_id": attempt_id, "state": attempt.state.value}
             if attempt.state.terminal:
                 return refusal(RefusalReason.ATTEMPT_OVER, facts)
-            if not self._advance(attempt, AttemptEvent.PERMIT_ISSUED, permitted_at):
+            permitted = replace(attempt, offline_ms=offline_ms)
+            if not self._advance(permitted, AttemptEvent.PERMIT_ISSUED, permitted_at):
                 return refusal(RefusalReason.WRONG_STATE, facts)
         return Applied(self.records[attempt.vehicle_id])
 
@@ -318,6 +319,8 @@ class Shard(Inventory):
         changed = step.attempt
         if event is AttemptEvent.PERMIT_ISSUED:
             changed = self._expose(changed, now)
+        elif attempt.state is AttemptState.PERMITTED and event is not AttemptEvent.DEADLINE_PASSED:
+            self._hasten(changed, now)
         self._recount(attempt, changed)
         self._keep(changed)
         data = {
@@ -327,20 +330,27 @@ class Shard(Inventory):
             "event": event.value,
             "failure_code": failure_code,
         }
+        if event is AttemptEvent.PERMIT_ISSUED and changed.offline_ms:
+            data["offline_ms"] = changed.offline_ms
         self.journal.append("attempt_corrected" if step.transition.correction else "attempt_changed", now, data)
         self.cases.follow(changed, attempt.state, now)
         return True
 
     def _expose(self, attempt: Attempt, now: FleetTime) -> Attempt:
-        for index, age_ms in enumerate(attempt.checkpoints_ms):
-            self._due.schedule(f"c{index}|{attempt.attempt_id}", now + age_ms)
+        for member, age_ms in _ages(attempt):
+            # Out of reach it may not have begun before its permit lapses, and cannot say that it has.
+            self._due.schedule(member, now + attempt.offline_ms + age_ms)
+        for index in range(len(attempt.checkpoints_ms)):
             # Adding nothing makes the counter: a cell with exposures has all its age groups.
             self.counts.add(attempt.rollout_id, checkpoint_field(attempt.cell, AGED, index), 0)
-        for index, age_ms in enumerate(attempt.habit_ages_ms):
-            self._due.schedule(f"h{index}|{attempt.attempt_id}", now + age_ms)
         self.controls.expect(attempt)
         nothing, early = (False,) * len(attempt.checkpoints_ms), (False,) * len(attempt.habit_ages_ms)
         return replace(attempt, aged=nothing, silent=nothing, habit_aged=early, habit_silent=early)
+
+    def _hasten(self, attempt: Attempt, now: FleetTime) -> None:
+        """Heard after an offline permit: whatever it did there is done, and the ages count from here at the latest."""
+        for member, age_ms in _ages(attempt) if attempt.offline_ms else ():
+            self._due.hasten(member, now + age_ms)
 
     def _keep(self, attempt: Attempt) -> None:
         """Store an attempt with its deadline and the vehicle's try."""
@@ -376,3 +386,10 @@ def _fence_of(fences: Mapping[str, int], attempt: Attempt) -> int:
     """The highest fence of an attempt's rollout, of its region there and of its stratum."""
     name, stratum = attempt.rollout_id, attempt.cell.stratum
     return max(fences.get(scope, 0) for scope in (name, f"{name}|{stratum.region}", f"{name}|{stratum}"))
+
+
+def _ages(attempt: Attempt) -> Iterator[tuple[str, int]]:
+    """What falls due at each age of an exposure, and the age."""
+    for kind, ages_ms in (("c", attempt.checkpoints_ms), ("h", attempt.habit_ages_ms)):
+        for index, age_ms in enumerate(ages_ms):
+            yield f"{kind}{index}|{attempt.attempt_id}", age_ms

@@ -142,12 +142,12 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
         parts = split_attempt_id(attempt_id)
         return parts is not None and self._shard(parts[1]).resolve(attempt_id, *parts)
 
-    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime) -> Applied | Refusal:
+    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         vehicle_id = vehicle_of(attempt_id)
         if vehicle_id is None:
             return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt_id})
-        return self._shard(vehicle_id).permit(attempt_id, permitted_at)
+        return self._shard(vehicle_id).permit(attempt_id, permitted_at, offline_ms)
 
     async def apply(
         self,

@@ -69,6 +69,7 @@ ATTEMPT = (
     "grant_silent",
     "diagnosed",
     "safety",
+    "offline",  # milliseconds, 0 without an offline permit
 )
 CASE = (
     "schema",
@@ -241,6 +242,7 @@ def encode_attempt(attempt: Attempt) -> bytes:
             attempt.grant_silent,
             attempt.diagnosed,
             attempt.safety,
+            attempt.offline_ms,
         ]
     )
 
@@ -276,6 +278,7 @@ def decode_attempt(data: bytes) -> Attempt:
         grant_silent=value["grant_silent"],
         diagnosed=value["diagnosed"],
         safety=value["safety"],
+        offline_ms=value["offline"],
     )
 
 

@@ -85,9 +85,11 @@ ROLLOUT_KEYS: Mapping[str, str] = {
     "admitted": ":admitted",
     # hash: region -> fleet time until which its bandwidth is given away.
     "links": ":links",
-    # hash: attempt id -> `<first>|<latest>|<region>|<hardware>|<cohort>`: fleet time of its permit, and its cell; its
-    # length is what the ceiling limits.
+    # hash: attempt id -> `<first>|<latest>|<offline>|<region>|<hardware>|<cohort>`: fleet time of its permit, how long
+    # the latest is good for if it is an offline one (else 0), and its cell; its length is what the ceiling limits.
     "permits": ":permits",
+    # zset: attempt id at the fleet time at which its permit lapses, until then or until the attempt is over.
+    "outstanding": ":outstanding",
     # zset: attempt id at the fleet time of its permit, of the last minute.
     "starts": ":starts",
     # zset per region, `:starts:<region>`: the same of its attempts.

@@ -107,10 +107,11 @@ class RedisRollouts:
             request.starts_per_minute_max,
             request.region_starts_per_minute_max,
             request.valid_ms,
+            request.offline_ms,
             request.now,
             self._dead_man_life_ms,
         )
-        return refused(reply) or Permitted(permitted_at=FleetTime(number(reply)))
+        return refused(reply) or Permitted(permitted_at=FleetTime(number(reply)), offline_ms=number(reply, 2))
 
     async def suspend(self, rollout_id: RolloutId, deferred: Mapping[AttemptId, int]) -> None:
         """See `base.RolloutStore`."""
@@ -140,13 +141,13 @@ class RedisRollouts:
         """See `base.RolloutStore`."""
         reply = await self._calls.function("unsettled", rollout_tag(rollout_id), older_than_ms, UNSETTLED_MAX)
         reservations: list[AttemptId] = []
-        permits: dict[AttemptId, FleetTime] = {}
-        for index in range(1, len(reply), 3):
-            kind, attempt_id, permitted_at = reply[index : index + 3]
+        permits: dict[AttemptId, Permitted] = {}
+        for index in range(1, len(reply), 4):
+            kind, attempt_id, permitted_at, offline_ms = reply[index : index + 4]
             if kind == b"s":
                 reservations.append(AttemptId(attempt_id.decode()))
             else:
-                permits[AttemptId(attempt_id.decode())] = FleetTime(int(permitted_at))
+                permits[AttemptId(attempt_id.decode())] = Permitted(FleetTime(int(permitted_at)), int(offline_ms))
         return Unsettled(reservations=reservations, permits=permits)
 
     async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
@@ -161,6 +162,8 @@ class RedisRollouts:
             at_risk=number(reply, 5),
             grant_ceiling=number(reply, 6),
             admitted={Cell(*name.decode().split("|")): count for name, count in _counts(reply[8]) if count},
+            outstanding=number(reply, 9),
+            outstanding_until=FleetTime(number(reply, 10)),
         )
 
 

@@ -207,12 +207,12 @@ class RedisVehicles:
         tag = self._tag(vehicle_id)
         return yes(await self._calls.function("resolve", tag, attempt_id, rollout_id, vehicle_id, attempt_number))
 
-    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime) -> Applied | Refusal:
+    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         vehicle_id = vehicle_of(attempt_id)
         if vehicle_id is None:
             return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt_id})
-        reply = await self._calls.function("permit", self._tag(vehicle_id), attempt_id, permitted_at)
+        reply = await self._calls.function("permit", self._tag(vehicle_id), attempt_id, permitted_at, offline_ms)
         return applied_or_refused(reply)
 
     async def apply(

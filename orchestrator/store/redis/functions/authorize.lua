@@ -13,27 +13,29 @@ local function no_budget(tag, ceiling)
   return refused('blast_budget_spent', {permits = permits, ceiling = ceiling})
 end
 
--- authorize: permits an attempt, keyed by attempt. Within its validity a permit is repeated whatever happened since;
--- later it is asked for anew, but neither counted as a start nor against the ceiling a second time. An attempt that was
--- suspended takes a slot again.
+-- authorize: permits an attempt, keyed by attempt. While it is good a permit is repeated as it was given, whatever
+-- happened since; later it is asked for anew, but neither counted as a start nor against the ceiling a second time. An
+-- attempt that was suspended takes a slot again.
 -- KEYS[1] rollout tag. ARGV: attempt id, region, hardware, cohort, epoch of its grant, limit of the region, limit in all,
--- most starts a minute, most in the region, validity in ms, fleet time now, dead-man life in ms.
--- Reply: ok, fleet time of the permit; refused by status or brake, fenced, evaluator_silent, in_flight_spent,
--- starts_spent, blast_budget_spent.
+-- most starts a minute, most in the region, how long an ordinary permit is good for in ms, how long the offline one that
+-- is asked for (0: an ordinary one is), fleet time now, dead-man life in ms.
+-- Reply: ok, fleet time of the permit, how long an offline one is good for, else 0; refused by status or brake, fenced,
+-- evaluator_silent, in_flight_spent, starts_spent, blast_budget_spent.
 register('authorize', function(keys, args)
   local tag, id, cell, epoch = keys[1], args[1], cell_of(args, 2), tonumber(args[5])
-  local valid_ms, now = tonumber(args[10]), tonumber(args[11])
+  local valid_ms, offline_ms, now = tonumber(args[10]), tonumber(args[11]), tonumber(args[12])
   local permit = redis.call('HGET', tag .. KEY.permits, id)
-  local first, latest
+  local first, latest, offline
   if permit then
-    first, latest = string.match(permit, '^(%d+)|(%d+)')
-    if now < tonumber(latest) + valid_ms then return {'ok', latest} end
+    first, latest, offline = string.match(permit, '^(%d+)|(%d+)|(%d+)')
+    local good_ms = offline ~= '0' and tonumber(offline) or valid_ms
+    if now < tonumber(latest) + good_ms then return {'ok', latest, offline} end
   end
   local rollout, machine = control(tag, cell), machine_ms()
   local no = standstill(tag, rollout)
   if no then return no end
   if epoch < rollout.fence then return refused('fenced', {epoch = epoch, fence = rollout.fence}) end
-  if not alive(rollout, machine, args[12]) then return refused('evaluator_silent', {life_ms = args[12]}) end
+  if not alive(rollout, machine, args[13]) then return refused('evaluator_silent', {life_ms = args[13]}) end
   if not permit then
     local place, starts = load_place(tag, id), tag .. KEY.starts
     local starts_in_region = tag .. KEY.region_starts .. cell.region
@@ -49,6 +51,11 @@ register('authorize', function(keys, args)
     redis.call('ZADD', tag .. KEY.unsettled, int(machine), 'p|' .. id)
     first = int(now)
   end
-  redis.call('HSET', tag .. KEY.permits, id, table.concat({first, int(now), cell.name}, '|'))
-  return {'ok', int(now)}
+  redis.call('HSET', tag .. KEY.permits, id, table.concat({first, int(now), int(offline_ms), cell.name}, '|'))
+  redis.call('ZREMRANGEBYSCORE', tag .. KEY.outstanding, '-inf', int(now))
+  -- Of an attempt that is over it is nobody's: the shard will not know it.
+  if load_place(tag, id) then
+    redis.call('ZADD', tag .. KEY.outstanding, int(now + (offline_ms > 0 and offline_ms or valid_ms)), id)
+  end
+  return {'ok', int(now), int(offline_ms)}
 end)

@@ -83,6 +83,7 @@ register('release', function(keys, args)
   for _, id in ipairs(args) do
     release_place(tag, id)
     redis.call('ZREM', tag .. KEY.unsettled, 's|' .. id)
+    redis.call('ZREM', tag .. KEY.outstanding, id)
   end
   return {'ok'}
 end)
@@ -97,8 +98,9 @@ register('forfeit', function(keys, args)
     if permit then
       release_place(tag, id)
       redis.call('HDEL', tag .. KEY.permits, id)
-      redis.call('HINCRBY', tag .. KEY.admitted, string.match(permit, '^%d+|%d+|(.+)$'), -1)
+      redis.call('HINCRBY', tag .. KEY.admitted, string.match(permit, '^%d+|%d+|%d+|(.+)$'), -1)
       redis.call('ZREM', tag .. KEY.unsettled, 'p|' .. id)
+      redis.call('ZREM', tag .. KEY.outstanding, id)
     end
   end
   return {'ok'}
@@ -113,7 +115,8 @@ end)
 
 -- unsettled: what was not confirmed for longer than an age.
 -- KEYS[1] rollout tag. ARGV: age in ms of machine time, most to return.
--- Reply: ok, then `s`, attempt id and empty string of each reservation, `p`, attempt id and fleet time of each permit.
+-- Reply: ok, then of each reservation `s`, attempt id and two empty strings, of each permit `p`, attempt id, its fleet
+-- time, and how long an offline one is good for, else 0.
 register('unsettled', function(keys, args)
   local tag, reply = keys[1], {'ok'}
   local before = machine_ms() - tonumber(args[1])
@@ -122,7 +125,10 @@ register('unsettled', function(keys, args)
     local what, id = string.sub(member, 1, 1), string.sub(member, 3)
     reply[#reply + 1] = what
     reply[#reply + 1] = id
-    reply[#reply + 1] = what == 'p' and string.match(redis.call('HGET', tag .. KEY.permits, id), '^%d+') or ''
+    local at, offline = '', ''
+    if what == 'p' then at, offline = string.match(redis.call('HGET', tag .. KEY.permits, id), '^(%d+)|%d+|(%d+)') end
+    reply[#reply + 1] = at
+    reply[#reply + 1] = offline
   end
   return reply
 end, true)

@@ -51,12 +51,15 @@ end)
 -- standing: how far the limits are used, as `reserve` and `authorize` would count them now.
 -- KEYS[1] rollout tag. ARGV: fleet time now, dead-man life in ms.
 -- Reply: ok, permits, ceiling, starts in the last minute, `1` or `0` for alive, slots without a permit, their ceiling,
--- array of region and slots held of each, array of cell and admitted of each.
+-- array of region and slots held of each, array of cell and admitted of each, permits that may still be used, fleet time
+-- at which the last of them lapses (0: there are none).
 register('standing', function(keys, args)
   local tag = keys[1]
   local rollout, in_flight = control(tag), redis.call('HGETALL', tag .. KEY.in_flight)
   local starts = redis.call('ZCOUNT', tag .. KEY.starts, '(' .. int(tonumber(args[1]) - MINUTE_MS), '+inf')
   local at_risk, regions = '0', {}
+  local last = redis.call('ZRANGE', tag .. KEY.outstanding, '+inf', '(' .. args[1], 'BYSCORE', 'REV', 'LIMIT', '0', '1',
+    'WITHSCORES')
   for index = 1, #in_flight, 2 do
     local name, held = in_flight[index], in_flight[index + 1]
     if name == AT_RISK then
@@ -68,5 +71,6 @@ register('standing', function(keys, args)
   end
   return {'ok', int(redis.call('HLEN', tag .. KEY.permits)), int(rollout.ceiling), int(starts),
     alive(rollout, machine_ms(), args[2]) and '1' or '0', at_risk, int(rollout.grant_ceiling), regions,
-    redis.call('HGETALL', tag .. KEY.admitted)}
+    redis.call('HGETALL', tag .. KEY.admitted), int(redis.call('ZCOUNT', tag .. KEY.outstanding, '(' .. args[1], '+inf')),
+    last[2] or '0'}
 end, true)
