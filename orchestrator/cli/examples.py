@@ -75,6 +75,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "rollout signal post": (
         'outrider rollout signal post spring-1-1-0 tow_rate --value 2.4 --limit 1.5 --reason "tows a day, EU desk"',
+        "outrider --as ci rollout signal post spring-1-1-0 codes --value 0.3 --limit 1.5 --good-for 30m "
+        '--measured-at 2031-04-05T06:00 --reason "trouble codes per 1000 km"',
         "outrider --as ci rollout signal post spring-1-1-0 brake_complaints --kind safety --scope eu/gen1 "
         '--value 1 --limit 0 --reason "ticket 4711" -o json',
     ),

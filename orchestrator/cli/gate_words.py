@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from orchestrator.cli.words import number, percent
+from orchestrator.cli.words import moment_of, number, percent
 
 RULE = re.compile(r"(failures|silence|losses|losses_silence)_(evalue|posterior)(_(?:[a-z]+_)?\d+)?")
+
+SIGNAL, OVERDUE = "signal_", "overdue_"
+"""What rules about signals from outside begin with; the signal's name follows."""
 
 
 def deciding(rule: str, inputs: Mapping[str, float]) -> str:
@@ -28,6 +32,10 @@ def deciding(rule: str, inputs: Mapping[str, float]) -> str:
     try:
         if known is not None:
             return ", ".join(_of_rule(known[1], known[2], known[3] or "", given))
+        if rule.startswith(SIGNAL):
+            return f"value {number(given[f'found_{rule}'])}"
+        if rule.startswith(OVERDUE):
+            return f"measured {moment_of(datetime.fromtimestamp(given[f'found_{rule}'] / 1000, UTC))}"
     except KeyError:
         pass
     return ", ".join(f"{name} {number(value)}" for name, value in sorted(given.items()))

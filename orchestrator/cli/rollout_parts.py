@@ -79,6 +79,15 @@ def still_stands(rollout: Rollout, scope: str = "") -> list[str]:
     return said
 
 
+def alarms(signals: Iterable[Signal]) -> list[str]:
+    """What signals hold for, for example `tow_rate 2.4 in eu` or `tow_rate overdue`; those that do not are left out."""
+    return [
+        f"{each.signal} {number_of(each.value) if beyond(each) else 'overdue'}{where(each)}"
+        for each in signals
+        if beyond(each) or each.overdue
+    ]
+
+
 def brakes_table(rollout: Rollout) -> Table:
     """Parts that stand still, one a line."""
     result = table("part", "stands still", "since", "by", "because")
@@ -92,8 +101,8 @@ def brakes_table(rollout: Rollout) -> Table:
 
 
 def signals_table(signals: Iterable[Signal], now: Timestamp | None) -> Table:
-    """Signals from outside that stand, one a line; those beyond their limit carry a mark."""
-    result = table("signal", "of", "value", "limit", "kind", "since", "by", "because")
+    """Signals from outside that stand, one a line; those beyond their limit, or overdue, carry a mark."""
+    result = table("signal", "of", "value", "limit", "kind", "measured", "good", "by", "because")
     for column in result.columns[2:4]:
         column.justify = "right"
     for each in signals:
@@ -104,11 +113,28 @@ def signals_table(signals: Iterable[Signal], now: Timestamp | None) -> Table:
             plain(f"{mark}{number_of(each.value)}", words.AMBER if mark else ""),
             number_of(each.limit),
             signal_kind(each.kind),
-            since(each.create_time, now),
+            since(measured_time(each), now),
+            good(each, now),
             plain(each.actor),
             plain(each.reason),
         )
     return result
+
+
+def measured_time(signal: Signal) -> Timestamp:
+    """When a value was measured; of a signal without, when it was posted."""
+    return signal.measure_time if signal.HasField("measure_time") else signal.create_time
+
+
+def good(signal: Signal, now: Timestamp | None) -> Text:
+    """How long a measurement is still good, or since when it is not; a dash where that does not end."""
+    if not signal.HasField("good_for"):
+        return plain(words.NONE)
+    if signal.overdue:
+        return plain("▲ overdue", words.AMBER)
+    if now is None or not now.ByteSize():
+        return plain(durations.in_words(signal.good_for.seconds))
+    return plain(f"for {durations.in_words(signal.measure_time.seconds + signal.good_for.seconds - now.seconds)}")
 
 
 def number_of(value: float) -> str:
@@ -172,10 +198,8 @@ def standing(rollout: Rollout) -> str:
             for each in loudest_first(rollout.brakes)
         )
         parts.append(f"stands still: {brakes}")
-    loud = [each for each in rollout.signals if beyond(each)]
-    if loud:
-        said = ", ".join(f"{each.signal} {number_of(each.value)}" + where(each) for each in loud)
-        parts.append(f"signals: {said}")
+    if loud := alarms(rollout.signals):
+        parts.append(f"signals: {', '.join(loud)}")
     return " | ".join(parts)
 
 

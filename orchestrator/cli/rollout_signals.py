@@ -6,11 +6,14 @@ Owns posting, taking back and listing. What a signal means is the gate's matter,
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
 from outrider.v1.rollout_pb2 import (
     SIGNAL_KIND_SAFETY,
     SIGNAL_KIND_WARNING,
@@ -27,6 +30,7 @@ from orchestrator.cli.inputs import ReasonOption, RolloutArgument, require_reaso
 from orchestrator.cli.rollout_parts import beyond, number_of, signals_table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import plain
+from orchestrator.engine.plan.values import read_duration
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -71,12 +75,32 @@ def post(
         ),
     ] = Kind.WARNING,
     scope: SignalScope = "",
+    good_for: Annotated[
+        str,
+        typer.Option(
+            "--good-for",
+            metavar="DURATION",
+            help="How long the value is good, for example `6h` (the default); then a warning is overdue, and holds.",
+        ),
+    ] = "",
+    measured_at: Annotated[
+        str,
+        typer.Option("--measured-at", metavar="TIME", help="When, UTC, for example `2031-04-05T06:00`; default now."),
+    ] = "",
 ) -> None:
     """Post a signal; one of the same name and scope is replaced."""
     check_finite(value=value, limit=limit)
     request = PostSignalRequest(
         name=f"rollouts/{rollout_id}",
-        signal=Signal(signal=signal, kind=KINDS[kind], scope=scope, value=value, limit=limit),
+        signal=Signal(
+            signal=signal,
+            kind=KINDS[kind],
+            scope=scope,
+            value=value,
+            limit=limit,
+            good_for=duration_of(good_for),
+            measure_time=time_of(measured_at),
+        ),
         request_id=request_id(),
         reason=require_reason(reason),
     )
@@ -129,6 +153,41 @@ def show_signals(session: Session, rollout: Rollout, said: str, following: str) 
         table,
         *([plain(f"Next: {following}")] if following else []),
     )
+
+
+def duration_of(text: str) -> Duration | None:
+    """How long a value is good, as a plan file writes durations; None when nothing is said.
+
+    Raises:
+        BadInputError: it is no duration.
+    """
+    if not text:
+        return None
+    milliseconds = read_duration(text.strip())
+    if not milliseconds:
+        raise BadInputError(f"--good-for: {text!r} is no duration", remedy="write it as 30m, 6h or 1d12h")
+    result = Duration()
+    result.FromMilliseconds(milliseconds)
+    return result
+
+
+def time_of(text: str) -> Timestamp | None:
+    """When a value was measured; None when nothing is said. Without a zone it is UTC.
+
+    Raises:
+        BadInputError: it is no time.
+    """
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError as error:
+        raise BadInputError(
+            f"--measured-at: {text!r} is no time", remedy="write it as 2031-04-05T06:00, or with a zone behind it"
+        ) from error
+    result = Timestamp()
+    result.FromDatetime(at if at.tzinfo else at.replace(tzinfo=UTC))
+    return result
 
 
 def check_finite(**given: float) -> None:

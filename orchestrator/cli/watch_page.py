@@ -20,7 +20,7 @@ from rich.text import Text
 from orchestrator.cli import words
 from orchestrator.cli.gate_words import deciding
 from orchestrator.cli.rollout_counts import Counts, Silence, by_stratum, silence, total
-from orchestrator.cli.rollout_parts import FINAL, PART_FINAL, bare, beyond, brake_kind, loudest_first, number_of, where
+from orchestrator.cli.rollout_parts import FINAL, PART_FINAL, alarms, bare, brake_kind, loudest_first
 from orchestrator.cli.rollout_view import last_word, region_waits
 from orchestrator.cli.story import told
 from orchestrator.cli.story_view import data_of, mark
@@ -218,8 +218,7 @@ def asks_for_a_person(facts: Facts) -> list[RenderableType]:
         lines.append(one_line(text.append_text(plain(f" for {when}: {bare(each.scope, each.reason)}"))))
     if len(brakes) > BRAKES_MAX:
         lines.append(one_line(plain(f"  and {len(brakes) - BRAKES_MAX} more parts stand still", words.AMBER)))
-    loud = [f"{each.signal} {number_of(each.value)}{where(each)}" for each in rollout.signals if beyond(each)]
-    if loud:
+    if loud := alarms(rollout.signals):
         lines.append(one_line(plain(f"▲ signals: {', '.join(loud)}", words.AMBER)))
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from outrider.v1 import attempt_pb2, case_pb2, fleet_pb2, release_pb2, rollout_pb2, vehicle_pb2
 
@@ -44,6 +45,8 @@ def a_signal(name: str = "tow_rate", value: float = 2.4, **changes: object) -> r
         "actor": "ci",
         "reason": "tows a day per 1000",
         "create_time": ago(minutes=12),
+        "measure_time": ago(minutes=12),
+        "good_for": Duration(seconds=6 * 3600),
     }
     return rollout_pb2.Signal(signal=name, value=value, **{**values, **changes})
 

@@ -187,6 +187,34 @@ def test_a_signal_is_posted_whole_and_the_answer_lists_what_stands(
     assert [each["signal"] for each in document["signals"]] == ["tow_rate", "codes"]
 
 
+def test_a_signal_says_when_it_was_measured_and_how_long_it_is_good(
+    server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Left out, the server decides: a client of last year must not say what it never heard of."""
+    server.will_answer("PostSignal", a_rollout(signals=[a_signal()]))
+    options = ("rollout", "signal", "post", "spring", "tow_rate", "--value", "1", "--limit", "2", "--reason", "EU desk")
+    outrider(*options)
+    outrider(*options, "--good-for", "1d12h", "--measured-at", "2031-04-05T06:00+02:00")
+    usual, said = (request.signal for request in server.asked("PostSignal"))
+    assert not usual.HasField("good_for")
+    assert not usual.HasField("measure_time")
+    assert said.good_for.seconds == 36 * 3600
+    assert said.measure_time.ToJsonString() == "2031-04-05T04:00:00Z"
+
+
+@pytest.mark.parametrize("given", [("--good-for", "long"), ("--good-for", "0h"), ("--measured-at", "noon")])
+def test_an_age_that_is_none_is_refused_before_any_call(
+    given: tuple[str, str], server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """The remedy shows how one is written."""
+    options = ("--value", "1", "--limit", "2", "--reason", "x", *given)
+    outcome = outrider("rollout", "signal", "post", "spring", "tow_rate", *options)
+    assert outcome.exit_code == 2
+    assert f"{given[0]}: '{given[1]}' is no" in outcome.stderr
+    assert "write it as" in outcome.stderr
+    assert not server.requests
+
+
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_a_signal_that_is_no_number_is_refused_before_any_call(
     number: str, server: OperatorServer, data: Path, outrider: Outrider

@@ -12,7 +12,7 @@ from orchestrator.engine.gates import judge
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.tally import AgeGroup, Tally
-from tests.builders import HOUR_MS, a_cell, a_gate, a_plan, a_tally
+from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_gate, a_plan, a_signal, a_tally, after
 
 OFTEN = HabitAge(Habit.OFTEN, 6 * HOUR_MS)
 
@@ -58,6 +58,16 @@ def test_a_real_verdict_is_shown_by_the_numbers_of_its_rule(tally: Tally, rule: 
     assert names == [re.sub(r" [\d.e+]+( %)?$", "", part) for part in words]
     for part in words:
         assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({"value": 7.5}, "value 7.5"), ({"value": 0.0}, "measured 2026-01-01 00:00:00 UTC")]
+)
+def test_what_is_said_from_outside_is_shown_by_its_value_or_its_age(changes: dict[str, float], words: str) -> None:
+    """Counters did not decide it."""
+    feed = a_signal(measured_at=NOW, good_for_ms=HOUR_MS, **changes)
+    verdict = judge({a_cell(): a_tally()}, a_plan(), signals=[feed], now=after(DAY_MS)).worst
+    assert deciding(verdict.rule, verdict.inputs) == words
 
 
 def test_a_rule_that_is_not_known_hides_nothing() -> None:

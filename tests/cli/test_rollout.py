@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 from outrider.v1.rollout_pb2 import (
+    SIGNAL_KIND_SAFETY,
     VERDICT_KIND_HALT,
     VERDICT_KIND_HOLD,
     VERDICT_KIND_PROCEED,
@@ -80,7 +81,11 @@ def test_status_shows_what_stands_still_and_silence_beside_its_controls(
     rollout = a_rollout(
         cells=[cell, a_cell(hardware="gen2", quota=20, age_groups=[])],
         brakes=[a_brake("us", "PAUSED", actor="evaluator", reason="its network seems to be down"), a_brake()],
-        signals=[a_signal()],
+        signals=[
+            a_signal(),
+            a_signal("codes", 0.3, measure_time=ago(hours=8), overdue=True),
+            a_signal("brakes", 1, kind=SIGNAL_KIND_SAFETY, scope="eu", good_for=None),
+        ],
         gate=a_gate(scopes=[ScopeVerdict(scope="all", verdict=VERDICT_KIND_PROCEED), stopped, doubted]),
     )
     server.will_answer("GetRollout", rollout)
@@ -93,7 +98,9 @@ def test_status_shows_what_stands_still_and_silence_beside_its_controls(
         "quota eu 60 of 70 admitted; still open: gen1/canary 30 of 50",
         "eu/gen1 ■ halted 2 h ago gate 5 of 25 exposed failed",
         "us Ⅱ paused 2 h ago evaluator its network seems to be down",
-        "tow_rate all ▲ 2.4 1.5 warning 12 min ago ci tows a day per 1000",
+        "tow_rate all ▲ 2.4 1.5 warning 12 min ago for 5 h 48 min ci tows a day per 1000",
+        "codes all 0.3 1.5 warning 8 h ago ▲ overdue ci tows a day per 1000",
+        "brakes eu ▲ 1 1.5 safety 12 min ago – ci tows a day per 1000",
         "us/gen1 ▲ hold 2 of 25 exposed failed",
     ):
         assert line in lines, line
@@ -131,6 +138,8 @@ def test_one_line_of_a_watch_says_what_stands_still() -> None:
     """Without a terminal a watch writes a line a change: a part that was halted is one."""
     rollout = a_rollout(brakes=[a_brake("us", "PAUSED"), a_brake()], signals=[a_signal(), a_signal("codes", 0.3)])
     assert one_line(rollout).endswith("stands still: eu/gen1 halted, us paused | signals: tow_rate 2.4")
+    rollout.signals[1].overdue = True
+    assert one_line(rollout).endswith("| signals: tow_rate 2.4, codes overdue"), "a dead feed is one as well"
     assert "stands still" not in one_line(a_rollout())
 
 

@@ -90,7 +90,8 @@ def test_what_stands_still_fits_the_smallest_usual_terminal() -> None:
     """A halted variant of a running rollout must not be found by chance; brakes leave room for tables."""
     brakes = [a_brake(f"eu/gen{number}", "HELD") for number in range(3)] + [a_brake("us/gen1")]
     brakes.append(a_brake("us/gen2", "HELD", final=True))
-    rollout = a_rollout("HELD", brakes=brakes, signals=[a_signal()], hold_final=True, gate=a_gate(inputs=INPUTS))
+    signals = [a_signal(), a_signal("codes", 0.3, scope="eu", overdue=True)]
+    rollout = a_rollout("HELD", brakes=brakes, signals=signals, hold_final=True, gate=a_gate(inputs=INPUTS))
     lines = a_page(80, 24, rollout)
     page = "\n".join(lines)
     assert len(lines) <= 24
@@ -99,7 +100,7 @@ def test_what_stands_still_fits_the_smallest_usual_terminal() -> None:
         "■ halted us/gen1 for 2 h: 5 of 25 exposed failed",
         "▲ held us/gen2 for 2 h, waits for a person: 5 of 25",
         "and 3 more parts stand still",
-        "▲ signals: tow_rate 2.4",
+        "▲ signals: tow_rate 2.4, codes overdue in eu",
         "eu     gen1",
     ):
         assert words in page, words
