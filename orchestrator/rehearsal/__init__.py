@@ -1,7 +1,8 @@
 """Rehearsal: a rollout over a modelled fleet, in virtual time. Needs NumPy, the extra `judge`."""
 
+from orchestrator.rehearsal.caps import Cap
 from orchestrator.rehearsal.fleet import CallPattern, Delays, FleetModel, ReleaseModel
-from orchestrator.rehearsal.run import Cap, Decision, Ending, Outcome, Rule, run
+from orchestrator.rehearsal.run import Decision, Ending, Outcome, Rule, Witness, run
 from orchestrator.rehearsal.vehicles import Vehicles, draw_vehicles
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ReleaseModel",
     "Rule",
     "Vehicles",
+    "Witness",
     "draw_vehicles",
     "run",
 ]

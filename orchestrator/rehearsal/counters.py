@@ -73,6 +73,11 @@ class Counters:
         self._now = np.zeros((rows, groups), dtype=np.int64)
         self._exposed = np.zeros(groups, dtype=np.int64)
 
+    @property
+    def last_age_h(self) -> float:
+        """The age at which a vehicle is looked at for the last time."""
+        return max(self._checkpoints_h, default=0.0)
+
     def look(self, number: int) -> Counts:
         """Counts at look `number`; looks are taken one after the other, from 0."""
         self._now += self._due[number]

@@ -63,7 +63,7 @@ class EngineRule:
     def decide(self, counts: Counts, now_h: float) -> Decision:
         """Judge and step, as the evaluator does."""
         now = FleetTime(self._started_at + round(now_h * HOUR_MS))
-        cells = self._tallies(counts)
+        cells = self.tallies(counts)
         waiting = self._waiting(counts)
         ceiling = 0
         for _ in range(STEPS_MAX):
@@ -137,13 +137,15 @@ class EngineRule:
     def _groups(self, cell: int) -> slice:
         return slice(cell * len(HABITS), (cell + 1) * len(HABITS))
 
-    def _tallies(self, counts: Counts) -> dict[Cell, Tally]:
+    def tallies(self, counts: Counts) -> dict[Cell, Tally]:
+        """Counts as the store would have them."""
         return {cell: self._tally(counts, self._groups(index)) for index, cell in enumerate(self._vehicles.cells)}
 
     def _tally(self, counts: Counts, groups: slice) -> Tally:
         exposed, succeeded = int(counts.exposed[groups].sum()), int(counts.succeeded[groups].sum())
         failed, in_flight = int(counts.failed[groups].sum()), int(counts.in_flight[groups].sum())
         gate = self.rollout.plan.gate
+        age_groups = tuple(self._age_group(counts, groups, age_ms) for age_ms in gate.checkpoints_ms)
         return Tally(
             after_permit={
                 AttemptState.SUCCEEDED: succeeded,
@@ -151,12 +153,14 @@ class EngineRule:
                 AttemptState.INSTALLING: in_flight,
                 AttemptState.TIMED_OUT: exposed - succeeded - failed - in_flight,
             },
-            age_groups=tuple(self._age_group(counts, groups, age_ms) for age_ms in gate.checkpoints_ms),
+            age_groups=age_groups,
             habit_groups={
                 HabitAge(habit, age_ms): self._age_group(counts, _of_habit(groups, habit), age_ms)
                 for habit in Habit
                 for age_ms in ages_of(gate, habit)
             },
+            # Granted and permitted at one call: none is lost in between, and the gate knows it.
+            grants=AgeGroup(exposed=age_groups[0].exposed) if age_groups else AgeGroup(),
         )
 
     def _age_group(self, counts: Counts, groups: slice, age_ms: int) -> AgeGroup:

@@ -12,8 +12,8 @@ from orchestrator.engine import openings
 from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RegionPhase, Rollout
+from orchestrator.rehearsal.caps import Cap
 from orchestrator.rehearsal.counters import Counts
-from orchestrator.rehearsal.run import Cap
 from orchestrator.rehearsal.vehicles import HABITS, Ints, Vehicles
 
 _MINUTES_AN_HOUR = 60.0
@@ -74,7 +74,7 @@ class Rooms:
         """Cells that their wave opens to so many vehicles, and no more.
 
         Those of a habit that has to leave room for others are bound by less than the whole quota: a vehicle that calls
-        seldom is bound by the last cap alone.
+        seldom takes a place, and is bound by the last cap alone.
         """
         rooms, bound = [], []
         for cell, name in enumerate(self._cells):
@@ -84,5 +84,6 @@ class Rooms:
             places = openings.places_for(habit, progress, opening, soak_ends_at, now) if opening else 0
             rooms.append(max(0, places - int(counts.exposed[self._cell_of == cell].sum())))
             bound.append(opening is not None and progress.phase is RegionPhase.ROLLING)
-        binds = np.array(bound)[self._cell_of] & ((habit is Habit.SELDOM) | ~self._seldom)
-        return Cap(np.where(binds, self._cell_of, -1).astype(np.int64), np.array(rooms, dtype=np.int64))
+        counted = np.where(np.array(bound)[self._cell_of], self._cell_of, -1).astype(np.int64)
+        binds = None if habit is Habit.SELDOM else ~self._seldom
+        return Cap(counted, np.array(rooms, dtype=np.int64), binds)

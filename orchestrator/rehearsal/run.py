@@ -22,11 +22,11 @@ from typing import Protocol
 
 import numpy as np
 
+from orchestrator.rehearsal.caps import Cap, ranks, within
 from orchestrator.rehearsal.counters import Counters, Counts
 from orchestrator.rehearsal.fleet import DAY_H
 from orchestrator.rehearsal.roads import Roads
 from orchestrator.rehearsal.vehicles import (
-    Bools,
     Floats,
     Ints,
     Vehicles,
@@ -50,16 +50,6 @@ class Ending(StrEnum):
     """A hold that needs a person."""
     STALLED = "stalled"
     """Not through at the horizon, though nothing stopped it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """Room shared by several groups."""
-
-    bucket: Ints
-    """By group: which room it takes from; -1 when none."""
-    room: Ints
-    """By bucket: exposures that may be added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +81,19 @@ class Rule(Protocol):
     def decide(self, counts: Counts, now_h: float) -> Decision:
         """Decide at a look; looks come in the order of time."""
         ...
+
+
+class Witness:
+    """Hears what vehicles do in a run, as it happens; this one does nothing about it."""
+
+    def exposed(self, who: Ints, at_h: Floats, heard_h: Floats) -> None:
+        """These had their permits then, and are heard so many hours later; inf when never."""
+
+    def enrolled(self, who: Ints, at_h: Floats, heard_h: Floats) -> None:
+        """These became controls; arguments as of `exposed`."""
+
+    def refused(self, who: Ints, at_h: Floats) -> None:
+        """These might begin and found no room when they called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,20 +190,23 @@ class _Run:
         calls: _Calls,
         rng: np.random.Generator,
         roads: Roads | None,
-        told: Callable[[Ints, Floats, Floats], None],
+        witness: Witness,
     ) -> None:
         self._vehicles = vehicles
         self._counters = counters
         self._calls = calls
         self._rng = rng
         self._roads = roads
-        self._told = told
+        self._witness = witness
         cells = len(vehicles.cells)
         self._opened = np.zeros(cells, dtype=np.int64)
         self._mirrored = np.zeros(cells, dtype=np.int64)
         self._standing = np.full(vehicles.model.size, _OUT, dtype=np.int8)
         self._exposed = np.zeros(vehicles.groups, dtype=np.int64)
         self._enrolled = np.zeros(vehicles.groups, dtype=np.int64)
+        self._watched_until_h = np.full(vehicles.model.size, -np.inf)
+        self._calls_at_h = np.full(vehicles.model.size, -np.inf)
+        """When who was watched calls next, where that is known."""
         self.broken = np.zeros(cells, dtype=np.int64)
         """By cell: vehicles exposed that the release breaks."""
 
@@ -211,6 +217,7 @@ class _Run:
         standing = self._standing[who]
         asks, mirrors = standing == _MAY_BEGIN, standing == _MIRROR
         refused = self._expose(who[asks], when_h[asks], decision)
+        self._witness.refused(*refused)
         self._calls.refuse(*refused, (look + 1) * step_h)
         refused = self._enrol(who[mirrors], when_h[mirrors], decision.controls_per_exposure)
         self._calls.refuse(*refused, (look + 1) * step_h)
@@ -235,9 +242,13 @@ class _Run:
         vehicles, opened = self._vehicles, np.maximum(self._opened, decision.opened)
         fresh = _members(vehicles, self._opened, opened)
         self._standing[fresh] = _MAY_BEGIN
-        self._calls.watch(fresh, now_h)
+        known = self._calls_at_h[fresh] > now_h
+        self._calls.watch(fresh[~known], now_h)
+        self._calls.postpone(fresh[known], self._calls_at_h[fresh[known]])
         if decision.mirrored is not None and (len(fresh) or (decision.mirrored > self._mirrored).any()):
             mirrors = _members(vehicles, opened, opened + decision.mirrored)
+            # Who is watched still is watched once, as in the store.
+            mirrors = mirrors[self._watched_until_h[mirrors] <= now_h]
             self._standing[mirrors] = _MIRROR
             self._calls.watch(mirrors, now_h)
             self._mirrored = decision.mirrored
@@ -245,25 +256,30 @@ class _Run:
 
     def _expose(self, who: Ints, when_h: Floats, decision: Decision) -> tuple[Ints, Floats]:
         vehicles = self._vehicles
-        admitted = _within(vehicles.group[who], decision)
+        admitted = within(vehicles.group[who], decision.caps, decision.room)
         exposed, at_h = who[admitted], when_h[admitted]
         self._standing[exposed] = _EXPOSED
         self.broken += np.bincount(vehicles.cell[exposed[vehicles.fails[exposed]]], minlength=len(self.broken))
         groups = vehicles.group[exposed]
         heard_h = self._heard(exposed, at_h, heard_after(vehicles, exposed, at_h))
         self._counters.expose(groups, at_h, heard_h, vehicles.fails[exposed])
-        self._told(exposed, at_h, heard_h)
+        self._witness.exposed(exposed, at_h, heard_h)
         self._exposed += np.bincount(groups, minlength=vehicles.groups)
         return who[~admitted], when_h[~admitted]
 
     def _enrol(self, who: Ints, when_h: Floats, per_exposure: int) -> tuple[Ints, Floats]:
         groups = self._vehicles.group[who]
-        enrolled = _ranks(groups) < self._exposed[groups] * per_exposure - self._enrolled[groups]
+        enrolled = ranks(groups) < self._exposed[groups] * per_exposure - self._enrolled[groups]
         controls, at_h = who[enrolled], when_h[enrolled]
         self._standing[controls] = _OUT
+        self._watched_until_h[controls] = at_h + self._counters.last_age_h
         self._enrolled += np.bincount(groups[enrolled], minlength=self._vehicles.groups)
         heard_h = self._heard(controls, at_h, control_silence(self._vehicles, controls, at_h, self._rng))
+        if not self._vehicles.model.delays.stays_in_touch:
+            # The call by which it is heard is the one at which it may begin, if its turn comes meanwhile.
+            self._calls_at_h[controls] = at_h + heard_h
         self._counters.enrol(groups[enrolled], at_h, heard_h)
+        self._witness.enrolled(controls, at_h, heard_h)
         return who[~enrolled], when_h[~enrolled]
 
 
@@ -277,7 +293,7 @@ def run(
     deadline_h: float = 27.0,
     roads: Roads | None = None,
     progress: Callable[[float], None] = lambda _: None,
-    told: Callable[[Ints, Floats, Floats], None] = lambda *_: None,
+    witness: Witness | None = None,
 ) -> Outcome:
     """Run a rollout to its end.
 
@@ -290,7 +306,7 @@ def run(
         deadline_h: Age at which an exposure that is not heard of loses its slot.
         roads: When vehicles can be reached; None: at any time.
         progress: Told the virtual hour of each look.
-        told: Told who was exposed, when, and hours until each is heard.
+        witness: Hears what vehicles do; None: nobody does.
     """
     rng = np.random.default_rng([seed, 1])
     counters = Counters(
@@ -301,7 +317,7 @@ def run(
         horizon_h=horizon_h,
         put_off=None if roads is None else roads.checkpoint,
     )
-    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng, roads, told)
+    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng, roads, witness or Witness())
     days_to_95, curve, ending = None, [], Ending.STALLED
     looks = int(horizon_h / step_h)
     for look in range(looks + 1):
@@ -330,22 +346,3 @@ def _members(vehicles: Vehicles, low: Ints, high: Ints) -> Ints:
         if last > first
     ]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-
-def _ranks(labels: Ints) -> Ints:
-    """How many before each one have the same label."""
-    order = np.argsort(labels, kind="stable")
-    ranked = labels[order]
-    ranks = np.empty(len(labels), dtype=np.int64)
-    ranks[order] = np.arange(len(labels)) - np.searchsorted(ranked, ranked, side="left")
-    return ranks
-
-
-def _within(groups: Ints, decision: Decision) -> Bools:
-    """Who of those that call finds room: first come, first served."""
-    admitted = np.ones(len(groups), dtype=np.bool_)
-    for cap in decision.caps:
-        asks = np.flatnonzero(admitted & (cap.bucket[groups] >= 0))
-        buckets = cap.bucket[groups[asks]]
-        admitted[asks] = _ranks(buckets) < cap.room[buckets]
-    return admitted & (np.cumsum(admitted) <= decision.room)

@@ -16,7 +16,7 @@ import numpy as np
 from orchestrator.engine.plan.file import read_plan
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import RegionPhase, RolloutStatus
-from orchestrator.rehearsal import Decision, Ending, Outcome, draw_vehicles, run
+from orchestrator.rehearsal import Decision, Ending, Outcome, Witness, draw_vehicles, run
 from orchestrator.rehearsal.counters import Counts
 from orchestrator.rehearsal.inventory import Inventory, read_inventory
 from orchestrator.rehearsal.rehearse import filled
@@ -73,6 +73,18 @@ class Watched(StoryRule):
         return decision
 
 
+class Told(Witness):
+    """Keeps when vehicles had their permits, and when they were heard."""
+
+    def __init__(self, kept: Rehearsed) -> None:
+        self._kept = kept
+
+    def exposed(self, who: Ints, at_h: Floats, heard_h: Floats) -> None:
+        for vehicle, at, heard in zip(who.tolist(), at_h.tolist(), heard_h.tolist(), strict=True):
+            self._kept.asks[int(at)].append((at, vehicle))
+            self._kept.words[int(at + heard)].append((at + heard, vehicle))
+
+
 def where(regions: object) -> Where:
     return {name: (stands.phase, stands.wave) for name, stands in regions.items()}  # type: ignore[attr-defined]
 
@@ -97,12 +109,7 @@ def rehearse(inventory: Inventory, salt: bytes, start: FleetTime) -> tuple[Rehea
     kept = Rehearsed(Outcome(Ending.STALLED, 0.0, 0, 0, (), None, ()))
     rule.watch(kept)
 
-    def told(who: Ints, at_h: Floats, heard_h: Floats) -> None:
-        for vehicle, at, heard in zip(who.tolist(), at_h.tolist(), heard_h.tolist(), strict=True):
-            kept.asks[int(at)].append((at, vehicle))
-            kept.words[int(at + heard)].append((at + heard, vehicle))
-
-    kept.outcome = run(vehicles, rule, seed=5, told=told)
+    kept.outcome = run(vehicles, rule, seed=5, witness=Told(kept))
     return kept, rule
 
 

@@ -1,0 +1,54 @@
+"""Room in several caps at once is given out as if vehicles asked one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as some
+
+from orchestrator.rehearsal import Cap
+from orchestrator.rehearsal.caps import within
+
+GROUPS = 6
+BUCKETS = 3
+
+
+@some.composite
+def some_cap(draw: some.DrawFn) -> Cap:
+    """A cap over six groups, some of which may only take away from others."""
+    bucket = draw(some.lists(some.integers(-1, BUCKETS - 1), min_size=GROUPS, max_size=GROUPS))
+    room = draw(some.lists(some.integers(0, 6), min_size=BUCKETS, max_size=BUCKETS))
+    binds = draw(some.none() | some.lists(some.booleans(), min_size=GROUPS, max_size=GROUPS))
+    return Cap(np.array(bucket), np.array(room), None if binds is None else np.array(binds))
+
+
+def one_after_the_other(groups: Sequence[int], caps: Sequence[Cap], room: int) -> list[bool]:
+    """What a store would answer that is asked once for each vehicle."""
+    left = [cap.room.tolist() for cap in caps]
+    answers = []
+    for group in groups:
+        rooms = [(number, int(cap.bucket[group])) for number, cap in enumerate(caps) if cap.bucket[group] >= 0]
+        full = [
+            left[number][bucket] <= 0
+            for number, bucket in rooms
+            if caps[number].binds is None or caps[number].binds[group]  # type: ignore[index]
+        ]
+        admitted = room > 0 and not any(full)
+        answers.append(admitted)
+        if admitted:
+            room -= 1
+            for number, bucket in rooms:
+                left[number][bucket] -= 1
+    return answers
+
+
+@given(
+    groups=some.lists(some.integers(0, GROUPS - 1), max_size=30),
+    caps=some.lists(some_cap(), max_size=4),
+    room=some.integers(0, 20),
+)
+def test_a_step_admits_whom_single_questions_would(groups: list[int], caps: list[Cap], room: int) -> None:
+    """A vehicle that finds no place must not use up the slot of another."""
+    assert within(np.array(groups, dtype=np.int64), caps, room).tolist() == one_after_the_other(groups, caps, room)
