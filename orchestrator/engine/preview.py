@@ -18,7 +18,7 @@ from orchestrator.engine import pace as paces
 from orchestrator.engine.calendar import Calendar, RegionPreview, Sizes
 from orchestrator.engine.conflicts import conflicts
 from orchestrator.engine.pace import Pace
-from orchestrator.engine.reach import reach, with_budget
+from orchestrator.engine.reach import reach, with_limits
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan, RegionRules
@@ -75,7 +75,7 @@ def preview(
         others: Every rollout; those that are over want nobody.
         releases: Every release that is registered.
     """
-    plan = with_budget(plan, profiles, releases)
+    plan = with_limits(plan, profiles, releases)
     found = reach(plan, profiles, releases)
     cells, regions = found.cells, found.regions
     zones: Counter[tuple[str, str]] = Counter()

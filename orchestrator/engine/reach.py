@@ -1,7 +1,7 @@
 """Reach: which vehicles of a fleet a plan is for, counted by profile, and what follows from how many they are.
 
 Owns the rules by which a profile is left out, in the order in which admission looks, the regions of a plan that names
-none, and the blast budget of a plan that leaves it to the start. One vehicle at a time is the matter of `admission`.
+none, and the limits of a plan that leaves them to the start. One vehicle at a time is the matter of `admission`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ BUDGET_SHARE = 0.002
 """Part of the targeted vehicles that may be hurt at worst. Source: docs/decisions, rule PROCEED / HOLD / HALT."""
 SAFETY_BUDGET_SHARE = BUDGET_SHARE / 4
 """The same where a failure can hurt people."""
+IN_FLIGHT_MIN = 1000
+"""Fewest slots that are filled in: no fleet of so many waits for slots."""
+IN_FLIGHT_SHARE = 0.1
+"""Part of the targeted vehicles that may hold a slot at once: a vehicle that calls seldom holds its slot until it calls
+again. Where the figure comes from: docs/decisions, slots left to the start.
+"""
+IN_FLIGHT_STARTS_MINUTES = 24 * 60
+"""More slots than permits in a day are of no use: they would download what they may not install for long."""
 
 
 INTERMEDIATE_MISSING = "intermediate_missing"
@@ -118,18 +126,45 @@ def _waits(plan: Plan, target: CompiledTarget, profile: Profile) -> bool:
     return mismatch(target, profile) is None
 
 
-def with_budget(plan: Plan, profiles: Mapping[Profile, int], releases: Iterable[Release] = ()) -> Plan:
-    """The plan with a blast budget: its own, or one that follows from how many vehicles it targets now.
+def with_limits(plan: Plan, profiles: Mapping[Profile, int], releases: Iterable[Release] = ()) -> Plan:
+    """The plan with all its limits: its own, and those that follow from how many vehicles it targets now.
 
     Args:
-        plan: As read; budget 0 where the file leaves it out.
+        plan: As read; 0 where the file leaves a limit to the start.
         profiles: How many vehicles have each profile.
         releases: Every registered one; without them nothing counts as newer.
     """
-    if plan.limits.blast_budget:
+    if plan.limits.blast_budget and plan.limits.in_flight_max:
         return plan
-    budget = default_budget(reach(plan, profiles, releases).targeted, safety_critical=plan.gate.safety_critical)
-    return replace(plan, limits=replace(plan.limits, blast_budget=budget))
+    return with_limits_for(plan, reach(plan, profiles, releases).targeted)
+
+
+def with_limits_for(plan: Plan, targeted: int) -> Plan:
+    """The plan with all its limits: its own, and those that follow from so many targeted vehicles."""
+    limits = plan.limits
+    budget = limits.blast_budget or default_budget(targeted, safety_critical=plan.gate.safety_critical)
+    slots = limits.in_flight_max or default_in_flight(targeted, limits.starts_per_minute_max)
+    return replace(
+        plan,
+        limits=replace(limits, blast_budget=budget, in_flight_max=slots),
+        regions={region: _with_slots(rules, slots) for region, rules in plan.regions.items()},
+        region_defaults=_with_slots(plan.region_defaults, slots),
+    )
+
+
+def default_in_flight(targeted: int, starts_per_minute: int) -> int:
+    """The slots of so many targeted vehicles.
+
+    Args:
+        targeted: Vehicles that the rollout is for.
+        starts_per_minute: Permits a minute over all regions.
+    """
+    return max(IN_FLIGHT_MIN, min(round(IN_FLIGHT_SHARE * targeted), IN_FLIGHT_STARTS_MINUTES * starts_per_minute))
+
+
+def _with_slots(rules: RegionRules, slots: int) -> RegionRules:
+    """Rules of a region that may take as many slots as there are in all, unless it has a limit of its own."""
+    return rules if rules.in_flight_max else replace(rules, in_flight_max=slots)
 
 
 def default_budget(targeted: int, *, safety_critical: bool) -> int:

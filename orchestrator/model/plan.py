@@ -114,7 +114,9 @@ class RegionRules:
     """What one region may do."""
 
     in_flight_max: int
-    """Attempts that hold a slot at once; counted exactly."""
+    """Attempts that hold a slot at once; counted exactly. 0 in a plan that leaves it to the start, which makes it as
+    many as all regions have together.
+    """
     zone: str = "UTC"
     """IANA time zone of vehicles that have none of their own."""
     windows: tuple[Window, ...] = ()
@@ -164,7 +166,9 @@ class Limits:
     """Limits over all regions."""
 
     in_flight_max: int
-    """Attempts that hold a slot at once."""
+    """Attempts that hold a slot at once; 0 in a plan that leaves it to the start, which makes it max(1000, 10 % of the
+    targeted vehicles), but no more than permits in a day.
+    """
     starts_per_minute_max: int
     """Permits a minute of fleet time."""
     blast_budget: int

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from orchestrator.engine.reach import default_budget
+from orchestrator.engine.reach import with_limits_for
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Consent, Plan, RegionRules
@@ -92,8 +92,8 @@ def rehearse(
         progress_to: Told the virtual hour.
     """
     inventory = scenario.inventory
-    rules = region_rules(plan, inventory)
     plan = filled(plan, inventory.size)
+    rules = region_rules(plan, inventory)
     salt = blake2b(f"rehearsal {seed}".encode(), digest_size=16).digest()
     vehicles = _vehicles(scenario, salt, seed)
     roads = _roads(scenario, rules, seed)
@@ -124,9 +124,8 @@ def region_rules(plan: Plan, inventory: Inventory) -> Mapping[str, RegionRules]:
 
 
 def filled(plan: Plan, targeted: int) -> Plan:
-    """The plan as a start would make it: its blast budget filled in, its own approvals given."""
-    budget = plan.limits.blast_budget or default_budget(targeted, safety_critical=plan.gate.safety_critical)
-    return replace(plan, approvals=0, supersedes="", limits=replace(plan.limits, blast_budget=budget))
+    """The plan as a start would make it: its limits filled in, its own approvals given."""
+    return replace(with_limits_for(plan, targeted), approvals=0, supersedes="")
 
 
 def left_out(plan: Plan, scenario: Scenario) -> tuple[str, ...]:

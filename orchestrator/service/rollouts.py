@@ -25,7 +25,7 @@ from orchestrator.engine.progress import (
     start,
     step,
 )
-from orchestrator.engine.reach import regions_of, waiting, with_budget
+from orchestrator.engine.reach import regions_of, waiting, with_limits
 from orchestrator.model.ids import ROLLOUT_ID_PATTERN, FleetTime, ReleaseVersion, RolloutId
 from orchestrator.model.plan import Plan
 from orchestrator.model.release import Release
@@ -88,7 +88,7 @@ class RolloutDesk:
         """
         plan = await self._read(plan_text)
         profiles, releases = await self._store.profiles(), await self._store.releases()
-        plan = with_budget(plan, profiles, releases)
+        plan = with_limits(plan, profiles, releases)
         release = next((release for release in releases if release.version == plan.release), None)
         others = await self._store.rollouts()
         found = preview(plan, profiles, release, self._now(), others=others, releases=releases)
@@ -155,7 +155,7 @@ class RolloutDesk:
             )
         profiles = await self._store.profiles()
         others, releases = await self._store.rollouts(), await self._store.releases()
-        plan = with_budget(plan, profiles, releases)
+        plan = with_limits(plan, profiles, releases)
         check_supersedes(plan, chosen, others)
         regions = regions_of(plan, profiles)
         if not regions:

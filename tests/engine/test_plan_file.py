@@ -106,7 +106,8 @@ def test_release_alone_is_a_safe_rollout():
             habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)},
             stratum_sample_min=5,
         ),
-        limits=some_limits(blast_budget=0),
+        limits=some_limits(blast_budget=0, in_flight_max=0),
+        region_defaults=RegionRules(in_flight_max=0),
         deadlines_ms=DEADLINES_MS,
         holdout_share=0.01,
     )

@@ -72,5 +72,5 @@ regions:
     assert eu == plan.region_defaults
     assert us.windows == (Window((5,), 480, 1440),)
     assert (us.zone, us.freezes) == (eu.zone, eu.freezes)
-    assert cn == RegionRules(1000, zone="Asia/Shanghai")
+    assert cn == RegionRules(0, zone="Asia/Shanghai")
     assert read_plan(effective_plan(plan)) == plan

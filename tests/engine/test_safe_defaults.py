@@ -7,7 +7,7 @@ from pathlib import Path
 from orchestrator.engine.gates import judge
 from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.preview import preview
-from orchestrator.engine.reach import with_budget
+from orchestrator.engine.reach import with_limits
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
@@ -25,7 +25,7 @@ def test_six_lines_of_the_guide_are_a_safe_rollout():
         for region in ("eu", "us")
         for cohort, count in (("internal", 50), ("canary", 500), ("general", 24_450))
     }
-    plan = with_budget(read_plan(short), fleet)
+    plan = with_limits(read_plan(short), fleet)
     # At most two in a thousand may be hurt at worst, and every stratum is in the first wave, which is a small one.
     assert plan.limits.blast_budget == 200
     found = preview(plan, fleet, a_release(), NOW)

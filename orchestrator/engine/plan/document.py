@@ -18,7 +18,7 @@ from orchestrator.model.plan import Plan, Preconditions, Target, Wave
 def effective_plan(plan: Plan) -> str:
     """The plan as a file with every default written out; `read_plan` reads the same plan from it.
 
-    What may be left out for good (a name, what is required, a blast budget not filled in yet) is left out. Durations
+    What may be left out for good (a name, what is required, limits not filled in yet) is left out. Durations
     are written in whole seconds, as every plan has them that was read from a file.
     """
     document: dict[str, Any] = {"name": plan.name} if plan.name else {}

@@ -38,7 +38,7 @@ DEFAULT_GATE = GateLimits(
     safety_critical=False,
 )
 DEFAULT_LIMITS = Limits(
-    in_flight_max=1000,
+    in_flight_max=0,
     starts_per_minute_max=100,
     blast_budget=0,
     attempts_max=3,
@@ -46,7 +46,7 @@ DEFAULT_LIMITS = Limits(
     permit_valid_ms=15 * _MINUTE,
     patience_ms=14 * _DAY,
 )
-"""`blast_budget` 0: filled in at the start, see `budget`."""
+"""`in_flight` and `blast_budget` 0: filled in at the start, see `reach`."""
 DEFAULT_DEADLINES: Mapping[AttemptState, int] = MappingProxyType(
     {
         AttemptState.OFFERED: _DAY,
@@ -137,7 +137,12 @@ GATE = Group(
     "When to hold and when to halt.",
 )
 
-_IN_FLIGHT = Field("in_flight", _whole, DEFAULT_LIMITS.in_flight_max, "Attempts that hold a slot at once.")
+_IN_FLIGHT = Field(
+    "in_flight",
+    _whole,
+    DEFAULT_LIMITS.in_flight_max,
+    "Attempts that hold a slot at once; default max(1000, 10 % of the targeted vehicles), at most a day of starts.",
+)
 _STARTS = Field(
     "starts_per_minute", _whole, DEFAULT_LIMITS.starts_per_minute_max, "Permits to install a minute of fleet time."
 )
@@ -317,9 +322,9 @@ def gate_document(value: GateLimits) -> dict[str, Any]:
 
 
 def limits_document(value: Limits) -> dict[str, Any]:
-    """What stands in a file for limits; a blast budget that is left to the start stays left out."""
+    """What stands in a file for limits; what is left to the start stays left out."""
     return {
-        "in_flight": value.in_flight_max,
+        **({"in_flight": value.in_flight_max} if value.in_flight_max else {}),
         "starts_per_minute": value.starts_per_minute_max,
         **({"blast_budget": value.blast_budget} if value.blast_budget else {}),
         "attempts": value.attempts_max,

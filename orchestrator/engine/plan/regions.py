@@ -102,7 +102,7 @@ def region_defaults(fields: Places, in_flight_max: int, purpose: Purpose) -> Reg
 
     Args:
         fields: Of the top level.
-        in_flight_max: Of all regions together, which is the most that one may have.
+        in_flight_max: Of all regions together, which is the most that one may have; 0 when that is left to the start.
         purpose: Of the plan.
     """
     return _rules(fields, RegionRules(in_flight_max=in_flight_max), purpose)
@@ -139,7 +139,7 @@ def rules_document(rules: RegionRules) -> dict[str, Any]:
 
 def region_document(rules: RegionRules) -> dict[str, Any]:
     """What stands in a file under one region, every default written out."""
-    document: dict[str, Any] = {_IN_FLIGHT.name: rules.in_flight_max}
+    document: dict[str, Any] = {_IN_FLIGHT.name: rules.in_flight_max} if rules.in_flight_max else {}
     if rules.follow:
         document[_FOLLOW.name] = rules.follow
     if rules.starts_per_minute_max:
