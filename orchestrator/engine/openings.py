@@ -9,7 +9,9 @@ its share of what is targeted, in whole vehicles by largest remainder over the c
 first takes the place. That favours who drives often: in the first wave that is accepted, and its soak lets the others
 catch up; from the second wave on a fifth of the places is kept for those who call seldom until the soak is over.
 
-Cells of which a wave opens all have no opening: there is nothing to count.
+Cells of which a wave opens all have no opening: there is nothing to count. A cell that gets its first vehicle during a
+wave gets its places in the next tick, and admits nobody before; one that grows keeps the places that it has until the
+next wave. So what joins, or is moved, while a wave is open never makes it larger than its share of what is targeted.
 """
 
 from __future__ import annotations
@@ -83,8 +85,11 @@ def of_wave(plan: Plan, wave: int, targeted: Mapping[Cell, int], before: Mapping
 
 
 def completed(plan: Plan, progress: RegionProgress, targeted: Mapping[Cell, int]) -> Mapping[str, Opening]:
-    """The openings of the present wave with those of cells that had no vehicle when it began; others as they are."""
-    if progress.phase is not RegionPhase.ROLLING:
+    """The openings of the present wave with those of cells that had no vehicle when it began; others as they are.
+
+    Behind the last wave as well: where that opens a part only, who is moved there has no more places than the others.
+    """
+    if progress.phase is RegionPhase.PENDING:
         return progress.openings
     wanted = of_wave(plan, progress.wave, targeted, progress.openings)
     fresh = {name: opening for name, opening in wanted.items() if name not in progress.openings}

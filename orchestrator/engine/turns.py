@@ -80,7 +80,7 @@ def wave(vehicle: Vehicle, rollout: Rollout, draw: int) -> Refusal | None:
     opening = openings.at(progress, vehicle)
     share = opening.share if opening else waves.open_share(rollout.plan, progress.wave, vehicle.cohort)
     if share and draw < selection.threshold(share):
-        return None
+        return None if opening else _uncounted(vehicle, rollout)
     current = rollout.plan.waves[progress.wave]
     its = waves.first_wave(rollout.plan, vehicle.cohort, draw)
     turn = f"its turn is wave {its.name}" if its else "no wave of the plan is for it"
@@ -93,3 +93,20 @@ def wave(vehicle: Vehicle, rollout: Rollout, draw: int) -> Refusal | None:
     opened = f"wave {current.name} of region {vehicle.region} is open to {percent(share)}"
     message = f"drawn at {drawn(draw)}, {opened}; {turn}"
     return Refusal(RefusalReason.NOT_YET_DRAWN, message, {**facts, "open_share": percent(share)})
+
+
+def _uncounted(vehicle: Vehicle, rollout: Rollout) -> Refusal | None:
+    """Why a vehicle waits whose cell has places that nobody has counted: the first vehicle of its kind in this wave.
+
+    Until the evaluator's next tick; by draw alone a wave of ten would admit half of a thousand that were moved there.
+    """
+    progress = rollout.regions[vehicle.region]
+    if not openings.in_part(rollout.plan, progress.wave, vehicle.cohort):
+        return None
+    cell, wave_name = openings.key(vehicle.hardware, vehicle.cohort), rollout.plan.waves[progress.wave].name
+    return Refusal(
+        RefusalReason.EVALUATOR_SILENT,
+        f"the places of wave {wave_name} for {cell} in region {vehicle.region} are not counted yet; "
+        "the evaluator's next tick does that",
+        {"region": vehicle.region, "cell": f"{vehicle.region}/{cell}", "wave": wave_name},
+    )

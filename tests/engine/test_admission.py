@@ -16,7 +16,7 @@ from orchestrator.model.attempt import AttemptState
 from orchestrator.model.decision import Grant, RefusalReason
 from orchestrator.model.ids import VehicleId
 from orchestrator.model.plan import Target
-from orchestrator.model.rollout import RegionPhase, RolloutStatus
+from orchestrator.model.rollout import Opening, RegionPhase, RolloutStatus
 from tests.builders import (
     MINUTE_MS,
     NOW,
@@ -158,7 +158,10 @@ def test_share_admits_by_draw():
     """A share of 10 % is for those whose draw is below, and tells the others when their turn is."""
     plan = a_plan(waves=(a_wave("tenth", share=0.1), a_wave("half", share=0.5), a_wave("all")))
     rollout = a_rollout(plan=plan)
-    assert reason(a_record(vehicle_drawn(0.0, 0.1)), rollout) is None
+    assert reason(a_record(vehicle_drawn(0.0, 0.1)), rollout) is Reason.EVALUATOR_SILENT, "places are not counted yet"
+    opened = replace(rollout.regions["eu"], openings={"gen2/canary": Opening(9, 0.1)})
+    counted = replace(rollout, regions={**rollout.regions, "eu": opened})
+    assert reason(a_record(vehicle_drawn(0.0, 0.1)), counted) is None
     refusal = answer(a_record(vehicle_drawn(0.1, 0.5)), rollout)
     assert refusal.reason is Reason.NOT_YET_DRAWN
     assert refusal.facts["its_wave"] == "half"

@@ -118,8 +118,32 @@ def test_cell_that_had_nobody_when_the_wave_began_gets_its_places():
     opened = completed(PLAN, began, {GEN1: 1000, GEN2: 100})
     assert opened["gen1/canary"] == Opening(7, 0.2)
     assert opened["gen2/canary"].quota == 10
-    aging = RegionProgress(RegionPhase.AGING, 1, NOW)
-    assert completed(PLAN, aging, {GEN1: 1000}) == {}
+    for phase in (RegionPhase.AGING, RegionPhase.HOLDOUT):
+        behind = RegionProgress(phase, 1, NOW, openings=began.openings)
+        assert completed(PLAN, behind, {GEN1: 1000, GEN2: 100}) == opened
+    assert completed(PLAN, RegionProgress(RegionPhase.PENDING, 1, NOW), {GEN1: 1000}) == {}
+
+
+@pytest.mark.parametrize("phase", [RegionPhase.ROLLING, RegionPhase.AGING, RegionPhase.HOLDOUT])
+def test_cell_whose_places_are_not_counted_admits_nobody(phase):
+    """A thousand vehicles are moved into a wave of 10 %: by draw alone, a hundred and more go before anybody looks."""
+    plan = a_plan(regions=("eu",), waves=STEPS[:2], gate=a_gate(stratum_sample_min=5))
+    rollout = a_rollout(plan=plan, wave=1, phase=phase)
+    asking = [a_record(a_vehicle(f"v-{number}")) for number in range(300)]
+
+    def answers(at) -> list:
+        return [consider(record, at, a_release(), compile_target(Target()), NOW) for record in asking]
+
+    drawn = [each for each in answers(rollout) if each.reason is RefusalReason.EVALUATOR_SILENT]
+    assert 10 < len(drawn) < 60
+    assert not [each for each in answers(rollout) if isinstance(each, Grant)]
+    assert "the places of wave w1 for gen2/canary in region eu are not counted yet" in drawn[0].message
+    looked = step(rollout, Judged(judge({}, plan), {}, {a_cell(): 300}), NOW)
+    assert isinstance(looked, Step)
+    granted = [each for each in answers(looked.rollout) if isinstance(each, Grant)]
+    assert granted
+    assert looked.rollout.regions["eu"].openings["gen2/canary"].quota == 30
+    assert {each.quota for each in granted} <= {24, 30}, "which the store holds"
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,23 @@ async def test_signal_that_nobody_posts_any_more_holds_until_somebody_does_or_it
         assert (await world.rollout()).status is R.RUNNING
 
 
+async def test_vehicles_that_are_moved_into_an_open_wave_never_make_it_larger(world: World) -> None:
+    """A depot of another variant is handed over to the region in the middle of a wave: it gets its share, no more."""
+    plan = "release: 1.1.0\nholdout: 0%\nwaves: [{name: half, share: 50%}, {name: all}]\ngate: {stratum_sample: 1}\n"
+    first = [Car(f"a-{number}", hardware="gen2") for number in range(4)]
+    await world.add(*first)
+    await world.start(plan)
+    moved = [Car(f"b-{number}", hardware="gen1") for number in range(12)]
+    await world.add(*moved)
+    assert not [car for car in moved if (await world.check_in(car)).directive], "nobody has counted their places"
+    await world.tick()
+    assert (await world.rollout()).regions["eu"].openings["gen1/canary"].quota == 6
+    later = [Car(f"c-{number}", hardware="gen1") for number in range(20)]
+    await world.add(*later)
+    await world.tick()
+    assert len([car for car in (*moved, *later) if (await world.check_in(car)).directive]) == 6
+
+
 async def test_paused_part_grants_nothing_and_the_rest_does(world: World) -> None:
     """Through snapshot, admission and store alike."""
     here, there = Car("v-1"), Car("v-2", region="us")
