@@ -183,7 +183,7 @@ PARTS = Section(
             kind="timeseries",
             unit="none",
             queries=(Query(f"max by (kind) (outrider_brakes{{{OF}}})", "{{kind}}"),),
-            width=8,
+            width=6,
             limits=(Limit(1, "orange"),),
         ),
         Panel(
@@ -196,7 +196,17 @@ PARTS = Section(
                 Query(f"max by (kind) (outrider_signals{{{OF}}})", "{{kind}}"),
                 Query(f"max(outrider_hold_final{{{OF}}})", "holds that are final"),
             ),
-            width=8,
+            width=6,
+            limits=(Limit(1, "orange"),),
+        ),
+        Panel(
+            title="Age of signals",
+            description="Of how long the last measurement is good. At 100 % it is overdue: whoever measures may be "
+            "dead, and the rollout, or the part that it is about, is held until somebody posts again.",
+            kind="timeseries",
+            unit="percentunit",
+            queries=(Query(f"max by (signal, scope) (outrider_signal_age_ratio{{{OF}}})", "{{signal}} in {{scope}}"),),
+            width=6,
             limits=(Limit(1, "orange"),),
         ),
         Panel(
@@ -206,7 +216,7 @@ PARTS = Section(
             kind="timeseries",
             unit="none",
             queries=(Query(f"max by (region) (outrider_region_dark{{{OF}}})", "{{region}}"),),
-            width=8,
+            width=6,
             limits=(Limit(1, "orange"),),
         ),
     ),

@@ -206,6 +206,8 @@ class Metrics:
         self.brakes = self._gauge("brakes", "Parts of a rollout that stand still.", *one, "kind")
         self.hold_final = self._gauge("hold_final", "Holds, of all or of a part, that need a person.", *one)
         self.signals = self._gauge("signals", "Signals from outside that are beyond their limit.", *one, "kind")
+        aging = ("rollout", "signal", "scope")
+        self.signal_age = self._gauge("signal_age_ratio", "Age of a signal, of how long it is good.", *aging)
         self.lost = self._gauge("failed_before_permit", "Attempts that failed without a permit.", *where)
         self.grants_aged = self._gauge("grants_aged", "Grants as old as the first checkpoint.", *one)
         self.grants_silent = self._gauge("grants_silent", "Of these, the silent without a permit.", *one)

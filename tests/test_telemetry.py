@@ -56,7 +56,7 @@ STATES = {
 LABELS = {
     *("service", "method", "code", "outcome", "reason", "rollout", "region", "hardware", "state", "checkpoint"),
     *("status", "verdict", "kind", "process", "certificate", "repository", "role", "version", "le"),
-    *("phase", "quantity", "part", "child", "by", "folder", "habit", "group"),
+    *("phase", "quantity", "part", "child", "by", "folder", "habit", "group", "signal", "scope"),
 }
 
 

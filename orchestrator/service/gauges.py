@@ -88,6 +88,7 @@ def show_rollout(
     everything = total(cells.values())
     show_gate(metrics, rollout, judgement, everything)
     show_stops(metrics, rollout)
+    show_ages(metrics, rollout, judgement.terms.now)
     show_losses(metrics, name, judgement, everything)
     show_habits(metrics, rollout, everything)
     said = {scope_name(verdict.scope): verdict.inputs for verdict in judgement.verdicts}
@@ -144,6 +145,17 @@ def show_stops(metrics: Metrics, rollout: Rollout) -> None:
     beyond = [each.kind for each in rollout.signals if each.kind is SignalKind.SAFETY or each.value > each.limit]
     for signal in SignalKind:
         metrics.signals.labels(rollout=name, kind=signal.value).set(beyond.count(signal))
+
+
+def show_ages(metrics: Metrics, rollout: Rollout, now: FleetTime) -> None:
+    """How old each measurement from outside is: at 1 it is overdue. Those that were taken back are forgotten."""
+    metrics.signal_age.drop(rollout=rollout.rollout_id)
+    for each in rollout.signals:
+        if each.good_for_ms:
+            age_ratio = (now - each.measured_at) / each.good_for_ms
+            where = {"rollout": rollout.rollout_id, "signal": each.name, "scope": each.scope}
+            # Also one from before the clock went back, whose age says nothing.
+            metrics.signal_age.labels(**where).set(max(1.0, age_ratio) if each.overdue(now) else age_ratio)
 
 
 def show_losses(metrics: Metrics, name: RolloutId, judgement: Judgement, everything: Tally) -> None:

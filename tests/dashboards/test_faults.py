@@ -195,6 +195,24 @@ def test_a_hold_that_nothing_will_clear_is_told(tmp_path: Path):
 
 
 @pytest.mark.alerts
+def test_a_signal_that_nobody_posts_any_more_is_told(tmp_path: Path):
+    """The feed posts once and dies: six hours later its rollout is held, until somebody takes the signal back."""
+    with watched(tmp_path, scale=SCALE) as one:
+        installation = one.installation
+        import_fleet(installation, [AVehicle("alert-feed-1")])
+        installation.publish("1.1.0", release_counter=2)
+        plan = "name: fed\nrelease: 1.1.0\nwaves: [{name: all}]\n"
+        installation.must("rollout", "start", installation.write("fed.yaml", plan), "--yes", "--reason", "test")
+        numbers = ("--value", "0", "--limit", "1", "--good-for", "6h", "--reason", "test")
+        installation.must("rollout", "signal", "post", "fed", "tow_rate", *numbers)
+        one.quiet("OutriderSignalOverdue")
+        one.told("OutriderSignalOverdue", rollout="fed", signal="tow_rate", scope="all")
+        assert installation.must("rollout", "status", "fed")["status"] == "ROLLOUT_STATUS_HELD"
+        installation.must("rollout", "signal", "clear", "fed", "tow_rate", "--scope", "all", "--reason", "no more desk")
+        one.over("OutriderSignalOverdue")
+
+
+@pytest.mark.alerts
 def test_a_variant_that_fails_pages_while_the_rest_goes_on(tmp_path: Path):
     """Eight of eight of one variant fail, and none of forty of the other: that part is halted, the whole is not."""
     with watched(tmp_path, scale=SCALE) as one:

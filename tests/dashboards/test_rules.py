@@ -45,7 +45,7 @@ def test_the_alerts_are_these():
     """Who takes one away, or renames it, has to say so here: runbooks and routes name them."""
     assert {rule["alert"] for rule in alerts()} == {
         *("OutriderRolloutHalted", "OutriderRolloutHeld", "OutriderWaveStalled", "OutriderSilenceAboveHoldout"),
-        *("OutriderHoldFinal", "OutriderPartHalted", "OutriderRegionDark"),
+        *("OutriderHoldFinal", "OutriderPartHalted", "OutriderRegionDark", "OutriderSignalOverdue"),
         *("OutriderVehiclesSilentInRegion", "OutriderAbsent", "OutriderOrchestratorCrashLoop"),
         *("OutriderEvaluatorLate", "OutriderJournalLag", "OutriderStoreDown", "OutriderStoreNotDurable"),
         *("OutriderCertificateNearExpiry", "OutriderMetadataNearExpiry", "OutriderDiskAlmostFull"),

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.engine.gates import judge
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Habit, HabitAge, Profile
-from orchestrator.model.ids import ReleaseVersion
+from orchestrator.model.ids import FleetTime, ReleaseVersion
 from orchestrator.model.rollout import Brake, BrakeKind, RegionPhase, Rollout, Signal, SignalKind
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.service.gauges import (
@@ -24,7 +24,7 @@ from orchestrator.service.gauges import (
     show_rollout,
 )
 from orchestrator.telemetry import OTHER, Metrics
-from tests.builders import HOUR_MS, NOW, a_cell, a_gate, a_plan, a_rollout, a_tally, a_wave
+from tests.builders import HOUR_MS, NOW, a_cell, a_gate, a_plan, a_rollout, a_signal, a_tally, a_wave, after
 
 OFTEN = HabitAge(Habit.OFTEN, 6 * HOUR_MS)
 HABIT_GROUPS = ("exposed", "silent", "controls", "controls_silent")
@@ -48,8 +48,15 @@ def shown(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"outrider_{name}", labels)
 
 
-def show(metrics: Metrics, rollout: Rollout, cells: Mapping[Cell, Tally], waiting: Mapping[Cell, int] | None = None):
-    judgement = judge(cells, rollout.plan)
+def show(
+    metrics: Metrics,
+    rollout: Rollout,
+    cells: Mapping[Cell, Tally],
+    waiting: Mapping[Cell, int] | None = None,
+    *,
+    now: FleetTime = NOW,
+):
+    judgement = judge(cells, rollout.plan, now=now)
     show_rollout(metrics, rollout, cells, judgement=judgement, waiting=waiting or {})
     return judgement
 
@@ -128,6 +135,23 @@ def test_what_stands_still_and_what_warns_is_counted_by_kind(metrics: Metrics):
     show(metrics, a_rollout(), {})
     assert [shown(metrics, "brakes", rollout="spring", kind=kind) for kind in BrakeKind] == [0, 0, 0]
     assert shown(metrics, "hold_final", rollout="spring") == 0
+
+
+def test_age_of_each_measurement_is_shown_until_it_is_taken_back(metrics: Metrics):
+    """An alert on a feed that died must name the feed, and end with it."""
+    feed = a_signal(measured_at=NOW, good_for_ms=4 * HOUR_MS)
+    safety = a_signal("airbag", kind=SignalKind.SAFETY)
+    rollout = a_rollout(signals=(replace(feed, scope="eu"), feed, safety))
+    for hours, ratio in ((1, 0.25), (4, 1.0), (6, 1.5)):
+        show(metrics, rollout, {}, now=after(hours * HOUR_MS))
+        for scope in ("all", "eu"):
+            where = {"rollout": "spring", "signal": "tow_rate", "scope": scope}
+            assert shown(metrics, "signal_age_ratio", **where) == ratio
+    assert shown(metrics, "signal_age_ratio", rollout="spring", signal="airbag", scope="all") is None
+    show(metrics, rollout, {}, now=after(-HOUR_MS))
+    assert shown(metrics, "signal_age_ratio", **where) == 1.0, "the clock went back"
+    show(metrics, a_rollout(), {})
+    assert shown(metrics, "signal_age_ratio", **where) is None
 
 
 def test_losses_before_the_permit_are_shown_beside_their_ceiling(metrics: Metrics):
