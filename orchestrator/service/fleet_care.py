@@ -20,6 +20,7 @@ from orchestrator.model.vehicle import EVERY_ROLLOUT, Exclusion, VehicleRecord
 from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, StateError, Violation
 from orchestrator.service.fleet_csv import zone_fault
 from orchestrator.service.fleet_filter import SHARED_FIELDS, parse_filter
+from orchestrator.service.records import still_known
 from orchestrator.store.base import ChangeOutcome, InventoryChange, Store
 
 VEHICLES_MAX = 1000
@@ -129,13 +130,18 @@ class FleetCareDesk:
         """Keep vehicles out of one rollout, or of every one (None); how many were not before.
 
         Raises:
-            NotFoundError: a vehicle, or the rollout, is not known; nothing was changed.
+            NotFoundError: a vehicle, or the rollout, is not known; nothing was changed, unless the vehicle was removed
+                at this very moment.
         """
         await self._known_rollout(rollout_id)
         records = await self._records(vehicle_ids)
         exclusion = Exclusion(scope=rollout_id or EVERY_ROLLOUT, actor=actor, reason=reason, at=self._now())
-        done = await asyncio.gather(*(self._store.exclude(record.vehicle.vehicle_id, exclusion) for record in records))
-        return sum(done)
+
+        async def exclude(vehicle_id: VehicleId) -> bool:
+            with still_known(vehicle_id):
+                return await self._store.exclude(vehicle_id, exclusion)
+
+        return sum(await asyncio.gather(*(exclude(record.vehicle.vehicle_id) for record in records)))
 
     async def readmit(
         self, vehicle_ids: Sequence[VehicleId], rollout_id: RolloutId | None, *, actor: str, reason: str
@@ -143,17 +149,17 @@ class FleetCareDesk:
         """Take such exclusions back; how many there were.
 
         Raises:
-            NotFoundError: a vehicle is not in the inventory; nothing was changed.
+            NotFoundError: a vehicle is not in the inventory; nothing was changed, unless it was removed at this very
+                moment.
         """
         records = await self._records(vehicle_ids)
         scope, now = rollout_id or EVERY_ROLLOUT, self._now()
-        done = await asyncio.gather(
-            *(
-                self._store.readmit(record.vehicle.vehicle_id, scope, actor=actor, reason=reason, now=now)
-                for record in records
-            )
-        )
-        return sum(done)
+
+        async def readmit(vehicle_id: VehicleId) -> bool:
+            with still_known(vehicle_id):
+                return await self._store.readmit(vehicle_id, scope, actor=actor, reason=reason, now=now)
+
+        return sum(await asyncio.gather(*(readmit(record.vehicle.vehicle_id) for record in records)))
 
     async def count(self, group_by: Sequence[str], filter_text: str) -> Sequence[Count]:
         """How many vehicles share values, largest group first, from the profiles: no vehicle is looked at.

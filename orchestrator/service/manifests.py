@@ -19,7 +19,7 @@ from orchestrator.model.release import Release
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.director import to_datetime
 from orchestrator.service.errors import InvalidInputError, TryLaterError
-from orchestrator.service.records import record_of
+from orchestrator.service.records import record_of, still_known
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.base import Attestation, JournalEntry, Store
 from orchestrator.telemetry import Metrics
@@ -78,7 +78,8 @@ class ManifestDesk:
             manifest = await asyncio.to_thread(self._verify, record, content, now)
         except VerificationError as error:
             await self._refuse(vehicle_id, error.code, str(error), now)
-        answer = await self._store.attest(vehicle_id, self._attestation(record, manifest, content), now=now)
+        with still_known(vehicle_id):
+            answer = await self._store.attest(vehicle_id, self._attestation(record, manifest, content), now=now)
         if isinstance(answer, Refusal):
             await self._refuse(vehicle_id, AttackCode.REPLAY, answer.message, now)
         self._metrics.manifests.labels(outcome="accepted").inc()

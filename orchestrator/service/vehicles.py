@@ -34,7 +34,7 @@ from orchestrator.service.errors import NotFoundError
 from orchestrator.service.grants import offered, slot_request
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
-from orchestrator.service.records import record_of
+from orchestrator.service.records import record_of, still_known
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
 from orchestrator.service.waiting import closed, defer
 from orchestrator.store.base import Applied, Store
@@ -193,9 +193,10 @@ class VehicleDesk:
         )
 
     async def _acknowledge(self, vehicle_id: VehicleId, poll: CheckIn, now: FleetTime) -> VehicleRecord:
-        applied = await self._store.apply(
-            vehicle_id, outbox_id=poll.outbox_id, oldest_number=poll.oldest_number, events=poll.events, now=now
-        )
+        with still_known(vehicle_id):
+            applied = await self._store.apply(
+                vehicle_id, outbox_id=poll.outbox_id, oldest_number=poll.oldest_number, events=poll.events, now=now
+            )
         self._metrics.events.labels(outcome="acknowledged").inc(len(poll.events))
         return applied.record
 

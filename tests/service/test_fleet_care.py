@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.ids import RolloutId, VehicleId
+from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, ServiceError, StateError
 from orchestrator.service.fleet_care import VEHICLES_MAX, Amendment, Count
 from orchestrator.service.vehicles import Withdraw
@@ -132,6 +133,31 @@ async def test_removal_is_all_or_none(world: World) -> None:
     assert await world.care.remove([V2, V2], actor="ann", reason="sold") == 1
     with pytest.raises(NotFoundError, match="not in the inventory"):
         await world.check_in(idle)
+
+
+async def test_vehicle_removed_between_look_and_deed_is_not_found(world: World, monkeypatch) -> None:
+    """A race that was lost is no defect of the server: whoever asks hears what it would have heard a moment later."""
+    car = Car("v-1")
+    look = world.store.vehicle
+
+    async def look_just_before(vehicle_id: VehicleId) -> VehicleRecord | None:
+        record = await look(vehicle_id)
+        await world.store.remove_vehicle(vehicle_id, actor="ann", reason="sold", now=world.now)
+        return record
+
+    said = {"actor": "ann", "reason": "lemon"}
+    deeds = (
+        lambda: world.check_in(car),
+        lambda: world.manifests.submit(V1, car.manifest(world.now)),
+        lambda: world.care.exclude([V1], None, **said),
+        lambda: world.care.readmit([V1], None, **said),
+    )
+    for deed in deeds:
+        await world.add(car)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "vehicle", look_just_before)
+            with pytest.raises(NotFoundError, match="v-1 is not in the inventory"):
+                await deed()
 
 
 async def test_denial_needs_a_rollout_that_exists(world: World) -> None:
