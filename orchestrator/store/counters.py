@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from orchestrator.model.attempt import Attempt, AttemptState
 from orchestrator.model.fleet import Cell, Habit, HabitAge
@@ -21,6 +22,9 @@ Counters = Mapping[str, int]
 """
 
 AGED, SILENT, CONTROLS, CONTROLS_SILENT = "a", "s", "k", "l"
+_WHATS = (AGED, SILENT, CONTROLS, CONTROLS_SILENT)
+_REMEMBERED = 4096
+"""Most fields whose meaning is kept: of all strata together there are some hundreds."""
 FAILED_STATES = (AttemptState.FAILED, AttemptState.ROLLED_BACK)
 """Explicit failures: who is in one of them is not counted as diagnosed too."""
 
@@ -95,12 +99,18 @@ def tallies(counters: Counters) -> CellTallies:
     What counts zero is left out, so that equal counts make equal tallies; but a cell has all its age groups from its
     first exposure on, empty ones included.
     """
-    cells: dict[Cell, dict[str, int]] = {}
+    cells: dict[str, dict[str, int]] = {}
     for field, count in counters.items():
-        region, hardware, cohort, rest = field.split("|", 3)
+        end = field.index("|", field.index("|", field.index("|") + 1) + 1)
+        rest = field[end + 1 :]
         if count or "|" not in rest:
-            cells.setdefault(Cell(region=region, hardware=hardware, cohort=cohort), {})[rest] = count
-    return {cell: _tally(counts) for cell, counts in sorted(cells.items())}
+            cells.setdefault(field[:end], {})[rest] = count
+    return dict(sorted((_cell(name), _tally(counts)) for name, counts in cells.items()))
+
+
+def _cell(name: str) -> Cell:
+    region, hardware, cohort = name.split("|")
+    return Cell(region=region, hardware=hardware, cohort=cohort)
 
 
 def _tally(counts: Mapping[str, int]) -> Tally:
@@ -108,27 +118,36 @@ def _tally(counts: Mapping[str, int]) -> Tally:
     after: dict[AttemptState, int] = {}
     ages: set[HabitAge] = set()
     checkpoints = 0
-    for field in counts:
-        parts = field.split("|")
-        if len(parts) == 1:
-            checkpoints = max(checkpoints, int(field[1:]) + 1)
-        elif parts[0] in ("b", "p"):
-            (after if parts[0] == "p" else before)[AttemptState(parts[1])] = counts[field]
-        elif parts[0] == "h":
-            ages.add(HabitAge(Habit(parts[1]), int(parts[2])))
+    for field, count in counts.items():
+        meaning = _meaning(field)
+        if isinstance(meaning, int):
+            checkpoints = max(checkpoints, meaning + 1)
+        elif isinstance(meaning, AttemptState):
+            (after if field[0] == "p" else before)[meaning] = count
+        elif meaning is not None:
+            ages.add(meaning)
     return Tally(
         before_permit=before,
         after_permit=after,
-        age_groups=tuple(_group(counts, [f"{what}{index}" for what in "askl"]) for index in range(checkpoints)),
-        habit_groups={
-            age: _group(counts, [f"h|{age.habit.value}|{age.age_ms}|{what}" for what in "askl"]) for age in sorted(ages)
-        },
+        age_groups=tuple(_group(counts, "", str(index)) for index in range(checkpoints)),
+        habit_groups={age: _group(counts, f"h|{age.habit.value}|{age.age_ms}|", "") for age in sorted(ages)},
         grants=AgeGroup(exposed=counts.get("g|a", 0), silent=counts.get("g|s", 0)),
         diagnosed=counts.get("f|diagnosed", 0),
         safety=counts.get("f|safety", 0),
     )
 
 
-def _group(counts: Mapping[str, int], fields: Sequence[str]) -> AgeGroup:
-    exposed, silent, controls, controls_silent = (counts.get(field, 0) for field in fields)
+@lru_cache(maxsize=_REMEMBERED)
+def _meaning(field: str) -> int | AttemptState | HabitAge | None:
+    """What is counted by a field without its cell: a checkpoint, a state, an age of a habit; None: neither."""
+    parts = field.split("|")
+    if len(parts) == 1:
+        return int(field[1:])
+    if parts[0] in ("b", "p"):
+        return AttemptState(parts[1])
+    return HabitAge(Habit(parts[1]), int(parts[2])) if parts[0] == "h" else None
+
+
+def _group(counts: Mapping[str, int], before: str, after: str) -> AgeGroup:
+    exposed, silent, controls, controls_silent = (counts.get(f"{before}{what}{after}", 0) for what in _WHATS)
     return AgeGroup(exposed=exposed, silent=silent, controls=controls, controls_silent=controls_silent)

@@ -29,6 +29,7 @@ from orchestrator.store.base import (
     Swept,
 )
 from orchestrator.store.contacts import compared
+from orchestrator.store.memory.counts import Sums
 from orchestrator.store.memory.fleet import MemoryFleet
 from orchestrator.store.memory.journal import Journal
 from orchestrator.store.memory.rollouts import MemoryRollouts
@@ -68,6 +69,7 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
         MemoryRollouts.__init__(self, machine_ms, dead_man_life_ms)
         self._shards = [Shard(Journal(shard_stream(shard), machine_ms)) for shard in range(shards)]
         self._tokens: dict[VehicleId, _Token] = {}
+        self._sums = Sums()
 
     @property
     def shards(self) -> int:
@@ -263,12 +265,8 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""
-        return {
-            rollout_id: counters.tallies(
-                counters.add(shard.counts.by_rollout.get(rollout_id, {}) for shard in self._shards)
-            )
-            for rollout_id in rollout_ids
-        }
+        parts = [shard.counts for shard in self._shards]
+        return {rollout_id: self._sums.of(rollout_id, parts) for rollout_id in rollout_ids}
 
     async def recount(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""
