@@ -38,6 +38,7 @@ from orchestrator.rpc.errors import status_of
 from orchestrator.rpc.vehicle_servicer import VehicleServicer
 from orchestrator.service.controls import ControlWatch
 from orchestrator.service.director import DirectorDesk
+from orchestrator.service.fleet_care import FleetCareDesk
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.ledger_feed import LedgerFeed
@@ -266,9 +267,17 @@ class EvaluatorProcess:
 
 
 def a_rollout_desk(ground: Ground) -> RolloutDesk:
-    """What people talk to: the operator port of some worker."""
-    process = ground.process("desk")
-    machine = ground.machine()
-    window: Any = StoreWindow(ground.store, process, ground.saw)
+    """What people talk to about rollouts: the operator port of some worker."""
+    window, machine = a_window(ground), ground.machine()
     clock = ground.fleet_clock(machine)
     return RolloutDesk(store=window, clock=clock, machine=machine, random_bytes=ground.rng.randbytes)
+
+
+def a_care_desk(ground: Ground) -> FleetCareDesk:
+    """What people talk to about vehicles: the same port."""
+    return FleetCareDesk(store=a_window(ground), clock=ground.fleet_clock(ground.machine()))
+
+
+def a_window(ground: Ground) -> Any:
+    """The store as the worker reaches it that a person happens to talk to."""
+    return StoreWindow(ground.store, ground.process("desk"), ground.saw)

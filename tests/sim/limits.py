@@ -1,13 +1,14 @@
 """What was taken of one rollout's limits, counted by other means than the store counts it.
 
-Owns caps, quotas, ceilings, starts, fences, brakes and the sign of life: each grant and permit is held against the
-rollout as it stands in that step. Leaves attempts and their journal to `witness`.
+Owns caps, quotas, ceilings, starts, bandwidth, fences, brakes and the sign of life: each grant and permit is held
+against the rollout as it stands in that step. Leaves attempts and their journal to `witness`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from math import ceil
 from typing import Any
 
 from orchestrator.engine.gates import AGED_MIN
@@ -15,7 +16,8 @@ from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.model.tally import Tally
-from orchestrator.store.base import DEAD_MAN_LIFE_MS
+from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DEAD_MAN_LIFE_MS
+from tests.sim.scenario import VEHICLE_BYTES
 
 MINUTE_MS = 60_000
 
@@ -44,6 +46,8 @@ class Limits:
     """First and latest."""
     starts: list[tuple[FleetTime, str]] = field(default_factory=list)
     """First permits ever, with their region."""
+    sent: dict[str, list[tuple[FleetTime, int]]] = field(default_factory=dict)
+    """By region: grants, each with the fleet time for which its bytes fill the region's bandwidth."""
     permit_ceiling: int = 0
     grant_ceiling: int = 0
     alive_from_ms: int = -(10**12)
@@ -71,7 +75,7 @@ class Limits:
             raise BrokenPromiseError(f"fence {before.fence} -> {after.fence}, parts {falls}")
         if before.status.over:
             raise BrokenPromiseError(f"{before.rollout_id} was {before.status} and is {after.status}")
-        stops = after.status in (RolloutStatus.HALTED, RolloutStatus.ABORTED)
+        stops = after.status in (RolloutStatus.HALTED, RolloutStatus.ABORTED, RolloutStatus.SUPERSEDED)
         if stops and before.status is not after.status and after.fence <= before.epoch:
             raise BrokenPromiseError(
                 f"{after.status} at epoch {before.epoch} with fence {after.fence}: earlier grants live on"
@@ -89,6 +93,7 @@ class Limits:
         self.cells[attempt_id], self.slots[attempt_id] = asked["cell"], machine_ms
         self.suspended.discard(attempt_id)
         self._caps(attempt_id)
+        self._links(asked["cell"].region, asked["now"], attempt_id)
         at_risk = len(self.slots.keys() - self.permits.keys())
         if at_risk > self.grant_ceiling:
             raise BrokenPromiseError(f"{at_risk} without a permit with {attempt_id}, ceiling {self.grant_ceiling}")
@@ -105,6 +110,10 @@ class Limits:
                 raise BrokenPromiseError(f"{attempt_id} told of a permit that has lapsed")
             return
         self._stands_open(attempt_id, asked["cell"], machine_ms, "permitted")
+        if asked["cell"] != self.cells[attempt_id]:
+            raise BrokenPromiseError(
+                f"{attempt_id} permitted in {asked['cell']}, but it is counted in {self.cells[attempt_id]}"
+            )
         fence = self.rollout.fence_of(asked["cell"].stratum)
         if asked["attempt_epoch"] < fence:
             raise BrokenPromiseError(f"{attempt_id} permitted below the fence {fence}")
@@ -148,6 +157,22 @@ class Limits:
         here = sum(self.cells[held].region == region for held in self.slots)
         if here > plan.regions[region].in_flight_max or len(self.slots) > plan.limits.in_flight_max:
             raise BrokenPromiseError(f"{here} in flight in {region} and {len(self.slots)} in all with {attempt_id}")
+
+    def _links(self, region: str, at: FleetTime, attempt_id: AttemptId) -> None:
+        """What was granted since any earlier grant fits through the links by now, and for the time given in advance."""
+        rules = self.rollout.plan.regions[region]
+        if not rules.bandwidth_bytes_per_s:
+            return
+        sent = self.sent.setdefault(region, [])
+        before_ms = 0
+        for earlier, fills_ms in reversed(sent):
+            before_ms += fills_ms
+            if before_ms > at - earlier + BANDWIDTH_AHEAD_MS:
+                raise BrokenPromiseError(
+                    f"bandwidth of {region} exceeded with {attempt_id}: {before_ms} ms of it given away "
+                    f"within {at - earlier} ms"
+                )
+        sent.append((at, ceil(VEHICLE_BYTES * 1000 / rules.bandwidth_bytes_per_s)))
 
     def _started(self, attempt_id: AttemptId, region: str, at: FleetTime) -> None:
         plan = self.rollout.plan

@@ -1,4 +1,4 @@
-"""The way between vehicles and workers: messages are lost, doubled, late, out of order, or cannot pass at all.
+"""The way between vehicles and workers: messages are lost, doubled, weeks late, out of order, or cannot pass at all.
 
 Owns what becomes of a message on its way. Who answers it is the house's matter; what was asked, the vehicle's.
 """
@@ -8,27 +8,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import Random
 
 from agent_sim.actions import Call, CallFailed, Input
+from tests.builders import DAY_MS, MINUTE_MS
 from tests.sim.scenario import CALM, Hazards
 
 CALL_TIMEOUT_S = 10.0
 _USUAL_S = (0.02, 0.4)
 _SLOW_S = (1.0, 120.0)
+_LATE_MS = (10 * MINUTE_MS, 30 * DAY_MS)
 
 Serve = Callable[[str, Call], Awaitable[Input | None]]
 """Answers a call of a vehicle; None: whoever took it is gone."""
 Take = Callable[[Input], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A message that arrives when everything is long over."""
-
-    vehicle_id: str
-    call: Call
 
 
 class Network:
@@ -38,16 +31,29 @@ class Network:
         serve: whoever answers.
         rng: of the run.
         spawn: starts what answers a call.
+        scale: of fleet time.
+        arrived_late: told how late a message came, fleet time.
     """
 
-    def __init__(self, serve: Serve, rng: Random, spawn: Callable[[Awaitable[None]], None]) -> None:
+    def __init__(
+        self,
+        serve: Serve,
+        rng: Random,
+        spawn: Callable[[Awaitable[None]], None],
+        *,
+        scale: float,
+        arrived_late: Callable[[int], None],
+    ) -> None:
         self._serve = serve
         self._rng = rng
         self._spawn = spawn
+        self._scale = scale
+        self._arrived_late = arrived_late
         self.hazards: Hazards = CALM
         self.apart: set[str] = set()
         """Vehicles that reach nobody."""
-        self.late: list[Late] = []
+        self.underway = 0
+        """Messages that nobody waits for any more, and that will arrive all the same."""
 
     def send(self, vehicle_id: str, call: Call, take: Take) -> None:
         """Carry a call; `take` gets whatever comes back, as often as it does, and at last that time is up."""
@@ -57,9 +63,22 @@ class Network:
             if vehicle_id in self.apart or self._rng.random() < self.hazards.lost:
                 continue
             if self._rng.random() < self.hazards.late:
-                self.late.append(Late(vehicle_id, call))
+                self._delay(vehicle_id, call)
                 continue
             self._spawn(self._carry(vehicle_id, call, take))
+
+    def _delay(self, vehicle_id: str, call: Call) -> None:
+        """Bring a message when its sender has long given it up: as often within minutes as within hours, or weeks."""
+        late_ms = round(math.exp(self._rng.uniform(*map(math.log, _LATE_MS))))
+        self.underway += 1
+        asyncio.get_running_loop().call_later(
+            late_ms / self._scale / 1000, lambda: self._spawn(self._arrive(vehicle_id, call, late_ms))
+        )
+
+    async def _arrive(self, vehicle_id: str, call: Call, late_ms: int) -> None:
+        self.underway -= 1
+        self._arrived_late(late_ms)
+        await self._serve(vehicle_id, call)
 
     async def _carry(self, vehicle_id: str, call: Call, take: Take) -> None:
         await asyncio.sleep(self._takes_s())

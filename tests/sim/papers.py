@@ -20,7 +20,7 @@ from signing.director import Assignment, DirectorVersions
 from signing.errors import AttackCode, VerificationError
 from signing.manifest import EcuReport, InventoryEcu, Manifest
 from tests.builders import NOW
-from tests.sim.scenario import HARDWARE_IDS
+from tests.sim.scenario import HARDWARE_IDS, IMAGE_BYTES
 
 NOWHERE = Path("no-such-folder")
 """Where the Director's roots and the Image repository's metadata would be."""
@@ -32,7 +32,7 @@ def a_signed_release(version: str, number: int) -> Release:
         Image(
             path=f"{hardware_id}-{version}.img",
             hardware_id=HardwareId(hardware_id),
-            length_bytes=1000,
+            length_bytes=IMAGE_BYTES,
             sha256=hashlib.sha256(f"{hardware_id} {version}".encode()).hexdigest(),
             release_counter=1 + number,
         )

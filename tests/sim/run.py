@@ -10,6 +10,10 @@ from typing import Any
 
 import structlog
 
+from orchestrator import evaluator
+from orchestrator.engine.gates import Judgement
+from orchestrator.model.ids import RolloutId
+from orchestrator.model.rollout import Rollout
 from tests.sim.limits import BrokenPromiseError
 from tests.sim.loop import VirtualLoop
 from tests.sim.scenario import Scenario, draw_scenario
@@ -49,7 +53,7 @@ def run_scenario(scenario: Scenario, script: Script | None = None) -> World:
         return world
 
     try:
-        with _listening(defects):
+        with _listening(defects), _unshown():
             world = loop.run_until_complete(live())
     except BrokenPromiseError as broken:
         raise BrokenPromiseError(f"seed {scenario.seed} after {loop.now_s:.1f} s: {broken}") from broken
@@ -62,6 +66,29 @@ def run_scenario(scenario: Scenario, script: Script | None = None) -> World:
             "error"
         ]
     return world
+
+
+@contextmanager
+def _unshown() -> Iterator[None]:
+    """Leave out what is done again and again for people: gauges, which nobody reads here, and a judgement of the very
+    values that were judged at the tick before. That it is a judgement of nothing else, `replay` makes sure of.
+    """
+    judge, show = evaluator.judge_rollout, evaluator.show_rollout
+    last: dict[RolloutId, tuple[tuple[Any, ...], Judgement]] = {}
+
+    def judge_what_is_new(rollout: Rollout, *values: Any) -> Judgement:
+        judged, judgement = last.get(rollout.rollout_id, ((), None))
+        if judgement is None or judged != (rollout, *values):
+            judgement = judge(rollout, *values)
+            last[rollout.rollout_id] = ((rollout, *values), judgement)
+        return judgement
+
+    evaluator.judge_rollout = judge_what_is_new
+    evaluator.show_rollout = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        evaluator.judge_rollout, evaluator.show_rollout = judge, show
 
 
 @contextmanager

@@ -20,6 +20,9 @@ FACTORY = "1.0.0"
 RELEASES = ("1.1.0", "1.2.0")
 HARDWARE_IDS = ("acme-gw-2", "acme-bcm-2")
 CALM_EVERY = 8
+IMAGE_BYTES = 1000
+VEHICLE_BYTES = IMAGE_BYTES * len(HARDWARE_IDS)
+"""What a release is for one vehicle: each has all its control units."""
 DEADLINES = (
     "deadlines: {offered: 40m, downloading: 1h, downloaded: 1h, permitted: 20m, installing: 40m, rebooting: 40m, "
     "verifying: 40m, deferred: 1h}\n"
@@ -67,9 +70,26 @@ class Hazards:
     """Of a vehicle that lost power, to forget everything but its software."""
     operators: bool = False
     """Whether people pause, resume, abort and approve."""
+    brakes: bool = False
+    """Whether people pause and resume single regions and strata."""
+    signals: bool = False
+    """Whether somebody outside posts signals and takes them back."""
+    care: bool = False
+    """Whether people move, remove, bring back and quarantine vehicles."""
 
 
 CALM = Hazards()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How one rollout begins."""
+
+    plan: str
+    after_ms: int = 0
+    """Fleet time after the run's own begin."""
+    draft: bool = False
+    """Whether it is written down first, and started by a person some minutes later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +101,8 @@ class Scenario:
     tick_s: float
     vehicles: tuple[VehicleSpec, ...]
     faults: tuple[Fault, ...]
-    plans: tuple[str, ...]
-    """In the order in which they start."""
+    launches: tuple[Launch, ...]
+    """Rollouts `r1`, `r2`, ... in the order in which they begin."""
     hazards: Hazards
     stormy_ms: int
     """Fleet time that the hazards last."""
@@ -100,16 +120,17 @@ def draw_scenario(seed: int) -> Scenario:
         _vehicle(rng, number, rng.choice(regions), rng.choice(hardware), good=good)
         for number in range(rng.randint(20, 60) if rng.random() < 0.12 else rng.randint(20, 26))
     )
-    plans = [_plan(rng, RELEASES[0], regions, good=good)]
-    if not good and rng.random() < 0.2:
-        plans.append(_plan(rng, RELEASES[1], regions, good=good))
+    first = f"{_plan(rng, RELEASES[0], regions, good=good)}priority: {rng.choice((0, 3))}\n"
+    launches = [Launch(first, draft=rng.random() < 0.3)]
+    if not good and rng.random() < 0.6:
+        launches.append(_second(rng, regions))
     return Scenario(
         seed=seed,
         scale=rng.choice((120.0, 300.0)),
         tick_s=rng.choice((1.0, 2.0, 3.0, 4.0)),
         vehicles=vehicles,
         faults=() if good else tuple(_faults(rng, hardware, regions)),
-        plans=tuple(plans),
+        launches=tuple(launches),
         hazards=CALM if good else _hazards(rng),
         stormy_ms=rng.randint(4, 9) * HOUR_MS // 2,
         good=good,
@@ -203,7 +224,7 @@ def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool) ->
         f"patience: {'12h' if good else '3h'}}}",
     ]
     if rng.random() < 0.5:
-        rules = [f"{regions[0]}: {{in_flight: {rng.choice((2, 20))}}}"]
+        rules = [f"{regions[0]}: {{in_flight: {rng.choice((2, 20))}{_bandwidth(rng)}}}"]
         rules += [f"{region}: {'{}' if rng.random() < 0.5 else f'{{follow: {regions[0]}}}'}" for region in regions[1:]]
         lines.append(f"regions: {{{', '.join(rules)}}}")
     if not good and rng.random() < 0.3:
@@ -213,6 +234,21 @@ def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool) ->
     if not good and rng.random() < 0.15:
         lines.append('windows: [{from: "00:30", to: "03:00"}, {from: "03:30", to: "23:00"}]')
     return "\n".join(lines) + "\n" + DEADLINES
+
+
+def _bandwidth(rng: Random) -> str:
+    """A budget through which the images of a vehicle take from seconds to minutes, if any."""
+    return f", bandwidth: {VEHICLE_BYTES // rng.choice((20, 90, 400))}B/s" if rng.random() < 0.8 else ""
+
+
+def _second(rng: Random, regions: tuple[str, ...]) -> Launch:
+    """A newer release: it takes the first one's place in the middle of it, or wants the same vehicles beside it."""
+    plan = _plan(rng, RELEASES[1], regions, good=False)
+    if rng.random() < 0.5:
+        return Launch(f"{plan}supersedes: r1\n", after_ms=rng.randint(10, 90) * MINUTE_MS, draft=rng.random() < 0.3)
+    return Launch(
+        f"{plan}priority: {rng.choice((1, 5))}\n", after_ms=rng.randint(0, 30) * MINUTE_MS, draft=rng.random() < 0.3
+    )
 
 
 def _hazards(rng: Random) -> Hazards:
@@ -243,4 +279,7 @@ def _hazards(rng: Random) -> Hazards:
         power_loss=some(0.01, 0.05),
         memory_loss=some(0.5, chance=0.2),
         operators=rng.random() < 0.4,
+        brakes=rng.random() < 0.35,
+        signals=rng.random() < 0.35,
+        care=rng.random() < 0.35,
     )

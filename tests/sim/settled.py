@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.ids import RolloutId, VehicleId
+from orchestrator.model.ids import RolloutId
 from orchestrator.model.rollout import RolloutStatus
 from orchestrator.store.streams import rollout_stream
 from tests.sim.driving import Vehicle
@@ -34,7 +34,16 @@ REPLAYED = (
 def quiet(world: World) -> bool:
     """Whether nothing is under way any more."""
     over = all(watched.rollout.status.over for watched in world.witness.rollouts.values())
-    return over and not world.witness.live and all(vehicle.settled for vehicle in world.vehicles)
+    return over and not world.witness.live and not unsettled(world)
+
+
+def unsettled(world: World) -> list[str]:
+    """Vehicles that have something under way or untold; nobody waits for one that was taken out of the fleet."""
+    return [
+        vehicle.spec.vehicle_id
+        for vehicle in world.vehicles
+        if not vehicle.settled and world.record_of(vehicle) is not None
+    ]
 
 
 def dead(world: World) -> int:
@@ -50,9 +59,8 @@ def check_settled(world: World) -> None:
     """
     world.witness.recount()
     if not quiet(world):
-        unsettled = [vehicle.spec.vehicle_id for vehicle in world.vehicles if not vehicle.settled]
         statuses = {name: watched.rollout.status.value for name, watched in world.witness.rollouts.items()}
-        raise BrokenPromiseError(f"not settled: {statuses}, live {world.witness.live}, vehicles {unsettled}")
+        raise BrokenPromiseError(f"not settled: {statuses}, live {world.witness.live}, vehicles {unsettled(world)}")
     for rollout_id in world.witness.rollouts:
         _check_rollout(world, rollout_id)
     for vehicle in world.vehicles:
@@ -72,10 +80,9 @@ def _check_rollout(world: World, rollout_id: RolloutId) -> None:
 
 
 def _check_vehicle(world: World, vehicle: Vehicle) -> None:
-    if vehicle.disk.bricked_by:
+    name, record = vehicle.spec.vehicle_id, world.record_of(vehicle)
+    if vehicle.disk.bricked_by or record is None:
         return
-    name = vehicle.spec.vehicle_id
-    record = now(world.store.vehicle(VehicleId(name)))
     running = {ecu.running.path.removeprefix(f"{ecu.hardware_id}-") for ecu in vehicle.disk.agent.ecus}
     if running != {f"{record.installed or FACTORY}.img"}:
         raise BrokenPromiseError(f"{name} runs {running}, the record says {record.installed!r}")

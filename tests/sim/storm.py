@@ -1,26 +1,20 @@
 """What goes wrong in a run while it is stormy, and how it ends.
 
-Owns when which part of the world misbehaves, and what people do meanwhile. The chances are the scenario's.
+Owns when which part of the world misbehaves. What people do meanwhile is in `people`; the chances are the scenario's.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from orchestrator.engine.progress import AbortRequested, ApproveRequested, PauseRequested, ResumeRequested
-from orchestrator.model.ids import RolloutId
-from orchestrator.service.errors import ServiceError
-from orchestrator.store.base import StoreError
-from tests.sim.house import a_rollout_desk
-from tests.sim.process import Died
+from tests.sim.people import People
 from tests.sim.scenario import CALM, Hazards
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-PEOPLE_EVERY_S = 40.0
 SHIFT_MAX_MS = 8_000
 """How far the store's date is set at most: further, and fleet time would stand still for the rest of the run."""
 
@@ -35,6 +29,7 @@ class Storm:
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = world.rng
+        self._people = People(world)
 
     def begin(self) -> None:
         """Let everything loose that the scenario has."""
@@ -46,17 +41,19 @@ class Storm:
             (hazards.ledger_away_every_s, self._ledger_away),
             (hazards.clock_steps_every_s, self._step_clock),
             (hazards.partition_every_s, self._part),
-            (PEOPLE_EVERY_S if hazards.operators else 0.0, self._operate),
+            *self._people.habits(hazards),
         )
         for every_s, nuisance in nuisances:
             if every_s:
                 self._world.spawn(self._now_and_then(every_s, nuisance))
+        self._people.launch()
         if hazards.second_evaluator:
             self._world.spawn(self._world.evaluate())
 
     def end(self) -> None:
         """From here on nothing goes wrong that is not under way."""
         world = self._world
+        self._people.go_home()
         self._let(CALM)
         for weather in world.ground.weather.values():
             weather.store_away = False
@@ -111,26 +108,3 @@ class Storm:
         self._world.network.apart |= apart
         await asyncio.sleep(self._rng.uniform(5.0, 90.0))
         self._world.network.apart -= apart
-
-    async def _operate(self) -> None:
-        """People do what people do."""
-        rollout_id = self._rng.choice(sorted(self._world.witness.rollouts))
-        rollout = self._world.witness.rollouts[rollout_id].rollout
-        actor, reason = self._rng.choice(("bob", "carol")), "because"
-        wishes = [
-            PauseRequested(actor, reason),
-            *[ResumeRequested(actor, reason)] * 3,
-            ApproveRequested(actor, rollout.plan.waves[-1].name, "", reason),
-        ]
-        if self._rng.random() < 0.2:
-            wishes.append(AbortRequested(actor, reason))
-        await ask(self._world, rollout_id, self._rng.choice(wishes))
-
-
-async def ask(world: World, rollout_id: RolloutId, request: Any) -> None:
-    """A person asks for something, and takes no for an answer."""
-    desk = a_rollout_desk(world.ground)
-    try:
-        await desk.request(rollout_id, request, etag="", request_id=f"request-{world.ground.names}")
-    except (ServiceError, StoreError, Died):
-        return

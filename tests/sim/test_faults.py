@@ -16,10 +16,10 @@ from orchestrator.engine.progress import RECOVERY, AbortRequested, ResumeRequest
 from orchestrator.model.ids import RolloutId, VehicleId
 from orchestrator.model.rollout import RolloutStatus
 from tests.builders import HOUR_MS, MINUTE_MS
+from tests.sim.people import ask
 from tests.sim.process import Process
 from tests.sim.run import run_scenario
-from tests.sim.scenario import CALM, DEADLINES, RELEASES, Hazards, Scenario, draw_scenario
-from tests.sim.storm import ask
+from tests.sim.scenario import CALM, DEADLINES, RELEASES, Hazards, Launch, Scenario, draw_scenario
 from tests.sim.world import Script, World
 
 R1 = RolloutId("r1")
@@ -41,7 +41,7 @@ def a_scenario(vehicles: int, *, hazards: Hazards = CALM, seed: int = 0, stormy_
         tick_s=2.0,
         vehicles=fleet,
         faults=(),
-        plans=(PLAN,),
+        launches=(Launch(PLAN),),
         hazards=hazards,
         stormy_ms=stormy_ms,
         good=True,
@@ -98,7 +98,7 @@ def test_words_that_are_doubled_out_of_order_and_weeks_late_change_nothing() -> 
     hazards = replace(CALM, doubled=0.5, slow=0.4, late=0.15, lost=0.1)
     for seed in range(2):
         world = run_scenario(replace(a_scenario(20, hazards=hazards, seed=seed), good=False))
-        assert world.network.late
+        assert world.witness.happened["late message"]
 
 
 STORED = ("_shards", "_rollouts", "_fleet_journal")

@@ -21,10 +21,10 @@ from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import RolloutId, VehicleId
 from orchestrator.model.rollout import BrakeKind, RolloutStatus, Signal, SignalKind
 from tests.builders import HOUR_MS, MINUTE_MS, NOW
+from tests.sim.people import ask
 from tests.sim.run import run_scenario
-from tests.sim.scenario import CALM, HARDWARE_IDS, RELEASES, Scenario
+from tests.sim.scenario import CALM, HARDWARE_IDS, RELEASES, Launch, Scenario
 from tests.sim.settled import dead
-from tests.sim.storm import ask
 from tests.sim.witness import now
 from tests.sim.world import World
 
@@ -61,7 +61,7 @@ def an_incident(*faults: Fault, plan: str = PLAN, vehicles: tuple[VehicleSpec, .
         tick_s=2.0,
         vehicles=vehicles or a_fleet(),
         faults=faults,
-        plans=(plan,),
+        launches=(Launch(plan),),
         hazards=CALM,
         stormy_ms=12 * HOUR_MS,
     )

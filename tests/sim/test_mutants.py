@@ -23,6 +23,7 @@ from orchestrator.store.memory.counts import RolloutCounts
 from orchestrator.store.memory.rollout import RolloutKeys
 from orchestrator.store.memory.rollouts import MemoryRollouts
 from orchestrator.store.memory.shard import Shard
+from orchestrator.store.refusals import REFUSED_BY_STATUS, refusal
 from tests.sim.limits import BrokenPromiseError
 from tests.sim.run import run_seed
 
@@ -168,21 +169,51 @@ def verdict_from_memory(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(progress.regions, "walk", moody)
 
 
+def bandwidth_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A grant asks for a slot and forgets its bytes."""
+    patch.setattr("orchestrator.service.grants.transfer_ms", lambda *_: 0)
+
+
+def place_not_given_up(patch: pytest.MonkeyPatch) -> None:
+    """Another rollout has taken its place, and it goes on granting."""
+
+    async def forget(*_: object) -> None:
+        return None
+
+    patch.setattr("orchestrator.service.rollouts.end_superseded", forget)
+    patch.setattr("orchestrator.evaluator.end_superseded", forget)
+
+
+def brake_on_a_part_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Only the status of the whole counts."""
+    patch.setattr(RolloutKeys, "_standstill", _by_status_alone)
+    patch.setattr("orchestrator.engine.admission._status", lambda _: None)
+
+
+def _by_status_alone(self: RolloutKeys, _: object) -> Any:
+    reason = REFUSED_BY_STATUS.get(self.rollout.status)
+    facts = {"rollout_id": self.rollout.rollout_id, "status": self.rollout.status.value}
+    return refusal(reason, facts) if reason else None
+
+
 # What the witness says of it, and the seed that found it last.
 MUTANTS: tuple[tuple[Mutant, str, int], ...] = (
-    (ceiling_ignored, "ceiling", 3),
-    (dead_man_ignored, "after the last finished tick", 3),
+    (ceiling_ignored, "ceiling", 5),
+    (dead_man_ignored, "after the last finished tick", 7),
     (renewed_first, "last act of a tick", 7),
-    (events_applied_again, "new events of|events are missing", 1),
+    (events_applied_again, "new events of|events are missing", 2),
     (deadlines_counted_twice, "recount", 2),
     (swapped_without_comparing, "epoch", 21),
     (fence_left_down, "earlier grants live on", 1),
-    (slots_returned_early, "returned, which is|granted without a slot", 35),
-    (slots_never_returned, "held by nobody|unsettled for ever", 6),
-    (permit_told_before_it_is_counted, "installs without a permit|after a permit for", 3),
-    (events_forgotten_unheard, "which nobody has", 1),
+    (slots_returned_early, "returned, which is|granted without a slot", 29),
+    (slots_never_returned, "held by nobody|unsettled for ever", 25),
+    (permit_told_before_it_is_counted, "installs without a permit|after a permit for", 2),
+    (events_forgotten_unheard, "which nobody has", 2),
     (permit_counted_from_its_answer, "after a permit for", 54),
-    (verdict_from_memory, "replayed", 4),
+    (verdict_from_memory, "replayed", 2),
+    (bandwidth_ignored, "bandwidth of", 2),
+    (place_not_given_up, "has taken its place", 5),
+    (brake_on_a_part_ignored, "while .* is paused", 2),
 )
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from orchestrator.model.attempt import Attempt, AttemptState, VehicleEvent
 from orchestrator.model.ids import AttemptId, RolloutId, VehicleId, split_attempt_id
-from orchestrator.model.rollout import Rollout
+from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.store.base import Applied, JournalEntry, Permitted, Reserved
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.shards import shard_of
 from orchestrator.store.streams import shard_stream
+from tests.sim.kinds import kinds
 from tests.sim.limits import BrokenPromiseError, Limits, asked_for
 from tests.sim.process import Process
 
@@ -56,7 +57,8 @@ class Seen:
 
 @dataclass(slots=True)
 class _Tick:
-    began_ms: int = 0
+    began_at: int = 0
+    """How many operations were done before."""
     renewed: bool = False
 
 
@@ -85,6 +87,10 @@ class Witness:
         """How far the store's fleet time may be from what vehicles go by, where its date was set."""
         self._marks: dict[str, str] = {}
         self._ticks: dict[str, _Tick] = {}
+        self.happened: Counter[str] = Counter()
+        """Operations by their kind, see `kinds`."""
+        self._heirs: dict[RolloutId, dict[RolloutId, int]] = {}
+        """By rollout: who has taken its place, and at which operation."""
 
     def saw(self, process: Process, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
         """An operation was done.
@@ -93,7 +99,8 @@ class Witness:
             BrokenPromiseError: it must not have been.
         """
         self.operations[name] += 1
-        self._follow_tick(process, name, answer)
+        self.happened.update(kinds(self, name, args, kwargs, answer))
+        self._follow_tick(process, name, args, answer)
         entries = self._written(name, args, kwargs)
         for entry in entries:
             self._read(entry)
@@ -103,22 +110,41 @@ class Witness:
 
     # The evaluator's tick
 
-    def _follow_tick(self, process: Process, name: str, answer: Any) -> None:
+    def _follow_tick(self, process: Process, name: str, args: tuple[Any, ...], answer: Any) -> None:
         tick = self._ticks.get(process.name)
         if name == "clock":
             # What the evaluator does first; workers do it as well, and nobody looks at theirs.
-            self._ticks[process.name] = _Tick(began_ms=answer.machine_ms)
+            self._ticks[process.name] = _Tick(began_at=self.operations.total())
         elif tick is not None and name == "renew":
             tick.renewed = True
+            if answer:
+                self._check_place(args[0], tick)
         elif tick is not None and tick.renewed:
             raise BrokenPromiseError(
                 f"{process.name} did {name} after its sign of life, which must be the last act of a tick"
             )
 
+    def _check_place(self, rollout_id: RolloutId, tick: _Tick) -> None:
+        """A whole tick that saw another rollout in a rollout's place lets that one go on no more."""
+        heirs = [heir for heir, since in self._heirs.get(rollout_id, {}).items() if since < tick.began_at]
+        if heirs and not self.rollouts[rollout_id].rollout.status.over:
+            raise BrokenPromiseError(f"{rollout_id} goes on, though {heirs[0]} has taken its place")
+
     # The rollout's own keys
 
     def _saw_create_rollout(self, _: object, __: object, answer: Rollout, ___: object) -> None:
         self.rollouts.setdefault(answer.rollout_id, Limits(answer))
+        self._follow_heir(answer)
+
+    def _follow_heir(self, heir: Rollout) -> None:
+        """Keep who has taken whose place: from its start on, until it is aborted itself or loses its own."""
+        if not heir.plan.supersedes or not heir.status.begun:
+            return
+        taken = self._heirs.setdefault(RolloutId(heir.plan.supersedes), {})
+        if heir.status in (RolloutStatus.ABORTED, RolloutStatus.SUPERSEDED):
+            taken.pop(heir.rollout_id, None)
+        else:
+            taken.setdefault(heir.rollout_id, self.operations.total())
 
     def _saw_renew(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any, _: object) -> None:
         if answer:
@@ -128,6 +154,7 @@ class Witness:
     def _saw_transition(self, args: tuple[Any, ...], _: object, answer: Any, __: object) -> None:
         if answer:
             self.rollouts[args[0].rollout_id].moved(args[0])
+            self._follow_heir(args[0])
 
     def _saw_reserve(self, args: tuple[Any, ...], _: object, answer: Any, __: object) -> None:
         rollout_id, attempt_id, asked = asked_for(args)

@@ -7,7 +7,7 @@ suite of the real one. Left out, each with tests of its own: gRPC and TLS (`netw
 chance instead).
 
 A run: a storm for some hours of fleet time; then everything heals, people abort what stands, and all must settle and
-agree with what the vehicles truly are; then messages arrive that were on their way for up to 30 days.
+agree with what the vehicles truly are; then those messages still arrive that are on their way for up to 30 days.
 """
 
 from __future__ import annotations
@@ -23,22 +23,25 @@ from agent_sim.faults import fault_book
 from orchestrator.engine.progress import AbortRequested
 from orchestrator.model.fleet import Ecu as InventoryEcu
 from orchestrator.model.fleet import Vehicle as InventoryVehicle
-from orchestrator.model.ids import EcuSerial, FleetTime, HardwareId, VehicleId
+from orchestrator.model.ids import EcuSerial, FleetTime, HardwareId, RolloutId, VehicleId
 from orchestrator.model.rollout import RolloutStatus
+from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.store.base import JournalEntry
 from orchestrator.store.memory import MemoryStore
 from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW
 from tests.sim.driving import Clockwork, Vehicle
-from tests.sim.house import EvaluatorProcess, Ground, Worker, a_rollout_desk
+from tests.sim.house import EvaluatorProcess, Ground, Worker
+from tests.sim.kinds import late_kinds
 from tests.sim.ledger import Record
 from tests.sim.limits import BrokenPromiseError
 from tests.sim.network import Network
 from tests.sim.papers import a_signed_release
+from tests.sim.people import ask, begin
 from tests.sim.process import Died
 from tests.sim.scenario import RELEASES, Scenario
 from tests.sim.settled import check_decisions, check_settled, quiet
-from tests.sim.storm import Storm, ask
-from tests.sim.witness import Witness
+from tests.sim.storm import Storm
+from tests.sim.witness import Witness, now
 
 SHARDS = 2
 SETTLES_MS = 30 * HOUR_MS
@@ -50,6 +53,8 @@ SETTLED_AFTER_S = 6
 """Machine time, a little more than the evaluator gives those that are on the way."""
 STALL_MAX_S = 240
 RECOUNT_EVERY_S = 15.0
+SELDOM_MS = 12 * HOUR_MS
+"""Fleet time between ticks, and between recounts, while nothing comes but late messages."""
 WORKERS = 2
 
 
@@ -82,7 +87,13 @@ class World:
         )
         self.workers: list[Worker] = []
         self.evaluators: list[EvaluatorProcess] = []
-        self.network = Network(self._serve, self.rng, self.spawn)
+        self.network = Network(
+            self._serve,
+            self.rng,
+            self.spawn,
+            scale=scenario.scale,
+            arrived_late=lambda late_ms: self.witness.happened.update(late_kinds(late_ms)),
+        )
         self.tasks: set[asyncio.Task[Any]] = set()
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
@@ -101,6 +112,14 @@ class World:
             )
             for spec in scenario.vehicles
         ]
+        self.inventory = [_inventory(spec) for spec in scenario.vehicles]
+        """As it was imported first."""
+        self._recount_every_s = RECOUNT_EVERY_S
+
+    def record_of(self, vehicle: Vehicle) -> VehicleRecord | None:
+        """What the store knows of a vehicle; None when it was taken out of the inventory."""
+        found: VehicleRecord | None = now(self.store.vehicle(VehicleId(vehicle.spec.vehicle_id)))
+        return found
 
     # Time
 
@@ -160,8 +179,7 @@ class World:
 
     async def prepare(self) -> None:
         """Inventory, releases, processes and plans."""
-        inventory = [_inventory(vehicle.spec) for vehicle in self.vehicles]
-        await self.store.import_vehicles(inventory, now=FleetTime(NOW))
+        await self.store.import_vehicles(self.inventory, now=FleetTime(NOW))
         for number, version in enumerate(RELEASES, start=1):
             release = a_signed_release(version, number)
             await self.store.create_release(
@@ -172,9 +190,9 @@ class World:
         for vehicle in self.vehicles:
             vehicle.switch_on()
         await self.wait_ms(MINUTE_MS)
-        desk = a_rollout_desk(self.ground)
-        for number, plan in enumerate(self.scenario.plans, start=1):
-            await desk.create(plan, rollout_id=f"r{number}", request_id="", actor="alice", reason="test")
+        for number, launch in enumerate(self.scenario.launches, start=1):
+            if not launch.after_ms:
+                await begin(self, RolloutId(f"r{number}"), launch)
 
     async def evaluate(self) -> None:
         """An evaluator, and another one whenever it is gone."""
@@ -197,7 +215,7 @@ class World:
     async def _recount(self) -> None:
         while True:
             self.witness.recount()
-            await asyncio.sleep(RECOUNT_EVERY_S)
+            await asyncio.sleep(self._recount_every_s)
 
     # A run
 
@@ -256,15 +274,13 @@ class World:
         """Vehicles are off, and what they said weeks ago arrives, in any order."""
         for vehicle in self.vehicles:
             vehicle.switch_off()
-        late = self.network.late
-        self.rng.shuffle(late)
-        if not late:
+        if not self.network.underway:
             return
+        self._recount_every_s = SELDOM_MS / self.scenario.scale / 1000
         for evaluator in self.evaluators:
-            evaluator.tick_s = 4 * HOUR_MS / self.scenario.scale / 1000
-        for letter in late:
-            await self.wait_ms(30 * DAY_MS // len(late) // 4)
-            await self._serve(letter.vehicle_id, letter.call)
+            evaluator.tick_s = self._recount_every_s
+        while self.network.underway:
+            await self.wait_ms(DAY_MS)
         await self.wait_ms(DAY_MS)
         self.witness.recount()
 
