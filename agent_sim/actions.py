@@ -55,6 +55,8 @@ class AuthorizeCall:
     """As they are now."""
     consented: bool
     """Whether the owner agreed to this attempt."""
+    offline: bool = False
+    """Whether it will install where there is no link."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,9 +185,8 @@ class Agent:
     @property
     def _may_authorize(self) -> bool:
         # Whoever asks for a permit has told first that the images are there, and waits for nothing else.
-        progress = self._state.progress
-        ready = self._phase is Phase.DOWNLOADED and not (progress and progress.waiting_for)
-        return ready and not self._state.outbox.events
+        progress, told = self._state.progress, not self._state.outbox.events
+        return told and progress is not None and self._clearance.may_ask(progress)
 
     def _wanted_at(self) -> int:
         if self._flush or self._manifest_due or self._metadata_wanted or self._phase is Phase.REBOOTING:
@@ -216,7 +215,7 @@ class Agent:
         downloads = self._job is None and progress.phase is Phase.DOWNLOADING and now >= self._fetches.after
         asks = isinstance(self._call, AuthorizeCall)
         if downloads or (progress.phase is Phase.DOWNLOADED and not asks):
-            self._become(self._clearance.look(self._state, self._senses.conditions, now))
+            self._become(self._clearance.look(self._state, self._senses, now))
 
     def _advance_job(self, now: int) -> None:
         progress = self._state.progress
@@ -253,7 +252,8 @@ class Agent:
         elif self._metadata_wanted and not self._flush:
             self._call = FetchMetadataCall(token, self._state.director, self._state.image)
         elif self._may_authorize and progress is not None and now >= self._clearance.ask_at and not self._flush:
-            self._call = AuthorizeCall(token, progress.attempt_id, self._senses.conditions(now), progress.consented)
+            conditions, away = self._senses.conditions(now), self._clearance.away
+            self._call = AuthorizeCall(token, progress.attempt_id, conditions, progress.consented, offline=away)
         else:
             self._flush = False
             self._call = CheckInCall(token, steps.poll_of(self._state, self._senses.conditions(now), self._ills(now)))

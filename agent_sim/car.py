@@ -156,6 +156,10 @@ class Car:
         conditions = self._surroundings.conditions(now)
         return replace(conditions, storage_free_bytes=max(0, conditions.storage_free_bytes - held))
 
+    def leaves_reach(self, now: int) -> bool:
+        """Whether it is on its way to where it has no link."""
+        return self.spec.connectivity.leaves_reach(now)
+
     def diagnostics(self, now: int) -> tuple[Diagnostic, ...]:
         """Trouble codes that are active, the most severe first."""
         running = {version_of(ecu.running.path) for ecu in self._state.agent.ecus}

@@ -8,13 +8,14 @@ missing to `readiness`, and calls to `agent`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from agent_sim import readiness, steps
 from agent_sim.actions import AskOwner, Input, OwnerAnswer, OwnerAnswered, TellOwner
-from agent_sim.messages import Conditions, Consent, PermitReply
+from agent_sim.messages import Consent, PermitReply
 from agent_sim.pacing import Pace
 from agent_sim.persisted import PersistedState, Phase, Progress
+from agent_sim.senses import Senses
 
 
 class Clearance:
@@ -34,6 +35,8 @@ class Clearance:
         self._tokens = tokens
         self._look_at = 0
         self._permit_until = 0
+        self.away = False
+        """Whether an offline permit is to be asked for: what is still missing will be there when there is no link."""
         self.ask_at = 0
         """Fleet time before which no permit is asked for."""
         self.question: AskOwner | None = None
@@ -47,6 +50,7 @@ class Clearance:
         """The attempt is over."""
         self.question = None
         self.ask_at = self._permit_until = self._look_at = 0
+        self.away = False
 
     def due_at(self, progress: Progress, *, fetch_at: int | None) -> list[int]:
         """When something is to be done here; empty: only an answer moves it.
@@ -75,7 +79,7 @@ class Clearance:
         self.question = AskOwner(next(self._tokens), progress.attempt_id, progress.notes, progress.postponed)
         return self.question
 
-    def look(self, state: PersistedState, sense: Callable[[int], Conditions], now: int) -> PersistedState:
+    def look(self, state: PersistedState, senses: Senses, now: int) -> PersistedState:
         """See whether the next step may be done; a permit at hand is used when it may."""
         progress = steps.progress_of(state)
         has_permit = now <= self._permit_until
@@ -83,13 +87,18 @@ class Clearance:
         # Without need it does not look: while a refusal runs, cars that drive and park would tell of each change.
         if downloaded and not (progress.waiting_for or has_permit or now >= self.ask_at):
             return state
-        cause = readiness.missing(progress, sense(now))
+        cause = readiness.missing(progress, senses.conditions(now))
+        self.away = readiness.comes_on_the_way(progress, cause) and senses.leaves_reach(now)
         self._look_at = now + self._look_every_ms if cause else 0
         state = readiness.wait_for(state, cause, now)
         if cause or not (downloaded and has_permit):
             return state
         self._permit_until = 0
         return steps.use_permit(state, now)
+
+    def may_ask(self, progress: Progress) -> bool:
+        """Whether nothing is missing for a permit, but perhaps what an offline one need not wait for."""
+        return progress.phase is Phase.DOWNLOADED and (not progress.waiting_for or self.away)
 
     def permit_answered(self, state: PersistedState, reply: PermitReply, *, asked_at: int, now: int) -> PersistedState:
         """Keep a permit until `look` finds that all still holds, or wait as the refusal says."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _HOUR_MS = 3_600_000
+LEAVING_MS = 30 * 60_000
+"""A vehicle knows so long before that it will be out of reach."""
 
 
 class LinkModel(StrEnum):
@@ -46,6 +48,12 @@ class Connectivity:
     """Whether its cellular data costs its owner money."""
     home_wifi: bool = False
     """Whether it has wireless LAN where it stands at home."""
+
+    def leaves_reach(self, now: int) -> bool:
+        """Whether it has a link at `now` and will soon have none."""
+        if self.period_ms == 0 or self.online_from(now) != now:
+            return False
+        return self.online_ms - (now + self.phase_ms) % self.period_ms <= LEAVING_MS
 
     def online_from(self, now: int) -> int:
         """The first moment from `now` on with a link; `now` itself when there is one."""

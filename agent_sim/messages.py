@@ -172,6 +172,8 @@ class InstallDirective:
     preconditions: Preconditions = NO_PRECONDITIONS
     notes: str = ""
     """For the owner who is told or asked."""
+    offline_permit_ms: int = 0
+    """Longest permit to install out of reach; 0: none is given."""
 
 
 @dataclass(frozen=True, slots=True)

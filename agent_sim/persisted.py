@@ -56,6 +56,8 @@ class Progress:
     preconditions: Preconditions = NO_PRECONDITIONS
     notes: str = ""
     """For the owner."""
+    offline_permit_ms: int = 0
+    """Longest permit to install out of reach; 0: none is given."""
     owner_told: bool = False
     consented: bool = False
     """The owner said yes to this attempt, and to no other."""

@@ -50,6 +50,13 @@ def missing(progress: Progress, conditions: Conditions) -> str:
     return Missing.PARKED if wanted.parked and not conditions.parked else NOTHING
 
 
+def comes_on_the_way(progress: Progress, cause: str) -> bool:
+    """Whether what is missing is no reason against an offline permit, if there is one: it is driven there and charged
+    there, and looked at again before anything is written.
+    """
+    return progress.offline_permit_ms > 0 and cause in (Missing.PARKED, Missing.BATTERY)
+
+
 def _link_missing(wanted: Preconditions, conditions: Conditions) -> str:
     if wanted.links and conditions.link not in wanted.links:
         return Missing.LINK

@@ -13,5 +13,8 @@ class Senses(Protocol):
     def conditions(self, now: int) -> Conditions:
         """How it stands."""
 
+    def leaves_reach(self, now: int) -> bool:
+        """Whether it is on its way to where it has no link."""
+
     def diagnostics(self, now: int) -> tuple[Diagnostic, ...]:
         """Trouble codes that are active."""

@@ -62,6 +62,7 @@ def take_up(state: PersistedState, install: InstallDirective) -> PersistedState:
             consent=install.consent,
             preconditions=install.preconditions,
             notes=install.notes,
+            offline_permit_ms=install.offline_permit_ms,
         )
         return state if learned == progress else replace(state, progress=learned)
     if progress is not None:
@@ -77,6 +78,7 @@ def take_up(state: PersistedState, install: InstallDirective) -> PersistedState:
         consent=install.consent,
         preconditions=install.preconditions,
         notes=install.notes,
+        offline_permit_ms=install.offline_permit_ms,
     )
     return replace(state, progress=fresh)
 

@@ -68,7 +68,10 @@ def check_in_request(poll: Poll) -> pb.CheckInRequest:
 def authorize_request(call: AuthorizeCall) -> pb.AuthorizeInstallRequest:
     """A question for a permit as it is sent."""
     return pb.AuthorizeInstallRequest(
-        attempt_id=call.attempt_id, conditions=_conditions(call.conditions), consented=call.consented
+        attempt_id=call.attempt_id,
+        conditions=_conditions(call.conditions),
+        consented=call.consented,
+        offline=call.offline,
     )
 
 
@@ -135,6 +138,7 @@ def _directive(directive: pb.Directive) -> Directive:
                 consent=_consent(install.consent),
                 preconditions=_preconditions(install.preconditions),
                 notes=install.notes,
+                offline_permit_ms=from_duration(install.offline_permit),
             )
         case "withdraw":
             return WithdrawDirective(directive.withdraw.attempt_id)

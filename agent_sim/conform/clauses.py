@@ -81,6 +81,7 @@ CLAUSES: Mapping[str, str] = MappingProxyType(
         "P-PERMIT-5": "waits for retry_after of a refusal",
         "P-PERMIT-6": "drops the attempt on a refusal without retry_after",
         "P-PERMIT-7": "asks again when the answer is lost",
+        "P-PERMIT-8": "asks for an offline permit only where the directive has one",
         "P-INSTALL-1": "persists that it installs before the first write",
         "P-INSTALL-2": "writes inactive slots, checks them, switches all units together",
         "P-INSTALL-3": "finishes an installation after a loss of power, and installs once",

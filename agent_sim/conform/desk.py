@@ -41,6 +41,8 @@ class Offer:
     consent: Any = pb.CONSENT_POLICY_NONE
     preconditions: pb.Preconditions = field(default_factory=pb.Preconditions)
     notes: str = ""
+    offline_permit_s: int = 0
+    """Fleet time; 0: the directive has none."""
     over: bool = False
     permitted: bool = False
     succeeded: bool = False
@@ -133,6 +135,8 @@ class Desk:
             install.consent = self.offer.consent
             install.preconditions.CopyFrom(self.offer.preconditions)
             install.notes = self.offer.notes
+            if self.offer.offline_permit_s:
+                install.offline_permit.FromSeconds(self.offer.offline_permit_s)
         elif self.diagnose:
             reply.directive.diagnose.SetInParent()
         else:

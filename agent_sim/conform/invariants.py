@@ -248,6 +248,19 @@ def _downloaded_first(tape: Tape, known: Known) -> Iterator[tuple[str, str]]:
             yield "P-PERMIT-2", "" if had else f"asked for a permit for {call.request.attempt_id} before any download"
 
 
+def _offline(tape: Tape, known: Known) -> Iterator[tuple[str, str]]:
+    """An offline permit is asked for where there is one."""
+    allowed: dict[str, bool] = {}
+    for at_ms, call in _by_time(tape):
+        if call.method == CHECK_IN and at_ms == call.ended_ms and call.answered:
+            install = call.reply.directive.install
+            allowed[install.attempt_id] = install.HasField("offline_permit")
+        elif call.method == AUTHORIZE and at_ms == call.at_ms:
+            bold = call.request.offline and not allowed.get(call.request.attempt_id, False)
+            told = f"asked for an offline permit for {call.request.attempt_id}, which its directive does not have"
+            yield "P-PERMIT-8", told if bold else ""
+
+
 # Calls
 
 
@@ -369,6 +382,7 @@ _RULES: tuple[Rule, ...] = (
     _order,
     _refusals,
     _downloaded_first,
+    _offline,
     _identity,
     _one_at_a_time,
     _diagnoses,

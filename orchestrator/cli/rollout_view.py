@@ -22,6 +22,8 @@ from orchestrator.cli.words import count, moment, of_id, phase_of, plain, region
 
 COUNTED = ("targeted", "done", "active", "failed", "silent", "ended", "waiting")
 BAR_WIDTH = 40
+STANDS_STILL = frozenset({"paused", "held", "halted", "aborted", "superseded"})
+"""Statuses in which nobody is permitted any more, for now or for good."""
 
 
 def rollout_view(rollout: Rollout) -> Group:
@@ -45,6 +47,7 @@ def header(rollout: Rollout) -> RenderableType:
         *persons(rollout),
         ("progress", progress),
         ("exposed", exposure(counts)),
+        *permits_out(rollout),
         *lines_of("silent", rollout_parts.silence_lines(rollout)),
         *lines_of("quota", rollout_parts.quota_lines(rollout)),
         *ended(rollout),
@@ -74,6 +77,17 @@ def exposure(counts: Counts) -> Text:
     if counts.safety:
         text.append(f", ✗ {count(counts.safety)} reported as a matter of safety", words.RED)
     return text
+
+
+def permits_out(rollout: Rollout) -> list[tuple[str, RenderableType]]:
+    """How many vehicles may yet begin although the rollout, or a part of it, stands still, and until when."""
+    stands = rollout.brakes or rollout_status(rollout.status) in STANDS_STILL
+    if not stands or not rollout.outstanding_permits:
+        return []
+    ends = rollout.outstanding_permits_end_time
+    when = f"the last until {moment(ends)}, {since(ends, rollout.fleet_time)}"
+    text = f"{count(rollout.outstanding_permits)} may still be used, {when}; nothing calls them back"
+    return [("permits out", plain(text, words.AMBER))]
 
 
 def lines_of(name: str, lines: Sequence[Text]) -> list[tuple[str, RenderableType]]:

@@ -156,6 +156,15 @@ def _live(record: VehicleRecord, attempt: Attempt, rollout: Rollout, now: FleetT
         message = f"attempt {attempt.number} is withdrawn at its next call: the rollout is {status}{part}"
         facts |= {"epoch": str(attempt.epoch), "fence": str(fence), "status": status}
         return Explanation(rollout.rollout_id, RefusalReason.FENCED.value, message, facts)
+    away_until = _away_until(attempt)
+    if away_until is not None and now < away_until:
+        since = f"since {instant(attempt.state_at)}, for {duration(now - attempt.state_at)}"
+        message = (
+            f"attempt {attempt.number} has an offline permit {since}: it may install out of reach until "
+            f"{instant(away_until)}, and nothing calls it back"
+        )
+        facts |= {"offline_permit_until": instant(away_until)}
+        return Explanation(rollout.rollout_id, attempt.state.value, message, facts, away_until)
     silence = _silence(record, now)
     if silence is not None:
         message, more = silence
@@ -240,6 +249,13 @@ def _silence(record: VehicleRecord, now: FleetTime) -> tuple[str, dict[str, str]
     if now - seen < SILENT_AFTER_MS:
         return None
     return f"silent since {instant(seen)}, for {duration(now - seen)}", {"last_seen": instant(seen)}
+
+
+def _away_until(attempt: Attempt) -> FleetTime | None:
+    """When the offline permit lapses that an attempt holds and has not told of using; None when it holds none."""
+    if attempt.state is not AttemptState.PERMITTED or attempt.permitted_at is None or not attempt.offline_ms:
+        return None
+    return FleetTime(attempt.permitted_at + attempt.offline_ms)
 
 
 def _until(attempt: Attempt) -> str:

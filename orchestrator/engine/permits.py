@@ -7,6 +7,7 @@ start quota, blast budget, dead-man) is taken by the store, in one atomic step, 
 The order, from what only a person changes to what the vehicle can mend by itself:
 
 1. QUARANTINED, DENIED                    a person keeps it out
+   OFFLINE_NOT_ALLOWED                    it wants to install out of reach, and the plan gives no permit for that here
 2. FREEZE_DAY, WINDOW_CLOSED              its dashboard shows another time, or too little of the window is left
 3. LINK_METERED, LINK_UNSUITABLE, STORAGE_LOW, BATTERY_LOW, NOT_PARKED
                                           a condition does not hold, or the vehicle does not tell whether it does
@@ -15,7 +16,7 @@ The order, from what only a person changes to what the vehicle can mend by itsel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.engine import selection, windows
 from orchestrator.engine.wording import duration, instant
@@ -44,6 +45,8 @@ class Clear:
     """How long a permit is good for, from when it was given (now, unless it was before): the plan's `permit_valid`, cut
     to the end of the window.
     """
+    offline_ms: int = 0
+    """The same of an offline permit: the region's `offline_permit`, cut likewise; 0: an ordinary one is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ def may_install(
     conditions: Conditions | None,
     consented: bool,
     now: FleetTime,
+    *,
+    offline: bool = False,
 ) -> Clear | NotNow:
     """May a vehicle install now, as far as the plan and the vehicle itself decide it?
 
@@ -72,19 +77,26 @@ def may_install(
         conditions: As the vehicle told them when it asked, or at its last contact; None when it told none.
         consented: Whether its owner agreed to this attempt.
         now: Fleet time.
+        offline: Whether it will install where it cannot be reached. Then `parked` and `battery` are left to the
+            vehicle, which looks when it begins: it asks on the way there.
     """
     rules = rules_of(attempt.cell.region, rollout)
     if attempt.permitted_at is not None:
         # What has a permit runs on: it is only told again, for as long as it was good from the beginning.
-        return Clear(_valid_ms(record, rules, rollout, attempt.permitted_at))
-    refusal = excluded(record, rollout)
+        return Clear(_valid_ms(record, rules, rollout, attempt.permitted_at), attempt.offline_ms)
+    refusal = excluded(record, rollout) or (_offline(rules, attempt.cell.region) if offline else None)
     if refusal is not None:
         return NotNow(refusal, RETRY_MS)
     closed = _closed(record, rules, rollout, now)
     if closed is not None:
         return closed
-    refusal = unmet(rollout.plan.preconditions, conditions) or _consent(rules, consented)
-    return NotNow(refusal, RETRY_MS) if refusal is not None else Clear(_valid_ms(record, rules, rollout, now))
+    wanted = rollout.plan.preconditions
+    wanted = replace(wanted, parked=False, battery_percent_min=0) if offline else wanted
+    refusal = unmet(wanted, conditions) or _consent(rules, consented)
+    if refusal is not None:
+        return NotNow(refusal, RETRY_MS)
+    offline_ms = _in_window(record, rules, rules.offline_permit_ms, now) if offline else 0
+    return Clear(_valid_ms(record, rules, rollout, now), offline_ms)
 
 
 def rules_of(region: str, rollout: Rollout) -> RegionRules:
@@ -145,7 +157,11 @@ def window_refusal(
 
 
 def _valid_ms(record: VehicleRecord, rules: RegionRules, rollout: Rollout, given_at: FleetTime) -> int:
-    valid_ms = rollout.plan.limits.permit_valid_ms
+    return _in_window(record, rules, rollout.plan.limits.permit_valid_ms, given_at)
+
+
+def _in_window(record: VehicleRecord, rules: RegionRules, valid_ms: int, given_at: FleetTime) -> int:
+    """A validity, cut to the end of the vehicle's window."""
     state = windows.at(rules, windows.zone_of(record.vehicle, rules), given_at)
     until = state.until if isinstance(state, windows.Open) else None
     return valid_ms if until is None else min(valid_ms, until - given_at)
@@ -210,6 +226,16 @@ def _unmet(reason: RefusalReason, wanted: str, found: str, fact: str, conditions
         "storage": f"{conditions.storage_free_bytes} bytes",
     }
     return Refusal(reason, f"the plan asks for {wanted}, the vehicle is {found}", {"wanted": wanted, **values})
+
+
+def _offline(rules: RegionRules, region: str) -> Refusal | None:
+    if rules.offline_permit_ms:
+        return None
+    return Refusal(
+        RefusalReason.OFFLINE_NOT_ALLOWED,
+        f"the plan gives no permit in {region} to install out of reach: ask where the installation can begin at once",
+        {"region": region},
+    )
 
 
 def _consent(rules: RegionRules, consented: bool) -> Refusal | None:

@@ -91,6 +91,7 @@ def preview(
         *preview_warnings.of_waves(plan, cells, sizes),
         *preview_warnings.of_strata(plan, cells),
         *preview_warnings.of_budget(pace, found.targeted, shortest_ms),
+        *preview_warnings.of_offline_permits(plan, regions),
         *paces.warnings(pace),
         *calendar.warnings(when),
     )

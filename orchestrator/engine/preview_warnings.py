@@ -1,7 +1,7 @@
 """What a preview warns of: what cannot work with this fleet as it is, or deserves a second look.
 
-Owns release, reach, waves, strata and budget, and their words. Windows, followed regions and approvals are the matter
-of `calendar`, limits that starve a wave of `pace`, other rollouts of `conflicts`.
+Owns release, reach, waves, strata, budget and offline permits, and their words. Windows, followed regions and approvals
+are the matter of `calendar`, limits that starve a wave of `pace`, other rollouts of `conflicts`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestrator.engine.pace import Pace, budget_rounds
 from orchestrator.engine.reach import INTERMEDIATE_MISSING, Reach, default_budget
 from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import Cell, Profile, Stratum
-from orchestrator.model.plan import OnHalt, Plan
+from orchestrator.model.plan import OnHalt, Plan, RegionRules
 from orchestrator.model.release import Release
 
 STRATUM_MIN = 5
@@ -131,6 +131,25 @@ def of_budget(pace: Pace, targeted: int, shortest_ms: int) -> Iterator[str]:
         yield f"a failure can hurt people, and blast budget {budget} > {usual}, which it would be if left out"
     if plan.gate.sample_min > targeted:
         yield f"the gate's sample ({plan.gate.sample_min}) > targeted vehicles ({targeted}): no wave reaches it"
+
+
+def of_offline_permits(plan: Plan, regions: Mapping[str, RegionRules]) -> Iterator[str]:
+    """Permits that nothing calls back.
+
+    Args:
+        plan: As read.
+        regions: Rules of every region that it runs in.
+    """
+    longest: dict[int, list[str]] = {}
+    for region, rules in sorted(regions.items()):
+        if rules.offline_permit_ms:
+            longest.setdefault(rules.offline_permit_ms, []).append(region)
+    for offline_ms, names in sorted(longest.items()):
+        yield (
+            f"vehicles of {', '.join(names)} may be given permits of up to {duration(offline_ms)} to install out of "
+            f"reach: a halt reaches none that is out, and silence of these vehicles is judged so much later; the "
+            f"blast budget ({plan.limits.blast_budget}) counts them from when they are given"
+        )
 
 
 def _intermediate(plan: Plan, found: Reach) -> Iterator[str]:

@@ -105,6 +105,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
                 AttemptId(request.attempt_id),
                 conditions=convert.conditions(request.conditions) if request.HasField("conditions") else None,
                 consented=request.consented,
+                offline=request.offline,
             )
         )
 

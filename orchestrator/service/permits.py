@@ -67,6 +67,7 @@ class PermitDesk:
         *,
         conditions: Conditions | None = None,
         consented: bool = False,
+        offline: bool = False,
     ) -> PermitAnswer:
         """Answer at the point of no return. A permit is durable on the rollout's and the vehicle's keys before it is
         told.
@@ -76,6 +77,7 @@ class PermitDesk:
             wanted: Its attempt.
             conditions: As it tells them now; None: as at its last contact.
             consented: Whether its owner agreed to this attempt.
+            offline: Whether it will install where it cannot be reached.
 
         Raises:
             NotFoundError: the vehicle is not in the inventory.
@@ -94,7 +96,7 @@ class PermitDesk:
         changed = pins.changed(rollout, self._snapshots.current.releases.get(attempt.release))
         if changed and attempt.permitted_at is None:
             return self._refused(wanted, now, Refusal(RefusalReason.RELEASE_CHANGED, changed), PERMIT_RETRY_MS)
-        answer = judged(record, attempt, rollout, conditions or record.conditions, consented, now)
+        answer = judged(record, attempt, rollout, conditions or record.conditions, consented, now, offline=offline)
         if isinstance(answer, NotNow):
             await defer(self._store, attempt, answer.refusal, now)
             return self._refused(wanted, now, answer.refusal, answer.retry_after_ms)
@@ -102,26 +104,34 @@ class PermitDesk:
         if attempt.state in (AttemptState.OFFERED, AttemptState.DOWNLOADING):
             await self._store.change(wanted, AttemptEvent.DOWNLOAD_FINISHED, now=now)
         consent = consented and rules_of(attempt.cell.region, rollout).consent is Consent.REQUIRED
-        return await self._permit(attempt, rollout, answer.valid_ms, now, consented=consent)
+        return await self._permit(attempt, rollout, answer, now, consented=consent)
 
     async def _permit(
-        self, attempt: Attempt, rollout: Rollout, valid_ms: int, now: FleetTime, *, consented: bool
+        self, attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetTime, *, consented: bool
     ) -> PermitAnswer:
-        wanted = permit_request(attempt, rollout, valid_ms, now)
+        wanted = permit_request(attempt, rollout, clear, now)
         answer = await self._store.authorize(rollout.rollout_id, attempt.attempt_id, wanted)
         if isinstance(answer, Permitted):
             if consented:
                 # Before the vehicle hears of its permit, and whoever completes it after a crash of ours.
                 await self._store.record(consent_entry(attempt, now))
-            marked = await self._store.permit(attempt.attempt_id, permitted_at=answer.permitted_at)
+            marked = await self._store.permit(
+                attempt.attempt_id, permitted_at=answer.permitted_at, offline_ms=answer.offline_ms
+            )
             if isinstance(marked, Refusal):
                 if marked.reason is RefusalReason.ATTEMPT_OVER:
                     # It ended in between, unexposed, and stays so: its place in the budget is another's.
                     await self._store.forfeit(rollout.rollout_id, [attempt.attempt_id])
                 return self._refused(attempt.attempt_id, now, marked, None)
             self._metrics.permits.labels(outcome="issued").inc()
-            log.info("permit_issued", rollout_id=rollout.rollout_id, attempt_id=attempt.attempt_id)
-            left_ms = max(1, valid_ms - max(0, now - answer.permitted_at))
+            good_ms = answer.offline_ms or clear.valid_ms
+            log.info(
+                "permit_issued",
+                rollout_id=rollout.rollout_id,
+                attempt_id=attempt.attempt_id,
+                offline=answer.offline_ms > 0,
+            )
+            left_ms = max(1, good_ms - max(0, now - answer.permitted_at))
             return PermitAnswer(attempt.attempt_id, now, left_ms, None, None)
         fenced = answer.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER)
         return self._refused(attempt.attempt_id, now, answer, None if fenced else PERMIT_RETRY_MS)
@@ -131,7 +141,7 @@ class PermitDesk:
         return PermitAnswer(wanted, now, 0, refusal, retry_after_ms)
 
 
-def permit_request(attempt: Attempt, rollout: Rollout, valid_ms: int, now: FleetTime) -> PermitRequest:
+def permit_request(attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetTime) -> PermitRequest:
     """What the rollout's keys are asked for, with its plan's limits."""
     rules, limits = rules_of(attempt.cell.region, rollout), rollout.plan.limits
     return PermitRequest(
@@ -141,7 +151,8 @@ def permit_request(attempt: Attempt, rollout: Rollout, valid_ms: int, now: Fleet
         total_max=limits.in_flight_max,
         starts_per_minute_max=limits.starts_per_minute_max,
         region_starts_per_minute_max=rules.starts_per_minute_max or limits.starts_per_minute_max,
-        valid_ms=valid_ms,
+        valid_ms=clear.valid_ms,
+        offline_ms=clear.offline_ms,
         now=now,
     )
 
@@ -153,15 +164,17 @@ def judged(
     conditions: Conditions | None,
     consented: bool,
     now: FleetTime,
+    *,
+    offline: bool = False,
 ) -> Clear | NotNow:
     """What plan and vehicle decide; a permit that has lapsed unused is as none, and is asked for in the open again."""
-    answer = may_install(record, attempt, rollout, conditions, consented, now)
-    lapsed = (
-        attempt.permitted_at is not None and isinstance(answer, Clear) and now - attempt.permitted_at >= answer.valid_ms
-    )
-    if not lapsed:
+    answer = may_install(record, attempt, rollout, conditions, consented, now, offline=offline)
+    if attempt.permitted_at is None or isinstance(answer, NotNow):
         return answer
-    return may_install(record, replace(attempt, permitted_at=None), rollout, conditions, consented, now)
+    if now - attempt.permitted_at < (answer.offline_ms or answer.valid_ms):
+        return answer
+    unpermitted = replace(attempt, permitted_at=None)
+    return may_install(record, unpermitted, rollout, conditions, consented, now, offline=offline)
 
 
 def consent_entry(attempt: Attempt, now: FleetTime) -> JournalEntry:

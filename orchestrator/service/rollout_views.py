@@ -10,11 +10,13 @@ from orchestrator.engine.gates import Judgement, judge_rollout
 from orchestrator.engine.permits import rules_of
 from orchestrator.engine.progress import approval_wanted, waiting_for
 from orchestrator.engine.reach import waiting
+from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies
+from orchestrator.store.base import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class RolloutView:
     opens_at: Mapping[str, FleetTime]
     """By region: when its closed window opens, by the region's zone; absent where it is open, or never will be."""
     now: FleetTime
+    outstanding: int = 0
+    """Permits that may still be used, whatever becomes of the rollout: not lapsed, and no word of the installation."""
+    outstanding_until: FleetTime | None = None
+    """When the last of them lapses; None when there are none."""
 
 
 def view_of(
@@ -41,6 +47,7 @@ def view_of(
     profiles: Mapping[Profile, int],
     now: FleetTime,
     releases: Sequence[Release] = (),
+    standing: Standing | None = None,
 ) -> RolloutView:
     """A rollout with its counts.
 
@@ -50,8 +57,10 @@ def view_of(
         profiles: How many vehicles have each profile.
         now: Fleet time.
         releases: Every registered one: who runs a newer one is not waiting.
+        standing: How far its limits are used; None: not asked.
     """
     unreached = waiting(rollout.plan, profiles, releases)
+    outstanding = _outstanding(cells, standing) if standing else 0
     return RolloutView(
         rollout=rollout,
         cells=cells,
@@ -65,7 +74,19 @@ def view_of(
         },
         opens_at=openings(rollout, now),
         now=now,
+        outstanding=outstanding,
+        outstanding_until=standing.outstanding_until if standing and outstanding else None,
     )
+
+
+def _outstanding(cells: CellTallies, standing: Standing) -> int:
+    """Permits that may still be used: an upper bound.
+
+    Who has told of installing has used its own, as the shards count; which have lapsed the rollout's keys know. Neither
+    knows both.
+    """
+    untold = sum(tally.after_permit.get(AttemptState.PERMITTED, 0) for tally in cells.values())
+    return min(untold, standing.outstanding)
 
 
 def openings(rollout: Rollout, now: FleetTime) -> Mapping[str, FleetTime]:

@@ -4,6 +4,7 @@ the engine, committed by compare-and-set.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -233,7 +234,11 @@ class RolloutDesk:
         tallies = await self._store.tallies([rollout.rollout_id for rollout in rollouts])
         profiles = await self._store.profiles()
         releases, now = await self._store.releases(), self._now()
-        return [view_of(rollout, tallies.get(rollout.rollout_id, {}), profiles, now, releases) for rollout in rollouts]
+        standings = await asyncio.gather(*(self._store.standing(rollout.rollout_id, now=now) for rollout in rollouts))
+        return [
+            view_of(rollout, tallies.get(rollout.rollout_id, {}), profiles, now, releases, standing)
+            for rollout, standing in zip(rollouts, standings, strict=True)
+        ]
 
     async def watch(self, rollout_id: RolloutId) -> AsyncIterator[RolloutView]:
         """The rollout now and each time something about it changed, until it is over and nothing is in flight.
@@ -244,7 +249,8 @@ class RolloutDesk:
         shown: tuple[object, ...] | None = None
         while True:
             view = await self.view(rollout_id)
-            state = (view.rollout, view.cells, view.waiting, view.waiting_for, view.approval_wanted, view.opens_at)
+            waits = (view.waiting_for, view.approval_wanted, view.opens_at)
+            state = (view.rollout, view.cells, view.waiting, *waits, view.outstanding, view.outstanding_until)
             if state != shown:
                 shown = state
                 yield view

@@ -79,6 +79,8 @@ class Install:
     """What the vehicle looks at before it asks for a permit, which looks again."""
     notes: str
     """The release's, for the owner."""
+    offline_permit_ms: int = 0
+    """Longest permit to install out of reach, in that region; 0: none is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,11 +319,13 @@ def install(attempt: Attempt, snapshot: Snapshot) -> Install:
     if rollout is None:
         # Only a worker that has just started; the permit asks for all of it again.
         return Install(attempt, Consent.NONE, Preconditions(), "")
+    rules = rules_of(attempt.cell.region, rollout)
     return Install(
         attempt,
-        consent=rules_of(attempt.cell.region, rollout).consent,
+        consent=rules.consent,
         preconditions=rollout.plan.preconditions,
         notes=release.notes if release else "",
+        offline_permit_ms=rules.offline_permit_ms,
     )
 
 

@@ -67,6 +67,11 @@ class StandIn:
 
     now_are: Conditions = field(default_factory=Conditions)
     active: tuple[Diagnostic, ...] = ()
+    leaving: bool = False
+
+    def leaves_reach(self, now: int) -> bool:
+        """As set."""
+        return self.leaving
 
     def conditions(self, now: int) -> Conditions:
         """As set."""

@@ -329,3 +329,69 @@ def test_call_carries_no_more_diagnoses_than_it_may() -> None:
     ills = tuple(Diagnostic(f"U{number:04}", "v1-e0", Severity.INFO, START) for number in range(40))
     talk = Talk(an_agent(senses=StandIn(active=ills)))
     assert the(CheckInCall, talk.actions).poll.diagnostics == ills[:32]
+
+
+AWAY = replace(OFFER, preconditions=STRICT, offline_permit_ms=12 * HOUR_MS)
+
+
+def on_the_way(offer: InstallDirective, **conditions: object) -> Talk:
+    """A car that is driven to where it has no link, and has told all that it has to."""
+    senses = StandIn(Conditions(**({"parked": False} | conditions)), leaving=True)  # type: ignore[arg-type]
+    talk = downloaded(offer, senses)
+    for _ in range(3):
+        talk = talk if asks_for_a_permit(talk) else talk.on()
+    return talk
+
+
+@pytest.mark.parametrize("lacks", [{}, {"parked": True, "battery_percent": 10}])
+def test_offline_permit_is_asked_for_on_the_way_and_used_where_all_holds(lacks: dict[str, object]) -> None:
+    """In the garage nobody answers; before it nothing may be written."""
+    talk = on_the_way(AWAY, **lacks)
+    call = the(AuthorizeCall, talk.actions)
+    assert call.offline
+    reply = PermitReply(True, "a1", valid_for_ms=12 * HOUR_MS)
+    talk.actions = talk.agent.handle(PermitReplied(call.token, reply), talk.now)
+    assert talk.phase is Phase.DOWNLOADED
+    for _ in range(12):
+        talk.due()
+        assert talk.phase is Phase.DOWNLOADED, "it drives"
+    talk.agent._senses.now_are = Conditions()  # type: ignore[attr-defined]
+    talk.agent._senses.leaving = False  # type: ignore[attr-defined]
+    while talk.phase is Phase.DOWNLOADED:
+        talk.due()
+    assert talk.phase is Phase.INSTALLING
+    assert talk.now < START + 12 * HOUR_MS
+
+
+@pytest.mark.parametrize(
+    ("offer", "conditions"),
+    [
+        (replace(AWAY, offline_permit_ms=0), {}),
+        (replace(AWAY, consent=Consent.REQUIRED), {}),
+        (AWAY, {"metered": True}),
+        (AWAY, {"storage_free_bytes": 1}),
+    ],
+)
+def test_offline_permit_is_not_asked_for_while_anything_else_is_missing(
+    offer: InstallDirective, conditions: dict[str, object]
+) -> None:
+    """Where the plan gives none, and where the owner, the link or the room is missing, it is as ever."""
+    talk = Talk(an_agent(senses=StandIn(leaving=True))).polled(offer).verified().fetched()
+    talk.agent._senses.now_are = Conditions(**({"parked": False} | conditions))  # type: ignore[attr-defined, arg-type]
+    for _ in range(20):
+        talk.on()
+        assert not asks_for_a_permit(talk)
+
+
+def test_car_that_stays_in_reach_waits_until_it_is_parked() -> None:
+    """An offline permit costs everybody a day of not knowing."""
+    talk = downloaded(AWAY, StandIn(Conditions(parked=False)))
+    for _ in range(20):
+        talk.polled(AWAY)
+        assert not asks_for_a_permit(talk)
+
+
+def test_car_that_has_all_asks_for_an_ordinary_permit() -> None:
+    """Also when it is about to leave: it can begin now."""
+    talk = downloaded(AWAY, StandIn(leaving=True))
+    assert not the(AuthorizeCall, talk.actions).offline

@@ -127,3 +127,13 @@ def test_fleet_time_is_not_guessed_before_a_reply() -> None:
     """A wrong time in an event would be evidence of nothing."""
     with pytest.raises(RuntimeError, match="not known before a reply"):
         FleetClock(1.0).now()
+
+
+@pytest.mark.parametrize(
+    ("into_min", "leaving"), [(0, False), (569, False), (570, True), (599, True), (600, False), (900, False)]
+)
+def test_vehicle_knows_half_an_hour_before_that_it_leaves_reach(into_min: int, leaving: bool) -> None:
+    """Long enough to ask for what nobody can be asked there; a vehicle that is always connected never leaves."""
+    link = Connectivity(LinkModel.GARAGE, 24 * HOUR_MS, 10 * HOUR_MS)
+    assert link.leaves_reach(into_min * 60_000) is leaving
+    assert not Connectivity().leaves_reach(into_min * 60_000)

@@ -70,6 +70,19 @@ def test_status_names_who_created_approved_and_what_is_undone(
         assert line in lines
 
 
+@pytest.mark.parametrize("stands_still", [True, False])
+def test_status_says_how_many_may_yet_begin_once_it_stands_still(
+    server: OperatorServer, data: Path, outrider: Outrider, stands_still: bool
+) -> None:
+    """A halt is over when the last permit has lapsed, not when the word is there."""
+    status = "HALTED" if stands_still else "RUNNING"
+    rollout = a_rollout(status, outstanding_permits=3, outstanding_permits_end_time=ago(hours=-9))
+    server.will_answer("GetRollout", rollout)
+    said = " ".join(outrider("rollout", "status", "x").stdout.split())
+    line = "permits out 3 may still be used, the last until 2031-04-05 15:07:08 UTC, in 9 h; nothing calls them back"
+    assert (line in said) is stands_still
+
+
 def test_status_shows_what_stands_still_and_silence_beside_its_controls(
     server: OperatorServer, data: Path, outrider: Outrider
 ) -> None:

@@ -21,7 +21,7 @@ from orchestrator.model.plan import (
     Window,
 )
 from orchestrator.model.vehicle import LinkType
-from tests.builders import DAY_MS, DEADLINES_MS, a_gate, a_plan, some_limits
+from tests.builders import DAY_MS, DEADLINES_MS, HOUR_MS, a_gate, a_plan, some_limits
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", fullmatch=True)
 name_lists = st.lists(names, max_size=3, unique=True).map(tuple)
@@ -44,6 +44,7 @@ rules = st.builds(
     windows=st.lists(windows, max_size=2, unique=True).map(tuple),
     freezes=st.lists(freezes, max_size=2).map(tuple),
     consent=st.sampled_from(Consent),
+    offline_permit_ms=st.sampled_from([0, HOUR_MS, 24 * HOUR_MS]),
 )
 region_rules = st.builds(
     replace,

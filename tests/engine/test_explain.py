@@ -285,3 +285,16 @@ def test_any_vehicle_has_a_reason(state, status, code, told, seen, consent, wind
     if answer.reason == GRANT:
         assert not live
         assert status is R.RUNNING
+
+
+def test_vehicle_with_an_offline_permit_is_out_of_reach_and_not_silent():
+    """Nobody is to be sent after a car that stands in a garage; but somebody has to know until when it may begin."""
+    away = an_attempt(S.PERMITTED, permitted_at=NOW, state_at=NOW, offline_ms=18 * HOUR_MS)
+    record = heard(attempt=away, tries={"spring": a_try(S.PERMITTED, exposed=True)}, last_seen_at=NOW)
+    answer = explained(record, now=after(17 * HOUR_MS))
+    assert (answer.reason, answer.changes_at) == ("permitted", after(18 * HOUR_MS))
+    assert "offline permit" in answer.message
+    assert "until 2026-01-01T18:00:00Z" in answer.message
+    assert explained(record, now=after(18 * HOUR_MS + DAY_MS)).reason == SILENT
+    started = replace(away, state=S.INSTALLING)
+    assert "offline" not in explained(replace(record, attempt=started), now=after(HOUR_MS)).message

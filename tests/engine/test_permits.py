@@ -48,10 +48,10 @@ def ruled(*, preconditions=Preconditions(), permit_valid_ms=VALID_MS, **rules): 
     return a_rollout(plan=plan)
 
 
-def asked(rollout, now=NOW, *, record=None, conditions=GOOD, consented=False, attempt=None):
+def asked(rollout, now=NOW, *, record=None, conditions=GOOD, consented=False, attempt=None, offline=False):
     """The answer to vehicle v-1, downloaded."""
     attempt = attempt or an_attempt(AttemptState.DOWNLOADED)
-    return may_install(record or a_record(), attempt, rollout, conditions, consented, now)
+    return may_install(record or a_record(), attempt, rollout, conditions, consented, now, offline=offline)
 
 
 def refused(*args, **kwargs) -> NotNow:
@@ -248,3 +248,48 @@ def test_rules_are_those_of_the_region_of_the_grant():
     assert refused(rollout, noon, record=record).refusal.reason is Reason.WINDOW_CLOSED
     moved = an_attempt(AttemptState.DOWNLOADED, cell=a_cell(region="us"))
     assert asked(rollout, noon, record=record, attempt=moved) == Clear(VALID_MS)
+
+
+def test_offline_permit_needs_the_plan_and_the_wish():
+    """A day in which nothing calls a permit back is given to nobody by default, and to nobody who does not ask."""
+    assert refused(ruled(), offline=True).refusal.reason is Reason.OFFLINE_NOT_ALLOWED
+    assert refused(ruled(), offline=True).retry_after_ms == RETRY_MS
+    allowed = ruled(offline_permit_ms=12 * HOUR_MS)
+    assert asked(allowed) == Clear(VALID_MS)
+    assert asked(allowed, offline=True) == Clear(VALID_MS, offline_ms=12 * HOUR_MS)
+
+
+def test_offline_permit_does_not_outlast_its_window():
+    """Out of reach it is nobody's but the vehicle's to look at the clock; a window still binds."""
+    allowed = ruled(offline_permit_ms=12 * HOUR_MS, windows=(NIGHT,))
+    assert asked(allowed, offline=True) == Clear(VALID_MS, offline_ms=5 * HOUR_MS)
+    assert refused(allowed, after(12 * HOUR_MS), offline=True).refusal.reason is Reason.WINDOW_CLOSED
+
+
+def test_offline_permit_is_asked_for_on_the_way():
+    """It is driven there, and charged there: what the vehicle looks at when it begins is not asked before."""
+    strict = Preconditions(unmetered=True, parked=True, battery_percent_min=30, storage_free_bytes_min=5)
+    allowed = ruled(offline_permit_ms=12 * HOUR_MS, preconditions=strict, consent=Consent.REQUIRED)
+    driven = Conditions(link=LinkType.CELLULAR, battery_percent=10, parked=False, storage_free_bytes=5)
+    assert asked(allowed, conditions=driven, offline=True, consented=True) == Clear(VALID_MS, 12 * HOUR_MS)
+    assert refused(allowed, conditions=driven, consented=True).refusal.reason is Reason.BATTERY_LOW
+    assert refused(allowed, conditions=driven, offline=True).refusal.reason is Reason.CONSENT_MISSING
+    for lacks, reason in (
+        (replace(driven, metered=True), Reason.LINK_METERED),
+        (replace(driven, storage_free_bytes=4), Reason.STORAGE_LOW),
+        (None, Reason.LINK_METERED),
+    ):
+        assert refused(allowed, conditions=lacks, offline=True, consented=True).refusal.reason is reason
+
+
+def test_offline_permit_is_told_again_as_it_was_given():
+    """A lost reply; also when the plan's rules, the window or the wish are others by then."""
+    held = an_attempt(AttemptState.PERMITTED, permitted_at=NOW, offline_ms=5 * HOUR_MS)
+    for offline in (False, True):
+        assert asked(ruled(), after(HOUR_MS), attempt=held, offline=offline) == Clear(VALID_MS, offline_ms=5 * HOUR_MS)
+
+
+def test_nobody_is_let_out_of_reach_whom_a_person_keeps_out():
+    """Exclusions come first."""
+    kept_out = a_record(exclusions=(Exclusion(scope=EVERY_ROLLOUT, actor="eve", reason="crash test", at=NOW),))
+    assert refused(ruled(), record=kept_out, offline=True).refusal.reason is Reason.QUARANTINED

@@ -65,7 +65,7 @@ consent: notice
 regions:
   eu: {in_flight: 200, follow: us}
   us: {zone: America/New_York, windows: always, freeze: 2026-07-04, consent: {security: required, feature: none},
-       starts_per_minute: 5, bandwidth: 50MB/s}
+       starts_per_minute: 5, bandwidth: 50MB/s, offline_permit: 12h}
   no:
 conditions: {battery: 30%, parked: true, unmetered: true, storage: 1.5GiB, links: [wifi, wired]}
 gate: {failure_ratio: 2%, sample: 30, checkpoints: [15m, 72h], silence_reference: [5%, 0.043], alpha: 0.05,
@@ -150,6 +150,7 @@ def test_every_field_is_read():
             consent=Consent.REQUIRED,
             starts_per_minute_max=5,
             bandwidth_bytes_per_s=50_000_000,
+            offline_permit_ms=12 * HOUR_MS,
         ),
         "no": defaults,
     }
@@ -298,6 +299,10 @@ def test_unknown_field_suggests_the_closest():
         ("release: 1.1.0\nlimits:", (2, 8, "limits")),
         ("release: 1.1.0\ndeadlines: {permitted: 5m}", (2, 24, "deadlines.permitted")),
         ("release: 1.1.0\nlimits: {permit_valid: 2h}", (2, 9, "limits")),
+        ("release: 1.1.0\noffline_permit: 25h", (2, 17, "offline_permit")),
+        ("release: 1.1.0\noffline_permit: always", (2, 17, "offline_permit")),
+        ("release: 1.1.0\noffline_permit: 14m", (2, 17, "offline_permit")),
+        ("release: 1.1.0\nregions: {eu: {offline_permit: 5m}}", (2, 32, "regions.eu.offline_permit")),
         ("release: 1.1.0\nname: Spring", (2, 7, "name")),
         ("release: 1.1.0\nwaves: [{name: a, approvals: 6}]", (2, 30, "waves[0].approvals")),
         ("release: 1.1.0\n[a]: b", (2, 1, "")),

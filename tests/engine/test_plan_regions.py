@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.engine.plan.file import effective_plan, read_plan
 from orchestrator.model.plan import RegionRules, Window
+from tests.builders import DAY_MS
 from tests.engine.test_plan_file import faults, message
 
 
@@ -73,4 +74,13 @@ regions:
     assert us.windows == (Window((5,), 480, 1440),)
     assert (us.zone, us.freezes) == (eu.zone, eu.freezes)
     assert cn == RegionRules(0, zone="Asia/Shanghai")
+    assert read_plan(effective_plan(plan)) == plan
+
+
+def test_offline_permits_are_for_who_asks_for_them_in_the_plan():
+    """By default none; a region may have its own, also none where the others have some."""
+    assert read_plan("release: 1.1.0").region_defaults.offline_permit_ms == 0
+    plan = read_plan("release: 1.1.0\noffline_permit: 24h\nregions: {eu: {}, us: {offline_permit: none}}")
+    assert plan.region_defaults.offline_permit_ms == DAY_MS
+    assert {region: rules.offline_permit_ms for region, rules in plan.regions.items()} == {"eu": DAY_MS, "us": 0}
     assert read_plan(effective_plan(plan)) == plan

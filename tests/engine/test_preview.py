@@ -20,6 +20,7 @@ from orchestrator.model.plan import OnHalt, RegionRules, Target
 from orchestrator.model.rollout import RegionPhase
 from tests.builders import (
     DAY_MS,
+    HOUR_MS,
     MINUTE_MS,
     NOW,
     THREE_WAVES,
@@ -313,3 +314,12 @@ def test_start_takes_the_regions_of_the_preview():
     plan = a_plan(regions={})
     rollout = start("spring", plan, "", b"", regions_of(plan, FLEET), "a", "r", "q", after(0))
     assert set(rollout.regions) == set(rollout.plan.regions) == {"cn", "eu", "us"}
+
+
+def test_permits_that_nothing_calls_back_are_named():
+    """Whoever starts it should have read what a halt does not reach."""
+    assert "out of reach" not in warned(PLAN)
+    away = RegionRules(in_flight_max=10, offline_permit_ms=12 * HOUR_MS)
+    said = warned(replace(PLAN, regions={"us": away, "eu": away, "cn": RegionRules(in_flight_max=10)}))
+    assert "vehicles of eu, us may be given permits of up to 12 h to install out of reach" in said
+    assert f"the blast budget ({PLAN.limits.blast_budget}) counts them" in said

@@ -165,6 +165,13 @@ def test_install_directive_says_what_owner_and_vehicle_have_to_do() -> None:
     ) - {0}
 
 
+def test_install_directive_says_how_long_an_offline_permit_may_be_or_nothing() -> None:
+    """Absent means none: a vehicle that took zero for a length would ask for what nobody gives."""
+    assert not convert.directive(INSTALL, []).install.HasField("offline_permit")
+    allowed = convert.directive(replace(INSTALL, offline_permit_ms=43_200_000), []).install
+    assert allowed.offline_permit.seconds == 43_200
+
+
 def test_refused_permit_says_when_to_ask_again_or_nothing_at_all() -> None:
     """Absent means never; zero would mean at once."""
     refusal = Refusal(RefusalReason.ROLLOUT_PAUSED, "paused")

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.engine.requests import AbortRequested
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
-from orchestrator.model.decision import RefusalReason
-from orchestrator.model.ids import AttemptId
+from orchestrator.model.decision import Refusal, RefusalReason
+from orchestrator.model.ids import AttemptId, RolloutId
 from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.vehicle import EVERY_ROLLOUT, Conditions, Exclusion, LinkType
 from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.vehicles import Install
-from tests.builders import HOUR_MS, MINUTE_MS
+from tests.builders import HOUR_MS, MINUTE_MS, a_permit_request
 from tests.service.world import PLAN, Car, World
 
 NIGHTS = f'{PLAN}zone: Europe/Berlin\nwindows: [{{from: "02:00", to: "05:00"}}]\n'
 """Berlin is an hour ahead of the world's beginning, 2026-01-01T00:00Z: the first window opens an hour later."""
 ASKED = f"{PLAN}consent: required\nconditions: {{battery: 30%, parked: true, unmetered: true}}\n"
+SPRING = RolloutId("spring")
 AT_HOME = Conditions(link=LinkType.WIFI, battery_percent=80, parked=True)
 
 
@@ -34,10 +36,18 @@ async def downloaded(world: World, car: Car, plan: str) -> AttemptId:
 
 
 async def ask(
-    world: World, car: Car, attempt_id: AttemptId, conditions: Conditions | None = None, *, consented: bool = False
+    world: World,
+    car: Car,
+    attempt_id: AttemptId,
+    conditions: Conditions | None = None,
+    *,
+    consented: bool = False,
+    offline: bool = False,
 ) -> PermitAnswer:
     await world.tick()
-    return await world.permits.authorize(car.vehicle_id, attempt_id, conditions=conditions, consented=consented)
+    return await world.permits.authorize(
+        car.vehicle_id, attempt_id, conditions=conditions, consented=consented, offline=offline
+    )
 
 
 def reason(answer: PermitAnswer) -> RefusalReason | None:
@@ -207,3 +217,80 @@ async def test_directive_tells_what_will_be_asked(world: World, car: Car) -> Non
         assert answer.directive.consent is Consent.NOTICE
         assert answer.directive.preconditions == Preconditions(battery_percent_min=30)
         assert answer.directive.notes == "What is new in 1.3.0"
+
+
+OFFLINE = f"{PLAN}offline_permit: 12h\nconditions: {{parked: true}}\n"
+DRIVEN = Conditions(battery_percent=80, parked=False)
+
+
+async def test_offline_permit_is_given_where_the_plan_says_and_the_vehicle_asks(world: World, car: Car) -> None:
+    """Twelve hours in which nobody can say no are a decision of the plan's author, and told with the directive."""
+    await world.add(car)
+    await world.start(OFFLINE)
+    directive = (await world.check_in(car)).directive
+    assert isinstance(directive, Install)
+    assert directive.offline_permit_ms == 12 * HOUR_MS
+    attempt_id = directive.attempt.attempt_id
+    assert reason(await ask(world, car, attempt_id, DRIVEN)) is RefusalReason.NOT_PARKED
+    given = await ask(world, car, attempt_id, DRIVEN, offline=True)
+    assert (reason(given), given.valid_ms) == (None, 12 * HOUR_MS)
+    attempt = await world.attempt(car)
+    assert (attempt.state, attempt.offline_ms) == (AttemptState.PERMITTED, 12 * HOUR_MS)
+    assert (await world.counted()).exposed == 1
+    world.hand.advance(HOUR_MS)
+    assert (await ask(world, car, attempt_id)).valid_ms == 11 * HOUR_MS, "told again, it is what it was"
+
+
+async def test_offline_permit_is_refused_where_the_plan_gives_none(world: World, car: Car) -> None:
+    """An ordinary one instead would be spent on a vehicle that cannot use it: exposed for nothing."""
+    attempt_id = await downloaded(world, car, PLAN)
+    answer = await ask(world, car, attempt_id, offline=True)
+    assert (reason(answer), bool(answer.retry_after_ms)) == (RefusalReason.OFFLINE_NOT_ALLOWED, True)
+    assert (await world.counted()).exposed == 0
+    assert await world.state(car) is AttemptState.DOWNLOADED, "it is no wait that time will end"
+
+
+async def test_lapsed_offline_permit_is_asked_for_in_the_open_again(world: World, car: Car) -> None:
+    """Whoever never got there is refused by today's rules, and by a halt."""
+    attempt_id = await downloaded(world, car, OFFLINE)
+    assert reason(await ask(world, car, attempt_id, DRIVEN, offline=True)) is None
+    world.hand.advance(12 * HOUR_MS - 1)
+    assert reason(await ask(world, car, attempt_id, DRIVEN)) is None
+    world.hand.advance(1)
+    assert reason(await ask(world, car, attempt_id, DRIVEN)) is RefusalReason.NOT_PARKED
+
+
+async def test_halt_says_how_many_are_out_and_until_when(world: World, car: Car) -> None:
+    """What cannot be called back has to be counted where somebody decides what to do next."""
+    near = Car("v-2")
+    await world.add(near)
+    attempt_id = await downloaded(world, car, OFFLINE)
+    assert reason(await ask(world, car, attempt_id, DRIVEN, offline=True)) is None
+    given_at = world.now
+    other = await world.downloaded(near)
+    assert reason(await ask(world, near, other, AT_HOME)) is None
+    await world.rollouts.request(SPRING, AbortRequested("alice", "smells"), etag="")
+    await world.tick()
+    view = await world.rollouts.view(SPRING)
+    assert (view.outstanding, view.outstanding_until) == (2, given_at + 12 * HOUR_MS)
+    await world.check_in(near, VehicleEvent(2, other, AttemptEvent.INSTALL_STARTED))
+    assert (await world.rollouts.view(SPRING)).outstanding == 1, "who has begun has used it"
+    again = await ask(world, car, attempt_id, DRIVEN)
+    assert (reason(again), again.valid_ms > 11 * HOUR_MS) == (None, True), "told is told"
+    world.hand.advance(12 * HOUR_MS)
+    await world.tick()
+    view = await world.rollouts.view(SPRING)
+    assert (view.outstanding, view.outstanding_until) == (0, None)
+    assert reason(await ask(world, car, attempt_id, AT_HOME)) is RefusalReason.ROLLOUT_OVER
+
+
+async def test_evaluator_completes_an_offline_permit_as_one(world: World, car: Car) -> None:
+    """A worker died between the two writes: silence must not be judged as of a vehicle that can be heard."""
+    attempt_id = await downloaded(world, car, OFFLINE)
+    await world.tick()
+    request = a_permit_request(cell=(await world.attempt(car)).cell, offline_ms=12 * HOUR_MS, now=world.now)
+    assert not isinstance(await world.store.authorize(SPRING, attempt_id, request), Refusal)
+    world.hand.advance(10_000)
+    await world.tick()
+    attempt = await world.attempt(car)
+    assert (attempt.state, attempt.offline_ms) == (AttemptState.PERMITTED, 12 * HOUR_MS)

@@ -1,17 +1,25 @@
-"""Scenarios of the point of no return: refused for now, refused for good, run out, for somebody else."""
+"""Scenarios of the point of no return: refused for now, refused for good, run out, for somebody else,
+out of reach.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+import grpc
+from outrider.v1 import vehicle_pb2 as pb
+
 from agent_sim.conform.desk import PERMIT_S, Refused
 from agent_sim.conform.scenario import Scenario
 from agent_sim.conform.stage import Stage
-from agent_sim.conform.tape import AUTHORIZE
+from agent_sim.conform.tape import AUTHORIZE, CHECK_IN, SUBMIT
 from agent_sim.conform.words import kind_name
 
 _SHORT_FLEET_S = 120.0
+_AWAY_S = 43_200
+_OUTAGE_S = 1800
+_FOR_EVER = 1_000_000
 
 
 async def refused_for_now(stage: Stage) -> None:
@@ -75,6 +83,20 @@ async def of_somebody_else(stage: Stage) -> None:
         await stage.succeeded(offer)
 
 
+async def out_of_reach(stage: Stage) -> None:
+    """Offline permits may be asked for, one of half a day is given, and the next words come an hour later."""
+    offer = stage.offer(offline_permit_s=_AWAY_S)
+    stage.desk.permit_s = _AWAY_S
+    await stage.start_agent()
+    await stage.until(lambda: any(c.answered for c in stage.asked()), "P-PERMIT-2", "a question for a permit")
+    for method in (CHECK_IN, SUBMIT):
+        stage.fault(method, status=grpc.StatusCode.UNAVAILABLE, times=_FOR_EVER)
+    await stage.watch(_OUTAGE_S)
+    stage.mischief.clear()
+    await stage.told(pb.EVENT_KIND_INSTALL_STARTED, "P-OUTBOX-4", attempt_id=offer.attempt_id)
+    await stage.succeeded(offer)
+
+
 SCENARIOS = (
     Scenario(
         "refused-for-now",
@@ -86,4 +108,10 @@ SCENARIOS = (
     Scenario("refused-for-good", "a permit is refused without retry_after", ("P-PERMIT-6",), refused_for_good),
     Scenario("run-out", "a permit has run out when it arrives", ("P-PERMIT-3",), run_out, short=True),
     Scenario("of-somebody-else", "a permit names another attempt", ("P-PERMIT-1",), of_somebody_else),
+    Scenario(
+        "out-of-reach",
+        "a permit of half a day, and no link after it",
+        ("P-PERMIT-8", "P-PERMIT-1", "P-OUTBOX-4"),
+        out_of_reach,
+    ),
 )

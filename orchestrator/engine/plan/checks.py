@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.engine.plan.fields import Places
 from orchestrator.engine.plan.nodes import Place
+from orchestrator.engine.plan.regions import OFFLINE_PERMIT
+from orchestrator.engine.plan.values import write_duration
 from orchestrator.engine.targets import compile_comparisons, satisfiable
 from orchestrator.engine.waves import admits, widest_share
 from orchestrator.model.plan import Plan, Target, Wave
@@ -26,6 +28,7 @@ def check(plan: Plan, fields: Places) -> None:
     _check_versions(plan, fields)
     _check_supersedes(plan, fields)
     _check_regions(plan, fields)
+    _check_offline_permits(plan, fields)
 
 
 def check_wave(place: Place, wave: Wave, earlier: Sequence[Wave], target: Target, holdout_share: float) -> None:
@@ -103,6 +106,20 @@ def _check_regions(plan: Plan, fields: Places) -> None:
             place.fault(
                 f"region `{region}` has rules, and target.region leaves it out",
                 f"add it to target.region, or remove it; the target has {', '.join(plan.target.region)}",
+            )
+
+
+def _check_offline_permits(plan: Plan, fields: Places) -> None:
+    """Refuse offline permits that lapse before an ordinary one would."""
+    own = {region: dict(_entries(place)) for region, place in _entries(fields.get("regions"))}
+    written = [(plan.region_defaults, fields.get(OFFLINE_PERMIT))]
+    written += [(rules, own.get(region, {}).get(OFFLINE_PERMIT)) for region, rules in plan.regions.items()]
+    for rules, place in written:
+        if place is not None and 0 < rules.offline_permit_ms < plan.limits.permit_valid_ms:
+            place.fault(
+                f"an offline permit would be shorter ({write_duration(rules.offline_permit_ms)}) than an ordinary one "
+                f"({write_duration(plan.limits.permit_valid_ms)})",
+                "raise it, lower limits.permit_valid, or write `none`",
             )
 
 

@@ -1,8 +1,9 @@
 """Rules of regions in a plan file: defaults at the top level, what single regions have otherwise, and the way back.
 
-Owns zone, windows, freeze days, consent, `follow` and a region's own caps: `zone`, `windows`, `freeze` and `consent` at
-the top level hold for every region, also for those that the plan does not name; what stands under `regions` replaces
-them, each field as a whole. What they mean while a rollout runs is the matter of `windows`, `regions` and `permits`.
+Owns zone, windows, freeze days, consent, offline permits, `follow` and a region's own caps: `zone`, `windows`,
+`freeze`, `consent` and `offline_permit` at the top level hold for every region, also for those that the plan does not
+name; what stands under `regions` replaces them, each field as a whole. What they mean while a rollout runs is the
+matter of `windows`, `regions` and `permits`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from orchestrator.engine.plan import calendar, words
 from orchestrator.engine.plan import readers as read
 from orchestrator.engine.plan.fields import Field, Group, Places
 from orchestrator.engine.plan.nodes import Place
-from orchestrator.engine.plan.values import write_rate
+from orchestrator.engine.plan.values import write_duration, write_rate
 from orchestrator.model.ids import NAME_PATTERN
 from orchestrator.model.plan import Consent, Purpose, RegionRules
 
+OFFLINE_PERMIT = "offline_permit"
+"""The field that says how long offline permits are."""
+_SECOND, _DAY = 1_000, 86_400_000
 _COUNT_MAX = 100_000_000
 _RATE_MAX = 10**15
 _REGION_WANTED = "a mapping such as {in_flight: 200}"
@@ -60,7 +64,14 @@ _CONSENT: Field[_ConsentRule] = Field(
     Consent.NONE,
     _PURPOSES.meaning,
 )
-DEFAULT_FIELDS: tuple[Field[Any], ...] = (_ZONE, _WINDOWS, _FREEZE, _CONSENT)
+_NO_OFFLINE_PERMIT = "none"
+_OFFLINE_PERMIT = Field(
+    OFFLINE_PERMIT,
+    read.or_word(read.duration(_SECOND, _DAY), _NO_OFFLINE_PERMIT, 0),
+    0,
+    "How long a permit may be for a vehicle that installs out of reach; nothing calls it back.",
+)
+DEFAULT_FIELDS: tuple[Field[Any], ...] = (_ZONE, _WINDOWS, _FREEZE, _CONSENT, _OFFLINE_PERMIT)
 """Fields of the top level that hold for every region."""
 
 _IN_FLIGHT = Field("in_flight", read.count(1, _COUNT_MAX), 0, "Attempts of this region that hold a slot at once.")
@@ -134,6 +145,9 @@ def rules_document(rules: RegionRules) -> dict[str, Any]:
         _WINDOWS.name: calendar.windows_document(rules.windows),
         _FREEZE.name: calendar.freezes_document(rules.freezes),
         _CONSENT.name: rules.consent.value,
+        _OFFLINE_PERMIT.name: write_duration(rules.offline_permit_ms)
+        if rules.offline_permit_ms
+        else _NO_OFFLINE_PERMIT,
     }
 
 
@@ -166,6 +180,7 @@ def _rules(fields: Places, defaults: RegionRules, purpose: Purpose) -> RegionRul
         windows=read.take(fields, _WINDOWS.name, _WINDOWS.reader, defaults.windows),
         freezes=read.take(fields, _FREEZE.name, _FREEZE.reader, defaults.freezes),
         consent=_consent(fields, defaults.consent, purpose),
+        offline_permit_ms=read.take(fields, _OFFLINE_PERMIT.name, _OFFLINE_PERMIT.reader, defaults.offline_permit_ms),
     )
 
 

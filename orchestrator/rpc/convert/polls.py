@@ -141,6 +141,7 @@ def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str])
         case Withdraw(attempt_id=attempt_id, reason=reason):
             return vehicle_pb2.Directive(withdraw=vehicle_pb2.WithdrawDirective(attempt_id=attempt_id, reason=reason))
         case Install(attempt=attempt, consent=consent, preconditions=preconditions, notes=notes):
+            offline_ms = wanted.offline_permit_ms
             return vehicle_pb2.Directive(
                 install=vehicle_pb2.InstallDirective(
                     attempt_id=attempt.attempt_id,
@@ -151,6 +152,7 @@ def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str])
                     consent=CONSENT_POLICIES[consent],
                     preconditions=preconditions_out(preconditions),
                     notes=notes,
+                    offline_permit=duration(offline_ms) if offline_ms else None,
                 )
             )
 

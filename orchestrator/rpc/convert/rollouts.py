@@ -66,6 +66,8 @@ def rollout(view: RolloutView) -> rollout_pb2.Rollout:
         supersedes=resource_name(plan.supersedes),
         approvals_wanted=plan.approvals,
         release_sha256=value.release_sha256,
+        outstanding_permits=view.outstanding,
+        outstanding_permits_end_time=None if view.outstanding_until is None else timestamp(view.outstanding_until),
     )
 
 

@@ -39,7 +39,14 @@ class Story:
         request = pb.CheckInRequest(outbox_id=box, events=events, oldest_number=first if oldest is None else oldest)
         self._add(CHECK_IN, request, None if lost else pb.CheckInResponse(acknowledged_number=ack))
 
-    def ask(self, *, retry_s: int | None = None, refused: bool = False) -> None:
+    def directed(self, *, offline_permit_s: int = 0) -> None:
+        reply = pb.CheckInResponse()
+        reply.directive.install.attempt_id = ATTEMPT
+        if offline_permit_s:
+            reply.directive.install.offline_permit.FromSeconds(offline_permit_s)
+        self._add(CHECK_IN, pb.CheckInRequest(outbox_id="box"), reply)
+
+    def ask(self, *, retry_s: int | None = None, refused: bool = False, offline: bool = False) -> None:
         reply = pb.AuthorizeInstallResponse()
         if refused or retry_s is not None:
             reply.refusal.reason = "window_closed"
@@ -47,7 +54,7 @@ class Story:
                 reply.refusal.retry_after.FromSeconds(retry_s)
         else:
             reply.permit.attempt_id = ATTEMPT
-        self._add(AUTHORIZE, pb.AuthorizeInstallRequest(attempt_id=ATTEMPT), reply)
+        self._add(AUTHORIZE, pb.AuthorizeInstallRequest(attempt_id=ATTEMPT, offline=offline), reply)
 
     def wait(self, seconds: float) -> None:
         self._now += seconds * SECOND
@@ -243,3 +250,15 @@ def test_an_old_version_of_tls_is_seen(story: Story) -> None:
     story.poll()
     next(story.tape.calls()).tls = "TLSv1.2"
     assert story.broken() == {"P-TLS-1"}
+
+
+def test_an_offline_permit_that_nobody_offers_is_not_asked_for(story: Story) -> None:
+    """Each is a vehicle that no halt reaches."""
+    story.download()
+    story.directed(offline_permit_s=3600)
+    story.ask(offline=True)
+    assert story.broken() == set()
+    assert "P-PERMIT-8" in {finding.clause for finding in judge(story.tape, KNOWN)}
+    story.directed()
+    story.ask(offline=True)
+    assert story.broken() == {"P-PERMIT-8"}
