@@ -157,6 +157,10 @@ class OperatorClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; whatever is waited for on it ends with an error. May be called twice, from any thread."""
         self._channel.close()
 
     def ask(

@@ -20,7 +20,8 @@ from rich.console import RenderableType
 from rich.live import Live
 
 from orchestrator.cli.client import OperatorClient
-from orchestrator.cli.errors import RefusedError, UnreachableError
+from orchestrator.cli.errors import CliError, RefusedError, UnreachableError
+from orchestrator.cli.interrupts import Interrupts
 from orchestrator.cli.rollout_view import one_line, rollout_view
 from orchestrator.cli.screen import Screen
 from orchestrator.cli.watch_facts import Extras
@@ -71,15 +72,27 @@ def watch(client: OperatorClient, screen: Screen, name: str, *, until: Until, wa
     """
     seen: Rollout | None = None
     shows = LivePage(client, screen, name) if screen.live else LinePage(screen)
-    try:
-        with shows:
-            for rollout in changes(client, name, wait, shows.trouble):
-                seen = rollout
-                shows.show(rollout)
-                if ended(rollout, of_id(name), until):
-                    break
-    except KeyboardInterrupt as exc:
-        raise WatchEndedError(seen) from exc
+    with Interrupts(client.close) as interrupts:
+
+        def trouble(text: str) -> None:
+            interrupts.check()
+            shows.trouble(text)
+
+        try:
+            with shows:
+                for rollout in changes(client, name, wait, trouble):
+                    seen = rollout
+                    shows.show(rollout)
+                    if ended(rollout, of_id(name), until):
+                        break
+                    interrupts.check()
+        except KeyboardInterrupt as exc:
+            raise WatchEndedError(seen) from exc
+        except (CliError, ValueError) as exc:
+            # The channel was closed under the stream: the interrupt itself was lost within the RPC library.
+            if not interrupts.struck:
+                raise
+            raise WatchEndedError(seen) from exc
     if seen is None:
         raise AssertionError("a watch only ends by a state of the rollout")
     if screen.live:
