@@ -173,6 +173,7 @@ class Metrics:
         self.contacts = self._counter("contacts", "Polls of vehicles, by their region.", "region")
         self.manifests = self._counter("manifests", "Vehicle version manifests, by what became of them.", "outcome")
         self.refused_requests = self._counter("refused_requests", "Requests refused at the edge.", "reason")
+        self.downloads_broken = self._counter("downloads_broken", "Downloads that a vehicle broke off.", "reason")
 
     def _rollouts(self) -> None:
         """What the evaluator saw in its last tick. Times are fleet time."""

@@ -15,9 +15,11 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+import structlog
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
+from orchestrator.telemetry import Metrics
 from signing.names import METADATA_NAME_PATTERN
 
 TRANSFERS_MAX = 256
@@ -28,21 +30,24 @@ METADATA_BYTES_MAX = 16_777_216
 STALL_S = 60.0
 """Machine time a reader may take for one chunk, before the connection is given to somebody else."""
 
+log = structlog.get_logger()
+
 _TARGET = re.compile(r"([0-9a-f]{64})\.[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def build_images_app(
-    image_repository: Path, *, transfers_max: int = TRANSFERS_MAX, stall_s: float = STALL_S
+    image_repository: Path, metrics: Metrics, *, transfers_max: int = TRANSFERS_MAX, stall_s: float = STALL_S
 ) -> web.Application:
     """The application for the image port.
 
     Args:
         image_repository: Folder with `targets/<sha256>.<name>` and `metadata/<name>.json`.
+        metrics: Counted into.
         transfers_max: Images sent at once.
         stall_s: Machine time a reader may take for one chunk.
     """
-    images = _Images(image_repository, transfers_max, stall_s)
+    images = _Images(image_repository, metrics, transfers_max, stall_s)
     app = web.Application(client_max_size=1024)
     app.add_routes([web.get("/targets/{name}", images.target), web.get("/metadata/{name}", images.metadata)])
     return app
@@ -51,9 +56,10 @@ def build_images_app(
 class _Images:
     """Handlers of the image port."""
 
-    def __init__(self, folder: Path, transfers_max: int, stall_s: float) -> None:
+    def __init__(self, folder: Path, metrics: Metrics, transfers_max: int, stall_s: float) -> None:
         self._targets = folder / "targets"
         self._metadata = folder / "metadata"
+        self._metrics = metrics
         self._transfers = 0
         self._transfers_max = transfers_max
         self._stall_s = stall_s
@@ -101,26 +107,32 @@ class _Images:
             response = web.StreamResponse(headers=headers)
         response.content_type = "application/octet-stream"
         response.content_length = len(wanted)
-        await response.prepare(request)
-        if request.method != "HEAD":
-            await self._copy(request, file, wanted, response)
+        try:
+            await response.prepare(request)
+            if request.method != "HEAD":
+                await self._copy(file, wanted, response)
+        except (ConnectionError, TimeoutError) as error:
+            # Tunnels and garages: the vehicle comes back and asks for the rest. Nothing is wrong here.
+            self._broken(request, "stalled" if isinstance(error, TimeoutError) else "gone")
         return response
 
-    async def _copy(self, request: web.Request, file: BinaryIO, wanted: range, response: web.StreamResponse) -> None:
+    def _broken(self, request: web.Request, reason: str) -> None:
+        """A download ended early, and the connection with it: the bytes that were promised must not seem to come."""
+        self._metrics.downloads_broken.labels(reason=reason).inc()
+        log.debug("download_broken", image=request.match_info["name"], reason=reason)
+        if request.transport is not None:
+            request.transport.abort()
+
+    async def _copy(self, file: BinaryIO, wanted: range, response: web.StreamResponse) -> None:
         file.seek(wanted.start)
         left = len(wanted)
         while left:
             chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
             if not chunk:
                 # Images are never rewritten; if one shrinks all the same, the length that was promised must not come.
-                raise ConnectionResetError("image ended early")
-            try:
-                async with asyncio.timeout(self._stall_s):
-                    await response.write(chunk)
-            except TimeoutError as exc:
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError("reader stalled") from exc
+                raise EOFError("image ended early")
+            async with asyncio.timeout(self._stall_s):
+                await response.write(chunk)
             left -= len(chunk)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import hashlib
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -19,14 +20,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 from yarl import URL
 
+from orchestrator.telemetry import Metrics
 from orchestrator.web import build_images_app, start
 from orchestrator.web.images import wanted_range
 
 CONTENT = bytes(range(256)) * 4096
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NAME = f"{DIGEST}.gw-2-1.1.0.img"
+
+
+def some_metrics() -> Metrics:
+    return Metrics(CollectorRegistry())
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def address(repository: Path) -> AsyncIterator[str]:
-    runner, port = await start(build_images_app(repository), "127.0.0.1", 0)
+    runner, port = await start(build_images_app(repository, some_metrics()), "127.0.0.1", 0)
     yield f"http://127.0.0.1:{port}"
     await runner.cleanup()
 
@@ -231,7 +239,7 @@ async def test_a_traversal_sent_raw_is_not_served(address: str):
 async def test_too_many_transfers_are_asked_to_come_back(repository: Path, client: aiohttp.ClientSession):
     """A burst after an outage must not take the memory of everybody; a slot that ends is given on."""
     (repository / "targets" / f"{'5' * 64}.big").write_bytes(bytes(64_000_000))
-    runner, port = await start(build_images_app(repository, transfers_max=1), "127.0.0.1", 0)
+    runner, port = await start(build_images_app(repository, some_metrics(), transfers_max=1), "127.0.0.1", 0)
     url = f"http://127.0.0.1:{port}/targets"
     first = await client.get(f"{url}/{'5' * 64}.big")
     async with client.get(f"{url}/{NAME}") as response:
@@ -247,7 +255,9 @@ async def test_too_many_transfers_are_asked_to_come_back(repository: Path, clien
 async def test_a_reader_who_stalls_is_dropped(repository: Path, client: aiohttp.ClientSession):
     """Whoever opens downloads and reads nothing must not hold all slots."""
     (repository / "targets" / f"{'5' * 64}.big").write_bytes(bytes(64_000_000))
-    runner, port = await start(build_images_app(repository, transfers_max=1, stall_s=0.1), "127.0.0.1", 0)
+    runner, port = await start(
+        build_images_app(repository, some_metrics(), transfers_max=1, stall_s=0.1), "127.0.0.1", 0
+    )
     with socket.create_connection(("127.0.0.1", port)) as stalled:
         stalled.sendall(f"GET /targets/{'5' * 64}.big HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         async with asyncio.timeout(20):
@@ -255,6 +265,49 @@ async def test_a_reader_who_stalls_is_dropped(repository: Path, client: aiohttp.
                 while await _status(client, f"http://127.0.0.1:{port}/targets/{NAME}") != wanted:
                     pass
     await runner.cleanup()
+
+
+@pytest.mark.parametrize("reason", ["gone", "stalled"])
+async def test_a_link_that_breaks_is_counted_and_no_error(
+    repository: Path, caplog: pytest.LogCaptureFixture, reason: str
+):
+    """Ten thousand vehicles drive into tunnels each day: whoever is on call must not read a stack trace of each."""
+    (repository / "targets" / f"{'5' * 64}.big").write_bytes(bytes(64_000_000))
+    metrics = some_metrics()
+    stall_s = 0.1 if reason == "stalled" else 20.0
+    runner, port = await start(build_images_app(repository, metrics, stall_s=stall_s), "127.0.0.1", 0)
+    broken = metrics.downloads_broken.labels(reason=reason)
+    with capture_logs() as logged:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /targets/{'5' * 64}.big HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readexactly(100_000)
+        if reason == "gone":
+            writer.transport.abort()
+        async with asyncio.timeout(20):
+            while not broken._value.get():  # noqa: ASYNC110 - a counter tells nobody that it was raised
+                await asyncio.sleep(0)
+        writer.close()
+        await runner.cleanup()
+    assert [(line["event"], line["reason"], line["log_level"]) for line in logged] == [
+        ("download_broken", reason, "debug")
+    ]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_an_image_that_shrank_is_an_error_of_ours(repository: Path, caplog: pytest.LogCaptureFixture):
+    """Images are never rewritten: whoever did so must be found, and half an image must not seem whole."""
+    image = repository / "targets" / f"{'5' * 64}.big"
+    image.write_bytes(bytes(64_000_000))
+    runner, port = await start(build_images_app(repository, some_metrics()), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET /targets/{image.name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readexactly(1000)
+    os.truncate(image, 1000)
+    got = await asyncio.wait_for(reader.read(), 20)
+    assert len(got) < 63_000_000
+    writer.close()
+    await runner.cleanup()
+    assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
 
 
 async def _status(client: aiohttp.ClientSession, url: str) -> int:
@@ -266,7 +319,7 @@ async def _status(client: aiohttp.ClientSession, url: str) -> int:
 async def test_images_come_over_tls(repository: Path, tmp_path: Path):
     """The transport need not be trusted, but what a vehicle downloads is nobody else's business."""
     serving, calling = tls_contexts(tmp_path)
-    runner, port = await start(build_images_app(repository), "127.0.0.1", 0, ssl_context=serving)
+    runner, port = await start(build_images_app(repository, some_metrics()), "127.0.0.1", 0, ssl_context=serving)
     async with aiohttp.ClientSession() as client:
         url = f"https://127.0.0.1:{port}/targets/{NAME}"
         async with client.get(url, ssl=calling, headers={"Range": "bytes=1000-"}) as response:
