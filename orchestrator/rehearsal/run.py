@@ -140,6 +140,7 @@ class _Calls:
         self._rng = rng
         self._due: defaultdict[int, list[tuple[Ints, Floats]]] = defaultdict(list)
         self._next_h = np.full(vehicles.model.size, np.nan)
+        self._earliest = 0
 
     def watch(self, who: Ints, now_h: float) -> None:
         """From now on these are asked when they call."""
@@ -159,7 +160,7 @@ class _Calls:
 
     def take(self, look: int) -> tuple[Ints, Floats]:
         """Who calls between this look and the next, in the order of the calls."""
-        due = self._due.pop(look, [])
+        due, self._earliest = self._due.pop(look, []), look + 1
         if not due:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
         who, when_h = np.concatenate([one for one, _ in due]), np.concatenate([one for _, one in due])
@@ -172,7 +173,8 @@ class _Calls:
         if not len(who):
             return
         self._next_h[who] = when_h
-        looks = np.floor(when_h / self._step_h).astype(np.int64)
+        # The moment of a look may be a rounding before it, and nobody would ask there any more.
+        looks = np.maximum(np.floor(when_h / self._step_h).astype(np.int64), self._earliest)
         order = np.argsort(looks, kind="stable")
         who, when_h, looks = who[order], when_h[order], looks[order]
         bounds = np.flatnonzero(np.diff(looks)) + 1

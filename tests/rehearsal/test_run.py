@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -111,6 +112,15 @@ def test_step_decides_nothing(step_h: float) -> None:
     assert at_48[0].exposed.sum() == at_48[1].exposed.sum()
     assert at_48[0].failed.sum() == at_48[1].failed.sum()
     assert at_48[0].silent[0].sum() == at_48[1].silent[0].sum()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_nobody_who_was_refused_is_lost_in_a_step_that_has_no_exact_number(waits: bool) -> None:
+    """Seven steps of 0.05 h are a rounding away from 0.35 h: who was to call then must not fall before it."""
+    fleet = replace(a_fleet(), waits_when_refused=waits)
+    rule = OpenRule(room=5, until_h=100.0)
+    outcome = run(some_vehicles(fleet), rule, seed=1, step_h=0.05)
+    assert outcome.exposed == 2_000
 
 
 def test_a_run_that_nothing_ends_is_stalled() -> None:
