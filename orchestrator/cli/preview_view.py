@@ -72,8 +72,10 @@ def opening(preview: PreviewRolloutResponse) -> Text:
     text.append_text(plain(f"Release {preview.release}", "bold"))
     text.append(f" would go to {count(preview.targeted)} of {count(preview.registered)} vehicles {where}; ")
     text.append(f"it takes {at_least} at the earliest")
-    if preview.HasField("expected_duration"):
-        text.append(f", about {durations.in_words(preview.expected_duration.seconds)} as things go")
+    if preview.HasField("expected_duration") and preview.HasField("expected_often_duration"):
+        often, seldom = preview.expected_often_duration.seconds, preview.expected_duration.seconds
+        text.append(f", about {durations.in_words(often)} if all vehicles call often")
+        text.append(f" and {durations.in_words(seldom)} if some call seldom")
     text.append(".")
     return text
 

@@ -4,8 +4,9 @@ Owns an estimate, and its assumptions as constants: how fast vehicles call, how 
 plan allows at best, whatever the fleet does, is the matter of `calendar`; a whole run with chance in it, of `rehearse`.
 
 A wave lasts until most of it has called and was let through by starts, slots and bandwidth, in as many rounds of the
-first checkpoint as the blast budget takes. The last one waits for vehicles that call seldom as long as `patience` says,
-and so does the holdout.
+first checkpoint as the blast budget and the gate's ramp take. What a plan cannot know is whether some vehicles call
+seldom: where they do, the last wave waits for them as long as `patience` says, and so does the holdout; where all call
+often, neither waits. So the end is told twice.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from math import ceil
 from orchestrator.engine import calendar as calendars
 from orchestrator.engine import windows
 from orchestrator.engine.calendar import Calendar
-from orchestrator.engine.gates.budget import blast_upper, permit_allowance
+from orchestrator.engine.gates.budget import (
+    FIRST_YOUNG,
+    FIRST_YOUNG_SHARE,
+    GROWTH,
+    blast_upper,
+    permit_allowance,
+)
 from orchestrator.engine.plan.values import write_rate, write_size
 from orchestrator.engine.wording import duration
 from orchestrator.model.ids import FleetTime
@@ -26,6 +33,8 @@ from orchestrator.model.tally import AgeGroup
 
 DAILY_SHARE = 0.8
 """Part of a fleet that calls within a day. Source: docs/decisions, rule PROCEED / HOLD / HALT, the simulated fleet."""
+OFTEN_PART = 4
+"""Vehicles call often that all call within this part of the first checkpoint: in 3 h, where that is after 12 h."""
 PROMOTED_SHARE = 0.7
 """Part of a wave that must be exposed before the next one begins."""
 OVER_OPEN = 1.5
@@ -67,10 +76,15 @@ class _Limit:
     takes_ms: int
 
 
-def expected_ms(pace: Pace) -> int | None:
+def expected_ms(pace: Pace, *, often: bool) -> int | None:
     """Fleet time to the end as it is expected when nothing is wrong with the release, approvals left aside.
 
-    None when it cannot be told: vehicles of some region may never install.
+    Args:
+        pace: The plan beside the fleet.
+        often: Whether all vehicles call often; else most call within a day, and some once in weeks.
+
+    Returns:
+        None when it cannot be told: vehicles of some region may never install.
     """
     calendar, plan = pace.calendar, pace.calendar.plan
     populated = [region for region in calendar.rules if calendar.vehicles(region)]
@@ -78,15 +92,18 @@ def expected_ms(pace: Pace) -> int | None:
         return 0
     if any(calendar.opens_in_ms(region) is None for region in populated):
         return None
-    begins = calendars.begins_ms(calendar, lambda region, wave: _lasts_ms(pace, region, wave))
+    begins = calendars.begins_ms(calendar, lambda region, wave: _lasts_ms(pace, region, wave, often))
     last_age = plan.gate.checkpoints_ms[-1]
-    through = max(begins[region][-1] + _ends_ms(pace, region) for region in populated)
-    holdout = last_age + plan.limits.patience_ms if plan.holdout_share > 0 else 0
+    through = max(begins[region][-1] + _ends_ms(pace, region, often) for region in populated)
+    waits_ms = _often_ms(pace) if often else plan.limits.patience_ms
+    holdout = last_age + waits_ms if plan.holdout_share > 0 else 0
     return through + last_age + holdout
 
 
 def budget_rounds(pace: Pace, before: int, needed: int) -> int:
     """Rounds of the first checkpoint until `needed` more are exposed, if none fails and silence is as expected.
+
+    A round adds what the blast budget allows, but never many more than are known to be well (the ramp of the gate).
 
     Args:
         pace: The plan.
@@ -94,11 +111,12 @@ def budget_rounds(pace: Pace, before: int, needed: int) -> int:
         needed: Exposures to be added.
     """
     plan = pace.calendar.plan
-    reference = plan.gate.silence_reference[0]
+    reference, budget = plan.gate.silence_reference[0], plan.limits.blast_budget
+    first = max(FIRST_YOUNG, FIRST_YOUNG_SHARE * budget)
     aged, rounds = before, 0
     while aged < before + needed and rounds < ROUNDS_MAX:
         upper = blast_upper(0, AgeGroup(exposed=aged, silent=round(reference * aged)), reference)
-        aged += max(1, permit_allowance(plan.limits.blast_budget, upper, 0))
+        aged += max(1, min(permit_allowance(budget, upper, 0), ceil(max(first, GROWTH * aged))))
         rounds += 1
     return rounds
 
@@ -137,13 +155,13 @@ def _starved(pace: Pace, region: str, wave: int) -> _Limit | None:
     """The limit that makes a wave much longer than calls and aging do; None when none does."""
     worst = max(_limits(pace, region, wave), key=lambda limit: limit.takes_ms, default=None)
     plan = pace.calendar.plan
-    usual = max(plan.waves[wave].soak_ms, _called_ms(pace, region, wave) + calendars.aging_ms(plan, wave))
+    usual = max(plan.waves[wave].soak_ms, _called_ms(pace, region, wave, often=False) + calendars.aging_ms(plan, wave))
     if wave == pace.last_wave:
         usual = max(usual, plan.limits.patience_ms)
     return worst if worst is not None and worst.takes_ms > usual + STARVED_MS else None
 
 
-def _lasts_ms(pace: Pace, region: str, wave: int) -> int:
+def _lasts_ms(pace: Pace, region: str, wave: int, often: bool) -> int:
     """How long a region is expected to stay in a wave before the next one begins."""
     plan = pace.calendar.plan
     if not pace.calendar.added(region, wave):
@@ -151,17 +169,19 @@ def _lasts_ms(pace: Pace, region: str, wave: int) -> int:
     rounds = max(1, _rounds(pace, wave, PROMOTED_SHARE))
     aging = (rounds - 1) * plan.gate.checkpoints_ms[0] + calendars.aging_ms(plan, wave)
     let_through = PROMOTED_SHARE * max((limit.takes_ms for limit in _limits(pace, region, wave)), default=0)
-    return max(plan.waves[wave].soak_ms, max(_called_ms(pace, region, wave), ceil(let_through)) + aging)
+    called = _called_ms(pace, region, wave, often=often)
+    return max(plan.waves[wave].soak_ms, max(called, ceil(let_through)) + aging)
 
 
-def _ends_ms(pace: Pace, region: str) -> int:
+def _ends_ms(pace: Pace, region: str, often: bool) -> int:
     """How long a region is expected to stay in the last wave, until it waits for nobody any more."""
     plan, wave = pace.calendar.plan, pace.last_wave
     if not pace.calendar.added(region, wave):
         return plan.waves[wave].soak_ms
     carried = max((limit.takes_ms for limit in _limits(pace, region, wave)), default=0)
     budget = _rounds(pace, wave, 1.0) * plan.gate.checkpoints_ms[0]
-    return max(plan.waves[wave].soak_ms, plan.limits.patience_ms, carried, budget)
+    waits_ms = _often_ms(pace) + _wait_ms(pace, region) if often else plan.limits.patience_ms
+    return max(plan.waves[wave].soak_ms, waits_ms, carried, budget)
 
 
 def _rounds(pace: Pace, wave: int, share: float) -> int:
@@ -170,8 +190,16 @@ def _rounds(pace: Pace, wave: int, share: float) -> int:
     return budget_rounds(pace, sum(sizes[:wave]), ceil(share * sizes[wave]))
 
 
-def _called_ms(pace: Pace, region: str, wave: int) -> int:
+def _often_ms(pace: Pace) -> int:
+    """Until all have called, where all call often."""
+    plan = pace.calendar.plan
+    return min(plan.limits.patience_ms, plan.gate.checkpoints_ms[0] // OFTEN_PART)
+
+
+def _called_ms(pace: Pace, region: str, wave: int, *, often: bool) -> int:
     """Until so many have called that the wave can be promoted, and stood in an opening."""
+    if often:
+        return _often_ms(pace) + _wait_ms(pace, region)
     plan, targeted = pace.calendar.plan, sum(pace.calendar.vehicles(region).values())
     reached = sum(pace.calendar.added(region, index) for index in range(wave + 1)) / targeted
     callers = PROMOTED_SHARE * reached / min(1.0, OVER_OPEN * reached) if reached else 0.0

@@ -51,7 +51,11 @@ class Preview:
     regions: tuple[RegionPreview, ...] = ()
     """When each region can move, by name."""
     expected_ms: int | None = None
-    """Fleet time to the end as it is expected when nothing is wrong (`pace`); None when it cannot be told."""
+    """Fleet time to the end as it is expected when nothing is wrong (`pace`), and some vehicles call seldom; None when
+    it cannot be told.
+    """
+    expected_often_ms: int | None = None
+    """The same where all vehicles call often; None when it cannot be told."""
     conflicts: tuple[str, ...] = ()
     """Other rollouts that want some of the same vehicles, and who goes first, for people."""
 
@@ -104,7 +108,8 @@ def preview(
         warnings=warnings,
         shortest_ms=shortest_ms,
         regions=calendar.regions(when),
-        expected_ms=paces.expected_ms(pace),
+        expected_ms=paces.expected_ms(pace, often=False),
+        expected_often_ms=paces.expected_ms(pace, often=True),
         conflicts=conflicts(plan, profiles, others, releases),
     )
 

@@ -110,9 +110,12 @@ def test_terms_and_other_rollouts_are_read_before_the_waves(
     )
     answer = a_preview(effective_plan=PREVIEWED_PLAN + text, conflicts=[conflict])
     answer.expected_duration.FromSeconds(33 * 86_400)
+    answer.expected_often_duration.FromSeconds(5 * 86_400)
     server.will_answer("PreviewRollout", answer)
     lines = shown(outrider, plan)
-    assert lines[0].endswith("it takes 3 d 4 h at the earliest, about 33 d as things go.")
+    assert lines[0].endswith(
+        "it takes 3 d 4 h at the earliest, about 5 d if all vehicles call often and 33 d if some call seldom."
+    )
     assert lines[1] == (
         "Its purpose is security; it has priority 7; vehicles need >=1.0.4 before; "
         "2 people must approve it before it starts; a halt drafts the way back."

@@ -29,6 +29,7 @@ def preview(plan: Plan, value: Preview, effective: str) -> rollout_pb2.PreviewRo
         regions=[region_preview(region) for region in value.regions],
         expected_duration=None if value.expected_ms is None else duration(value.expected_ms),
         conflicts=value.conflicts,
+        expected_often_duration=None if value.expected_often_ms is None else duration(value.expected_often_ms),
     )
 
 
