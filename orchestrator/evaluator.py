@@ -23,7 +23,7 @@ from orchestrator.engine.progress import Illegal, Judged, RecoveryUnproven, step
 from orchestrator.engine.reach import waiting
 from orchestrator.ledger import LedgerError
 from orchestrator.model.decision import Refusal, RefusalReason
-from orchestrator.model.fleet import Profile
+from orchestrator.model.fleet import OTHER, Profile
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
@@ -345,7 +345,12 @@ def fences_of(rollouts: Sequence[Rollout]) -> Mapping[str, int]:
     """The fences of rollouts and of their parts, by scope as `sweep` takes them."""
     fences: dict[str, int] = {rollout.rollout_id: rollout.fence for rollout in rollouts if rollout.fence}
     for rollout in rollouts:
-        fences |= {f"{rollout.rollout_id}|{scope}": fence for scope, fence in rollout.fences.items()}
+        parts = dict(rollout.fences)
+        if others := parts.get(str(OTHER), 0):
+            # What has no entry of its own shares the fence of the others; what is judged apart must not.
+            parts = {scope: max(fence, others) if "/" in scope else fence for scope, fence in parts.items()}
+            parts |= {scope: rollout.fences.get(scope, 0) for scope in rollout.apart}
+        fences |= {f"{rollout.rollout_id}|{scope}": fence for scope, fence in parts.items()}
     return fences
 
 

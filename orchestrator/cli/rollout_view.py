@@ -24,6 +24,8 @@ COUNTED = ("targeted", "done", "active", "failed", "silent", "ended", "waiting")
 BAR_WIDTH = 40
 STANDS_STILL = frozenset({"paused", "held", "halted", "aborted", "superseded"})
 """Statuses in which nobody is permitted any more, for now or for good."""
+SHOWN_MAX = 6
+"""Strata that are named of those that are judged together; `--output json` has all of them."""
 
 
 def rollout_view(rollout: Rollout) -> Group:
@@ -51,6 +53,7 @@ def header(rollout: Rollout) -> RenderableType:
         *lines_of("silent", rollout_parts.silence_lines(rollout)),
         *lines_of("quota", rollout_parts.quota_lines(rollout)),
         *ended(rollout),
+        *judged_together(rollout),
         ("fleet time", moment(rollout.fleet_time)),
     )
 
@@ -101,6 +104,17 @@ def ended(rollout: Rollout) -> list[tuple[str, RenderableType]]:
     if not parts:
         return []
     return [("ended", plain(f"{', '.join(parts)}; `outrider vehicle explain` says why of each vehicle"))]
+
+
+def judged_together(rollout: Rollout) -> list[tuple[str, RenderableType]]:
+    """Which strata `_other` stands for, where there are too many to judge each on its own."""
+    names = list(rollout.judged_together)
+    if not names:
+        return []
+    more = f" and {count(len(names) - SHOWN_MAX)} more" if len(names) > SHOWN_MAX else ""
+    return [
+        ("_other", plain(f"{count(len(names))} small strata, judged together: {', '.join(names[:SHOWN_MAX])}{more}"))
+    ]
 
 
 def persons(rollout: Rollout) -> list[tuple[str, RenderableType]]:

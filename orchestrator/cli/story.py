@@ -110,6 +110,10 @@ def _places(data: Data) -> Told:
     return Told("", f"the places of the wave were counted: {parts or 'none'}")
 
 
+def _folded(data: Data) -> Told:
+    return Told("", f"more strata than can be judged each on its own: {data.get('reason')}")
+
+
 def _part_paused(data: Data) -> Told:
     return Told("paused", f"{data.get('scope')} paused by {who(data)}: {quoted(data)}. The rest goes on.")
 
@@ -255,6 +259,7 @@ TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "hold_final": _final,
     "parts_braked": _braked,
     "places_counted": _places,
+    "strata_folded": _folded,
     "part_paused": _part_paused,
     "part_resumed": _part_resumed,
     "signal_posted": _signal_posted,

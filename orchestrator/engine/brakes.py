@@ -29,9 +29,9 @@ from dataclasses import dataclass, replace
 from orchestrator.engine import holds
 from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, waiver
 from orchestrator.engine.wording import instant
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import OTHER, Cell
 from orchestrator.model.ids import FleetTime
-from orchestrator.model.rollout import Brake, BrakeKind, Rollout, Verdict, VerdictKind
+from orchestrator.model.rollout import Brake, BrakeKind, Rollout, Verdict, VerdictKind, part_of
 from orchestrator.model.tally import CellTallies, total
 
 GATE = "gate"
@@ -135,7 +135,7 @@ def lasting(rollout: Rollout, cells: CellTallies, now: FleetTime) -> Braked:
         # What is held only now has had no time to clear.
         if not _may_clear(brake) or brake.since == now:
             continue
-        tally = total(count for cell, count in cells.items() if _about(brake, cell))
+        tally = total(count for cell, count in cells.items() if _about(brake, cell, rollout.apart))
         why = holds.final_because(rollout.plan.gate, brake.verdict, tally, brake.since, now)
         if why:
             after = _put(after, replace(brake, final=True))
@@ -177,6 +177,8 @@ def waived(before: tuple[str, ...], verdict: Verdict | None) -> tuple[str, ...]:
 def objection(rollout: Rollout, scope: str) -> tuple[str, str] | None:
     """Why a scope is none of a rollout's, and the remedy; None when it is one."""
     region, _, hardware = scope.partition("/")
+    if scope == str(OTHER) and rollout.apart:
+        return None
     if region not in rollout.regions:
         known = ", ".join(sorted(rollout.regions))
         return f"rollout {rollout.rollout_id} has no region `{region[:40]}`", f"there are {known}"
@@ -189,8 +191,8 @@ def _may_clear(brake: Brake) -> bool:
     return brake.kind is BrakeKind.HELD and not brake.final
 
 
-def _about(brake: Brake, cell: Cell) -> bool:
-    return brake.scope in (cell.region, str(cell.stratum))
+def _about(brake: Brake, cell: Cell, apart: tuple[str, ...]) -> bool:
+    return brake.scope in (cell.region, str(cell.stratum), str(part_of(cell.stratum, apart)))
 
 
 def _for_darkness(region: str, now: FleetTime) -> Brake:

@@ -82,6 +82,7 @@ def terms_read(data: Mapping[str, Json]) -> Terms:
         # Ledgers keep decisions of builds whose signals had no age.
         now=FleetTime(_int(terms.get("now", 0))),
         strata=_int(terms.get("strata")),
+        apart=_texts(terms.get("apart", [])),
     )
 
 
@@ -96,6 +97,7 @@ def _terms(terms: Terms) -> dict[str, Json]:
         "signals": [_signal(signal) for signal in terms.signals],
         "now": terms.now,
         "strata": terms.strata,
+        "apart": [*terms.apart],
     }
 
 

@@ -5,9 +5,10 @@ one atomic step; when a wave begins is the matter of `regions`.
 
 A share of the draws alone is no count: of 60 vehicles 1 % may be nobody or three. So the places of a wave are counted:
 its share of what is targeted, in whole vehicles by largest remainder over the cells of a region, and at least
-`stratum_sample` of each stratum. Draws are open wider than the quota needs, as many vehicles do not call; who calls
-first takes the place. That favours who drives often: in the first wave that is accepted, and its soak lets the others
-catch up; from the second wave on a fifth of the places is kept for those who call seldom until the soak is over.
+`stratum_sample` of each stratum (of all together that are judged together). Draws are open wider than the quota needs,
+as many vehicles do not call; who calls first takes the place. That favours who drives often: in the first wave that is
+accepted, and its soak lets the others catch up; from the second wave on a fifth of the places is kept for those who
+call seldom until the soak is over.
 
 Cells of which a wave opens all have no opening: there is nothing to count. A cell that gets its first vehicle during a
 wave gets its places in the next tick, and admits nobody before; one that grows keeps the places that it has until the
@@ -16,14 +17,14 @@ next wave. So what joins, or is moved, while a wave is open never makes it large
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, floor, sqrt
 
 from orchestrator.engine import waves
-from orchestrator.model.fleet import Cell, Habit, Vehicle
+from orchestrator.model.fleet import Cell, Habit, Stratum, Vehicle
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress
+from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress, part_of
 
 OVER_OPEN = 1.5
 """Draws that are open, as a multiple of the quota. Source: reference, section 2."""
@@ -43,13 +44,14 @@ def in_part(plan: Plan, wave: int, cohort: str) -> bool:
     return 0.0 < waves.open_share(plan, wave, cohort) < 1.0
 
 
-def quotas(plan: Plan, wave: int, targeted: Mapping[Cell, int]) -> dict[Cell, int]:
+def quotas(plan: Plan, wave: int, targeted: Mapping[Cell, int], apart: tuple[str, ...] = ()) -> dict[Cell, int]:
     """Vehicles of each cell that may have been admitted in all, in a wave (index) and those before it.
 
     Args:
         plan: Of the rollout.
         wave: Index.
         targeted: Vehicles of the cells of one region that the plan is for.
+        apart: Strata that are judged each on its own, the others together; empty: each is.
 
     Returns:
         Of cells that the wave opens in part; others are absent.
@@ -60,13 +62,18 @@ def quotas(plan: Plan, wave: int, targeted: Mapping[Cell, int]) -> dict[Cell, in
     left = round(sum(exact.values())) - sum(places.values())
     for cell in sorted(exact, key=lambda cell: (places[cell] - exact[cell], -parts[cell], cell))[: max(0, left)]:
         places[cell] += 1
-    for hardware in sorted({cell.hardware for cell in parts}):
-        whole = sum(count for cell, count in targeted.items() if cell.hardware == hardware and _whole(plan, wave, cell))
-        _fill(places, parts, hardware, plan.gate.stratum_sample_min - whole)
+    judged: dict[Stratum, list[Cell]] = {}
+    for cell in sorted(targeted):
+        judged.setdefault(part_of(cell.stratum, apart), []).append(cell)
+    for cells in judged.values():
+        whole = sum(targeted[cell] for cell in cells if _whole(plan, wave, cell))
+        _fill(places, parts, [cell for cell in cells if cell in parts], plan.gate.stratum_sample_min - whole)
     return places
 
 
-def of_wave(plan: Plan, wave: int, targeted: Mapping[Cell, int], before: Mapping[str, Opening]) -> dict[str, Opening]:
+def of_wave(
+    plan: Plan, wave: int, targeted: Mapping[Cell, int], before: Mapping[str, Opening], apart: tuple[str, ...] = ()
+) -> dict[str, Opening]:
     """The openings of a region in a wave (index): quota and share never fall below what was open before.
 
     Args:
@@ -74,9 +81,10 @@ def of_wave(plan: Plan, wave: int, targeted: Mapping[Cell, int], before: Mapping
         wave: Index.
         targeted: As in `quotas`.
         before: Openings of the wave before.
+        apart: As in `quotas`.
     """
     opened: dict[str, Opening] = {}
-    for cell, places in quotas(plan, wave, targeted).items():
+    for cell, places in quotas(plan, wave, targeted, apart).items():
         name = key(cell.hardware, cell.cohort)
         stood = before.get(name, Opening(0, 0.0))
         quota = max(stood.quota, places)
@@ -84,14 +92,16 @@ def of_wave(plan: Plan, wave: int, targeted: Mapping[Cell, int], before: Mapping
     return opened
 
 
-def completed(plan: Plan, progress: RegionProgress, targeted: Mapping[Cell, int]) -> Mapping[str, Opening]:
+def completed(
+    plan: Plan, progress: RegionProgress, targeted: Mapping[Cell, int], apart: tuple[str, ...] = ()
+) -> Mapping[str, Opening]:
     """The openings of the present wave with those of cells that had no vehicle when it began; others as they are.
 
     Behind the last wave as well: where that opens a part only, who is moved there has no more places than the others.
     """
     if progress.phase is RegionPhase.PENDING:
         return progress.openings
-    wanted = of_wave(plan, progress.wave, targeted, progress.openings)
+    wanted = of_wave(plan, progress.wave, targeted, progress.openings, apart)
     fresh = {name: opening for name, opening in wanted.items() if name not in progress.openings}
     return {**progress.openings, **fresh} if fresh else progress.openings
 
@@ -122,9 +132,8 @@ def _whole(plan: Plan, wave: int, cell: Cell) -> bool:
     return waves.open_share(plan, wave, cell.cohort) >= 1.0
 
 
-def _fill(places: dict[Cell, int], parts: Mapping[Cell, int], hardware: str, least: int) -> None:
+def _fill(places: dict[Cell, int], parts: Mapping[Cell, int], cells: Sequence[Cell], least: int) -> None:
     """Give a stratum places until it has as many as asked for, or as there are vehicles: where most have none."""
-    cells = sorted(cell for cell in parts if cell.hardware == hardware)
     lacking = min(least, sum(parts[cell] for cell in cells)) - sum(places[cell] for cell in cells)
     for _ in range(lacking):
         emptiest = max(cells, key=lambda cell: parts[cell] - places[cell])

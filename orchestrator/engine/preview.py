@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from orchestrator.engine import calendar, openings, preview_warnings, waves
+from orchestrator.engine import calendar, openings, preview_warnings, strata, waves
 from orchestrator.engine import pace as paces
 from orchestrator.engine.calendar import Calendar, RegionPreview, Sizes
 from orchestrator.engine.conflicts import conflicts
@@ -119,10 +119,11 @@ def _sizes(plan: Plan, cells: Mapping[Cell, int], regions: Mapping[str, RegionRu
     before = dict.fromkeys(regions, 0)
     places: dict[Cell, int] = {}
     sizes = []
+    apart = strata.largest_of(cells)
     for index, wave in enumerate(plan.waves):
         for region in regions:
             own = {cell: count for cell, count in cells.items() if cell.region == region}
-            for cell, quota in openings.quotas(plan, index, own).items():
+            for cell, quota in openings.quotas(plan, index, own, apart).items():
                 places[cell] = max(quota, places.get(cell, 0))
         reached = {
             region: max(before[region], _reached(plan, index, region, cells=cells, places=places)) for region in regions

@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 
-from orchestrator.engine import waves
+from orchestrator.engine import strata, waves
 from orchestrator.engine.calendar import Sizes
 from orchestrator.engine.gates.budget import AGED_MIN
 from orchestrator.engine.gates.rules import halting_failures
 from orchestrator.engine.pace import Pace, budget_rounds
 from orchestrator.engine.reach import INTERMEDIATE_MISSING, Reach, default_budget
 from orchestrator.engine.wording import duration
-from orchestrator.model.fleet import Cell, Profile, Stratum
+from orchestrator.model.fleet import OTHER, Cell, Profile, Stratum
 from orchestrator.model.plan import OnHalt, Plan, RegionRules
 from orchestrator.model.release import Release
+from orchestrator.model.rollout import part_of
 
 STRATUM_MIN = 5
 """Vehicles below which a stratum is hardly represented in any wave."""
@@ -94,11 +95,13 @@ def of_waves(plan: Plan, cells: Mapping[Cell, int], sizes: Sizes) -> Iterator[st
 
 def of_strata(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
     """Strata too small to be judged, and strata that are first exposed when many others are already."""
-    strata: Counter[Stratum] = Counter()
+    apart = strata.largest_of(cells)
+    parts: Counter[Stratum] = Counter()
     for cell, count in cells.items():
-        strata[cell.stratum] += count
-    needed = max(STRATUM_MIN, plan.gate.stratum_sample_min, halting_failures(plan.gate, len(strata)))
-    small = {stratum: count for stratum, count in sorted(strata.items()) if count < needed}
+        parts[part_of(cell.stratum, apart)] += count
+    yield from _together(apart, cells, parts[OTHER])
+    needed = max(STRATUM_MIN, plan.gate.stratum_sample_min, halting_failures(plan.gate, len(parts)))
+    small = {stratum: count for stratum, count in sorted(parts.items()) if count < needed}
     for stratum, count in list(small.items())[:NAMED_MOST]:
         yield f"stratum {stratum} has {count} vehicles: {needed} are needed to judge it on its own"
     if len(small) > NAMED_MOST:
@@ -163,6 +166,19 @@ def _intermediate(plan: Plan, found: Reach) -> Iterator[str]:
     yield (
         f"{waits} of {waits + found.targeted} vehicles do not have `requires: {plan.requires}`{proven}: they wait "
         "until another rollout has brought them there, and are left out if this one ends before"
+    )
+
+
+def _together(apart: tuple[str, ...], cells: Mapping[Cell, int], vehicles: int) -> Iterator[str]:
+    """Which strata are judged together, and what that costs."""
+    names = strata.together(apart, cells)
+    if not names:
+        return
+    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
+    yield (
+        f"{len(apart) + len(names)} strata (region x hardware) > {strata.STRATA_MAX}: the {len(apart)} largest are "
+        f"judged each on its own, the other {len(names)} with {vehicles} vehicles together as {OTHER}, and stand still "
+        f"together: {', '.join(names[:NAMED_MOST])}{more}. What is bad in one of them shows later"
     )
 
 

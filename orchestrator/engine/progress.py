@@ -30,7 +30,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from orchestrator.engine import approvals, brakes, holds, inputs, openings, promotion, regions, requests, signals
+from orchestrator.engine import (
+    approvals,
+    brakes,
+    holds,
+    inputs,
+    openings,
+    promotion,
+    regions,
+    requests,
+    signals,
+    strata,
+)
 from orchestrator.engine.approvals import ApproveRequested
 from orchestrator.engine.brakes import EVALUATOR, GATE
 from orchestrator.engine.gates import Judgement
@@ -46,7 +57,7 @@ from orchestrator.engine.requests import (
 )
 from orchestrator.engine.signals import SignalCleared, SignalPosted
 from orchestrator.engine.steps import UNCHANGED, Illegal, Step, changed, same
-from orchestrator.model.fleet import Cell
+from orchestrator.model.fleet import OTHER, Cell
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import (
@@ -216,7 +227,7 @@ def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
 def _judged(rollout: Rollout, event: Judged, now: FleetTime) -> Step:
     if rollout.status.over or not rollout.status.begun or rollout.status is RolloutStatus.HALTED:
         return same(rollout)
-    braked = _braked(_opened(rollout, event), event, now)
+    braked = _braked(_opened(strata.folded(rollout, event.cells, event.waiting), event), event, now)
     worst = event.judgement.worst
     if worst.kind is VerdictKind.HALT:
         return _halted(rollout, event, worst, now)
@@ -256,7 +267,7 @@ def _opened(rollout: Rollout, event: Judged) -> Rollout:
     after = dict(rollout.regions)
     for name, progress in rollout.regions.items():
         region = region_at(name, rollout, event.cells, event.waiting)
-        opened = openings.completed(rollout.plan, progress, region.targets)
+        opened = openings.completed(rollout.plan, progress, region.targets, rollout.apart)
         if opened is not progress.openings:
             after[name] = replace(progress, openings=opened)
     return replace(rollout, regions=after) if after != dict(rollout.regions) else rollout
@@ -299,10 +310,19 @@ def _with_brakes(rollout: Rollout, braked: brakes.Braked, event: Judged, now: Fl
     if braked.moves:
         said: dict[str, Json] = {"actor": GATE, "reason": "; ".join(braked.moves)}
         return changed(rollout, braked.rollout, "parts_braked", now, {**_seen(event), **said})
+    if braked.rollout.apart != rollout.apart:
+        said = {"actor": EVALUATOR, "reason": _folded(braked.rollout, event)}
+        return changed(rollout, braked.rollout, "strata_folded", now, {**_seen(event), **said})
     if braked.rollout != rollout:
         said = {"actor": EVALUATOR, "reason": "places of the wave were counted"}
         return changed(rollout, braked.rollout, "places_counted", now, {**_seen(event), **said})
     return same(rollout)
+
+
+def _folded(rollout: Rollout, event: Judged) -> str:
+    """Which strata are judged together from now on, for people."""
+    names = strata.together(rollout.apart, (*event.cells, *event.waiting))
+    return f"{len(rollout.apart)} strata are judged each on its own, {len(names)} together as {OTHER}"
 
 
 def _walked(rollout: Rollout, braked: brakes.Braked, event: Judged, now: FleetTime) -> Step:

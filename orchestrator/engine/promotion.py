@@ -4,7 +4,7 @@ Owns the rule, with the numbers in words. When anything else holds a region is t
 
 - Enough were exposed: 70 % of the wave's exact quota, or the minimum sample if that is more but still within 80 %.
 - Every stratum that the wave is for is present: with `stratum_sample` exposures, or 80 % of its vehicles if these are
-  fewer.
+  fewer; strata that are judged together count as one.
 - These are old enough: 80 % past the first checkpoint; past the last one for the first two promotions of a plan that
   says `safety_critical`.
 
@@ -26,8 +26,9 @@ from orchestrator.engine import waves
 from orchestrator.engine.region_state import Region, aged
 from orchestrator.engine.wording import duration
 from orchestrator.model.attempt import AttemptState
-from orchestrator.model.fleet import Cell, Stratum
+from orchestrator.model.fleet import OTHER, Cell, Stratum
 from orchestrator.model.ids import FleetTime
+from orchestrator.model.rollout import part_of
 from orchestrator.model.tally import Tally, total
 
 REACHED_SHARE_MIN = 0.7
@@ -76,7 +77,10 @@ def absent_strata(region: Region) -> list[str]:
     for cell in region.keys:
         seen[cell.hardware] += region.count(cell).exposed
     targeted = {cell.hardware for cell, count in region.targets.items() if count > 0}
-    return sorted(hardware for hardware in targeted if not seen[hardware])
+    absent = sorted(hardware for hardware in targeted if not seen[hardware])
+    alone = [name for name in absent if part_of(Stratum(region.name, name), region.rollout.apart) != OTHER]
+    together = len(absent) - len(alone)
+    return [*alone, f"{together} that are judged together"] if together else alone
 
 
 def needed(region: Region, added: Iterable[Cell]) -> int:
@@ -120,9 +124,10 @@ def _unseen(region: Region) -> str:
         count, opening = region.targeted(cell), region.opening(cell)
         opened = int(count * waves.reached_share(region.plan, region.progress.wave, cell.cohort))
         # Of a few places in a large stratum each can be taken by another vehicle that calls.
-        there[cell.stratum] += opened if opening is None else count
-        places[cell.stratum] += opened if opening is None else min(opening.quota, count)
-        reached[cell.stratum] += _reached(region.count(cell))
+        part = part_of(cell.stratum, region.rollout.apart)
+        there[part] += opened if opening is None else count
+        places[part] += opened if opening is None else min(opening.quota, count)
+        reached[part] += _reached(region.count(cell))
     for stratum in sorted(there):
         most = min(places[stratum], ceil(REACHED_SHARE_CAP * there[stratum] - _ROUNDING))
         least = min(region.plan.gate.stratum_sample_min, most)

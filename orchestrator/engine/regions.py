@@ -16,10 +16,11 @@ from __future__ import annotations
 from dataclasses import replace
 from math import sqrt
 
-from orchestrator.engine import approvals, brakes, openings, promotion, waves
+from orchestrator.engine import approvals, brakes, openings, promotion, strata, waves
 from orchestrator.engine.region_state import Region, aged
 from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
+from orchestrator.model.fleet import OTHER
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import RegionPhase, RegionProgress
@@ -92,7 +93,7 @@ def _begun(region: Region, wave: int, now: FleetTime) -> RegionProgress:
         phase=RegionPhase.ROLLING,
         wave=wave,
         wave_started_at=now,
-        openings=openings.of_wave(region.plan, wave, region.targets, region.progress.openings),
+        openings=openings.of_wave(region.plan, wave, region.targets, region.progress.openings, region.rollout.apart),
     )
 
 
@@ -164,6 +165,9 @@ def _braked(region: Region) -> str:
     if whole is not None:
         return brakes.described(whole)
     parts = [brake for brake in region.rollout.brakes if brake.scope.startswith(f"{region.name}/")]
+    together = brakes.on(region.rollout, str(OTHER))
+    if together is not None and strata.together(region.rollout.apart, region.keys):
+        parts.append(together)
     if not parts:
         return ""
     behind = region.progress.phase is not RegionPhase.ROLLING or region.progress.wave == region.last_wave

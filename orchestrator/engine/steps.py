@@ -25,10 +25,10 @@ class Step:
     changed: bool
     """Whether there is anything to commit."""
     kind: str
-    """In the past, for the journal: `rollout_halted`, `rollout_held`, `hold_cleared`, `hold_final`,
-    `regions_advanced`, `parts_braked`, `places_counted`, `rollout_completed`, `rollout_started`, `rollout_paused`,
-    `rollout_resumed`, `part_paused`, `part_resumed`, `rollout_aborted`, `rollout_superseded`, `rollout_approved`,
-    `wave_approved`, `signal_posted`, `signal_cleared`, `recovery_paused`, or `unchanged`.
+    """In the past, for the journal: `rollout_halted`, `rollout_held`, `hold_cleared`, `hold_final`, `regions_advanced`,
+    `parts_braked`, `places_counted`, `strata_folded`, `rollout_completed`, `rollout_started`, `rollout_paused`,
+    `rollout_resumed`, `part_paused`, `part_resumed`, `rollout_aborted`, `rollout_superseded`,
+    `rollout_approved`, `wave_approved`, `signal_posted`, `signal_cleared`, `recovery_paused`, or `unchanged`.
     """
     data: Mapping[str, Json]
     """For the journal: what changed, by whom, why, and every input of the decision."""
@@ -76,6 +76,7 @@ def changed(
         "fences": dict(raised.fences),
         "signals": [signal_data(signal) for signal in raised.signals],
         "hold_final": raised.hold_final,
+        "apart": [*raised.apart],
     }
     return Step(rollout=raised, changed=True, kind=kind, data={**data, **more})
 

@@ -117,3 +117,7 @@ class Stratum:
 
     def __str__(self) -> str:
         return f"{self.region}/{self.hardware}" if self.hardware else self.region
+
+
+OTHER = Stratum(region="_other", hardware="")
+"""All strata together that are too many to be judged each on its own. No region can have that name."""

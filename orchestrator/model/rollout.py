@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.model.fleet import Stratum
+from orchestrator.model.fleet import OTHER, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import Plan
 
@@ -239,12 +239,30 @@ class Rollout:
     release_sha256: str = ""
     """Digest of the release as it was when the rollout was created (engine/pins): another one is refused."""
 
+    apart: tuple[str, ...] = ()
+    """Strata that are judged each on its own, where there are too many for all: the others are judged together, as
+    `OTHER` (engine/strata). Empty: each is judged on its own.
+    """
+
     def brake_on(self, stratum: Stratum) -> Brake | None:
-        """The worst brake on a stratum, its region's included; None when there is none."""
-        scopes = (stratum.region, str(stratum))
-        found = [brake for brake in self.brakes if brake.scope in scopes]
+        """The worst brake on a stratum, those of its region and of what it is judged with included; None: none."""
+        scopes = self._scopes_of(stratum)
+        found = [brake for scope in dict.fromkeys(scopes) for brake in self.brakes if brake.scope == scope]
         return max(found, key=lambda brake: list(BrakeKind).index(brake.kind), default=None)
 
     def fence_of(self, stratum: Stratum) -> int:
         """The epoch below which attempts of a stratum without a permit are dead."""
-        return max(self.fence, self.fences.get(stratum.region, 0), self.fences.get(str(stratum), 0))
+        return max(self.fence, *(self.fences.get(scope, 0) for scope in self._scopes_of(stratum)))
+
+    def _scopes_of(self, stratum: Stratum) -> tuple[str, str, str]:
+        return stratum.region, str(stratum), str(part_of(stratum, self.apart))
+
+
+def part_of(stratum: Stratum, apart: Container[str]) -> Stratum:
+    """What a stratum is judged as: itself, or `OTHER`.
+
+    Args:
+        stratum: One.
+        apart: Strata that are judged each on its own; empty: each is.
+    """
+    return stratum if not apart or str(stratum) in apart else OTHER

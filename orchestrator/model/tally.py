@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.model.attempt import LIVE_STATES, AttemptState
-from orchestrator.model.fleet import Cell, HabitAge, Stratum
+from orchestrator.model.fleet import Cell, HabitAge
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +136,3 @@ def total(tallies: Iterable[Tally]) -> Tally:
         diagnosed=diagnosed,
         safety=safety,
     )
-
-
-def by_stratum(cells: CellTallies) -> dict[Stratum, Tally]:
-    """One tally a stratum."""
-    groups: dict[Stratum, list[Tally]] = {}
-    for cell, tally in cells.items():
-        groups.setdefault(cell.stratum, []).append(tally)
-    # Most strata have one cell, and this is asked at every tick.
-    return {stratum: tallies[0] if len(tallies) == 1 else total(tallies) for stratum, tallies in sorted(groups.items())}
-
-
-def count_strata(cells: CellTallies, waiting: Mapping[Cell, int]) -> int:
-    """Strata that a rollout has reached or will reach: how many are judged apart."""
-    return len({cell.stratum for cell in (*cells, *waiting)})

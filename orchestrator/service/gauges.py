@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import log
 
 from orchestrator.engine.gates import Judgement, scope_name
+from orchestrator.engine.strata import apart, by_part
 from orchestrator.model.attempt import AttemptState
+from orchestrator.model.fleet import OTHER as TOGETHER
 from orchestrator.model.fleet import Cell, Profile, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import GateLimits, Plan
@@ -23,7 +25,7 @@ from orchestrator.model.rollout import (
     SignalKind,
     VerdictKind,
 )
-from orchestrator.model.tally import CellTallies, Tally, by_stratum, total
+from orchestrator.model.tally import CellTallies, Tally, total
 from orchestrator.telemetry import OTHER, Metrics
 
 STATUSES = [status.value for status in RolloutStatus]
@@ -92,10 +94,11 @@ def show_rollout(
     show_losses(metrics, name, judgement, everything)
     show_habits(metrics, rollout, everything)
     said = {scope_name(verdict.scope): verdict.inputs for verdict in judgement.verdicts}
-    for stratum, tally in by_stratum(cells).items():
+    for part, tally in by_part(cells, apart(rollout, cells, waiting)).items():
         # The only stratum of a rollout is judged with the whole.
-        usual = said.get(str(stratum), said["all"])
-        show_stratum(metrics, name, stratum, tally, rollout.plan.gate, usual)
+        usual = said.get(str(part), said["all"])
+        shown = Stratum(OTHER, OTHER) if part == TOGETHER else part
+        show_stratum(metrics, name, shown, tally, rollout.plan.gate, usual)
     for region, progress in rollout.regions.items():
         tallies = [tally for cell, tally in cells.items() if cell.region == region]
         here = sum(count for cell, count in waiting.items() if cell.region == region)

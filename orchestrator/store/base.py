@@ -332,7 +332,7 @@ class VehicleStore(Protocol):
         Args:
             shard: which.
             now: fleet time.
-            fences: by `rollout id`, `rollout id|region` and `rollout id|region/hardware`.
+            fences: by `rollout id`, `rollout id|region`, `rollout id|region/hardware`, else `rollout id|_other`.
             dark: regions whose network is down: their checkpoints are put off by DARK_WAIT_MS, their deadlines are not.
             batch: most items to handle.
         """

@@ -147,6 +147,18 @@ def test_a_part_that_only_a_person_lets_go_is_said_beside_the_status(
     assert one_line(a_rollout(brakes=[final])).endswith("stands still: us/gen1 held (final)")
 
 
+def test_status_names_what_is_judged_together(server: OperatorServer, data: Path, outrider: Outrider) -> None:
+    """A brake on `_other` says nothing to somebody who does not know whom it stands for."""
+    names = [f"eu/rare-{number}" for number in range(8)]
+    server.will_answer("GetRollout", a_rollout(judged_together=names, brakes=[a_brake("_other")]))
+    shown = " ".join(outrider("rollout", "status", "x").stdout.split())
+    assert "_other 8 small strata, judged together: eu/rare-0, eu/rare-1" in shown
+    assert "and 2 more" in shown
+    assert "_other ■ halted" in shown
+    server.will_answer("GetRollout", a_rollout())
+    assert "_other" not in outrider("rollout", "status", "x").stdout
+
+
 def test_one_line_of_a_watch_says_what_stands_still() -> None:
     """Without a terminal a watch writes a line a change: a part that was halted is one."""
     rollout = a_rollout(brakes=[a_brake("us", "PAUSED"), a_brake()], signals=[a_signal(), a_signal("codes", 0.3)])

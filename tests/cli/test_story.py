@@ -179,6 +179,7 @@ def test_a_braked_part_is_told_with_the_numbers_of_its_own_verdict() -> None:
         "rule silence_evalue_0 on us/gen2: evalue 682.1, exposed 5, silent 5",
     )
     assert told("parts_braked", {"reason": "eu: went dark"}).word == "paused"
+    assert told("strata_folded", {"reason": "63 apart"}).text.endswith("can be judged each on its own: 63 apart")
     assert told("parts_braked", {"reason": "eu/gen1: the hold is final (held for 7 d)"}).word == "held"
     assert told("parts_braked", {"reason": "eu/gen1: hold cleared (fine)"}).word == "running"
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId
 from orchestrator.model.rollout import Brake, BrakeKind, RolloutStatus
 from orchestrator.store.base import BANDWIDTH_AHEAD_MS, Permitted, Reserved
@@ -81,6 +82,42 @@ async def test_fence_of_a_part_stops_its_earlier_attempts_alone(bench: StoreBenc
     assert reason(await authorize(bench.store, A, cell=GEN1, epoch=1)) == "fenced"
     assert await authorize(bench.store, A, cell=GEN1, epoch=2) == Permitted(NOW)
     assert await authorize(bench.store, B, region="us", epoch=1) == Permitted(NOW)
+
+
+APART = ("eu/gen1", "us/gen2")
+RARE, UNSEEN = a_cell(hardware="gen2"), a_cell("us", "gen9")
+
+
+@pytest.mark.parametrize("cell", [RARE, UNSEEN])
+async def test_brake_on_strata_that_are_judged_together_stops_each_of_them(bench: StoreBench, cell: Cell) -> None:
+    """Also one that nobody had counted when it was written: which they are follows from which are judged apart."""
+    await braked(bench, a_brake("_other", BrakeKind.HALTED), fences={"_other": 2}, apart=APART)
+    refused = await reserve(bench.store, A, cell=cell, epoch=2)
+    assert (reason(refused), refused.facts["scope"]) == ("rollout_halted", "_other")  # type: ignore[attr-defined]
+    assert reason(await authorize(bench.store, A, cell=cell)) == "rollout_halted"
+    for number, apart in enumerate((GEN1, a_cell("us"))):
+        assert await reserve(bench.store, f"spring.w-{number}.1", cell=apart, epoch=2) == Reserved()
+        assert await authorize(bench.store, f"spring.w-{number}.1", cell=apart, epoch=1) == Permitted(NOW)
+
+
+async def test_fence_of_strata_that_are_judged_together_is_that_of_each(bench: StoreBench) -> None:
+    """And goes with them: what is judged apart keeps its attempts, and nothing stays behind on the keys."""
+    await braked(bench, fences={"_other": 2}, apart=APART)
+    assert reason(await authorize(bench.store, A, cell=RARE, epoch=1)) == "fenced"
+    assert await authorize(bench.store, A, cell=RARE, epoch=2) == Permitted(NOW)
+    assert await authorize(bench.store, B, cell=GEN1, epoch=1) == Permitted(NOW)
+    again = next_epoch((await bench.store.rollouts())[0], apart=(*APART, "eu/gen2"))
+    assert await bench.store.transition(again, expected_epoch=2, decision=entry())
+    assert await renew(bench.store, permit_ceiling=1000, epoch=3)
+    assert await authorize(bench.store, "spring.v-3.1", cell=RARE, epoch=1) == Permitted(NOW)
+
+
+async def test_worst_of_several_brakes_on_a_stratum_is_told(bench: StoreBench) -> None:
+    """Its own, its region's, and the one it shares."""
+    brakes = (a_brake("_other", BrakeKind.HELD), a_brake("eu", BrakeKind.PAUSED))
+    await braked(bench, *brakes, a_brake("eu/gen2", BrakeKind.HALTED), apart=APART)
+    told = [await reserve(bench.store, A, cell=cell, epoch=2) for cell in (RARE, a_cell(hardware="gen7"), GEN1)]
+    assert [each.facts["scope"] for each in told] == ["eu/gen2", "_other", "eu"]  # type: ignore[attr-defined]
 
 
 async def test_quota_of_a_cell_holds_exactly_under_two_hundred_concurrent_reserves(bench: StoreBench) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
-from orchestrator.model.fleet import Habit
+from orchestrator.model.fleet import OTHER, Habit
 from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
 from orchestrator.model.rollout import BrakeKind, RolloutStatus
 from orchestrator.model.vehicle import Contact, DirectorState, Exclusion
@@ -203,10 +203,13 @@ class Twins:
         (rollout,) = [one for one in await self.memory.rollouts() if one.rollout_id == rollout_id]
         # Mostly running, or nothing would ever be granted.
         changed = next_epoch(rollout, status=RolloutStatus.RUNNING if rollout.epoch % 2 else status)
-        changed = replace(changed, brakes=tuple(a_brake(scope, kind) for scope, kind in brakes))
+        # One of the rollouts has more strata than can be judged each on its own.
+        apart = ("eu/gen2",) if rollout_id == ROLLOUTS[-1] else ()
+        brakes = [each for each in brakes if apart or each[0] != str(OTHER)]
+        changed = replace(changed, apart=apart, brakes=tuple(a_brake(scope, kind) for scope, kind in brakes))
         if fence == "all":
             changed = replace(changed, fence=changed.epoch)
-        elif fence != "none":
+        elif fence != "none" and (apart or fence != str(OTHER)):
             changed = replace(changed, fences={**changed.fences, fence: changed.epoch})
         expected = rollout.epoch
         await self.both(lambda store: store.transition(changed, expected_epoch=expected, decision=entry()))

@@ -132,6 +132,7 @@ def check(before: Rollout, answer: Step, event: Event | Look) -> None:
     assert after.fence >= before.fence
     assert all(after.fences.get(scope, 0) >= fence for scope, fence in before.fences.items())
     assert not before.status.over
+    assert not before.apart or after.apart == before.apart, "what is judged apart stays so"
     assert after.reason
     assert answer.data["reason"]
     assert answer.data["actor"]

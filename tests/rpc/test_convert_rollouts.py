@@ -55,6 +55,14 @@ def test_each_part_that_stands_still_is_told_with_who_why_and_since_when() -> No
     assert (second.scope, second.kind) == ("us/gen2", rollout_pb2.BRAKE_KIND_HALTED)
 
 
+def test_strata_that_are_judged_together_are_named():
+    """Whoever scripts on it must not have to know how they are chosen."""
+    cells = [a_cell(hardware=f"h{number}") for number in range(3)]
+    view = view_of(a_rollout(apart=("eu/h1",)), dict.fromkeys(cells, Tally()), {}, NOW)
+    assert list(convert.rollout(view).judged_together) == ["eu/h0", "eu/h2"]
+    assert list(sent(a_rollout()).judged_together) == []
+
+
 def test_signals_come_out_as_they_went_in() -> None:
     """A limit that is lost would make every value look fine."""
     [signal] = sent(a_rollout(signals=(SIGNAL,))).signals

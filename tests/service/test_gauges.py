@@ -9,7 +9,7 @@ from math import log
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.engine.gates import judge
+from orchestrator.engine.gates import judge, judge_rollout
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Habit, HabitAge, Profile
 from orchestrator.model.ids import FleetTime, ReleaseVersion
@@ -152,6 +152,17 @@ def test_age_of_each_measurement_is_shown_until_it_is_taken_back(metrics: Metric
     assert shown(metrics, "signal_age_ratio", **where) == 1.0, "the clock went back"
     show(metrics, a_rollout(), {})
     assert shown(metrics, "signal_age_ratio", **where) is None
+
+
+def test_strata_that_are_judged_together_are_shown_as_one(metrics: Metrics):
+    """A thousand variants must not fill Prometheus, and the board shows what the gate judges."""
+    cells = {a_cell("eu", f"h{number:03}"): a_tally(succeeded=200 - number) for number in range(100)}
+    rollout = a_rollout()
+    judgement = judge_rollout(rollout, cells, {}, NOW)
+    show_rollout(metrics, rollout, cells, judgement=judgement, waiting={})
+    assert shown(metrics, "exposures", rollout="spring", region="eu", hardware="h000") == 200
+    assert shown(metrics, "exposures", rollout="spring", region="eu", hardware="h063") is None
+    assert shown(metrics, "exposures", rollout="spring", region=OTHER, hardware=OTHER) == sum(range(101, 138))
 
 
 def test_losses_before_the_permit_are_shown_beside_their_ceiling(metrics: Metrics):

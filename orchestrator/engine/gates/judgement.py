@@ -4,7 +4,8 @@ Owns the order in which a rollout is judged, and how its parts bear on the whole
 matter of `gates.rules`, what people say of `gates.signals`, how many may be at risk of `gates.budget`. Whether a
 verdict moves a rollout, or a brake on a part of it, is the matter of `progress`.
 
-Judged are all strata together, and each on its own where there is more than one. What is said of all decides for the
+Judged are all strata together, and each on its own where there is more than one (of too many, the small ones together:
+`strata`). What is said of all decides for the
 whole rollout; what is said of a part concerns that part. A part that is halted is explained and stands still: it counts
 in the whole no more, once the rest has shown something itself. Two parts halted halt the whole (`strata_halted`).
 
@@ -36,11 +37,22 @@ from orchestrator.engine.gates.terms import (
     waiver_of,
     worst_of,
 )
-from orchestrator.model.fleet import Cell, Stratum
+from orchestrator.engine.strata import apart as judged_apart
+from orchestrator.engine.strata import by_part, count_parts
+from orchestrator.model.fleet import OTHER, Cell, Stratum
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import Brake, BrakeKind, Rollout, RolloutStatus, Signal, Verdict, VerdictKind
-from orchestrator.model.tally import CellTallies, Tally, by_stratum, count_strata, total
+from orchestrator.model.rollout import (
+    Brake,
+    BrakeKind,
+    Rollout,
+    RolloutStatus,
+    Signal,
+    Verdict,
+    VerdictKind,
+    part_of,
+)
+from orchestrator.model.tally import CellTallies, Tally, total
 
 INCONSISTENT = "inconsistent_counters"
 UNUSABLE = "limits_unusable"
@@ -56,7 +68,8 @@ class Judgement:
 
     verdicts: tuple[Verdict, ...]
     """All together first (scope None), then each part that is judged alone: strata where there is more than one, and
-    what signals are about (a region is a stratum without hardware). Those after the first concern their part alone.
+    what signals are about (a region is a stratum without hardware); where there are too many, the smaller ones
+    together. Those after the first concern their part alone.
     """
     worst: Verdict
     """The one that decides for the whole rollout: the first."""
@@ -90,12 +103,14 @@ def judge_rollout(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, i
         waiting: Vehicles by inventory that its plan is for and that do not have the release.
         now: Fleet time.
     """
+    apart = judged_apart(rollout, cells, waiting)
     return judge(
         cells,
         rollout.plan,
         waived=rollout.waived,
         held=rollout.status is RolloutStatus.HELD,
-        strata=count_strata(cells, waiting),
+        strata=count_parts(cells, waiting, apart),
+        apart=apart,
         brakes=rollout.brakes,
         signals=rollout.signals,
         now=now,
@@ -109,6 +124,7 @@ def judge(
     waived: Sequence[str] = (),
     held: bool = False,
     strata: int = 0,
+    apart: tuple[str, ...] = (),
     brakes: Sequence[Brake] = (),
     signals: Sequence[Signal] = (),
     now: FleetTime = FleetTime(0),
@@ -121,6 +137,7 @@ def judge(
         waived: What people waived, see `waiver`. Who waived the strong rule waived the weak one as well.
         held: Whether the rollout is held now: a hold clears later than it begins.
         strata: Strata of the target, if more than the counters show; the more are looked at, the more each must show.
+        apart: Strata that are judged each on its own, the others together; empty: each is.
         brakes: That stand: parts that are held or halted.
         signals: That stand.
         now: Fleet time, by which signals are overdue.
@@ -138,6 +155,7 @@ def judge(
         signals=tuple(signals),
         now=now,
         strata=strata,
+        apart=apart,
     )
     return judge_by(cells, terms)
 
@@ -158,7 +176,7 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     halted = sorted(
         {scope_name(part.scope) for part in parts if part.kind is VerdictKind.HALT}.union(terms.halted_scopes)
     )
-    rest = _apart_from(halted, cells)
+    rest = _apart_from(halted, cells, terms.apart)
     overall = _judged(rest, whole, tuple(_halted(halted)))
     budget = budgets.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
@@ -168,7 +186,7 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     return _judgement((overall, *parts), budget, terms)
 
 
-def _apart_from(halted: Sequence[str], cells: CellTallies) -> Tally:
+def _apart_from(halted: Sequence[str], cells: CellTallies, apart: tuple[str, ...]) -> Tally:
     """What the whole is judged by: all but a part that is halted, once the rest has shown something itself.
 
     Until then a bad part looks like a bad release. Reports of safety count wherever they are from.
@@ -177,28 +195,30 @@ def _apart_from(halted: Sequence[str], cells: CellTallies) -> Tally:
     if len(halted) != 1:
         return everything
     part = stratum_of(halted[0])
-    rest = total(tally for cell, tally in cells.items() if not _within(cell, part))
+    rest = total(tally for cell, tally in cells.items() if not _within(cell, part, apart))
     shown = rest.age_groups[0].exposed if rest.age_groups else 0
     return replace(rest, safety=everything.safety) if shown >= AGED_MIN else everything
 
 
-def _within(cell: Cell, part: Stratum) -> bool:
-    """Whether a cell belongs to a part: a stratum, or a region where the hardware is empty."""
+def _within(cell: Cell, part: Stratum, apart: tuple[str, ...]) -> bool:
+    """Whether a cell belongs to a part: a stratum, a region where the hardware is empty, or what is judged together."""
+    if part == OTHER:
+        return part_of(cell.stratum, apart) == OTHER
     return cell.region == part.region and part.hardware in ("", cell.hardware)
 
 
 def _parts(cells: CellTallies, terms: Terms, normal: tuple[float, ...]) -> Iterator[tuple[Tally, Scope]]:
     """What is judged alone. A single stratum is everything: of it, only what people say is looked at."""
-    tallies: dict[Stratum, Tally] = dict(by_stratum(cells))
-    strata = max(1, terms.strata, len(tallies))
-    if strata == 1:
+    tallies = by_part(cells, terms.apart)
+    scopes = max(1, terms.strata, len(tallies))
+    if scopes == 1:
         tallies.clear()
     held = frozenset(map(stratum_of, terms.held_scopes))
     # A part that is held gets a verdict as well when nothing stands about it any more: so it is let go.
     for named in sorted({*signalled.scopes_of(terms.signals), *held}):
         tallies.setdefault(named, Tally())
     for name, tally in tallies.items():
-        yield tally, Scope(name=name, terms=terms, scopes=strata, held=name in held, normal=normal)
+        yield tally, Scope(name=name, terms=terms, scopes=scopes, held=name in held, normal=normal)
 
 
 def _accepted(everything: Tally, whole: Scope) -> tuple[str, ...]:

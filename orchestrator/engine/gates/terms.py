@@ -44,6 +44,8 @@ class Terms:
     """When it is judged, fleet time: by it signals are overdue."""
     strata: int = 0
     """Of the target, if more than the counters show; the more are looked at, the more each must show."""
+    apart: tuple[str, ...] = ()
+    """Strata that are judged each on its own, the others together; empty: each is."""
 
 
 @dataclass(frozen=True, slots=True)

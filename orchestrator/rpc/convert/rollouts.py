@@ -5,6 +5,7 @@ from __future__ import annotations
 from outrider.v1 import rollout_pb2
 
 from orchestrator.engine.gates import Judgement, scope_name
+from orchestrator.engine.strata import apart, together
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell
 from orchestrator.model.rollout import (
@@ -68,6 +69,7 @@ def rollout(view: RolloutView) -> rollout_pb2.Rollout:
         release_sha256=value.release_sha256,
         outstanding_permits=view.outstanding,
         outstanding_permits_end_time=None if view.outstanding_until is None else timestamp(view.outstanding_until),
+        judged_together=together(apart(value, view.cells, view.waiting), (*view.cells, *view.waiting)),
     )
 
 

@@ -12,7 +12,7 @@ from orchestrator.engine.attempts import advance
 from orchestrator.engine.habits import learn
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, Control, Try, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
-from orchestrator.model.fleet import HabitAge
+from orchestrator.model.fleet import OTHER, HabitAge
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, attempt_id
 from orchestrator.model.vehicle import Contact, DirectorState
 from orchestrator.store.base import DARK_WAIT_MS, Applied, Attestation, Json
@@ -383,9 +383,10 @@ class Shard(Inventory):
 
 
 def _fence_of(fences: Mapping[str, int], attempt: Attempt) -> int:
-    """The highest fence of an attempt's rollout, of its region there and of its stratum."""
+    """The highest fence of an attempt's rollout, of its region there and of its stratum, or else of the others."""
     name, stratum = attempt.rollout_id, attempt.cell.stratum
-    return max(fences.get(scope, 0) for scope in (name, f"{name}|{stratum.region}", f"{name}|{stratum}"))
+    own = fences.get(f"{name}|{stratum}", fences.get(f"{name}|{OTHER}", 0))
+    return max(fences.get(name, 0), fences.get(f"{name}|{stratum.region}", 0), own)
 
 
 def _ages(attempt: Attempt) -> Iterator[tuple[str, int]]:

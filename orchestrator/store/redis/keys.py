@@ -73,7 +73,8 @@ SHARD_KEYS: Mapping[str, str] = {
 
 ROLLOUT_KEYS: Mapping[str, str] = {
     # hash: `document` (codec, JSON), `status`, `epoch`, `fence`, and of what stands still or is fenced in part
-    # `brake:<scope>` -> kind and `fence:<scope>` -> epoch, scope being `<region>` or `<region>/<hardware>`; by renew
+    # `brake:<scope>` -> kind and `fence:<scope>` -> epoch, scope being `<region>`, `<region>/<hardware>` or `_other`:
+    # whatever has no `apart:<scope>`, where strata are judged together; by renew
     # `alive_until` and `began_ms` (machine time), `ceiling` of permits and `grant_ceiling` of slots without one.
     "rollout": ":rollout",
     # hash: attempt id -> `<machine time>|<region>|<hardware>|<cohort>` while it lives: since when it holds its

@@ -12,6 +12,7 @@ from importlib import resources
 from orchestrator.engine.attempts import SAFETY_CLASS, TRANSITIONS, case_cause
 from orchestrator.engine.habits import SAME_CONTACT_MS
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, AttemptState
+from orchestrator.model.fleet import OTHER
 from orchestrator.model.rollout import BrakeKind
 from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DARK_WAIT_MS
 from orchestrator.store.contacts import HALF_HOUR_MS, HALF_HOURS_KEPT
@@ -70,6 +71,7 @@ def prelude() -> str:
             f"local UNIT, GROUP = '\\{ord(codec.UNIT)}', '\\{ord(codec.GROUP)}'",
             f"local BANDWIDTH_AHEAD_MS, DARK_WAIT_MS = {BANDWIDTH_AHEAD_MS}, {DARK_WAIT_MS}",
             f"local SAFETY_CLASS, SAME_CONTACT_MS = '{SAFETY_CLASS}', {SAME_CONTACT_MS}",
+            f"local OTHER = '{OTHER}'",
             f"local HALF_HOUR_MS, HALF_HOURS_KEPT = {HALF_HOUR_MS}, {HALF_HOURS_KEPT}",
             _table("KEY", keys.ALL_KEYS),
             _table("INVENTORY", _positions(codec.INVENTORY)),

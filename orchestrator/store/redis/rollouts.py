@@ -179,6 +179,7 @@ def _counts(cells: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
 def _written(rollout: Rollout) -> tuple[Argument, ...]:
     parts = {f"brake:{brake.scope}": brake.kind.value for brake in rollout.brakes}
     parts |= {f"fence:{scope}": str(fence) for scope, fence in rollout.fences.items()}
+    parts |= {f"apart:{scope}": "1" for scope in rollout.apart}
     return (
         codec.encode_rollout(rollout),
         rollout.status.value,

@@ -3,7 +3,8 @@
 local function control(tag, cell)
   local region, stratum = cell and cell.region or '', cell and cell.stratum or ''
   local values = redis.call('HMGET', tag .. KEY.rollout, 'status', 'epoch', 'fence', 'alive_until', 'ceiling',
-    'grant_ceiling', 'fence:' .. region, 'fence:' .. stratum, 'brake:' .. region, 'brake:' .. stratum)
+    'grant_ceiling', 'fence:' .. region, 'fence:' .. stratum, 'brake:' .. region, 'brake:' .. stratum,
+    'fence:' .. OTHER, 'brake:' .. OTHER, 'apart:' .. stratum)
   local rollout = {
     status = values[1], epoch = tonumber(values[2]), alive_until = tonumber(values[4]) or 0,
     fence = math.max(tonumber(values[3]) or 0, tonumber(values[7]) or 0, tonumber(values[8]) or 0),
@@ -13,6 +14,14 @@ local function control(tag, cell)
   if (BRAKE_RANK[values[10]] or 0) > (BRAKE_RANK[rollout.brake] or 0) then
     rollout.brake = values[10]
     rollout.braked = stratum
+  end
+  -- A stratum that is not judged apart shares what stands on the others, also where nobody had counted it yet.
+  if not values[13] then
+    rollout.fence = math.max(rollout.fence, tonumber(values[11]) or 0)
+    if (BRAKE_RANK[values[12]] or 0) > (BRAKE_RANK[rollout.brake] or 0) then
+      rollout.brake = values[12]
+      rollout.braked = OTHER
+    end
   end
   return rollout
 end

@@ -1,8 +1,10 @@
--- Writes a rollout, with its brakes and fences on parts as fields of their own: those of the one before go.
+-- Writes a rollout, with its brakes and fences on parts, and what is judged apart, as fields of their own: those of the
+-- one before go.
 local function write_rollout(tag, args)
   local name = tag .. KEY.rollout
   for _, field in ipairs(redis.call('HKEYS', name)) do
-    if string.find(field, '^brake:') or string.find(field, '^fence:') then redis.call('HDEL', name, field) end
+    local kind = string.match(field, '^(%a+):')
+    if kind == 'brake' or kind == 'fence' or kind == 'apart' then redis.call('HDEL', name, field) end
   end
   redis.call('HSET', name, 'document', args[1], 'status', args[2], 'epoch', args[3], 'fence', args[4])
   for field, value in pairs(cmsgpack.unpack(args[5])) do redis.call('HSET', name, field, value) end
@@ -10,7 +12,7 @@ local function write_rollout(tag, args)
 end
 
 -- create_rollout: writes a new rollout with its journal entry, or returns the one that stands.
--- KEYS[1] rollout tag. ARGV: document, status, epoch, fence, packed map of `brake:<scope>` and `fence:<scope>`, journal
+-- KEYS[1] rollout tag. ARGV: document, status, epoch, fence, packed map of `brake:<scope>`, `fence:<scope>`, `apart:<scope>`, journal
 -- kind, fleet time, packed journal data.
 -- Reply: ok, document that stands now.
 register('create_rollout', function(keys, args)

@@ -60,17 +60,17 @@ end
 -- What to do with an attempt that reached an age, by the kind of age.
 local AGES = {c = age, h = age_by_habit, g = age_grant}
 
--- The fence of an attempt: the highest of its rollout's, its region's there and its stratum's.
+-- The fence of an attempt: the highest of its rollout's, its region's there and its stratum's, or else the others'.
 local function fence_of(fences, attempt)
   local whole = attempt[ATTEMPT.rollout_id]
   local region = whole .. '|' .. attempt[ATTEMPT.region]
   local stratum = region .. '/' .. attempt[ATTEMPT.hardware]
-  return math.max(fences[whole] or 0, fences[region] or 0, fences[stratum] or 0)
+  return math.max(fences[whole] or 0, fences[region] or 0, fences[stratum] or fences[whole .. '|' .. OTHER] or 0)
 end
 
 -- sweep: handles what is due on the shard, earliest first. Checkpoints of dark regions are put off.
 -- KEYS[1] shard tag. ARGV: fleet time now, most items to handle, packed map of fences by `<rollout id>`,
--- `<rollout id>|<region>` and `<rollout id>|<region>/<hardware>`, then dark regions.
+-- `<rollout id>|<region>`, `<rollout id>|<region>/<hardware>` and `<rollout id>|_other`, then dark regions.
 -- Reply: ok, items handled.
 register('sweep', function(keys, args)
   local tag, now, batch, fences, dark = keys[1], tonumber(args[1]), args[2], cmsgpack.unpack(args[3]), {}
