@@ -21,6 +21,7 @@ KINDS = (
     "superseded in flight",
     "signal posted",
     "signal taken back",
+    "signal overdue",
     "part paused",
     "part resumed",
     "bandwidth spent",
@@ -68,6 +69,8 @@ def _transition(witness: Witness, args: tuple[Any, ...], kwargs: Mapping[str, An
         return
     if kind in _BY_DECISION:
         yield _BY_DECISION[kind]
+    if any(signal.overdue(after.updated_at) for signal in after.signals):
+        yield "signal overdue"
     lives = {witness.attempts[attempt_id].rollout_id for attempt_id in witness.live.values()}
     if kind == "rollout_superseded" and after.rollout_id in lives:
         yield "superseded in flight"

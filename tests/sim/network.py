@@ -56,16 +56,15 @@ class Network:
         """Messages that nobody waits for any more, and that will arrive all the same."""
 
     def send(self, vehicle_id: str, call: Call, take: Take) -> None:
-        """Carry a call; `take` gets whatever comes back, as often as it does, and at last that time is up."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(CALL_TIMEOUT_S, take, CallFailed(call.token))
+        """Carry a call; `take` gets whatever comes back, as often as it does, or that time is up and then that."""
+        time_is_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT_S, take, CallFailed(call.token))
         for _ in range(2 if self._rng.random() < self.hazards.doubled else 1):
             if vehicle_id in self.apart or self._rng.random() < self.hazards.lost:
                 continue
             if self._rng.random() < self.hazards.late:
                 self._delay(vehicle_id, call)
                 continue
-            self._spawn(self._carry(vehicle_id, call, take))
+            self._spawn(self._carry(vehicle_id, call, take, time_is_up))
 
     def _delay(self, vehicle_id: str, call: Call) -> None:
         """Bring a message when its sender has long given it up: as often within minutes as within hours, or weeks."""
@@ -80,12 +79,13 @@ class Network:
         self._arrived_late(late_ms)
         await self._serve(vehicle_id, call)
 
-    async def _carry(self, vehicle_id: str, call: Call, take: Take) -> None:
+    async def _carry(self, vehicle_id: str, call: Call, take: Take, time_is_up: asyncio.TimerHandle) -> None:
         await asyncio.sleep(self._takes_s())
         answer = await self._serve(vehicle_id, call)
         if answer is None or vehicle_id in self.apart or self._rng.random() < self.hazards.lost:
             return
         await asyncio.sleep(self._takes_s())
+        time_is_up.cancel()
         take(answer)
 
     def _takes_s(self) -> float:

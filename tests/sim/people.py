@@ -133,6 +133,8 @@ class People:
             actor=actor,
             reason=WHY,
             at=FleetTime(0),
+            measured_at=self._world.fleet_ms(),
+            good_for_ms=self._rng.choice((0, 15 * MINUTE_MS)),
         )
         await ask(self._world, rollout.rollout_id, SignalPosted(signal))
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from orchestrator import evaluator
 from orchestrator.engine.gates import Judgement
-from orchestrator.model.ids import RolloutId
+from orchestrator.model.fleet import Cell
+from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout
+from orchestrator.model.tally import CellTallies
 from tests.sim.limits import BrokenPromiseError
 from tests.sim.loop import VirtualLoop
 from tests.sim.scenario import Scenario, draw_scenario
@@ -74,14 +77,18 @@ def _unshown() -> Iterator[None]:
     values that were judged at the tick before. That it is a judgement of nothing else, `replay` makes sure of.
     """
     judge, show = evaluator.judge_rollout, evaluator.show_rollout
-    last: dict[RolloutId, tuple[tuple[Any, ...], Judgement]] = {}
+    last: dict[RolloutId, tuple[object, Judgement]] = {}
 
-    def judge_what_is_new(rollout: Rollout, *values: Any) -> Judgement:
-        judged, judgement = last.get(rollout.rollout_id, ((), None))
-        if judgement is None or judged != (rollout, *values):
-            judgement = judge(rollout, *values)
-            last[rollout.rollout_id] = ((rollout, *values), judgement)
-        return judgement
+    def judge_what_is_new(
+        rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int], now: FleetTime
+    ) -> Judgement:
+        values = (rollout, cells, waiting)
+        judged, judgement = last.get(rollout.rollout_id, (None, None))
+        # Time itself is looked at for the age of signals only.
+        if judgement is None or judged != values or rollout.signals:
+            judgement = judge(*values, now)
+            last[rollout.rollout_id] = (values, judgement)
+        return replace(judgement, terms=replace(judgement.terms, now=now))
 
     evaluator.judge_rollout = judge_what_is_new
     evaluator.show_rollout = lambda *_, **__: None

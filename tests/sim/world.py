@@ -53,6 +53,9 @@ SETTLED_AFTER_S = 6
 """Machine time, a little more than the evaluator gives those that are on the way."""
 STALL_MAX_S = 240
 RECOUNT_EVERY_S = 15.0
+CALM_TICK_S = 4.0
+"""Machine time between ticks once nothing goes wrong any more: as seldom as any scenario ticks in its storm."""
+CALM_RECOUNT_S = 60.0
 SELDOM_MS = 12 * HOUR_MS
 """Fleet time between ticks, and between recounts, while nothing comes but late messages."""
 WORKERS = 2
@@ -114,7 +117,7 @@ class World:
         ]
         self.inventory = [_inventory(spec) for spec in scenario.vehicles]
         """As it was imported first."""
-        self._recount_every_s = RECOUNT_EVERY_S
+        self._tick_s, self._recount_s = scenario.tick_s, RECOUNT_EVERY_S
 
     def record_of(self, vehicle: Vehicle) -> VehicleRecord | None:
         """What the store knows of a vehicle; None when it was taken out of the inventory."""
@@ -197,7 +200,7 @@ class World:
     async def evaluate(self) -> None:
         """An evaluator, and another one whenever it is gone."""
         while not self._ends:
-            evaluator = EvaluatorProcess(self.ground, tick_s=self.scenario.tick_s)
+            evaluator = EvaluatorProcess(self.ground, tick_s=self._tick_s)
             self.evaluators.append(evaluator)
             await evaluator.live()
             self.evaluators.remove(evaluator)
@@ -215,7 +218,7 @@ class World:
     async def _recount(self) -> None:
         while True:
             self.witness.recount()
-            await asyncio.sleep(self._recount_every_s)
+            await asyncio.sleep(self._recount_s)
 
     # A run
 
@@ -242,13 +245,14 @@ class World:
 
     async def heal(self) -> None:
         """Nothing goes wrong any more: everything settles, and what is counted is what the vehicles truly are."""
+        self._look_every(CALM_TICK_S, CALM_RECOUNT_S)
         waited = 0
         while not quiet(self) and waited < SETTLES_MS:
             if waited >= PATIENT_MS:
                 await self._end_what_stands(everything=waited >= 3 * PATIENT_MS)
             await self.wait_ms(LOOK_EVERY_MS)
             waited += LOOK_EVERY_MS
-        await self._ticks(3 + round(SETTLED_AFTER_S / self.scenario.tick_s))
+        await self._ticks(3 + round(SETTLED_AFTER_S / self._tick_s))
         check_settled(self)
         check_decisions(self)
 
@@ -263,6 +267,12 @@ class World:
             await self.wait_ms(round(1000 * self.scenario.scale))
         raise BrokenPromiseError(f"no evaluator ticked {wanted} times within {STALL_MAX_S} s")
 
+    def _look_every(self, tick_s: float, recount_s: float) -> None:
+        """Tick and recount less often: where little happens, little is overlooked."""
+        self._tick_s, self._recount_s = tick_s, recount_s
+        for evaluator in self.evaluators:
+            evaluator.tick_s = tick_s
+
     async def _end_what_stands(self, *, everything: bool) -> None:
         for rollout_id, watched in self.witness.rollouts.items():
             status = watched.rollout.status
@@ -276,9 +286,8 @@ class World:
             vehicle.switch_off()
         if not self.network.underway:
             return
-        self._recount_every_s = SELDOM_MS / self.scenario.scale / 1000
-        for evaluator in self.evaluators:
-            evaluator.tick_s = self._recount_every_s
+        seldom_s = SELDOM_MS / self.scenario.scale / 1000
+        self._look_every(seldom_s, seldom_s)
         while self.network.underway:
             await self.wait_ms(DAY_MS)
         await self.wait_ms(DAY_MS)
