@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     poll_live_s: int = Field(
         300, ge=60, le=86_400, description="Fleet seconds between polls while an attempt is live; at most `poll_s`"
     )
+    quarantine_after: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="Rollouts in a row that a vehicle may fail in before it is kept out of all; 0 for however many",
+    )
     scale: float = Field(
         1.0, gt=0, le=3600, description="How fast fleet time runs; above 1 for simulations only; fixed at first start"
     )

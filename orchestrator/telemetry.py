@@ -174,6 +174,7 @@ class Metrics:
         self.manifests = self._counter("manifests", "Vehicle version manifests, by what became of them.", "outcome")
         self.refused_requests = self._counter("refused_requests", "Requests refused at the edge.", "reason")
         self.downloads_broken = self._counter("downloads_broken", "Downloads that a vehicle broke off.", "reason")
+        self.quarantines = self._counter("quarantines", "Vehicles kept out after repeated failures.", "region")
 
     def _rollouts(self) -> None:
         """What the evaluator saw in its last tick. Times are fleet time."""

@@ -111,6 +111,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         controls=ControlWatch(store=store, machine=context.machine),
         pace=PollPace(idle_ms=settings.poll_s * 1000, live_ms=settings.poll_live_s * 1000),
         metrics=context.metrics,
+        repeats_max=settings.quarantine_after,
     )
     enrollment = EnrollmentDesk(
         store=store,

@@ -15,7 +15,7 @@ from orchestrator.cli.words import number
 
 Data = Mapping[str, Any]
 
-BY_THEMSELVES = ("evaluator", "gate", "recovery")
+BY_THEMSELVES = ("evaluator", "gate", "recovery", "service")
 """Actors that are parts of the orchestrator, not people."""
 LEFT_OUT = frozenset({"rollout_id", "vehicle_id", "attempt_id", "number", "epoch", "fence", "change"})
 """Names that the heading says already, or that say nothing to people."""

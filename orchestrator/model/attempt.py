@@ -205,7 +205,7 @@ class Case:
     vehicle_id: VehicleId
     cell: Cell
     cause: str
-    """`failed`, `rolled_back`, `timed_out`, `silent` or `diagnosis`."""
+    """`failed`, `rolled_back`, `timed_out`, `silent`, `diagnosis` or `repeated`."""
     detail: str
     """Failure code or checkpoint, for people."""
     opened_at: FleetTime

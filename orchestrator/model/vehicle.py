@@ -96,7 +96,7 @@ EVERY_ROLLOUT = ""
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A vehicle kept out by a person: of every rollout (quarantine) or of one (deny)."""
+    """A vehicle kept out, by a person or after repeated failures: of every rollout (quarantine) or of one (deny)."""
 
     scope: str
     """EVERY_ROLLOUT or a rollout's id."""
@@ -133,3 +133,5 @@ class VehicleRecord:
     exclusions: tuple[Exclusion, ...] = ()
     """By scope."""
     gaps: Gaps = Gaps()
+    forgiven_at: FleetTime = FleetTime(0)
+    """When its quarantine was last lifted: failures before that count no more. 0: never."""

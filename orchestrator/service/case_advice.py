@@ -13,7 +13,7 @@ from orchestrator.engine.wording import duration, instant
 from orchestrator.model.attempt import Attempt, AttemptState, Case
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.model.vehicle import Diagnostic, Severity, VehicleRecord
+from orchestrator.model.vehicle import EVERY_ROLLOUT, Diagnostic, Severity, VehicleRecord
 
 ALIKE_MIN = 3
 """Open cases with the same cause and detail from which on the release is suspected before the vehicle."""
@@ -64,6 +64,8 @@ def advice(file: CaseFile) -> Sequence[str]:
         found += _silence(file, file.record)
     elif case.cause == "diagnosis":
         found += _diagnosis(file, file.record)
+    elif case.cause == "repeated":
+        found += _repeated(file, file.record)
     else:
         found += _failure(file, file.record)
     found.append(f'When it is dealt with: `outrider case close {case.attempt_id} --reason "what was found and done"`.')
@@ -132,6 +134,22 @@ def _failure(file: CaseFile, record: VehicleRecord) -> Iterator[str]:
         f"`outrider fleet quarantine {file.case.vehicle_id}` keeps it out of all until it was looked at."
     )
     yield f"If it does not drive: call the owner, and send a technician with {_parts(file, record)}."
+
+
+def _repeated(file: CaseFile, record: VehicleRecord) -> Iterator[str]:
+    vehicle_id = file.case.vehicle_id
+    if any(each.scope == EVERY_ROLLOUT for each in record.exclusions):
+        yield (
+            f"It is in quarantine, as it {file.case.detail}. Others took these releases well: suspect the vehicle; "
+            f"`outrider ledger show --vehicle {vehicle_id}` tells how each one ended."
+        )
+    yield from _hindrances(file, record)
+    yield f"Send a technician with {_parts(file, record)}."
+    if any(each.scope == EVERY_ROLLOUT for each in record.exclusions):
+        yield (
+            f'Once it is repaired: `outrider fleet quarantine {vehicle_id} --lift --reason "what was mended"` lets it '
+            "in again and forgives what failed before."
+        )
 
 
 def _diagnosis(file: CaseFile, record: VehicleRecord) -> Iterator[str]:

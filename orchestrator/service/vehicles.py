@@ -14,6 +14,7 @@ import structlog
 from orchestrator.clock import FleetClock
 from orchestrator.engine.admission import choose
 from orchestrator.engine.permits import rules_of
+from orchestrator.engine.repeats import REPEATS_MAX
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Grant, Refusal
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
@@ -34,6 +35,7 @@ from orchestrator.service.errors import NotFoundError
 from orchestrator.service.grants import offered, slot_request
 from orchestrator.service.image_files import ImageFiles
 from orchestrator.service.last_seen import LastSeen
+from orchestrator.service.quarantine import keep_out
 from orchestrator.service.records import record_of, still_known
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
 from orchestrator.service.waiting import closed, defer
@@ -139,6 +141,7 @@ class VehicleDesk:
         last_seen: written behind.
         controls: watches those that wait.
         pace: polls.
+        repeats_max: rollouts in a row that a vehicle may fail in before it is kept out; 0: however many.
         metrics: counted into.
     """
 
@@ -154,6 +157,7 @@ class VehicleDesk:
         controls: ControlWatch,
         pace: PollPace,
         metrics: Metrics,
+        repeats_max: int = REPEATS_MAX,
     ) -> None:
         self._store = store
         self._snapshots = snapshots
@@ -164,6 +168,7 @@ class VehicleDesk:
         self._controls = controls
         self._pace = pace
         self._metrics = metrics
+        self._repeats_max = repeats_max
 
     async def check_in(self, vehicle_id: VehicleId, poll: CheckIn) -> CheckInReply:
         """Answer a poll.
@@ -226,6 +231,9 @@ class VehicleDesk:
             if shut is not None:
                 record = await defer(self._store, attempt, shut, now) or record
             return record, install(record.attempt or attempt, snapshot)
+        record = await keep_out(
+            self._store, self._metrics, record, snapshot.rollouts, now, repeats_max=self._repeats_max
+        )
         if not snapshot.candidates:
             self._metrics.checkins.labels(outcome="nothing").inc()
             return record, None
@@ -330,7 +338,7 @@ def install(attempt: Attempt, snapshot: Snapshot) -> Install:
 
 
 def _excluded(record: VehicleRecord, rollout_id: RolloutId) -> bool:
-    """Whether a person keeps the vehicle out of a rollout, or of every one."""
+    """Whether the vehicle is kept out of a rollout, or of every one."""
     return any(each.scope in (EVERY_ROLLOUT, rollout_id) for each in record.exclusions)
 
 

@@ -290,15 +290,15 @@ class VehicleStore(Protocol):
         Refuses: ATTEMPT_LIVE.
         """
 
-    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion) -> bool:
-        """Keep a vehicle out of the exclusion's scope. False: it was so already, the first one stands.
+    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion, *, blamed: AttemptId | None = None) -> bool:
+        """Keep a vehicle out of a scope, and open a case `repeated` of what is blamed. False: it was so already.
 
         Raises:
             KeyError: the vehicle is not in the inventory.
         """
 
     async def readmit(self, vehicle_id: VehicleId, scope: str, *, actor: str, reason: str, now: FleetTime) -> bool:
-        """Take an exclusion back. False: there was none.
+        """Take an exclusion back; a quarantine's sets `forgiven_at`. False: there was none.
 
         Raises:
             KeyError: the vehicle is not in the inventory.

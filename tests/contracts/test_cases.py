@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case
 from orchestrator.model.ids import AttemptId
+from orchestrator.model.vehicle import EVERY_ROLLOUT, Exclusion
 from orchestrator.store.base import Store
 from tests.builders import DAY_MS, NOW, after, an_attempt
 from tests.contracts.steps import SPRING, V1, a_manifest, assigned, entries, permitted, sweep_all, tell
@@ -124,3 +125,43 @@ async def test_closed_case_of_silence_stays_closed_when_time_runs_out(bench: Sto
     await sweep_all(bench.store, after(30 * DAY_MS))
     assert await case_of(bench.store, attempt) == replace(closed, attempt_state=S.TIMED_OUT)
     assert await bench.store.cases(rollout_id=None, settled=False) == []
+
+
+async def quarantine(store: Store, attempt: Attempt, *, at_ms: int = 7) -> bool:
+    exclusion = Exclusion(scope=EVERY_ROLLOUT, actor="service", reason="failed three times", at=after(at_ms))
+    return await store.exclude(V1, exclusion, blamed=attempt.attempt_id)
+
+
+async def test_quarantine_after_failures_is_a_case_of_the_last_one_in_the_same_step(bench: StoreBench) -> None:
+    """Also of one that had no permit, and so none yet: somebody has to look at the vehicle. Once."""
+    attempt = await assigned(bench.store)
+    await tell(bench.store, attempt, E.FAILED, now=after(5), failure_code="disk_full")
+    assert await bench.store.case(attempt.attempt_id) is None
+    assert await quarantine(bench.store, attempt)
+    assert not await quarantine(bench.store, attempt, at_ms=8)
+    case = await case_of(bench.store, attempt)
+    assert (case.cause, case.detail, case.opened_at) == ("repeated", "failed three times", after(7))
+    assert (case.attempt_state, case.settled_at) == (S.FAILED, None)
+    assert await bench.store.open_cases() == {SPRING: 1}
+    excluded, opened = await entries(bench.store, "vehicle_excluded", "case_opened")
+    assert (excluded.data["reason"], opened.data["cause"]) == ("failed three times", "repeated")
+
+
+async def test_quarantine_changes_a_case_that_is_open_and_success_does_not_settle_it(bench: StoreBench) -> None:
+    """One case an attempt; a late success of it does not say why the others failed."""
+    attempt = await permitted(bench.store)
+    await tell(bench.store, attempt, E.FAILED, now=after(5), failure_code="flash_error")
+    await quarantine(bench.store, attempt)
+    assert await bench.store.open_cases() == {SPRING: 1}
+    await bench.store.attest(V1, a_manifest(attempt, event=E.ATTESTED_RELEASE), now=after(8))
+    case = await case_of(bench.store, attempt)
+    assert (case.cause, case.opened_at, case.settled_at) == ("repeated", after(5), None)
+    assert await close(bench.store, attempt) is not None
+    assert await bench.store.open_cases() == {}
+
+
+async def test_quarantine_that_blames_nobody_we_know_opens_no_case(bench: StoreBench) -> None:
+    """The exclusion stands all the same."""
+    await assigned(bench.store)
+    assert await quarantine(bench.store, an_attempt(number=9))
+    assert await bench.store.cases(rollout_id=None, settled=True) == []

@@ -227,6 +227,21 @@ async def test_quarantine_stands_until_it_is_lifted(bench: StoreBench) -> None:
     assert (off.at, off.data) == (after(3), {"vehicle_id": "v-1", "scope": "", "actor": "bob", "reason": "repaired"})
 
 
+async def test_lifted_quarantine_forgives_what_failed_before_and_a_lifted_denial_does_not(bench: StoreBench) -> None:
+    """Else a repaired vehicle would be put back at its next call. Removal and import do not make it forget."""
+    await bench.store.import_vehicles([a_vehicle()], now=NOW)
+    for scope in ("spring", EVERY_ROLLOUT):
+        await bench.store.exclude(V1, a_quarantine(scope))
+    assert await bench.store.readmit(V1, "spring", actor="bob", reason="x", now=after(1))
+    assert (await record_of(bench.store)).forgiven_at == 0
+    assert await bench.store.readmit(V1, EVERY_ROLLOUT, actor="bob", reason="repaired", now=after(2))
+    assert not await bench.store.readmit(V1, EVERY_ROLLOUT, actor="bob", reason="repaired", now=after(3))
+    assert (await record_of(bench.store)).forgiven_at == after(2)
+    await remove(bench.store)
+    await bench.store.import_vehicles([a_vehicle()], now=after(4))
+    assert (await record_of(bench.store)).forgiven_at == after(2)
+
+
 async def test_denial_is_of_one_rollout(bench: StoreBench) -> None:
     """Exclusions of several scopes stand beside each other, in order, and go one by one; the ledger finds a denial by
     its rollout.

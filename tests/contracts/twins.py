@@ -183,7 +183,9 @@ class Twins:
 
     async def do_exclude(self, vehicle_id: VehicleId, scope: str) -> None:
         exclusion = Exclusion(scope=scope, actor="ann", reason="lemon", at=self.now)
-        await self.both(lambda store: store.exclude(vehicle_id, exclusion))
+        record = await self.memory.vehicle(vehicle_id)
+        latest = record.attempt.attempt_id if record and record.attempt and not scope else None
+        await self.both(lambda store: store.exclude(vehicle_id, exclusion, blamed=latest))
 
     async def do_readmit(self, vehicle_id: VehicleId, scope: str) -> None:
         await self.both(lambda store: store.readmit(vehicle_id, scope, actor="bob", reason="well", now=self.now))

@@ -10,7 +10,7 @@ from orchestrator.engine.wording import instant
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, VehicleEvent
 from orchestrator.model.ids import AttemptId, ReleaseVersion, RolloutId
 from orchestrator.model.rollout import RolloutStatus
-from orchestrator.model.vehicle import Contact, Severity
+from orchestrator.model.vehicle import EVERY_ROLLOUT, Contact, Exclusion, Severity
 from orchestrator.service.case_advice import CaseFile, advice
 from orchestrator.service.diagnoses import BLAMED_MS, detail, exposed_attempt
 from orchestrator.service.errors import NotFoundError, StateError
@@ -260,3 +260,15 @@ def test_settled_case_and_lost_vehicle_have_their_words() -> None:
         "Nothing: the vehicle's own word settled it at 2026-01-03T00:00:00Z; the attempt is succeeded."
     )
     assert advised(a_case(), record=None).startswith("The vehicle left the inventory")
+
+
+def test_vehicle_that_failed_again_and_again_is_looked_at_and_let_in_again() -> None:
+    """Whoever repairs it must know that it stays out until somebody says so."""
+    case = a_case(
+        "repeated", "failed in 3 rollouts in a row, limit 3: spring (failed), summer (failed), autumn (failed)"
+    )
+    kept = Exclusion(EVERY_ROLLOUT, "service", case.detail, NOW)
+    told = advised(case, record=a_record(exclusions=(kept,)))
+    assert "It is in quarantine, as it failed in 3 rollouts in a row" in told
+    assert f"outrider fleet quarantine {case.vehicle_id} --lift" in told
+    assert "--lift" not in advised(case, record=a_record()), "a person let it in already"

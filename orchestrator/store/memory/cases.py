@@ -15,7 +15,11 @@ from orchestrator.store.base import Json
 from orchestrator.store.memory.journal import Journal
 
 DIAGNOSIS = "diagnosis"
-"""Cause of a case that a critical diagnosis opened: it stands whatever becomes of the update."""
+"""Cause of a case that a critical diagnosis opened."""
+REPEATED = "repeated"
+"""Cause of a case that a quarantine after repeated failures opened."""
+STANDING = (DIAGNOSIS, REPEATED)
+"""Causes that stand whatever becomes of the update."""
 
 
 class Cases:
@@ -61,7 +65,7 @@ class Cases:
             return
         case = replace(case, attempt_state=attempt.state)
         self._open[name] = case
-        if attempt.state.terminal and case.cause != DIAGNOSIS:
+        if attempt.state.terminal and case.cause not in STANDING:
             self._settle(replace(case, settled_at=now))
             data = {**about(attempt), "cause": case.cause, "state": attempt.state.value}
             self._journal.append("case_settled", now, data)
@@ -77,6 +81,10 @@ class Cases:
             return False
         self._open_one(attempt, DIAGNOSIS, detail, now)
         return True
+
+    def repeated(self, attempt: Attempt, detail: str, now: FleetTime) -> None:
+        """Its vehicle was put in quarantine after this attempt: a case, whatever there was before."""
+        self._open_one(attempt, REPEATED, detail, now)
 
     def close(self, attempt: Attempt, *, actor: str, reason: str, now: FleetTime) -> Case | None:
         """A person settles the case of an attempt."""

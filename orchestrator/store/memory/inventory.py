@@ -107,7 +107,8 @@ class Inventory:
         left = tuple(each for each in record.exclusions if each.scope != scope)
         if left == record.exclusions:
             return False
-        self.records[vehicle_id] = replace(record, exclusions=left)
+        forgiven_at = now if scope == EVERY_ROLLOUT else record.forgiven_at
+        self.records[vehicle_id] = replace(record, exclusions=left, forgiven_at=forgiven_at)
         self.journal.append("vehicle_readmitted", now, _about_exclusion(vehicle_id, scope, actor, reason))
         return True
 

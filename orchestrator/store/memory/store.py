@@ -226,9 +226,14 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
             self._tokens.pop(vehicle_id, None)
         return answer
 
-    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion) -> bool:
+    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion, *, blamed: AttemptId | None = None) -> bool:
         """See `base.VehicleStore`."""
-        return self._shard(vehicle_id).exclude(vehicle_id, exclusion)
+        shard = self._shard(vehicle_id)
+        excluded = shard.exclude(vehicle_id, exclusion)
+        attempt = shard.attempts.get(blamed) if excluded and blamed else None
+        if attempt is not None:
+            shard.cases.repeated(attempt, exclusion.reason, exclusion.at)
+        return excluded
 
     async def readmit(self, vehicle_id: VehicleId, scope: str, *, actor: str, reason: str, now: FleetTime) -> bool:
         """See `base.VehicleStore`."""

@@ -39,6 +39,7 @@ HOT = (
     "attempt_id",  # latest attempt, "" when none
     "exclusions",  # array of (scope, actor, reason, at), by scope
     "removed",  # whether it is out of the inventory; its inventory record stays for who reads old attempts
+    "forgiven_at",  # when its quarantine was last lifted, 0: never
 )
 ATTEMPT = (
     "schema",
@@ -168,9 +169,8 @@ def director_fields(director: DirectorState) -> list[Any]:
 
 def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> VehicleRecord:
     """A vehicle's record from its four parts; `attempt` and `seen` are empty where there is none."""
-    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, tries, _, exclusions, _ = unpack(
-        hot, HOT
-    )
+    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, *more = unpack(hot, HOT)
+    tries, _, exclusions, _, forgiven_at = more
     version, issued_at, timestamp_version, timestamp_issued_at, release = director
     contact, gaps = decode_seen(seen) if seen else (None, Gaps())
     return VehicleRecord(
@@ -207,6 +207,7 @@ def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> 
             for scope, actor, reason, at in exclusions
         ),
         gaps=gaps,
+        forgiven_at=FleetTime(forgiven_at),
     )
 
 

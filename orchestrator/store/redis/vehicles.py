@@ -102,7 +102,7 @@ class RedisVehicles:
         reply = await self._calls.function("remove_vehicle", tag, vehicle_id, actor, reason, now)
         return refused(reply) or yes(reply)
 
-    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion) -> bool:
+    async def exclude(self, vehicle_id: VehicleId, exclusion: Exclusion, *, blamed: AttemptId | None = None) -> bool:
         """See `base.VehicleStore`."""
         reply = await self._calls.function(
             "exclude",
@@ -112,6 +112,7 @@ class RedisVehicles:
             exclusion.actor,
             exclusion.reason,
             exclusion.at,
+            blamed or "",
         )
         if unknown(reply):
             raise KeyError(vehicle_id)

@@ -49,8 +49,11 @@ local function known_when_closed(settled, state)
   return settled and settled[CASE.closed_by] ~= '' and state == 'timed_out'
 end
 
+-- Causes that stand whatever becomes of the update.
+local STANDING = {diagnosis = true, repeated = true}
+
 -- A case follows its attempt: opened or changed by a state that hurts, settled by a terminal one that does not, unless
--- a diagnosis opened it: that stands whatever becomes of the update.
+-- it stands for something else.
 local function follow_case(tag, attempt, from, now)
   local id, state = attempt[ATTEMPT.attempt_id], attempt[ATTEMPT.state]
   local case = load(tag, 'cases', id, CASE)
@@ -67,7 +70,7 @@ local function follow_case(tag, attempt, from, now)
   end
   if not case then return end
   case[CASE.attempt_state] = state
-  if LIVE[state] or case[CASE.cause] == 'diagnosis' then
+  if LIVE[state] or STANDING[case[CASE.cause]] then
     save(tag, 'cases', id, case)
     return
   end

@@ -13,8 +13,10 @@ local function place(exclusions, scope)
   return #exclusions + 1, false
 end
 
--- exclude: keeps a vehicle out of a scope; the first exclusion of a scope stands.
--- KEYS[1] shard tag. ARGV: vehicle id, scope (empty: every rollout), actor, reason, fleet time since when.
+-- exclude: keeps a vehicle out of a scope; the first exclusion of a scope stands. Opens a case `repeated` of the attempt
+-- that is blamed, if any is.
+-- KEYS[1] shard tag. ARGV: vehicle id, scope (empty: every rollout), actor, reason, fleet time since when, attempt id
+-- (empty: none is blamed).
 -- Reply: ok, `1` or `0`; unknown.
 register('exclude', function(keys, args)
   local tag, vehicle_id, scope, at = keys[1], args[1], args[2], tonumber(args[5])
@@ -25,10 +27,12 @@ register('exclude', function(keys, args)
   table.insert(hot[HOT.exclusions], index, {scope, args[3], args[4], at})
   save(tag, 'hot', vehicle_id, hot)
   journal(tag .. KEY.journal, 'vehicle_excluded', at, about_exclusion(vehicle_id, scope, args[3], args[4]))
+  local attempt = args[6] ~= '' and load_attempt(tag, args[6])
+  if attempt then open_case(tag, attempt, 'repeated', args[4], at) end
   return {'ok', '1'}
 end)
 
--- readmit: takes the exclusion of a scope back.
+-- readmit: takes the exclusion of a scope back; of every rollout: what failed before is forgiven.
 -- KEYS[1] shard tag. ARGV: vehicle id, scope, actor, reason, fleet time now. Reply: ok, `1` or `0`; unknown.
 register('readmit', function(keys, args)
   local tag, vehicle_id, scope = keys[1], args[1], args[2]
@@ -37,6 +41,7 @@ register('readmit', function(keys, args)
   local index, there = place(hot[HOT.exclusions], scope)
   if not there then return {'ok', '0'} end
   table.remove(hot[HOT.exclusions], index)
+  if scope == '' then hot[HOT.forgiven_at] = tonumber(args[5]) end
   save(tag, 'hot', vehicle_id, hot)
   journal(tag .. KEY.journal, 'vehicle_readmitted', tonumber(args[5]),
     about_exclusion(vehicle_id, scope, args[3], args[4]))

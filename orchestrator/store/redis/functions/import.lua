@@ -7,7 +7,7 @@ end
 
 -- Makes what is hot of a vehicle that comes into the inventory, or takes up what stayed when it was removed.
 local function admit(tag, vehicle_id)
-  local hot = load_hot(tag, vehicle_id) or {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, '', {}, false}
+  local hot = load_hot(tag, vehicle_id) or {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, '', {}, false, 0}
   hot[HOT.removed] = false
   save(tag, 'hot', vehicle_id, hot)
   -- What was written behind about somebody who was not in the inventory does not count.
