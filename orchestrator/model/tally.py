@@ -107,7 +107,10 @@ CellTallies = Mapping[Cell, Tally]
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """The sum of several tallies."""
+    """The sum of several tallies; of a single one, itself: most strata and many regions are one cell."""
+    tallies = tuple(tallies)
+    if len(tallies) == 1:
+        return tallies[0]
     before: dict[AttemptState, int] = {}
     after: dict[AttemptState, int] = {}
     groups: list[AgeGroup] = []
