@@ -85,6 +85,31 @@ def test_permit_inside_a_window_is_good_until_it_closes(installation: Installati
     assert timedelta(minutes=50) < valid_for <= HOUR
 
 
+def test_offline_permit_is_given_on_the_way_and_counted_after_an_abort(installation: Installation) -> None:
+    """Half a day in which nothing calls it back: the directive allows it, and the operator can see what is out."""
+    vehicle, attempt = vehicle_in(installation, "caves", "offline_permit: 12h\nconditions: {{parked: true}}")
+    assert offered(vehicle).offline_permit.ToTimedelta() == 12 * HOUR
+    driven = vehicle_pb2.Conditions(battery_percent=80)
+    assert ask(vehicle, attempt, conditions=driven).refusal.reason == "not_parked"
+    given = ask(vehicle, attempt, conditions=driven, offline=True)
+    assert given.permit.valid_for.ToTimedelta() == 12 * HOUR
+    assert "out of reach until" in explained(installation, vehicle).message
+    rollouts, name = installation.api().rollouts, "rollouts/caves"
+    rollouts.AbortRollout(rollout_pb2.AbortRolloutRequest(name=name, reason="test"), timeout=CALL_TIMEOUT_S)
+    seen = rollouts.GetRollout(rollout_pb2.GetRolloutRequest(name=name), timeout=CALL_TIMEOUT_S)
+    assert seen.outstanding_permits == 1
+    left = seen.outstanding_permits_end_time.ToDatetime() - seen.fleet_time.ToDatetime()
+    assert 11 * HOUR < left <= 12 * HOUR
+    assert ask(vehicle, attempt, conditions=driven).HasField("permit"), "what was told cannot be untold"
+
+
+def test_offline_permit_is_refused_by_a_plan_that_says_nothing_of_it(installation: Installation) -> None:
+    """The default is that a halt reaches everybody within a quarter of an hour."""
+    vehicle, attempt = vehicle_in(installation, "streets", "priority: 1")
+    assert not offered(vehicle).HasField("offline_permit")
+    assert ask(vehicle, attempt, offline=True).refusal.reason == "offline_not_allowed"
+
+
 def test_freeze_day_refuses_whatever_the_windows_say(installation: Installation) -> None:
     """Christmas is no day for a workshop."""
     vehicle, attempt = vehicle_in(installation, "frozen", "freeze: [{{from: 2020-01-01, to: 2099-12-31}}]")

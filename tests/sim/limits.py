@@ -12,11 +12,12 @@ from math import ceil
 from typing import Any
 
 from orchestrator.engine.gates import AGED_MIN
+from orchestrator.engine.permits import rules_of
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.model.tally import Tally
-from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DEAD_MAN_LIFE_MS
+from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DEAD_MAN_LIFE_MS, Permitted
 from tests.sim.scenario import VEHICLE_BYTES
 
 MINUTE_MS = 60_000
@@ -44,6 +45,8 @@ class Limits:
     """Attempts that wait and hold none."""
     permits: dict[AttemptId, tuple[FleetTime, FleetTime]] = field(default_factory=dict)
     """First and latest."""
+    good_ms: dict[AttemptId, int] = field(default_factory=dict)
+    """How long the latest may be used, as it was given."""
     starts: list[tuple[FleetTime, str]] = field(default_factory=list)
     """First permits ever, with their region."""
     sent: dict[str, list[tuple[FleetTime, int]]] = field(default_factory=dict)
@@ -102,13 +105,17 @@ class Limits:
         if asked["quota"] is not None and of_cell > asked["quota"]:
             raise BrokenPromiseError(f"{of_cell} of {asked['cell']} with {attempt_id}, quota {asked['quota']}")
 
-    def authorized(self, attempt_id: AttemptId, asked: Mapping[str, Any], at: FleetTime, machine_ms: int) -> None:
+    def authorized(self, attempt_id: AttemptId, asked: Mapping[str, Any], permit: Permitted, machine_ms: int) -> None:
         """A permit was given, or told again."""
-        known = self.permits.get(attempt_id)
+        known, at = self.permits.get(attempt_id), permit.permitted_at
+        good_ms = permit.offline_ms or asked["valid_ms"]
         if known is not None and at == known[1]:
-            if asked["now"] - at >= self.rollout.plan.limits.permit_valid_ms:
+            if asked["now"] - at >= self.good_ms[attempt_id]:
                 raise BrokenPromiseError(f"{attempt_id} told of a permit that has lapsed")
             return
+        longest_ms = rules_of(asked["cell"].region, self.rollout).offline_permit_ms
+        if permit.offline_ms != asked["offline_ms"] or permit.offline_ms > longest_ms:
+            raise BrokenPromiseError(f"{attempt_id} permitted out of reach for {permit.offline_ms} ms of {longest_ms}")
         self._stands_open(attempt_id, asked["cell"], machine_ms, "permitted")
         if asked["cell"] != self.cells[attempt_id]:
             raise BrokenPromiseError(
@@ -117,7 +124,7 @@ class Limits:
         fence = self.rollout.fence_of(asked["cell"].stratum)
         if asked["attempt_epoch"] < fence:
             raise BrokenPromiseError(f"{attempt_id} permitted below the fence {fence}")
-        self.permits[attempt_id] = (known[0] if known else at, at)
+        self.permits[attempt_id], self.good_ms[attempt_id] = (known[0] if known else at, at), good_ms
         if known is not None:
             return
         self.cells[attempt_id], self.slots[attempt_id] = asked["cell"], machine_ms
@@ -141,6 +148,10 @@ class Limits:
         """A permit was taken back that nobody was told of, and with it all that its attempt holds, which is over."""
         self.permits.pop(attempt_id, None)
         self.released(attempt_id)
+
+    def outstanding(self, now: FleetTime) -> int:
+        """Permits that may still be used, of attempts that are not over."""
+        return sum(self.permits[name][1] + self.good_ms[name] > now for name in self.slots.keys() & self.permits.keys())
 
     def _stands_open(self, attempt_id: AttemptId, cell: Cell, machine_ms: int, what: str) -> None:
         rollout = self.rollout

@@ -6,7 +6,8 @@ eighth seed is calm, with a good release: then the rollout has to reach everybod
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from agent_sim.connectivity import Connectivity, LinkModel
@@ -130,7 +131,7 @@ def draw_scenario(seed: int) -> Scenario:
         tick_s=rng.choice((1.0, 2.0, 3.0, 4.0)),
         vehicles=vehicles,
         faults=() if good else tuple(_faults(rng, hardware, regions)),
-        launches=tuple(launches),
+        launches=tuple(launches if good else _out_of_reach(Random(f"out of reach {seed}"), launches)),
         hazards=CALM if good else _hazards(rng),
         stormy_ms=rng.randint(4, 9) * HOUR_MS // 2,
         good=good,
@@ -249,6 +250,19 @@ def _second(rng: Random, regions: tuple[str, ...]) -> Launch:
     return Launch(
         f"{plan}priority: {rng.choice((1, 5))}\n", after_ms=rng.randint(0, 30) * MINUTE_MS, draft=rng.random() < 0.3
     )
+
+
+def _out_of_reach(rng: Random, launches: Sequence[Launch]) -> Iterator[Launch]:
+    """Some plans with offline permits, and with something that is missing on the way and comes later.
+
+    A draw of its own: whatever else a seed is, it is without.
+    """
+    for launch in launches:
+        plan = launch.plan
+        if rng.random() < 0.35:
+            plan += f"offline_permit: {rng.choice(('15m', '1h', '4h'))}\n"
+            plan += "" if "conditions:" in plan else f"conditions: {{battery: {rng.choice(('60%', '80%'))}}}\n"
+        yield replace(launch, plan=plan)
 
 
 def _hazards(rng: Random) -> Hazards:

@@ -69,6 +69,10 @@ def check_settled(world: World) -> None:
 
 def _check_rollout(world: World, rollout_id: RolloutId) -> None:
     standing = now(world.store.standing(rollout_id, now=world.fleet_ms()))
+    if standing.outstanding:
+        raise BrokenPromiseError(
+            f"{standing.outstanding} permits of {rollout_id} are out, and every vehicle is settled"
+        )
     if standing.in_flight_total:
         raise BrokenPromiseError(f"slots of {rollout_id} are held by nobody: {standing.in_flight}")
     unsettled = now(world.store.unsettled(rollout_id, older_than_ms=0))

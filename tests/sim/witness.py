@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.model.attempt import Attempt, AttemptState, VehicleEvent
-from orchestrator.model.ids import AttemptId, RolloutId, VehicleId, split_attempt_id
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
 from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.store.base import Applied, JournalEntry, Permitted, Reserved
 from orchestrator.store.memory import MemoryStore
@@ -164,7 +164,7 @@ class Witness:
     def _saw_authorize(self, args: tuple[Any, ...], _: object, answer: Any, __: object) -> None:
         rollout_id, attempt_id, asked = asked_for(args)
         if isinstance(answer, Permitted):
-            self.rollouts[rollout_id].authorized(attempt_id, asked, answer.permitted_at, self._machine_ms())
+            self.rollouts[rollout_id].authorized(attempt_id, asked, answer, self._machine_ms())
 
     def _saw_suspend(self, args: tuple[Any, ...], _: object, __: object, ___: object) -> None:
         self.rollouts[args[0]].given_back(args[1])
@@ -285,7 +285,7 @@ class Witness:
         permit = self.rollouts[seen.rollout_id].permits.get(AttemptId(attempt_id)) if seen else None
         if seen is None or permit is None:
             raise BrokenPromiseError(f"{attempt_id} installs without a permit")
-        good_ms = self.rollouts[seen.rollout_id].rollout.plan.limits.permit_valid_ms + self.clocks_differ_ms
+        good_ms = self.rollouts[seen.rollout_id].good_ms[AttemptId(attempt_id)] + self.clocks_differ_ms
         if at - permit[1] > good_ms:
             raise BrokenPromiseError(f"{attempt_id} installs {at - permit[1]} ms after a permit for {good_ms} ms")
 
@@ -299,6 +299,17 @@ class Witness:
         return granted, len(self.rollouts[rollout_id].permits)
 
     # At leisure
+
+    def still_out(self, at: FleetTime) -> None:
+        """As many permits may still be used as were given, have not lapsed, and whose attempts are not over.
+
+        Raises:
+            BrokenPromiseError: the rollout's keys count otherwise.
+        """
+        for rollout_id, limits in self.rollouts.items():
+            counted, true = now(self._store.standing(rollout_id, now=at)).outstanding, limits.outstanding(at)
+            if counted != true:
+                raise BrokenPromiseError(f"{counted} permits of {rollout_id} are said to be out, {true} are")
 
     def recount(self) -> None:
         """Counters, records, cases and the journal tell the same.

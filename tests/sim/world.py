@@ -218,6 +218,7 @@ class World:
     async def _recount(self) -> None:
         while True:
             self.witness.recount()
+            self.witness.still_out(self.fleet_ms())
             await asyncio.sleep(self._recount_s)
 
     # A run
