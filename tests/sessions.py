@@ -70,6 +70,7 @@ ALIKE: Sequence[tuple[str, str]] = (
     (r"[ \t]+", " "),
     (r" ?\n", "\n"),
     # Which ages the first vehicles have reached when somebody looks is a matter of seconds.
+    (r"(?m)^(before N granted, N failed before a permit), N of N silent without one after SPAN$", r"\1"),
     (r"(?m)^(silent)? ?after SPAN: N of N,?( controls N of N)?\n", ""),
 )
 """In order: pattern, and what stands for it when two runs are compared."""

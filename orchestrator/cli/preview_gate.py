@@ -45,6 +45,10 @@ def stopping(preview: PreviewRolloutResponse) -> list[str]:
             f"{silence_example(plan, strata, sample, index)}."
         )
     lines += habits(plan)
+    lines.append(
+        "Vehicles that are lost before their permit, which a payload can bring about that is merely downloaded, are "
+        f"counted apart: {losses_example(plan, strata, sample)}."
+    )
     young = duration(gate.checkpoints_ms[0])
     lines.append(
         f"Until those before them are {young} old, at most {limits.blast_budget} vehicles are exposed at once, and "
@@ -97,6 +101,23 @@ def silence_example(plan: Plan, strata: int, sample: int, index: int) -> str:
         found.setdefault(verdict(plan, tally, strata), silent)
     parts = [
         f"{found[kind]} silent of the first {sample} {word}"
+        for kind, word in ((VerdictKind.HOLD, "hold it"), (VerdictKind.HALT, "halt it"))
+        if kind in found
+    ]
+    return ", ".join(parts) or f"the first {sample} are not enough to tell"
+
+
+def losses_example(plan: Plan, strata: int, sample: int) -> str:
+    """How many grants of a sample that fail without a permit hold it and halt it."""
+    found: dict[VerdictKind, int] = {}
+    for failed in range(1, sample + 1):
+        tally = Tally(
+            before_permit={AttemptState.FAILED: failed, AttemptState.DOWNLOADED: sample - failed},
+            age_groups=(AgeGroup(),) * len(plan.gate.checkpoints_ms),
+        )
+        found.setdefault(verdict(plan, tally, strata), failed)
+    parts = [
+        f"{found[kind]} of the first {sample} granted failing {word}"
         for kind, word in ((VerdictKind.HOLD, "hold it"), (VerdictKind.HALT, "halt it"))
         if kind in found
     ]

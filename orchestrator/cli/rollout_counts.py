@@ -215,6 +215,33 @@ def ages(cells: Sequence[CellCounts]) -> list[AgeSum]:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """What became of grants before their permit, over all cells."""
+
+    granted: int
+    """Attempts in all."""
+    failed: int
+    """Of these, without a permit: failed, or rejected by the vehicle."""
+    aged: int
+    """Grants as old as the first checkpoint."""
+    silent: int
+    """Of these, without a permit and not heard since."""
+    age_s: int
+    """The first checkpoint."""
+
+
+def losses(cells: Sequence[CellCounts]) -> Losses:
+    """What a payload did to vehicles that never came to install it."""
+    return Losses(
+        granted=sum(sum(cell.states.values()) for cell in cells),
+        failed=sum(cell.failed_before_permit for cell in cells),
+        aged=sum(cell.grants.exposed for cell in cells),
+        silent=sum(cell.grants.silent for cell in cells),
+        age_s=max((cell.grants.age.seconds for cell in cells), default=0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """How far one cell's quota of the present wave is used."""
 

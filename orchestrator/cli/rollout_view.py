@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import rollout_parts, words
+from orchestrator.cli import durations, rollout_parts, words
 from orchestrator.cli.gate_words import deciding
-from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, endings, total
+from orchestrator.cli.rollout_counts import Counts, by_region_and_cohort, endings, losses, total
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.words import count, moment, of_id, phase_of, plain, region_phase, rollout_status, since, status
 
@@ -49,6 +49,7 @@ def header(rollout: Rollout) -> RenderableType:
         *persons(rollout),
         ("progress", progress),
         ("exposed", exposure(counts)),
+        *before_permit(rollout),
         *permits_out(rollout),
         *lines_of("silent", rollout_parts.silence_lines(rollout)),
         *lines_of("quota", rollout_parts.quota_lines(rollout)),
@@ -91,6 +92,18 @@ def permits_out(rollout: Rollout) -> list[tuple[str, RenderableType]]:
     when = f"the last until {moment(ends)}, {since(ends, rollout.fleet_time)}"
     text = f"{count(rollout.outstanding_permits)} may still be used, {when}; nothing calls them back"
     return [("permits out", plain(text, words.AMBER))]
+
+
+def before_permit(rollout: Rollout) -> list[tuple[str, RenderableType]]:
+    """What was lost before a permit, as a payload can crash whoever merely downloads it; nothing before any grant."""
+    lost = losses(rollout.cells)
+    if not lost.granted:
+        return []
+    text = plain(f"{count(lost.granted)} granted, {count(lost.failed)} failed before a permit")
+    if lost.aged:
+        age = durations.in_words(lost.age_s)
+        text.append(f", {count(lost.silent)} of {count(lost.aged)} silent without one after {age}")
+    return [("before", text)]
 
 
 def lines_of(name: str, lines: Sequence[Text]) -> list[tuple[str, RenderableType]]:

@@ -79,6 +79,12 @@ def test_examples_of_what_stops_it_are_what_the_gate_does() -> None:
     assert verdict(holding - 1) is VerdictKind.PROCEED
     assert "5 silent of the first 20 hold it, 8 silent of the first 20 halt it" in text
     assert "at most 20 vehicles are exposed at once" in text
+    lost = [int(number) for number in re.findall(r"(\d+) of the first 20 granted failing", text)]
+    for number, kind in zip(lost, (VerdictKind.HOLD, VerdictKind.HALT), strict=True):
+        for failed, wanted in ((number, True), (number - 1, False)):
+            before = {AttemptState.FAILED: failed, AttemptState.DOWNLOADED: 20 - failed}
+            tally = Tally(before_permit=before, age_groups=(AgeGroup(), AgeGroup()))
+            assert (judge({a_cell(): tally}, plan, strata=2).worst.kind is kind) == wanted
 
 
 def test_a_plan_of_a_newer_server_is_previewed_without_examples(

@@ -88,7 +88,10 @@ def test_status_shows_what_stands_still_and_silence_beside_its_controls(
 ) -> None:
     """Running is not the whole truth when one variant was halted; silence says nothing without what is normal."""
     early = HabitGroup(habit="often", group=an_age_group(6, 50, 9, 40, 1))
-    cell = a_cell(age_groups=[an_age_group(24, 60, 4, 61, 3)], habit_groups=[early], quota=50, diagnosed=1, safety=1)
+    lost = {"failed_before_permit": 3, "grants": an_age_group(24, 28, 2)}
+    cell = a_cell(
+        age_groups=[an_age_group(24, 60, 4, 61, 3)], habit_groups=[early], quota=50, diagnosed=1, safety=1, **lost
+    )
     stopped = ScopeVerdict(scope="eu/gen1", verdict=VERDICT_KIND_HALT, message="eu/gen1: 5 of 25 exposed failed")
     doubted = ScopeVerdict(scope="us/gen1", verdict=VERDICT_KIND_HOLD, message="us/gen1: 2 of 25 exposed failed")
     rollout = a_rollout(
@@ -106,6 +109,7 @@ def test_status_shows_what_stands_still_and_silence_beside_its_controls(
     for line in (
         "exposed 50 permits, 4 failed (1 of them by a diagnosis after the installation), 4 silent, "
         "✗ 1 reported as a matter of safety",
+        "before 60 granted, 3 failed before a permit, 2 of 28 silent without one after 1 d",
         "silent after 6 h, of those that call often: 9 of 50, controls 1 of 40",
         "after 1 d: 4 of 60, controls 3 of 61",
         "quota eu 60 of 70 admitted; still open: gen1/canary 30 of 50",

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import pytest
 from outrider.v1 import rollout_pb2
 
+from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Purpose
@@ -108,6 +109,16 @@ def test_rollout_says_what_it_waits_for_and_what_it_takes_the_place_of() -> None
     parts = (a_stop("eu", BrakeKind.HELD), replace(a_stop("us", BrakeKind.HELD), final=True))
     assert [each.final for each in sent(a_rollout(brakes=parts)).brakes] == [False, True]
     assert sent(a_rollout()).supersedes == ""
+
+
+def test_losses_before_the_permit_are_told_apart() -> None:
+    """A payload that crashes whoever downloads it never gets as far as an exposure."""
+    before = {AttemptState.FAILED: 3, AttemptState.REJECTED: 1, AttemptState.DOWNLOADING: 6}
+    tally = replace(a_tally(succeeded=20), before_permit=before, grants=AgeGroup(exposed=24, silent=5))
+    [cell] = sent(a_rollout(), tally).cells
+    assert (cell.failed_before_permit, cell.grants.exposed, cell.grants.silent) == (4, 24, 5)
+    assert cell.grants.age.ToMilliseconds() == DAY_MS
+    assert sum(cell.states.values()) == 30, "granted in all"
 
 
 def test_controls_stand_beside_exposures_at_every_age() -> None:

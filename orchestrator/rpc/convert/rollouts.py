@@ -134,6 +134,8 @@ def cell_counts(cell: Cell, tally: Tally, waiting: int, value: Rollout) -> rollo
             rollout_pb2.HabitGroup(habit=key.habit.value, group=age_group(key.age_ms, group))
             for key, group in sorted(tally.habit_groups.items())
         ],
+        failed_before_permit=tally.failed_before_permit,
+        grants=age_group(value.plan.gate.checkpoints_ms[0], tally.grants),
     )
 
 
