@@ -39,8 +39,10 @@ PROMOTED_SHARE = 0.7
 """Part of a wave that must be exposed before the next one begins."""
 OVER_OPEN = 1.5
 """So many times more vehicles than a wave needs may take its places, as many do not call."""
-SLOT_MS = 3_600_000
-"""How long one vehicle is taken to hold a slot."""
+SLOT_OFTEN_MS, SLOT_SELDOM_MS = 2 * 3_600_000, 6 * 3_600_000
+"""How long one vehicle is taken to hold a slot, from its grant until it is heard of again: in the mean of a fleet whose
+vehicles all call often, and of one in which some call seldom.
+"""
 ROUNDS_MAX = 10_000
 """Rounds of the blast budget after which its pace is not followed any further."""
 STARVED_MS = 86_400_000
@@ -153,7 +155,7 @@ def _unreached(pace: Pace, region: str) -> Iterator[str]:
 
 def _starved(pace: Pace, region: str, wave: int) -> _Limit | None:
     """The limit that makes a wave much longer than calls and aging do; None when none does."""
-    worst = max(_limits(pace, region, wave), key=lambda limit: limit.takes_ms, default=None)
+    worst = max(_limits(pace, region, wave, often=False), key=lambda limit: limit.takes_ms, default=None)
     plan = pace.calendar.plan
     usual = max(plan.waves[wave].soak_ms, _called_ms(pace, region, wave, often=False) + calendars.aging_ms(plan, wave))
     if wave == pace.last_wave:
@@ -168,7 +170,9 @@ def _lasts_ms(pace: Pace, region: str, wave: int, often: bool) -> int:
         return plan.waves[wave].soak_ms
     rounds = max(1, _rounds(pace, wave, PROMOTED_SHARE))
     aging = (rounds - 1) * plan.gate.checkpoints_ms[0] + calendars.aging_ms(plan, wave)
-    let_through = PROMOTED_SHARE * max((limit.takes_ms for limit in _limits(pace, region, wave)), default=0)
+    let_through = PROMOTED_SHARE * max(
+        (limit.takes_ms for limit in _limits(pace, region, wave, often=often)), default=0
+    )
     called = _called_ms(pace, region, wave, often=often)
     return max(plan.waves[wave].soak_ms, max(called, ceil(let_through)) + aging)
 
@@ -178,7 +182,7 @@ def _ends_ms(pace: Pace, region: str, often: bool) -> int:
     plan, wave = pace.calendar.plan, pace.last_wave
     if not pace.calendar.added(region, wave):
         return plan.waves[wave].soak_ms
-    carried = max((limit.takes_ms for limit in _limits(pace, region, wave)), default=0)
+    carried = max((limit.takes_ms for limit in _limits(pace, region, wave, often=often)), default=0)
     budget = _rounds(pace, wave, 1.0) * plan.gate.checkpoints_ms[0]
     waits_ms = _often_ms(pace) + _wait_ms(pace, region) if often else plan.limits.patience_ms
     return max(plan.waves[wave].soak_ms, waits_ms, carried, budget)
@@ -206,18 +210,18 @@ def _called_ms(pace: Pace, region: str, wave: int, *, often: bool) -> int:
     return min(plan.limits.patience_ms, ceil(callers / DAILY_SHARE * _DAY_MS)) + _wait_ms(pace, region)
 
 
-def _limits(pace: Pace, region: str, wave: int) -> Iterator[_Limit]:
+def _limits(pace: Pace, region: str, wave: int, *, often: bool) -> Iterator[_Limit]:
     """How long a wave takes in a region by each limit that counts vehicles or bytes."""
     calendar, rules, bounds = pace.calendar, pace.calendar.rules[region], pace.calendar.plan.limits
     added, together = calendar.added(region, wave), sum(calendar.sizes[wave][1].values())
-    share = _open_share(pace, region)
+    share, slot_ms = _open_share(pace, region), min(bounds.patience_ms, SLOT_OFTEN_MS if often else SLOT_SELDOM_MS)
     if not added or not share:
         return
     for name, count, most, each_ms in (
         ("limits.starts_per_minute", together, bounds.starts_per_minute_max, _MINUTE_MS),
         (f"regions.{region}.starts_per_minute", added, rules.starts_per_minute_max, _MINUTE_MS),
-        ("limits.in_flight", together, bounds.in_flight_max, SLOT_MS),
-        (f"regions.{region}.in_flight", added, rules.in_flight_max, SLOT_MS),
+        ("limits.in_flight", together, bounds.in_flight_max, slot_ms),
+        (f"regions.{region}.in_flight", added, rules.in_flight_max, slot_ms),
     ):
         if most:
             within = f", with windows open {share:.0%} of the time," if share < 1.0 else ""

@@ -17,7 +17,7 @@ from tests.engine.test_calendar import NIGHT, fleet
 GENERAL = {"cohort": "general"}
 BIG = fleet((100_000, GENERAL))
 WIDE = RegionRules(in_flight_max=100_000)
-OWN = RegionRules(in_flight_max=500)
+OWN = RegionRules(in_flight_max=3000)
 FAST = some_limits(in_flight_max=100_000, starts_per_minute_max=10_000, blast_budget=200)
 ONE_WAVE = (a_wave("all"),)
 RELEASE = replace(a_release(), images=tuple(replace(image, length_bytes=500_000_000) for image in a_release().images))
@@ -92,10 +92,10 @@ def test_safety_critical_plan_waits_longer_for_its_first_promotions():
             "regions.eu.starts_per_minute 2 takes about 34 d 17 h for 100000 vehicles",
         ),
         ({"limits": replace(FAST, starts_per_minute_max=4)}, "limits.starts_per_minute 4 takes about 17 d 8 h"),
-        ({"regions": {"eu": replace(WIDE, in_flight_max=100)}}, "regions.eu.in_flight 100 takes about 41 d 16 h"),
+        ({"regions": {"eu": replace(WIDE, in_flight_max=600)}}, "regions.eu.in_flight 600 takes about 41 d 16 h"),
         (
-            {"regions": {"eu": replace(WIDE, in_flight_max=500, windows=(NIGHT,))}},
-            "regions.eu.in_flight 500, with windows open 29% of the time, takes about 28 d",
+            {"regions": {"eu": replace(WIDE, in_flight_max=3000, windows=(NIGHT,))}},
+            "regions.eu.in_flight 3000, with windows open 29% of the time, takes about 28 d",
         ),
         ({"limits": replace(FAST, in_flight_max=50)}, "region eu: in_flight 100000 > limits.in_flight 50"),
     ],
@@ -108,13 +108,21 @@ def test_warns_of_the_limit_that_starves_a_wave(changes, text):
 def test_limit_over_all_regions_is_told_once():
     """One number to raise is one line to read; the waves before the last are measured by their own days."""
     both = BIG + fleet((100_000, {**GENERAL, "region": "us"}))
-    tight = replace(FAST, in_flight_max=500)
+    tight = replace(FAST, in_flight_max=3000)
     found = [
         warning
         for warning in previewed(both, regions={"eu": OWN, "us": OWN}, limits=tight).warnings
         if "starved" in warning
     ]
-    assert found == ["wave half is starved: limits.in_flight 500 takes about 6 d 16 h for 80000 vehicles"]
+    assert found == ["wave half is starved: limits.in_flight 3000 takes about 6 d 16 h for 80000 vehicles"]
+
+
+def test_slots_that_starved_a_rehearsal_are_warned_about_and_those_of_a_start_are_not():
+    """With 1000 slots a rehearsal of 100,000 vehicles was not through after six weeks; with a tenth nothing waits."""
+    said = warned(regions={}, limits=replace(FAST, in_flight_max=1000))
+    assert "wave half is starved: limits.in_flight 1000 takes about 10 d for 40000 vehicles" in said
+    filled = read_plan("release: 1.1.0")
+    assert "starved" not in " | ".join(preview(filled, BIG, RELEASE, NOW).warnings)
 
 
 def test_wave_that_its_vehicles_pace_is_not_warned_about():

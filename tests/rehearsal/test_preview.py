@@ -26,6 +26,7 @@ gate: {sample: 2, checkpoints: [30m, 1h], silence_reference: [10%, 6%], failure_
 """That of the README's tour. Its gate is wide here, as that of all: what is measured is the pace, not chance."""
 DEFAULT = "release: 1.1.0\ngate: {failure_ratio: 40%}\n"
 PACED = f"{DEFAULT}limits: {{starts_per_minute: 1}}\n"
+FEW_SLOTS, FEWER_SLOTS = (f"{DEFAULT}limits: {{in_flight: {slots}}}\n" for slots in (200, 120))
 TWO_WAVES = f"{DEFAULT}waves: [{{name: a, share: 10%, soak: 6h}}, {{name: b, soak: 6h}}]\n"
 
 _WELL = Delays(install_median_h=0.15, install_sigma=0.4, stays_in_touch=False, garage_share=0.0, lost_share=0.0)
@@ -42,7 +43,9 @@ HOURLY = FleetModel("hourly", 1, (CallPattern("hourly", 1.0, 1.0, 0.3, 0.35),), 
         (DEFAULT, HOURLY, 20_000, 1.0, True),
         (TWO_WAVES, HOURLY, 2_000, 1.0, True),
         (PACED, HOURLY, 10_000, 1.0, True),
+        (FEWER_SLOTS, HOURLY, 20_000, 1.0, True),
         (DEFAULT, FLEET_13, 20_000, 1.0, False),
+        (FEW_SLOTS, FLEET_13, 20_000, 1.0, False),
         (DEFAULT, HABITS, 20_000, 1.0, False),
         (PACED, HABITS, 10_000, 1.0, False),
     ],
@@ -53,7 +56,9 @@ HOURLY = FleetModel("hourly", 1, (CallPattern("hourly", 1.0, 1.0, 0.3, 0.35),), 
         "default, hourly",
         "two waves, hourly",
         "paced, hourly",
+        "slots, hourly",
         "default, 1.3",
+        "slots, 1.3",
         "default, habits",
         "paced, habits",
     ],
