@@ -87,24 +87,23 @@ def test_evidence_beside_controls_is_what_scipy_finds(data, trials, controls, ma
     def ways(rate: float, good: float, bad: float) -> float:
         return (good * log(rate) if good else 0.0) + (bad * log1p(-rate) if bad else 0.0)
 
-    def largest_null(q: float) -> float:
-        allowed = min(q + margin, 1 - 1e-12, max(hits / trials if trials else 0.0, 1e-12))
-        paid = weight * (reference * log(q / reference) + (1 - reference) * log((1 - q) / (1 - reference)))
-        return ways(q, normal_hits, controls - normal_hits) + ways(allowed, hits, trials - hits) + paid
+    def null(hits: int, trials: int) -> float:
+        def likely(q: float) -> float:
+            allowed = min(q + margin, 1 - 1e-12, max(hits / trials if trials else 0.0, 1e-12))
+            paid = weight * (reference * log(q / reference) + (1 - reference) * log((1 - q) / (1 - reference)))
+            return ways(q, normal_hits, controls - normal_hits) + ways(allowed, hits, trials - hits) + paid
 
-    best = optimize.minimize_scalar(lambda q: -largest_null(q), bounds=(1e-12, 1 - 1e-12), method="bounded")
-    edges = max(
-        largest_null(1e-9),
-        largest_null(1 - 1e-9),
-        largest_null(normal_hits / controls if 0 < normal_hits < controls else 0.5),
-    )
-    null = max(-best.fun, edges)
+        best = optimize.minimize_scalar(lambda q: -likely(q), bounds=(1e-12, 1 - 1e-12), method="bounded")
+        middle = normal_hits / controls if 0 < normal_hits < controls else 0.5
+        return max(-best.fun, likely(1e-9), likely(1 - 1e-9), likely(middle))
+
     prior = stats.betabinom(controls, 50.0 * reference, 50.0 * (1 - reference))
     spread = prior.logpmf(normal_hits) - _log_choose(controls, normal_hits) if controls else 0.0
     mixed = special.logsumexp([ways(rate, hits, trials - hits) for rate in rates]) - log(len(rates))
-    assert found == pytest.approx(mixed + spread - null, rel=1e-4, abs=1e-3)
+    expected = mixed + spread - null(hits, trials) - max(0.0, spread - null(0, 0))
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-3)
     # The largest likelihood was found: a blind search finds none larger.
-    assert found <= mixed + spread - null + 1e-3
+    assert found <= expected + 2e-3
 
 
 def _log_choose(n: int, k: int) -> float:
@@ -139,6 +138,13 @@ def test_trust_in_a_wrong_reference_costs_no_more_than_stated(q):
     assert mean <= exp(100.0 * divergence)
     if q == REFERENCE:
         assert mean <= 1.0
+
+
+@given(controls=st.integers(0, 400), data=st.data(), weight=st.floats(0.0, 200.0), trusted=st.floats(0.001, 0.5))
+def test_controls_alone_are_no_evidence(controls, data, weight, trusted):
+    """Where far more of them are silent than was thought, that was wrong; no release has done anything yet."""
+    normal = Normal(rate=REFERENCE, spread_weight=100.0, trusted=trusted, trust_weight=weight)
+    assert beside(0, 0, data.draw(st.integers(0, controls)), controls, normal) <= 1e-9
 
 
 def ever_crosses(random: Random, *, q: float, rate: float, ahead: int, trials: int, bound: float, habit: bool) -> bool:

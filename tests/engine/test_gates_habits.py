@@ -83,3 +83,22 @@ def test_few_controls_leave_all_together() -> None:
     few = AgeGroup(20, 1, CONTROLS_MIN - 1, 1)
     tally = mixed(few, few)
     assert told(tally, a_gate())[0].group == tally.age_groups[0]
+
+
+@pytest.mark.parametrize("exposed", [0, 10])
+def test_a_stratum_of_few_controls_is_not_halted_by_what_the_whole_fleet_is_used_to(exposed: int) -> None:
+    """Its habits are too few to be told apart yet, while the whole is judged by those that call often: four of ten are
+    silent as twelve of thirty controls are, and nothing is wrong with the release.
+    """
+    large = mixed(AgeGroup(300, 3, 900, 9), AgeGroup(300, 210, 900, 630))
+    alike = AgeGroup(exposed, 4 * exposed // 10, 30, 12)
+    small = replace(a_tally(succeeded=exposed), age_groups=(alike, AgeGroup()))
+    judgement = judge({a_cell("eu"): large, a_cell("us"): small}, PLAN)
+    verdicts = {str(verdict.scope): verdict.kind for verdict in judgement.verdicts}
+    assert verdicts[str(a_cell("us").stratum)] is not VerdictKind.HALT
+    bricked = replace(
+        small, age_groups=(AgeGroup(40, 40, 30, 12), AgeGroup()), after_permit=a_tally(installing=40).after_permit
+    )
+    judgement = judge({a_cell("eu"): large, a_cell("us"): bricked}, PLAN)
+    verdicts = {str(verdict.scope): verdict.kind for verdict in judgement.verdicts}
+    assert verdicts[str(a_cell("us").stratum)] is VerdictKind.HALT

@@ -147,8 +147,8 @@ SCENARIOS = {
     "spoken": (a_scenario(SPOKEN), Expected("running held", exposed_min=10)),
     "silent": (a_scenario(SILENT), Expected("running halted")),
     "variant": (
-        a_scenario(VARIANT, limit="12%", horizon_h=130.0),
-        Expected("running", (("eu/b", BrakeKind.HALTED), ("us/b", BrakeKind.HELD))),
+        a_scenario(VARIANT, limit="3%", horizon_h=110.0),
+        Expected("running", (("eu/b", BrakeKind.HELD), ("us/b", BrakeKind.HALTED))),
     ),
     "slots": (a_scenario(ReleaseModel(0.02, 0.3), in_flight=8, horizon_h=96.0), Expected("running")),
 }

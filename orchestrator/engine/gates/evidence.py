@@ -94,7 +94,8 @@ def log_e_beside(
 
     What is believed of q enters as `normal.trust_weight` controls that were never seen: the largest likelihood pays for
     leaving `normal.trusted`. If the true q is another, the bound on the error grows by at most
-    exp(trust_weight x KL(trusted, q)), however many trials there are.
+    exp(trust_weight x KL(trusted, q)), however many trials there are. What controls alone say against that belief says
+    nothing about the trials, and is taken off again.
 
     Args:
         hits: 0 to `trials`.
@@ -111,9 +112,16 @@ def log_e_beside(
     logs = [hits * log(rate) + (trials - hits) * log1p(-rate) for rate in rates]
     largest = max(logs)
     mixed = largest + log(fsum(exp(value - largest) for value in logs) / len(logs))
+    spread = _spread(normal_hits, normal_trials, normal)
+    null = _largest_null(hits, trials, normal_hits, normal_trials, margin=margin, normal=normal)
+    unbelieved = spread - _largest_null(0, 0, normal_hits, normal_trials, margin=margin, normal=normal)
+    return mixed + spread - null - max(0.0, unbelieved)
+
+
+def _spread(normal_hits: int, normal_trials: int, normal: Normal) -> float:
+    """Logarithm of the likelihood of the controls, mixed over the rates that are expected of them."""
     a, b = normal.spread_weight * normal.rate, normal.spread_weight * (1.0 - normal.rate)
-    spread = _log_beta(a + normal_hits, b + normal_trials - normal_hits) - _log_beta(a, b)
-    return mixed + spread - _largest_null(hits, trials, normal_hits, normal_trials, margin=margin, normal=normal)
+    return _log_beta(a + normal_hits, b + normal_trials - normal_hits) - _log_beta(a, b)
 
 
 def _largest_null(
