@@ -143,6 +143,12 @@ def lasting(rollout: Rollout, cells: CellTallies, now: FleetTime) -> Braked:
     return Braked(after, tuple(moves))
 
 
+def final_at(rollout: Rollout) -> list[FleetTime]:
+    """When holds of parts are final by time alone, at the latest."""
+    lasts_ms = rollout.plan.gate.hold_final_ms
+    return [FleetTime(brake.since + lasts_ms) for brake in rollout.brakes if _may_clear(brake)]
+
+
 def paused(rollout: Rollout, scope: str, actor: str, reason: str, now: FleetTime) -> Rollout:
     """The rollout with a part that a person paused; as it was when a person had done so before.
 

@@ -206,7 +206,7 @@ def approval_wanted(
 
 
 def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
-    """When time alone may next change a running rollout: a soak, a patience or a signal ends after `now`.
+    """When time alone may next change a running rollout: a soak, a patience, a signal or a hold of a part ends then.
 
     Returns:
         The earliest such fleet time; None when only counters or people can change it.
@@ -214,6 +214,7 @@ def next_due(rollout: Rollout, now: FleetTime) -> FleetTime | None:
     if rollout.status is not RolloutStatus.RUNNING:
         return None
     due = [FleetTime(each.measured_at + each.good_for_ms) for each in rollout.signals if each.good_for_ms]
+    due += brakes.final_at(rollout)
     for name, progress in rollout.regions.items():
         region = region_at(name, rollout, {}, {})
         if progress.phase is RegionPhase.ROLLING:

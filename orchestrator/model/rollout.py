@@ -246,13 +246,15 @@ class Rollout:
 
     def brake_on(self, stratum: Stratum) -> Brake | None:
         """The worst brake on a stratum, those of its region and of what it is judged with included; None: none."""
-        scopes = self._scopes_of(stratum)
+        # Asked for each vehicle that calls, of rollouts of which mostly nothing stands still.
+        scopes = self._scopes_of(stratum) if self.brakes else ()
         found = [brake for scope in dict.fromkeys(scopes) for brake in self.brakes if brake.scope == scope]
         return max(found, key=lambda brake: list(BrakeKind).index(brake.kind), default=None)
 
     def fence_of(self, stratum: Stratum) -> int:
         """The epoch below which attempts of a stratum without a permit are dead."""
-        return max(self.fence, *(self.fences.get(scope, 0) for scope in self._scopes_of(stratum)))
+        scopes = self._scopes_of(stratum) if self.fences else ()
+        return max((self.fence, *(self.fences.get(scope, 0) for scope in scopes)))
 
     def _scopes_of(self, stratum: Stratum) -> tuple[str, str, str]:
         return stratum.region, str(stratum), str(part_of(stratum, self.apart))

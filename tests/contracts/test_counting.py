@@ -92,6 +92,14 @@ async def test_fenced_attempt_is_withdrawn_at_its_deadline(bench: StoreBench) ->
     assert withdrawn.data["failure_code"] == "fenced"
 
 
+async def test_fence_of_the_others_withdraws_who_has_none_of_its_own(bench: StoreBench) -> None:
+    """Strata that are judged together share a fence; what is judged apart has an entry, and keeps to it."""
+    rare = await assigned(bench.store, an_attempt(vehicle_id="v-1", epoch=1, cell=a_cell(hardware="rare")))
+    apart = await assigned(bench.store, an_attempt(vehicle_id="v-2", epoch=1))
+    await sweep_all(bench.store, after(DEADLINES_MS[S.OFFERED]), fences={f"{SPRING}|_other": 2, f"{SPRING}|eu/gen2": 0})
+    assert [await state_of(bench.store, attempt) for attempt in (rare, apart)] == [S.WITHDRAWN, S.TIMED_OUT]
+
+
 async def test_sweep_handles_at_most_a_batch(bench: StoreBench) -> None:
     """A million due items must not hold up the server in one step; the caller sees that more may be due."""
     names = [f"v-{number}" for number in range(24)]

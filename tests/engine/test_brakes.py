@@ -17,6 +17,7 @@ from orchestrator.engine.progress import (
     SignalCleared,
     SignalPosted,
     Step,
+    next_due,
     step,
     waiting_for,
 )
@@ -267,6 +268,9 @@ def test_hold_of_a_part_is_final_after_its_time():
         early = stepped(held, part(OLD if rule.startswith("signal") else YOUNG, rule=rule), after(week - 1, LATER))
         assert not early.rollout.brakes[0].final, "whoever posted a signal may take it back"
         assert stepped(held, part(OLD, rule=rule), after(week, LATER)).rollout.brakes[0].final
+        waiting = replace(held, regions={})
+        assert next_due(waiting, LATER) == after(week, LATER)
+        assert next_due(waiting, after(week, LATER)) is None
 
 
 @pytest.mark.parametrize("status", [R.RUNNING, R.HELD, R.PAUSED])
