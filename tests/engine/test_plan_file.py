@@ -298,7 +298,7 @@ def test_unknown_field_suggests_the_closest():
         ("release: 1.1.0\nlimits: {in_flight: 99999999999999}", (2, 21, "limits.in_flight")),
         ("release: 1.1.0\nlimits:", (2, 8, "limits")),
         ("release: 1.1.0\ndeadlines: {permitted: 5m}", (2, 24, "deadlines.permitted")),
-        ("release: 1.1.0\nlimits: {permit_valid: 2h}", (2, 9, "limits")),
+        ("release: 1.1.0\nlimits: {permit_valid: 61m}", (2, 24, "limits.permit_valid")),
         ("release: 1.1.0\noffline_permit: 25h", (2, 17, "offline_permit")),
         ("release: 1.1.0\noffline_permit: always", (2, 17, "offline_permit")),
         ("release: 1.1.0\noffline_permit: 14m", (2, 17, "offline_permit")),

@@ -272,8 +272,8 @@ def test_limits_are_those_of_the_code() -> None:
 
 def longest_permit_h() -> int:
     """The longest permit that a plan may give, hours."""
-    plan = "release: 1.1.0\ndeadlines: {{permitted: 2d}}\nlimits: {{permit_valid: {}}}"
-    hours = read_plan(plan.format("24h")).limits.permit_valid_ms // 3_600_000
+    plan = "release: 1.1.0\noffline_permit: {}"
+    hours = read_plan(plan.format("24h")).region_defaults.offline_permit_ms // 3_600_000
     with pytest.raises(PlanError):
         read_plan(plan.format("25h"))
     return hours

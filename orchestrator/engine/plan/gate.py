@@ -160,7 +160,7 @@ _RETRY_BACKOFF = Field(
     "Wait before the second try; doubles with each further one.",
 )
 _PERMIT_VALID = Field(
-    "permit_valid", read.duration(_SECOND, _DAY), DEFAULT_LIMITS.permit_valid_ms, "How long a permit is good for."
+    "permit_valid", read.duration(_SECOND, _HOUR), DEFAULT_LIMITS.permit_valid_ms, "How long a permit is good for."
 )
 _PATIENCE = Field("patience", _age, DEFAULT_LIMITS.patience_ms, "How long a wave waits for vehicles that do not call.")
 LIMITS = Group(
@@ -297,7 +297,8 @@ def deadlines(fields: Places, bounds: Limits) -> dict[AttemptState, int]:
     found = {state: field.of(section) for state, field in _DEADLINES.items()}
     permitted = found[AttemptState.PERMITTED]
     if permitted < bounds.permit_valid_ms:
-        (section.get(AttemptState.PERMITTED.value) or fields[LIMITS.name]).fault(
+        # Left out, it is as long as the longest permit.
+        section[AttemptState.PERMITTED.value].fault(
             f"an attempt would time out ({write_duration(permitted)}) before its permit does "
             f"({write_duration(bounds.permit_valid_ms)})",
             "raise deadlines.permitted or lower limits.permit_valid",
