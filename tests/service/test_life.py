@@ -289,6 +289,46 @@ async def test_vehicles_that_are_moved_into_an_open_wave_never_make_it_larger(wo
     assert len([car for car in (*moved, *later) if (await world.check_in(car)).directive]) == 6
 
 
+async def test_one_resume_answers_for_one_report_of_safety(world: World) -> None:
+    """At three in the morning: it was told of the whole and of its stratum, and it is asked about once."""
+    hurt, well = Car("v-1", hardware="gen1"), Car("v-2", hardware="gen2")
+    await world.add(hurt, well)
+    await world.start()
+    attempt = await world.permitted(hurt)
+    await world.permitted(well)
+    await world.check_in(hurt, VehicleEvent(2, attempt, AttemptEvent.INSTALL_STARTED))
+    await world.check_in(hurt, VehicleEvent(3, attempt, AttemptEvent.FAILED, failure_code="safety_brake_assist"))
+    await world.tick()
+    held = await world.rollout()
+    assert (held.status, held.verdict and held.verdict.rule) == (R.HELD, "safety_reports")
+    assert await ask(world, SPRING, ResumeRequested("bob", "a stone in the sensor")) is R.RUNNING
+    await world.tick()
+    after = await world.rollout()
+    assert (after.status, after.brakes, after.waived) == (R.RUNNING, (), ("safety_reports=1@all",))
+
+
+async def test_strata_that_are_judged_together_stand_still_together(world: World) -> None:
+    """A fleet of seventy variants: a brake on the small ones binds each of them, whoever turns up, and nobody else."""
+    crowd = [a_vehicle(f"c-{kind}-{copy}", hardware=f"h{kind}") for kind in range(69) for copy in range(2)]
+    rare, large, late = Car("v-1", hardware="rare"), Car("v-2", hardware="h0"), Car("v-3", hardware="new")
+    await world.store.import_vehicles(crowd, now=world.now)
+    await world.add(rare, large)
+    await world.start()
+    rollout = await world.rollout()
+    assert (len(rollout.apart), "eu/h0" in rollout.apart, "eu/rare" in rollout.apart) == (63, True, False)
+    assert await ask(world, SPRING, PauseRequested("bob", "calls about small ones", "_other")) is R.RUNNING
+    await world.add(late)
+    await world.tick()
+    assert (await world.rollout()).apart == rollout.apart
+    for car in (rare, late):
+        assert (await world.check_in(car)).directive is None
+    assert await world.granted(large) == "spring.v-2.1"
+    await ask(world, SPRING, ResumeRequested("bob", "nothing in it", "_other"))
+    await world.tick()
+    assert await world.granted(rare) == "spring.v-1.1"
+    assert await world.granted(late) == "spring.v-3.1"
+
+
 async def test_paused_part_grants_nothing_and_the_rest_does(world: World) -> None:
     """Through snapshot, admission and store alike."""
     here, there = Car("v-1"), Car("v-2", region="us")
