@@ -39,6 +39,8 @@ def within(groups: Ints, caps: Sequence[Cap], room: int) -> Bools:
         caps: Rooms of parts.
         room: Of all.
     """
+    if room <= 0:
+        return np.zeros(len(groups), dtype=np.bool_)
     caps = (*caps, Cap(np.zeros(1 + groups.max(initial=0), dtype=np.int64), np.array([room])))
     admitted = np.ones(len(groups), dtype=np.bool_)
     for cap in caps:

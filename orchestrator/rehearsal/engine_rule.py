@@ -54,6 +54,8 @@ class EngineRule:
         self.verdicts: tuple[Verdict, ...] = ()
         """Of the last look."""
         self._rooms = Rooms(self.rollout, vehicles, step_h)
+        sizes = np.array([vehicles.size(cell) for cell in range(len(vehicles.cells))])
+        self._mirrored_min = np.ceil(_CONTROLS_SHARE_MIN * sizes).astype(np.int64)
 
     @property
     def checkpoints_h(self) -> tuple[float, ...]:
@@ -93,10 +95,7 @@ class EngineRule:
     def _decision(self, counts: Counts, ceiling: int, now: FleetTime) -> Decision:
         opened = np.array([self._opened(cell, at_wave=0) for cell in range(len(self._vehicles.cells))])
         before = np.array([self._opened(cell, at_wave=-1) for cell in range(len(self._vehicles.cells))])
-        sizes = np.array([self._vehicles.size(cell) for cell in range(len(self._vehicles.cells))])
-        mirrored = np.maximum(
-            CONTROLS_PER_EXPOSURE * (opened - before), np.ceil(_CONTROLS_SHARE_MIN * sizes).astype(np.int64)
-        )
+        mirrored = np.maximum(CONTROLS_PER_EXPOSURE * (opened - before), self._mirrored_min)
         status = self.rollout.status
         if status is not RolloutStatus.RUNNING:
             ending = _ENDINGS.get(status) or self._final_hold(counts, now)
@@ -139,13 +138,29 @@ class EngineRule:
 
     def tallies(self, counts: Counts) -> dict[Cell, Tally]:
         """Counts as the store would have them."""
-        return {cell: self._tally(counts, self._groups(index)) for index, cell in enumerate(self._vehicles.cells)}
+        cells, habits = len(self._vehicles.cells), len(HABITS)
+        settled = np.stack((counts.exposed, counts.succeeded, counts.failed, counts.in_flight))
+        marks = np.stack((counts.aged, counts.silent, counts.controls, counts.controls_silent), axis=-1)
+        by_habit = marks.reshape(len(self._ages_ms), cells, habits, -1)
+        # Plain numbers from here: taking them out of arrays one by one is what a look would cost most.
+        of_cell = settled.reshape(-1, cells, habits).sum(axis=2).T.tolist()
+        pooled, apart = by_habit.sum(axis=2).tolist(), by_habit.tolist()
+        return {
+            cell: self._tally(of_cell[index], [age[index] for age in pooled], [age[index] for age in apart])
+            for index, cell in enumerate(self._vehicles.cells)
+        }
 
-    def _tally(self, counts: Counts, groups: slice) -> Tally:
-        exposed, succeeded = int(counts.exposed[groups].sum()), int(counts.succeeded[groups].sum())
-        failed, in_flight = int(counts.failed[groups].sum()), int(counts.in_flight[groups].sum())
+    def _tally(self, settled: list[int], pooled: list[list[int]], by_habit: list[list[list[int]]]) -> Tally:
+        """Counters of a cell.
+
+        Args:
+            settled: Exposed, succeeded, failed, in flight.
+            pooled: By age: exposed, silent, controls, controls silent.
+            by_habit: The same by age and habit.
+        """
+        exposed, succeeded, failed, in_flight = settled
         gate = self.rollout.plan.gate
-        age_groups = tuple(self._age_group(counts, groups, age_ms) for age_ms in gate.checkpoints_ms)
+        age_groups = tuple(AgeGroup(*pooled[self._ages_ms.index(age_ms)]) for age_ms in gate.checkpoints_ms)
         return Tally(
             after_permit={
                 AttemptState.SUCCEEDED: succeeded,
@@ -155,21 +170,12 @@ class EngineRule:
             },
             age_groups=age_groups,
             habit_groups={
-                HabitAge(habit, age_ms): self._age_group(counts, _of_habit(groups, habit), age_ms)
+                HabitAge(habit, age_ms): AgeGroup(*by_habit[self._ages_ms.index(age_ms)][HABITS.index(habit.value)])
                 for habit in Habit
                 for age_ms in ages_of(gate, habit)
             },
             # Granted and permitted at one call: none is lost in between, and the gate knows it.
             grants=AgeGroup(exposed=age_groups[0].exposed) if age_groups else AgeGroup(),
-        )
-
-    def _age_group(self, counts: Counts, groups: slice, age_ms: int) -> AgeGroup:
-        index = self._ages_ms.index(age_ms)
-        return AgeGroup(
-            exposed=int(counts.aged[index][groups].sum()),
-            silent=int(counts.silent[index][groups].sum()),
-            controls=int(counts.controls[index][groups].sum()),
-            controls_silent=int(counts.controls_silent[index][groups].sum()),
         )
 
 
@@ -178,11 +184,6 @@ _ENDINGS: Mapping[RolloutStatus, Ending] = {
     RolloutStatus.COMPLETED: Ending.COMPLETED,
     RolloutStatus.ABORTED: Ending.HALTED,
 }
-
-
-def _of_habit(groups: slice, habit: Habit) -> slice:
-    at = groups.start + HABITS.index(habit.value)
-    return slice(at, at + 1)
 
 
 def _ages_ms(plan: Plan) -> tuple[int, ...]:
