@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.store.base import ChangeOutcome, ImportOutcome
+from orchestrator.store.base import ChangeOutcome, ImportOutcome, Permitted
 
 if TYPE_CHECKING:
     from tests.sim.witness import Witness
@@ -26,6 +26,7 @@ KINDS = (
     "part resumed",
     "bandwidth spent",
     "granted beside a rival",
+    "offline permit",
     "moved",
     "moved in flight",
     "removed",
@@ -87,6 +88,11 @@ def _reserve(witness: Witness, args: tuple[Any, ...], _: object, answer: Any) ->
         yield "granted beside a rival"
 
 
+def _authorize(_: object, __: object, ___: object, answer: Any) -> Iterator[str]:
+    if isinstance(answer, Permitted) and answer.offline_ms:
+        yield "offline permit"
+
+
 def _change_vehicles(witness: Witness, args: tuple[Any, ...], _: object, answer: ChangeOutcome) -> Iterator[str]:
     if answer.changed:
         yield "moved"
@@ -115,6 +121,7 @@ _LOOKS: Mapping[str, Callable[..., Iterator[str]]] = MappingProxyType(
     {
         "transition": _transition,
         "reserve": _reserve,
+        "authorize": _authorize,
         "change_vehicles": _change_vehicles,
         "remove_vehicle": _remove_vehicle,
         "import_vehicles": _import_vehicles,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 OPERATORS_EVERY_S = 40.0
 OTHERS_EVERY_S = 15.0
+CARE_EVERY_S = 10.0
 AGAIN_EVERY_S = (1.0, 8.0)
 """Machine time after which a person repeats what did not work."""
 REGIONS = ("eu", "us", "cn")
@@ -63,7 +64,7 @@ class People:
         yield OPERATORS_EVERY_S if hazards.operators else 0.0, self._operate
         yield OTHERS_EVERY_S if hazards.brakes else 0.0, self._brake
         yield OTHERS_EVERY_S if hazards.signals else 0.0, self._signal
-        yield OTHERS_EVERY_S if hazards.care else 0.0, self._care
+        yield CARE_EVERY_S if hazards.care else 0.0, self._care
 
     def launch(self) -> None:
         """Begin the rollouts that do not begin with the run, and start those that are drafts."""
@@ -154,7 +155,7 @@ class People:
             lambda: self._readmit(desk, said),
             lambda: self._remove(desk, vehicle_id, said),
         )
-        await patiently(self._rng.choice(doings)())
+        await patiently(self._world, self._rng.choice(doings)())
 
     async def _readmit(self, desk: Any, said: dict[str, str]) -> None:
         """Whoever is kept out of something, if anybody is."""
@@ -172,10 +173,10 @@ class People:
             self._world.spawn(self._bring_back(vehicle_id))
 
     async def _bring_back(self, vehicle_id: VehicleId) -> None:
-        await self._pass_ms(self._rng.randint(5, 60) * MINUTE_MS)
+        await self._pass_ms(self._rng.randint(5, 40) * MINUTE_MS)
         world = self._world
         made = next(one for one in world.inventory if one.vehicle_id == vehicle_id)
-        await patiently(a_window(world.ground).import_vehicles([made], now=world.fleet_ms()))
+        await patiently(world, a_window(world.ground).import_vehicles([made], now=world.fleet_ms()))
 
     # Choices
 
@@ -195,9 +196,10 @@ class People:
 
 
 async def begin(world: World, rollout_id: RolloutId, launch: Launch) -> None:
-    """Create a rollout, once, however often it is asked."""
+    """Create a rollout, once, however often it is asked. That the service refuses it is a fault of the scenario."""
     desk = a_rollout_desk(world.ground)
     await patiently(
+        world,
         desk.create(
             launch.plan,
             rollout_id=rollout_id,
@@ -205,19 +207,25 @@ async def begin(world: World, rollout_id: RolloutId, launch: Launch) -> None:
             actor="alice",
             reason="test",
             draft=launch.draft,
-        )
+        ),
+        refused=(),
     )
 
 
 async def ask(world: World, rollout_id: RolloutId, request: Any) -> None:
     """A person asks for something, and takes no for an answer."""
     desk = a_rollout_desk(world.ground)
-    await patiently(desk.request(rollout_id, request, etag="", request_id=f"request-{world.ground.names}"))
+    await patiently(world, desk.request(rollout_id, request, etag="", request_id=f"request-{world.ground.names}"))
 
 
-async def patiently(asked: Awaitable[Any]) -> None:
-    """Wait for what was asked; that it cannot be, or that nobody answers, is no surprise."""
+async def patiently(
+    world: World, asked: Awaitable[Any], *, refused: tuple[type[Exception], ...] = (ServiceError,)
+) -> None:
+    """Wait for what was asked; that it is `refused`, or that nobody answers, is no surprise."""
+    world.asking += 1
     try:
         await asked
-    except (ServiceError, StoreError, Died):
+    except (*refused, StoreError, Died):
         return
+    finally:
+        world.asking -= 1

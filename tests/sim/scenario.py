@@ -141,11 +141,15 @@ def draw_scenario(seed: int) -> Scenario:
 def _vehicle(rng: Random, number: int, region: str, hardware: str, *, good: bool) -> VehicleSpec:
     name = f"v-{number}"
     connectivity = Connectivity()
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         period = rng.choice((1, 2, 4)) * HOUR_MS
         share = rng.uniform(0.5, 0.9)
         connectivity = Connectivity(
-            LinkModel.TUNNEL, period, round(period * share), rng.randrange(period), metered=rng.random() < 0.3
+            rng.choice((LinkModel.TUNNEL, LinkModel.GARAGE, LinkModel.GARAGE)),
+            period,
+            round(period * share),
+            rng.randrange(period),
+            metered=rng.random() < 0.3,
         )
     manner = (
         Manner.AGREE
@@ -230,8 +234,10 @@ def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool) ->
         lines.append(f"regions: {{{', '.join(rules)}}}")
     if not good and rng.random() < 0.3:
         lines.append(f"consent: {rng.choice(('notice', 'required'))}")
-    if not good and rng.random() < 0.3:
-        lines.append(f"conditions: {{parked: {rng.choice(('true', 'false'))}, battery: 40%}}")
+    if not good and rng.random() < 0.5:
+        lines.append(
+            f"conditions: {{parked: {rng.choice(('true', 'true', 'false'))}, battery: {rng.choice((40, 80))}%}}"
+        )
     if not good and rng.random() < 0.15:
         lines.append('windows: [{from: "00:30", to: "03:00"}, {from: "03:30", to: "23:00"}]')
     return "\n".join(lines) + "\n" + DEADLINES

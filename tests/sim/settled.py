@@ -34,7 +34,7 @@ REPLAYED = (
 def quiet(world: World) -> bool:
     """Whether nothing is under way any more."""
     over = all(watched.rollout.status.over for watched in world.witness.rollouts.values())
-    return over and not world.witness.live and not unsettled(world)
+    return over and not world.asking and not world.witness.live and not unsettled(world)
 
 
 def unsettled(world: World) -> list[str]:

@@ -98,6 +98,8 @@ class World:
             arrived_late=lambda late_ms: self.witness.happened.update(late_kinds(late_ms)),
         )
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.asking = 0
+        """People who wait for an answer."""
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self._ends = False
@@ -248,12 +250,16 @@ class World:
         """Nothing goes wrong any more: everything settles, and what is counted is what the vehicles truly are."""
         self._look_every(CALM_TICK_S, CALM_RECOUNT_S)
         waited = 0
-        while not quiet(self) and waited < SETTLES_MS:
+        while waited < SETTLES_MS:
+            if quiet(self):
+                await self._ticks(3 + round(SETTLED_AFTER_S / self._tick_s))
+                # Somebody who was brought back meanwhile may have something to tell.
+                if quiet(self):
+                    break
             if waited >= PATIENT_MS:
                 await self._end_what_stands(everything=waited >= 3 * PATIENT_MS)
             await self.wait_ms(LOOK_EVERY_MS)
             waited += LOOK_EVERY_MS
-        await self._ticks(3 + round(SETTLED_AFTER_S / self._tick_s))
         check_settled(self)
         check_decisions(self)
 
