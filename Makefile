@@ -28,8 +28,8 @@ sessions: setup-dev
 
 test: check system-packages
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"
-	@# Whole installations with their fleets use both cores by themselves: one after the other.
-	@$(BIN)/python -m pytest -q -m "processes and not alerts"
+	@# An installation with its fleet waits more than it works: two files of tests side by side, each with a core to itself.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "processes and not alerts"
 
 # Whole systems from seeds, as many as asked: make simulate SEEDS=10000. `make test` runs the first 300.
 SEEDS ?= 1000

@@ -9,7 +9,7 @@ import pytest
 from tests.processes import Installation, eventually
 from tests.vehicles import AVehicle, enrolled, installing, offered
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 PLAN = """\
 name: {name}
