@@ -96,6 +96,28 @@ def test_quarantined_vehicle_is_withdrawn_told_why_and_let_in_again(installation
     told(installation, "--vehicle", "lemon-1", words=["kept out of every rollout", "let into every rollout again"])
 
 
+def test_vehicle_that_fails_in_three_rollouts_is_kept_out_until_somebody_lets_it_in(installation: Installation) -> None:
+    """Through worker, Valkey, ledger and command line: the reason, the case, the filter, and the way back."""
+    vehicle, *_ = vehicles_in(installation, "worn", count=9)
+    for number in range(4):
+        start(installation, "worn", f"worn-{number}", "gate: {failure_ratio: 30%}\nlimits: {attempts: 1}\n")
+    for number in range(3):
+        directive = offered(vehicle)
+        assert directive.attempt_id == f"worn-{number}.worn-1.1"
+        vehicle.check_in(vehicle.event(directive.attempt_id, "FAILED", "flash_worn"))
+    eventually(lambda: found(installation, "excluded=quarantine,region=worn") == ["worn-1"], what="it is kept out")
+    assert vehicle.check_in().directive.WhichOneof("kind") == "none"
+    summary = installation.must("vehicle", "explain", "worn-1")["summary"]
+    assert "quarantined" in summary
+    assert "failed in 3 rollouts in a row, limit 3: worn-0 (failed: flash_worn)" in summary
+    (case,) = installation.must("case", "list", "--rollout", "worn-2")["cases"]
+    assert (case["cause"], case["vehicle_id"]) == ("repeated", "worn-1")
+    assert "--lift" in page(installation, "case", "show", "worn-2.worn-1.1")
+    installation.must("fleet", "quarantine", "worn-1", "--lift", "--reason", "new flash")
+    assert offered(vehicle).attempt_id == "worn-3.worn-1.1"
+    told(installation, "--vehicle", "worn-1", words=["kept out of every rollout by the service", "new flash"])
+
+
 def test_denied_vehicle_is_kept_out_of_one_rollout(installation: Installation) -> None:
     """A rollout that does not exist cannot be denied."""
     (vehicle,) = vehicles_in(installation, "deny")

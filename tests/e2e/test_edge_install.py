@@ -14,10 +14,10 @@ from tests.processes import CALL_TIMEOUT_S, Installation, eventually, some_image
 from tests.vehicles import AVehicle, enrolled, installing, offered
 
 
-def start(installation: Installation, region: str) -> None:
-    """A running rollout of the release over a region, everybody at once, named like the region."""
-    plan = f"release: {RELEASE}\nholdout: 0%\ntarget: {{region: [{region}]}}\nwaves: [{{name: all}}]\n"
-    request = rollout_pb2.CreateRolloutRequest(plan=plan, rollout_id=region, reason="test")
+def start(installation: Installation, region: str, rollout_id: str = "", more: str = "") -> None:
+    """A running rollout of the release over a region, everybody at once; named like the region unless said."""
+    plan = f"release: {RELEASE}\nholdout: 0%\ntarget: {{region: [{region}]}}\nwaves: [{{name: all}}]\n{more}"
+    request = rollout_pb2.CreateRolloutRequest(plan=plan, rollout_id=rollout_id or region, reason="test")
     installation.api().rollouts.CreateRollout(request, timeout=CALL_TIMEOUT_S)
 
 
