@@ -13,6 +13,9 @@ import numpy as np
 
 from orchestrator.rehearsal.vehicles import Bools, Ints
 
+_FIRST_MIN = 1000
+"""So few are asked all at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cap:
@@ -39,8 +42,18 @@ def within(groups: Ints, caps: Sequence[Cap], room: int) -> Bools:
         caps: Rooms of parts.
         room: Of all.
     """
-    if room <= 0:
-        return np.zeros(len(groups), dtype=np.bool_)
+    # Who comes first does not depend on who comes later: where the first few use up the room, nobody else is asked.
+    first = max(_FIRST_MIN, 2 * room) if room > 0 else 0
+    if first < len(groups):
+        admitted = np.zeros(len(groups), dtype=np.bool_)
+        admitted[:first] = _within(groups[:first], caps, room)
+        if admitted.sum() >= room:
+            return admitted
+    return _within(groups, caps, room)
+
+
+def _within(groups: Ints, caps: Sequence[Cap], room: int) -> Bools:
+    """As `within`, asking everybody."""
     caps = (*caps, Cap(np.zeros(1 + groups.max(initial=0), dtype=np.int64), np.array([room])))
     admitted = np.ones(len(groups), dtype=np.bool_)
     for cap in caps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -52,3 +53,14 @@ def one_after_the_other(groups: Sequence[int], caps: Sequence[Cap], room: int) -
 def test_a_step_admits_whom_single_questions_would(groups: list[int], caps: list[Cap], room: int) -> None:
     """A vehicle that finds no place must not use up the slot of another."""
     assert within(np.array(groups, dtype=np.int64), caps, room).tolist() == one_after_the_other(groups, caps, room)
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 700, 1_000, 5_000])
+def test_a_crowd_is_admitted_as_a_few_are(room: int) -> None:
+    """Most of a crowd are not even asked where the first use up the room: the answer must be the same."""
+    rng = np.random.default_rng(room)
+    groups = rng.integers(0, 4, 3_000)
+    for seldom in (0, 10_000):
+        cap = Cap(np.array([0, 0, 1, -1]), np.array([30, seldom]), None)
+        asked = one_after_the_other(groups.tolist(), [cap], room)
+        assert within(groups, [cap], room).tolist() == asked
