@@ -38,7 +38,7 @@ simulate: setup-dev
 
 # Every alert, made to fire by causing its fault. About ten minutes.
 alerts: setup-dev
-	@$(BIN)/python -m pytest -q tests/dashboards/test_faults.py
+	@$(BIN)/python -m pytest -q tests/dashboards/test_faults.py tests/dashboards/test_dark_region.py
 
 check: lint types imports proto
 
