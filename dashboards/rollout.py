@@ -124,7 +124,7 @@ GATE = Section(
         Panel(
             title="Silent share, exposures and controls",
             description="Of the exposures that reached a checkpoint, those without word; beside them the same share of "
-            "controls, vehicles not yet admitted that are watched at the same ages. A gap between the two is harm.",
+            "controls, vehicles that wait for their permit by a coin, at the same ages. A gap between the two is harm.",
             kind="timeseries",
             unit="percentunit",
             queries=(

@@ -295,7 +295,7 @@ class Evaluator:
         over: list[AttemptId] = []
         for attempt_id, permit in unsettled.permits.items():
             answer = await self._store.permit(
-                attempt_id, permitted_at=permit.permitted_at, offline_ms=permit.offline_ms
+                attempt_id, permitted_at=permit.permitted_at, offline_ms=permit.offline_ms, paired=permit.paired
             )
             # Over and never exposed is the last word: its place in the budget is another's. Any other refusal leaves a
             # doubt, and keeps the place: every doubt admits fewer.

@@ -201,7 +201,7 @@ class Metrics:
     def _judgement(self) -> None:
         """What is compared with what, what stands still, and what was lost before a permit."""
         where, one = ("rollout", "region", "hardware"), ("rollout",)
-        self.controls = self._gauge("controls", "Vehicles not admitted that reached it.", *where, "checkpoint")
+        self.controls = self._gauge("controls", "Vehicles that wait by a coin and reached it.", *where, "checkpoint")
         self.controls_silent = self._gauge("controls_silent", "Of the controls, the silent.", *where, "checkpoint")
         early = ("rollout", "habit", "checkpoint", "group")
         self.habit_silence = self._gauge("habit_silence", "Of frequent callers, at an earlier age.", *early)

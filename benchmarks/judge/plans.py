@@ -33,7 +33,7 @@ def plan_text(fleet: str) -> str:
 
 def plan_of(case: Case) -> Plan:
     """The engine's plan in a cell."""
-    return read_plan(f"{plan_text(case.fleet)}gate: {{failure_ratio: {case.limit:.4f}}}\n")
+    return read_plan(f"{plan_text(case.fleet)}gate: {{failure_ratio: {case.limit:.4f}, controls: 3}}\n")
 
 
 def variant_places(case: Case) -> int:

@@ -32,7 +32,6 @@ from orchestrator.rpc.servers import Binding, Bound, Tls
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
 from orchestrator.service.call_rates import CallRates
 from orchestrator.service.cases import CaseDesk
-from orchestrator.service.controls import ControlWatch
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.enrollment import EnrollmentDesk
 from orchestrator.service.explain import ExplainDesk
@@ -108,7 +107,6 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         director=DirectorDesk(signer, installation.director_metadata),
         images=images,
         last_seen=last_seen,
-        controls=ControlWatch(store=store, machine=context.machine),
         pace=PollPace(idle_ms=settings.poll_s * 1000, live_ms=settings.poll_live_s * 1000),
         metrics=context.metrics,
         repeats_max=settings.quarantine_after,

@@ -145,7 +145,7 @@ class Silence:
     aged: int = 0
     """Exposures that reached the checkpoint."""
     controls: int = 0
-    """Vehicles not yet admitted that reached it beside them."""
+    """Controls that reached it beside them."""
     controls_silent: int = 0
     """Of these."""
 

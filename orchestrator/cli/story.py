@@ -195,7 +195,8 @@ def _grant_silent(data: Data) -> Told:
 
 
 def _watched(data: Data) -> Told:
-    return Told("", f"watched as a control while it waits: it calls {data.get('habit')}")
+    calls = "how often it calls is not known yet" if data.get("habit") == "unknown" else f"it calls {data.get('habit')}"
+    return Told("", f"it could have its permit, and waits by a coin for one more call, watched as a control; {calls}")
 
 
 def _control_silent(data: Data) -> Told:

@@ -49,7 +49,7 @@ from orchestrator.model.decision import Grant, Refusal, RefusalReason
 from orchestrator.model.fleet import Cell, Habit, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.release import Release
-from orchestrator.model.rollout import BrakeKind, RegionProgress, Rollout, RolloutStatus
+from orchestrator.model.rollout import BrakeKind, Rollout, RolloutStatus
 from orchestrator.model.vehicle import VehicleRecord
 
 _STOPPED: Mapping[RolloutStatus, RefusalReason] = MappingProxyType(
@@ -361,14 +361,15 @@ def _grant(question: _Question) -> Grant:
     wave = rollout.plan.waves[progress.wave].name
     number = question.tried.number + 1 if question.tried else 1
     habit = habit_of(question.record.gaps)
-    quota = _places(question, progress, habit)
+    cell = Cell(region=vehicle.region, hardware=vehicle.hardware, cohort=vehicle.cohort)
+    quota = places(rollout, cell, habit, question.now)
     place = f"region {vehicle.region} is in wave {wave}"
     if waves.holdout_open(progress):
         place = f"region {vehicle.region} admits everybody its waves are for, the holdout included"
     return Grant(
         rollout_id=rollout.rollout_id,
         release=rollout.plan.release,
-        cell=Cell(region=vehicle.region, hardware=vehicle.hardware, cohort=vehicle.cohort),
+        cell=cell,
         number=number,
         epoch=rollout.epoch,
         habit=habit,
@@ -386,9 +387,11 @@ def _grant(question: _Question) -> Grant:
     )
 
 
-def _places(question: _Question, progress: RegionProgress, habit: Habit) -> int | None:
-    opening = openings.at(progress, question.record.vehicle)
-    if opening is None:
+def places(rollout: Rollout, cell: Cell, habit: Habit, now: FleetTime) -> int | None:
+    """How many of a cell may be admitted in the present wave before one of this habit finds no place; None: any."""
+    progress = rollout.regions.get(cell.region)
+    opening = progress.openings.get(openings.key(cell.hardware, cell.cohort)) if progress is not None else None
+    if progress is None or opening is None:
         return None
-    soak_ends_at = FleetTime(progress.wave_started_at + question.rollout.plan.waves[progress.wave].soak_ms)
-    return openings.places_for(habit, progress, opening, soak_ends_at, question.now)
+    soak_ends_at = FleetTime(progress.wave_started_at + rollout.plan.waves[progress.wave].soak_ms)
+    return openings.places_for(habit, progress, opening, soak_ends_at, now)

@@ -1,68 +1,124 @@
-"""Controls: targeted vehicles that wait, watched beside the exposures of their stratum and habit.
+"""Controls: vehicles that could have their permit now and wait for one more call, by a coin.
 
-Owns who may be watched and how many are owed. Silence after an installation is only worth something against the silence
-of like vehicles that did not install, over the same days: a storm, a holiday and a network that is down hit both. The
-stores keep the watch and count; what the counts mean is the matter of `gates`.
+Owns the coin. Silence after an installation is only worth something against the silence of like vehicles that did not
+install, at the same time. Which are alike? Vehicles differ in how often they call, at what time of day and from where,
+and what they are granted depends on it. So the choice is left to chance, at the very moment at which a permit would be
+given: most of those that ask in the first waves wait, the others install, and nothing but the coin tells them apart.
+Whatever is different afterwards comes from the release. Why not otherwise: docs/decisions, A coin at the permit.
+
+One coin says which attempts are compared at all (are in the trial). In early waves all are: more vehicles wait than a
+wave admits, so standing aside costs nobody anything. Where a wave leaves few to wait, few are. Another coin, at each
+asking, says which of them stands aside. The odds of that one never change, so all exposures and all controls of a trial
+can be added up, over habits, times and waves.
+
+The stores keep the watch and count; what the counts mean is the matter of `gates`.
 """
 
 from __future__ import annotations
 
-from orchestrator.engine.habits import ages_of, habit_of
-from orchestrator.model.attempt import Control
-from orchestrator.model.decision import RefusalReason
-from orchestrator.model.fleet import Cell
-from orchestrator.model.ids import FleetTime
-from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import VehicleRecord
+from orchestrator.engine import selection
+from orchestrator.engine.habits import SAME_CONTACT_MS
+from orchestrator.model.attempt import Attempt, Control
+from orchestrator.model.fleet import Habit
+from orchestrator.model.ids import AttemptId, FleetTime, VehicleId
+from orchestrator.model.plan import GateLimits
+from orchestrator.model.rollout import RegionPhase, Rollout
 
-CONTROLS_AHEAD = 32
-"""Controls of each stratum and habit in all shards that are watched before there is an exposure. Few: they call at
-another time of day than the exposures will, and first of all those that call most.
-"""
 CONTROLS_PER_EXPOSURE = 3
-"""Further controls for each exposure: they harm nobody, and three make what is normal known nearly for sure."""
-WATCHED_WHEN = frozenset(
-    {
-        RefusalReason.HOLDOUT,
-        RefusalReason.NOT_YET_DRAWN,
-        RefusalReason.WAVE_NOT_REACHED,
-        RefusalReason.QUOTA_SPENT,
-        RefusalReason.FOLLOWED_REGION_FIRST,
-        RefusalReason.APPROVAL_MISSING,
-    }
-)
-"""Refusals that say nothing about the vehicle but that its turn has not come."""
+"""Controls for each exposure that is compared, where a plan does not say: what is normal becomes known nearly for sure.
+"""
+FLEET_MIN = 100
+"""Targeted vehicles from which a plan that does not say has controls: of fewer nothing is learnt from silence."""
+PAIRED_SHARE_MIN = 0.0125
+"""Part of the exposures of a wave that is compared, however few it leaves to wait."""
+HEARD_AFTER_MS = 2 * SAME_CONTACT_MS
+"""Fleet time after the enrolment within which a call is still the one at which it asked; no exposure is heard so early.
+"""
+YOUNGEST_MS = 2 * HEARD_AFTER_MS
+"""Ages below it tell nothing of a control: hardly any could have been heard."""
+_TRIAL, _ASIDE = "trial", "aside"
 
 
-def ahead(shards: int) -> int:
-    """Controls ahead of exposures on one of so many shards, rounded up."""
-    return -(-CONTROLS_AHEAD // shards)
+def can_be_heard(gate: GateLimits) -> bool:
+    """Whether controls could be heard before every age at which a gate looks."""
+    ages = (*gate.checkpoints_ms, *(age for own in gate.habit_ages_ms.values() for age in own))
+    return min(ages, default=0) >= YOUNGEST_MS
 
 
-def control_of(record: VehicleRecord, rollout: Rollout, now: FleetTime) -> Control:
-    """A vehicle that called now and waits, as it would be watched."""
-    vehicle, gate = record.vehicle, rollout.plan.gate
-    habit = habit_of(record.gaps)
+def trial_share(per_exposure: int, fresh: float, left: float) -> float:
+    """Share of the attempts of a wave that is in the trial.
+
+    Args:
+        per_exposure: Controls for each exposure that is compared.
+        fresh: Vehicles that the wave adds.
+        left: Vehicles that wait for a later one: they lose nothing by waiting.
+
+    Returns:
+        0 without controls; else such that `left` is enough, and never nought.
+    """
+    if not per_exposure or fresh <= 0.0:
+        return 0.0
+    paired = max(PAIRED_SHARE_MIN, min(1.0, left / (per_exposure * fresh)))
+    return (1 + per_exposure) * paired / (1 + per_exposure * paired)
+
+
+def permitted_share(per_exposure: int, trial: float) -> float:
+    """Part of those that ask for a permit, and find room, that gets it at once."""
+    return 1.0 - trial * per_exposure / (1 + per_exposure)
+
+
+def is_paired(rollout: Rollout, attempt: Attempt) -> bool:
+    """Whether an attempt that asks for its permit now is in the trial; in a plan without controls all are compared.
+
+    Behind the last wave nobody is: it waits for those that it has. Who calls seldom is only where all are: it could
+    lose weeks, and its silence says little.
+    """
+    if not rollout.plan.gate.controls_per_exposure:
+        return True
+    progress = rollout.regions.get(attempt.cell.region)
+    if progress is None or progress.phase is not RegionPhase.ROLLING:
+        return False
+    share = progress.trials.get(f"{attempt.cell.hardware}/{attempt.cell.cohort}", 0.0)
+    if attempt.habit is Habit.SELDOM and share < 1.0:
+        return False
+    return trial_coin(rollout, attempt.vehicle_id) < selection.threshold(share)
+
+
+def trial_coin(rollout: Rollout, vehicle_id: VehicleId) -> int:
+    """The coin that says whether an attempt is in the trial, as a draw: the same while the rollout lasts."""
+    return _coin(rollout, _TRIAL, vehicle_id)
+
+
+def aside_coin(rollout: Rollout, asks: AttemptId, now: FleetTime) -> int:
+    """The coin that says whether an attempt in the trial stands aside, as a draw.
+
+    The same within one contact: who asks again because the answer was lost is told the same.
+    """
+    return _coin(rollout, _ASIDE, asks, now // SAME_CONTACT_MS)
+
+
+def stands_aside(rollout: Rollout, attempt: Attempt, now: FleetTime) -> bool:
+    """Whether an attempt that asks for its permit now is to wait as a control, if it could have it."""
+    per_exposure = rollout.plan.gate.controls_per_exposure or 0
+    if not per_exposure or attempt.permitted_at is not None or not is_paired(rollout, attempt):
+        return False
+    odds = selection.threshold(per_exposure / (1 + per_exposure))
+    return aside_coin(rollout, attempt.attempt_id, now) < odds
+
+
+def control_of(rollout: Rollout, attempt: Attempt, now: FleetTime) -> Control:
+    """An attempt that stands aside, as it is watched."""
     return Control(
         rollout_id=rollout.rollout_id,
-        vehicle_id=vehicle.vehicle_id,
-        cell=Cell(region=vehicle.region, hardware=vehicle.hardware, cohort=vehicle.cohort),
-        habit=habit,
-        enrolled_at=now,
-        checkpoints_ms=gate.checkpoints_ms,
-        habit_ages_ms=ages_of(gate, habit),
+        vehicle_id=attempt.vehicle_id,
+        cell=attempt.cell,
+        habit=attempt.habit,
+        enrolled_at=FleetTime(now // SAME_CONTACT_MS * SAME_CONTACT_MS),
+        checkpoints_ms=attempt.checkpoints_ms,
+        habit_ages_ms=attempt.habit_ages_ms,
     )
 
 
-def mirrors(record: VehicleRecord, rollout: Rollout) -> bool:
-    """Whether a vehicle that calls now and waits is like those that install: it calls for the first time in this wave.
-
-    Exposures are first calls since the wave opened. Among vehicles that call at any moment those that call often are
-    met most; compared with them, a good release on a fleet of mixed habits looks worse every day.
-
-    Args:
-        record: As before this call.
-        rollout: In which it waits.
-    """
-    progress = rollout.regions.get(record.vehicle.region)
-    return progress is None or record.last_seen_at is None or record.last_seen_at < progress.wave_started_at
+def _coin(rollout: Rollout, *what: object) -> int:
+    """Of 64 bits, as a draw."""
+    return selection.draw(rollout.salt, VehicleId("\x00".join(map(str, what))))

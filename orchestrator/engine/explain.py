@@ -41,9 +41,13 @@ _DEFERRED: Mapping[str, RefusalReason] = MappingProxyType(
         "storage_low": RefusalReason.STORAGE_LOW,
         "battery_low": RefusalReason.BATTERY_LOW,
         "not_parked": RefusalReason.NOT_PARKED,
+        RefusalReason.WATCHED.value: RefusalReason.WATCHED,
+        RefusalReason.QUOTA_SPENT.value: RefusalReason.QUOTA_SPENT,
     }
 )
-"""What a vehicle waits for, by the code that it defers with. Source: docs/agent-protocol.md, Failure codes."""
+"""What an attempt waits for, by the code of its deferral: the vehicle's, or ours where it asked for a permit in vain.
+Source: docs/agent-protocol.md, Failure codes.
+"""
 _BY_THE_CLOCK = (RefusalReason.WINDOW_CLOSED.value, RefusalReason.FREEZE_DAY.value)
 """Codes with which the orchestrator defers: what is in the way is asked for anew, as of an attempt that has all."""
 _WAITS: Mapping[RefusalReason, str] = MappingProxyType(
@@ -54,6 +58,7 @@ _WAITS: Mapping[RefusalReason, str] = MappingProxyType(
         RefusalReason.STORAGE_LOW: "waits for more free storage",
         RefusalReason.BATTERY_LOW: "waits for more battery",
         RefusalReason.NOT_PARKED: "waits to be parked",
+        RefusalReason.QUOTA_SPENT: "stood aside as a control, and waits for a place in a wave",
     }
 )
 _DOES: Mapping[AttemptState, str] = MappingProxyType(
@@ -222,7 +227,9 @@ def _deferred(record: VehicleRecord, attempt: Attempt, rollout: Rollout, now: Fl
         return None
     since = f"since {instant(attempt.state_at)}, for {duration(now - attempt.state_at)}"
     facts = {"failure_code": attempt.failure_code}
-    if reason is RefusalReason.CONSENT_MISSING:
+    if reason is RefusalReason.WATCHED:
+        return Refusal(reason, f"watched as a control {since}: its permit comes at a later call", facts)
+    if reason in (RefusalReason.CONSENT_MISSING, RefusalReason.QUOTA_SPENT):
         return Refusal(reason, f"{_WAITS[reason]} {since}", facts)
     told = record.conditions
     values = "it has not told how it stands"

@@ -21,6 +21,8 @@ from orchestrator.model.tally import AgeGroup, CellTallies, Tally
 
 _BEFORE_CONTROLS = 3
 """Parts of a counted cell before controls, habits and losses were counted."""
+_HABIT_PARTS = (6, 8)
+"""Parts of a counted habit: without exposures that are compared with nobody, and with them."""
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -108,6 +110,7 @@ def _gate(gate: GateLimits) -> dict[str, Json]:
         "checkpoints_ms": [*gate.checkpoints_ms],
         "silence_reference": [_number(share) for share in gate.silence_reference],
         "alpha": _number(gate.alpha),
+        "controls_per_exposure": gate.controls_per_exposure,
         "habit_ages_ms": {habit.value: [*ages] for habit, ages in gate.habit_ages_ms.items()},
         "stratum_sample_min": gate.stratum_sample_min,
         "hold_final_ms": gate.hold_final_ms,
@@ -123,6 +126,7 @@ def _gate_read(data: Mapping[str, Json]) -> GateLimits:
         checkpoints_ms=_ints(data.get("checkpoints_ms")),
         silence_reference=tuple(_float(share) for share in _list(data.get("silence_reference"))),
         alpha=_float(data.get("alpha")),
+        controls_per_exposure=_int(data.get("controls_per_exposure") or 0),
         habit_ages_ms={Habit(habit): _ints(several) for habit, several in ages.items()},
         stratum_sample_min=_int(data.get("stratum_sample_min")),
         hold_final_ms=_int(data.get("hold_final_ms")),
@@ -186,7 +190,9 @@ def _cell(cell: Cell, tally: Tally) -> Json:
 
 
 def _group(group: AgeGroup) -> list[Json]:
-    return [group.exposed, group.silent, group.controls, group.controls_silent]
+    counts = [group.exposed, group.silent, group.controls, group.controls_silent]
+    # Most plans and most waves leave none out.
+    return [*counts, group.unpaired, group.unpaired_silent] if group.unpaired else [*counts]
 
 
 def _cell_read(data: Json) -> Cell:
@@ -216,7 +222,7 @@ def _counted_read(entry: list[Json]) -> tuple[Cell, Tally]:
 
 
 def _habit_read(item: list[Json]) -> tuple[HabitAge, AgeGroup]:
-    habit, age_ms, *counts = _list([*item], 6)
+    habit, age_ms, *counts = _list([*item], len(item) if len(item) in _HABIT_PARTS else 6)
     return HabitAge(Habit(str(habit)), _int(age_ms)), AgeGroup(*_ints(counts))
 
 

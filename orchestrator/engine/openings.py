@@ -18,9 +18,10 @@ next wave. So what joins, or is moved, while a wave is open never makes it large
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, floor, sqrt
 
-from orchestrator.engine import waves
+from orchestrator.engine import controls, waves
 from orchestrator.model.fleet import Cell, Habit, Stratum, Vehicle
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
@@ -84,26 +85,51 @@ def of_wave(
         apart: As in `quotas`.
     """
     opened: dict[str, Opening] = {}
+    trial = trials(plan, wave, targeted)
     for cell, places in quotas(plan, wave, targeted, apart).items():
         name = key(cell.hardware, cell.cohort)
         stood = before.get(name, Opening(0, 0.0))
         quota = max(stood.quota, places)
-        opened[name] = Opening(quota, max(stood.share, _share(quota, targeted[cell])))
+        # Who stands aside takes no place: so many more have to ask.
+        asks = quota / controls.permitted_share(plan.gate.controls_per_exposure or 0, trial.get(name, 0.0))
+        opened[name] = Opening(quota, max(stood.share, _share(asks, targeted[cell])))
     return opened
+
+
+def trials(plan: Plan, wave: int, targeted: Mapping[Cell, int]) -> dict[str, float]:
+    """Share of the attempts of each cell of a region that is in the trial in a wave (index), see `controls`.
+
+    Args:
+        plan: Of the rollout.
+        wave: Index.
+        targeted: As in `quotas`.
+    """
+    shares: dict[str, float] = {}
+    for cell, count in targeted.items():
+        open_now = waves.reached_share(plan, wave, cell.cohort)
+        open_before = waves.reached_share(plan, wave - 1, cell.cohort) if wave else 0.0
+        fresh, left = (open_now - open_before) * count, (1.0 - open_now) * count
+        share = controls.trial_share(plan.gate.controls_per_exposure or 0, fresh, left)
+        if share:
+            shares[key(cell.hardware, cell.cohort)] = share
+    return shares
 
 
 def completed(
     plan: Plan, progress: RegionProgress, targeted: Mapping[Cell, int], apart: tuple[str, ...] = ()
-) -> Mapping[str, Opening]:
-    """The openings of the present wave with those of cells that had no vehicle when it began; others as they are.
+) -> RegionProgress:
+    """A region with places and trials of cells that had no vehicle when its wave began; others stay as they are.
 
     Behind the last wave as well: where that opens a part only, who is moved there has no more places than the others.
     """
     if progress.phase is RegionPhase.PENDING:
-        return progress.openings
+        return progress
     wanted = of_wave(plan, progress.wave, targeted, progress.openings, apart)
     fresh = {name: opening for name, opening in wanted.items() if name not in progress.openings}
-    return {**progress.openings, **fresh} if fresh else progress.openings
+    shares = trials(plan, progress.wave, targeted)
+    if not fresh and shares.keys() <= progress.trials.keys():
+        return progress
+    return replace(progress, openings={**progress.openings, **fresh}, trials={**shares, **progress.trials})
 
 
 def at(progress: RegionProgress, vehicle: Vehicle) -> Opening | None:
@@ -140,6 +166,6 @@ def _fill(places: dict[Cell, int], parts: Mapping[Cell, int], cells: Sequence[Ce
         places[emptiest] += 1
 
 
-def _share(quota: int, targeted: int) -> float:
+def _share(quota: float, targeted: int) -> float:
     wide = max(OVER_OPEN * quota, quota + OVER_OPEN_SIGMAS * (sqrt(quota) + 1.0))
     return min(1.0, wide / targeted)

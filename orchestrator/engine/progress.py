@@ -268,9 +268,7 @@ def _opened(rollout: Rollout, event: Judged) -> Rollout:
     after = dict(rollout.regions)
     for name, progress in rollout.regions.items():
         region = region_at(name, rollout, event.cells, event.waiting)
-        opened = openings.completed(rollout.plan, progress, region.targets, rollout.apart)
-        if opened is not progress.openings:
-            after[name] = replace(progress, openings=opened)
+        after[name] = openings.completed(rollout.plan, progress, region.targets, rollout.apart)
     return replace(rollout, regions=after) if after != dict(rollout.regions) else rollout
 
 

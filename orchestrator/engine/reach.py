@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from orchestrator.engine import controls
 from orchestrator.engine.targets import CompiledTarget, compile_plan, compile_target, lacks_intermediate, mismatch
 from orchestrator.model.fleet import Cell, Profile
 from orchestrator.model.plan import Plan, RegionRules
@@ -134,18 +135,23 @@ def with_limits(plan: Plan, profiles: Mapping[Profile, int], releases: Iterable[
         profiles: How many vehicles have each profile.
         releases: Every registered one; without them nothing counts as newer.
     """
-    if plan.limits.blast_budget and plan.limits.in_flight_max:
+    known = plan.limits.blast_budget and plan.limits.in_flight_max
+    if known and plan.gate.controls_per_exposure is not None:
         return plan
     return with_limits_for(plan, reach(plan, profiles, releases).targeted)
 
 
 def with_limits_for(plan: Plan, targeted: int) -> Plan:
     """The plan with all its limits: its own, and those that follow from so many targeted vehicles."""
-    limits = plan.limits
+    limits, per_exposure = plan.limits, plan.gate.controls_per_exposure
+    if per_exposure is None:
+        many = targeted >= controls.FLEET_MIN and controls.can_be_heard(plan.gate)
+        per_exposure = controls.CONTROLS_PER_EXPOSURE if many else 0
     budget = limits.blast_budget or default_budget(targeted, safety_critical=plan.gate.safety_critical)
     slots = limits.in_flight_max or default_in_flight(targeted, limits.starts_per_minute_max)
     return replace(
         plan,
+        gate=replace(plan.gate, controls_per_exposure=per_exposure),
         limits=replace(limits, blast_budget=budget, in_flight_max=slots),
         regions={region: _with_slots(rules, slots) for region, rules in plan.regions.items()},
         region_defaults=_with_slots(plan.region_defaults, slots),

@@ -153,6 +153,10 @@ class Attempt:
     """Whether the vehicle told a critical diagnosis after the permit; stays."""
     safety: bool = False
     """Whether it reported a failure of the safety class after the permit; stays, whatever is attested later."""
+    paired: bool = True
+    """Whether its silence is compared with that of controls, or with what the plan says where it asks for none; fixed
+    at the permit by a coin, see `engine.controls`.
+    """
     offline_ms: int = 0
     """How long its first permit was good for, where that was an offline one: so much later its deadline and the ages at
     which silence is judged begin to count. 0: an ordinary permit, or none.
@@ -166,14 +170,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A targeted vehicle that is not yet admitted, watched beside the exposures of its stratum: normal silence."""
+    """A vehicle that would have got its permit and waits by a coin, watched beside the exposures: normal silence."""
 
     rollout_id: RolloutId
     vehicle_id: VehicleId
     cell: Cell
     habit: Habit
     enrolled_at: FleetTime
-    """When it called; silent at an age is who was not heard since."""
+    """When it asked; silent at an age is who was not heard since, but for the contact at which it asked."""
     checkpoints_ms: tuple[int, ...]
     """The plan's."""
     habit_ages_ms: tuple[int, ...] = ()

@@ -42,6 +42,7 @@ class RefusalReason(StrEnum):
     BANDWIDTH_SPENT = "bandwidth_spent"
     STARTS_SPENT = "starts_spent"
     BLAST_BUDGET_SPENT = "blast_budget_spent"
+    WATCHED = "watched"
     EVALUATOR_SILENT = "evaluator_silent"
     STALE_EPOCH = "stale_epoch"
     FENCED = "fenced"

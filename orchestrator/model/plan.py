@@ -155,6 +155,10 @@ class GateLimits:
     """m: vehicles of each stratum that the first wave admits at least, where there are so many; default 5."""
     hold_final_ms: int = 7 * 24 * 3_600_000
     """A hold that lasts so long needs a person; default 7 d."""
+    controls_per_exposure: int | None = 0
+    """Controls for each exposure that is compared with them; 0: silence is held against `silence_reference` alone. None
+    in a plan that leaves it to the start, which makes it 3 for fleets of at least 100 targeted vehicles.
+    """
     safety_critical: bool = False
     """Whether a failure can hurt people: a quarter of the blast budget, and the last checkpoint before each of the
     first two promotions.

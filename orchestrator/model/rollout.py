@@ -75,6 +75,10 @@ class RegionProgress:
     """What it waits for, for people."""
     openings: Mapping[str, Opening] = field(default_factory=dict)
     """By `hardware/cohort`, of those that the present wave opens in part; others are open to all whom a wave is for."""
+    trials: Mapping[str, float] = field(default_factory=dict)
+    """By `hardware/cohort`: share of the attempts granted in the present wave whose silence is compared with controls,
+    and of which controls are made. Others are in no trial.
+    """
     closed: bool = False
     """Whether it waits for nobody any more: most are through, and the patience with the last wave or the holdout ended.
     """

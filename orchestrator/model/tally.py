@@ -20,9 +20,23 @@ class AgeGroup:
     back.
     """
     controls: int = 0
-    """Controls that reached it: vehicles not yet admitted, enrolled beside the exposures, see `Control`."""
+    """Controls that reached it: vehicles that wait by a coin beside the exposures, see `Control`."""
     controls_silent: int = 0
     """Of these, not heard again since their enrolment."""
+    unpaired: int = 0
+    """Of `exposed`, those that no control stands beside: see `Attempt.paired`."""
+    unpaired_silent: int = 0
+    """Of these, silent."""
+
+    @property
+    def paired(self) -> int:
+        """Exposures whose silence is compared."""
+        return self.exposed - self.unpaired
+
+    @property
+    def paired_silent(self) -> int:
+        """Of these, silent."""
+        return self.silent - self.unpaired_silent
 
     def __add__(self, other: AgeGroup) -> AgeGroup:
         return AgeGroup(
@@ -30,6 +44,8 @@ class AgeGroup:
             silent=self.silent + other.silent,
             controls=self.controls + other.controls,
             controls_silent=self.controls_silent + other.controls_silent,
+            unpaired=self.unpaired + other.unpaired,
+            unpaired_silent=self.unpaired_silent + other.unpaired_silent,
         )
 
 

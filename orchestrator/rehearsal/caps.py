@@ -34,32 +34,34 @@ class Cap:
         return there if self.binds is None else there & self.binds[groups]
 
 
-def within(groups: Ints, caps: Sequence[Cap], room: int) -> Bools:
+def within(groups: Ints, caps: Sequence[Cap], room: int, takes: Bools | None = None) -> Bools:
     """Who of those that call finds room.
 
     Args:
         groups: Of each, in the order of their calls.
         caps: Rooms of parts.
         room: Of all.
+        takes: Who takes a room that it finds; the others only ask for one. None: all take.
     """
+    takes = np.ones(len(groups), dtype=np.bool_) if takes is None else takes
     # Who comes first does not depend on who comes later: where the first few use up the room, nobody else is asked.
     first = max(_FIRST_MIN, 2 * room) if room > 0 else 0
     if first < len(groups):
         admitted = np.zeros(len(groups), dtype=np.bool_)
-        admitted[:first] = _within(groups[:first], caps, room)
-        if admitted.sum() >= room:
+        admitted[:first] = _within(groups[:first], caps, room, takes[:first])
+        if (admitted & takes).sum() >= room:
             return admitted
-    return _within(groups, caps, room)
+    return _within(groups, caps, room, takes)
 
 
-def _within(groups: Ints, caps: Sequence[Cap], room: int) -> Bools:
+def _within(groups: Ints, caps: Sequence[Cap], room: int, takes: Bools) -> Bools:
     """As `within`, asking everybody."""
     caps = (*caps, Cap(np.zeros(1 + groups.max(initial=0), dtype=np.int64), np.array([room])))
     admitted = np.ones(len(groups), dtype=np.bool_)
     for cap in caps:
         admitted &= ~(cap.bound(groups) & (cap.room[cap.bucket[groups]] <= 0))
     # Each round uses up the room that is used up first. Whoever came before is admitted for good.
-    while (first := _used_up(groups, caps, admitted)) is not None:
+    while (first := _used_up(groups, caps, admitted, takes)) is not None:
         at, cap = first
         others = cap.bound(groups) & (cap.bucket[groups] == cap.bucket[groups[at]])
         others[:at] = False
@@ -67,16 +69,26 @@ def _within(groups: Ints, caps: Sequence[Cap], room: int) -> Bools:
     return admitted
 
 
-def _used_up(groups: Ints, caps: Sequence[Cap], admitted: Bools) -> tuple[int, Cap] | None:
+def _used_up(groups: Ints, caps: Sequence[Cap], admitted: Bools, takes: Bools) -> tuple[int, Cap] | None:
     """The first of the admitted who finds a room used up, and which; None when all find room."""
     found: tuple[int, Cap] | None = None
     for cap in caps:
         asks = np.flatnonzero(admitted & (cap.bucket[groups] >= 0))
         buckets = cap.bucket[groups[asks]]
-        over = asks[cap.bound(groups[asks]) & (ranks(buckets) >= cap.room[buckets])]
+        over = asks[cap.bound(groups[asks]) & (_taken(buckets, takes[asks]) >= cap.room[buckets])]
         if len(over) and (found is None or over[0] < found[0]):
             found = int(over[0]), cap
     return found
+
+
+def _taken(labels: Ints, takes: Bools) -> Ints:
+    """How many before each one have the same label and take."""
+    order = np.argsort(labels, kind="stable")
+    ranked, amounts = labels[order], takes[order].astype(np.int64)
+    before = np.cumsum(amounts) - amounts
+    counted = np.empty(len(labels), dtype=np.int64)
+    counted[order] = before - before[np.searchsorted(ranked, ranked, side="left")]
+    return counted
 
 
 def ranks(labels: Ints) -> Ints:

@@ -13,7 +13,7 @@ from math import ceil
 
 import numpy as np
 
-from orchestrator.rehearsal.vehicles import HABITS, Floats, Ints
+from orchestrator.rehearsal.vehicles import HABITS, Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,22 @@ class Counts:
     """Controls that reached the checkpoint."""
     controls_silent: Ints
     """Of these, not heard since they were enrolled."""
+    unpaired: Ints
+    """Of n_a, those that are compared with no control."""
+    unpaired_silent: Ints
+    """Of these, silent."""
+    grants: Ints
+    """Grants that reached the checkpoint."""
+    grants_silent: Ints
+    """Of these, without a permit and not heard since."""
+    aside: Ints
+    """Vehicles that could have had their permit and wait for one."""
+    lapsed: Ints
+    """Those of them that were waited for too long."""
 
 
-_SETTLED = ("succeeded", "failed", "freed")
-_AGED = ("aged", "silent", "controls", "controls_silent")
+_SETTLED = ("succeeded", "failed", "freed", "lapsed")
+_AGED = ("aged", "silent", "controls", "controls_silent", "unpaired", "unpaired_silent", "grants", "grants_silent")
 
 
 class Counters:
@@ -72,6 +84,7 @@ class Counters:
         self._due = np.zeros((self._looks + 1, rows, groups), dtype=np.int32)
         self._now = np.zeros((rows, groups), dtype=np.int64)
         self._exposed = np.zeros(groups, dtype=np.int64)
+        self._granted = np.zeros(groups, dtype=np.int64)
 
     @property
     def last_age_h(self) -> float:
@@ -82,15 +95,18 @@ class Counters:
         """Counts at look `number`; looks are taken one after the other, from 0."""
         self._now += self._due[number]
         aged = self._now[len(_SETTLED) :].reshape(len(_AGED), len(self._checkpoints_h), self._groups)
+        waiting = self._granted - self._exposed
         return Counts(
-            self._exposed.copy(),
-            self._now[0].copy(),
-            self._now[1].copy(),
-            self._exposed - self._now[2],
-            *(aged[index].copy() for index in range(len(_AGED))),
+            exposed=self._exposed.copy(),
+            succeeded=self._now[0].copy(),
+            failed=self._now[1].copy(),
+            in_flight=self._exposed - self._now[2],
+            aside=np.maximum(0, waiting - self._now[3]),
+            lapsed=np.minimum(waiting, self._now[3]),
+            **{name: aged[index].copy() for index, name in enumerate(_AGED)},
         )
 
-    def expose(self, groups: Ints, at_h: Floats, heard_h: Floats, fails: np.typing.NDArray[np.bool_]) -> None:
+    def expose(self, groups: Ints, at_h: Floats, heard_h: Floats, fails: Bools, apart: Bools | None = None) -> None:
         """Count exposures.
 
         Args:
@@ -98,6 +114,7 @@ class Counters:
             at_h: When each had its permit.
             heard_h: Hours until it is heard; inf when never.
             fails: Whether it fails.
+            apart: Whether it is compared with no control; None: each is.
         """
         self._exposed += np.bincount(groups, minlength=self._groups)
         word = at_h + heard_h
@@ -105,6 +122,17 @@ class Counters:
         self._add(1, groups[fails], word[fails])
         self._add(2, groups, at_h + np.minimum(heard_h, self._deadline_h))
         self._age(0, groups, at_h, heard_h)
+        if apart is not None and apart.any():
+            self._age(4, groups[apart], at_h[apart], heard_h[apart])
+
+    def grant(self, groups: Ints, at_h: Floats) -> None:
+        """Count vehicles that ask for the first time and find room: none is lost on the way, in this model."""
+        self._granted += np.bincount(groups, minlength=self._groups)
+        self._age(6, groups, at_h, np.zeros(len(groups)))
+
+    def lapse(self, groups: Ints, when_h: Floats) -> None:
+        """Count vehicles that stand aside and are waited for no longer than until a time."""
+        self._add(3, groups, when_h)
 
     def enrol(self, groups: Ints, at_h: Floats, heard_h: Floats) -> None:
         """Count controls that were enrolled beside exposures; arguments as of `expose`."""

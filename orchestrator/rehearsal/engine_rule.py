@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 
 from orchestrator.engine import openings, waves
-from orchestrator.engine.controls import CONTROLS_PER_EXPOSURE
 from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.habits import ages_of
 from orchestrator.engine.progress import Event, Illegal, Judged, start, step
@@ -24,7 +23,7 @@ from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus, Verd
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.rehearsal.counters import Counts
 from orchestrator.rehearsal.rooms import Rooms
-from orchestrator.rehearsal.run import Decision, Ending
+from orchestrator.rehearsal.run import Decision, Ending, Trial
 from orchestrator.rehearsal.vehicles import HABITS, Vehicles
 
 HOUR_MS = 3_600_000
@@ -32,7 +31,6 @@ STEPS_MAX = 8
 """Steps of the engine at one look; the service makes one a second."""
 _STARTED = FleetTime(1_767_258_000_000)
 """2026-01-01T09:00:00Z."""
-_CONTROLS_SHARE_MIN = 0.01
 
 
 class EngineRule:
@@ -54,8 +52,6 @@ class EngineRule:
         self.verdicts: tuple[Verdict, ...] = ()
         """Of the last look."""
         self._rooms = Rooms(self.rollout, vehicles, step_h)
-        sizes = np.array([vehicles.size(cell) for cell in range(len(vehicles.cells))])
-        self._mirrored_min = np.ceil(_CONTROLS_SHARE_MIN * sizes).astype(np.int64)
 
     @property
     def checkpoints_h(self) -> tuple[float, ...]:
@@ -93,15 +89,25 @@ class EngineRule:
         return frozenset()
 
     def _decision(self, counts: Counts, ceiling: int, now: FleetTime) -> Decision:
-        opened = np.array([self._opened(cell, at_wave=0) for cell in range(len(self._vehicles.cells))])
-        before = np.array([self._opened(cell, at_wave=-1) for cell in range(len(self._vehicles.cells))])
-        mirrored = np.maximum(CONTROLS_PER_EXPOSURE * (opened - before), self._mirrored_min)
+        opened = np.array([self._opened(cell) for cell in range(len(self._vehicles.cells))])
         status = self.rollout.status
         if status is not RolloutStatus.RUNNING:
             ending = _ENDINGS.get(status) or self._final_hold(counts, now)
-            return Decision(opened, 0, mirrored, (), ending, CONTROLS_PER_EXPOSURE)
+            return Decision(opened, 0, ending=ending)
         rooms = self._rooms.parts(self.rollout, counts, now)
-        return Decision(opened, self._rooms.total(counts, ceiling), mirrored, rooms, None, CONTROLS_PER_EXPOSURE)
+        return Decision(opened, self._rooms.total(counts, ceiling), caps=rooms, trial=self._trial())
+
+    def _trial(self) -> Trial:
+        """As the service tosses its coins."""
+        shares = np.zeros(self._vehicles.groups)
+        for index, cell in enumerate(self._vehicles.cells):
+            progress = self.rollout.regions[cell.region]
+            if progress.phase is RegionPhase.ROLLING:
+                share = progress.trials.get(openings.key(cell.hardware, cell.cohort), 0.0)
+                shares[self._groups(index)] = share
+                if share < 1.0:
+                    shares[self._groups(index).start + HABITS.index(Habit.SELDOM.value)] = 0.0
+        return Trial(shares, self.rollout.plan.gate.controls_per_exposure or 0)
 
     def _final_hold(self, counts: Counts, now: FleetTime) -> Ending | None:
         """A hold is a person's when nothing is left to learn, or when it has lasted too long."""
@@ -113,16 +119,16 @@ class EngineRule:
         lasted = now - rollout.updated_at >= rollout.plan.gate.hold_final_ms
         return Ending.HELD if rollout.hold_final or settled or lasted else None
 
-    def _opened(self, cell: int, *, at_wave: int) -> int:
-        """Vehicles of a cell whose draw is open in the wave of its region, or in one before it."""
+    def _opened(self, cell: int) -> int:
+        """Vehicles of a cell whose draw is open in the wave of its region."""
         where, plan = self._vehicles.cells[cell], self.rollout.plan
         progress = self.rollout.regions[where.region]
-        if progress.phase is RegionPhase.PENDING or progress.wave + at_wave < 0:
+        if progress.phase is RegionPhase.PENDING:
             return 0
-        if waves.holdout_open(progress) and at_wave == 0:
+        if waves.holdout_open(progress):
             return self._vehicles.size(cell)
-        share = waves.reached_share(plan, progress.wave + at_wave, where.cohort)
-        opening = progress.openings.get(openings.key(where.hardware, where.cohort)) if at_wave == 0 else None
+        share = waves.reached_share(plan, progress.wave, where.cohort)
+        opening = progress.openings.get(openings.key(where.hardware, where.cohort))
         # Draws are open wider than there are places: whoever calls first takes one.
         wide = min(opening.share, 1.0 - plan.holdout_share) if opening is not None else 0.0
         return self._vehicles.drawn(cell, max(share, wide))
@@ -139,29 +145,39 @@ class EngineRule:
     def tallies(self, counts: Counts) -> dict[Cell, Tally]:
         """Counts as the store would have them."""
         cells, habits = len(self._vehicles.cells), len(HABITS)
-        settled = np.stack((counts.exposed, counts.succeeded, counts.failed, counts.in_flight))
-        marks = np.stack((counts.aged, counts.silent, counts.controls, counts.controls_silent), axis=-1)
+        settled = np.stack([getattr(counts, name) for name in _SETTLED])
+        marks = np.stack([getattr(counts, name) for name in _MARKS], axis=-1)
         by_habit = marks.reshape(len(self._ages_ms), cells, habits, -1)
         # Plain numbers from here: taking them out of arrays one by one is what a look would cost most.
         of_cell = settled.reshape(-1, cells, habits).sum(axis=2).T.tolist()
         pooled, apart = by_habit.sum(axis=2).tolist(), by_habit.tolist()
         return {
-            cell: self._tally(of_cell[index], [age[index] for age in pooled], [age[index] for age in apart])
+            cell: self._tally(cell, of_cell[index], [age[index] for age in pooled], [age[index] for age in apart])
             for index, cell in enumerate(self._vehicles.cells)
         }
 
-    def _tally(self, settled: list[int], pooled: list[list[int]], by_habit: list[list[list[int]]]) -> Tally:
+    def _tally(self, cell: Cell, settled: list[int], pooled: list[list[int]], by_habit: list[list[list[int]]]) -> Tally:
         """Counters of a cell.
 
         Args:
-            settled: Exposed, succeeded, failed, in flight.
-            pooled: By age: exposed, silent, controls, controls silent.
+            cell: Which.
+            settled: As _SETTLED.
+            pooled: By age, as _MARKS.
             by_habit: The same by age and habit.
         """
-        exposed, succeeded, failed, in_flight = settled
-        gate = self.rollout.plan.gate
-        age_groups = tuple(AgeGroup(*pooled[self._ages_ms.index(age_ms)]) for age_ms in gate.checkpoints_ms)
+        exposed, succeeded, failed, in_flight, aside, lapsed = settled
+        if self.rollout.regions[cell.region].closed:
+            # The service would let those in that were granted before, or end their attempts; nobody waits for them.
+            aside, lapsed = 0, aside + lapsed
+        gate, at = self.rollout.plan.gate, self._ages_ms.index
+        age_groups = tuple(AgeGroup(*pooled[at(age_ms)][:_GROUP]) for age_ms in gate.checkpoints_ms)
+        first = pooled[at(gate.checkpoints_ms[0])]
         return Tally(
+            before_permit={
+                state: count
+                for state, count in ((AttemptState.DEFERRED, aside), (AttemptState.TIMED_OUT, lapsed))
+                if count
+            },
             after_permit={
                 AttemptState.SUCCEEDED: succeeded,
                 AttemptState.FAILED: failed,
@@ -170,14 +186,28 @@ class EngineRule:
             },
             age_groups=age_groups,
             habit_groups={
-                HabitAge(habit, age_ms): AgeGroup(*by_habit[self._ages_ms.index(age_ms)][HABITS.index(habit.value)])
+                HabitAge(habit, age_ms): AgeGroup(*by_habit[at(age_ms)][HABITS.index(habit.value)][:_GROUP])
                 for habit in Habit
                 for age_ms in ages_of(gate, habit)
             },
-            # Granted and permitted at one call: none is lost in between, and the gate knows it.
-            grants=AgeGroup(exposed=age_groups[0].exposed) if age_groups else AgeGroup(),
+            # Granted at the call at which a permit is asked for: who stands aside has none yet.
+            grants=AgeGroup(*first[_GROUP:]),
         )
 
+
+_SETTLED = ("exposed", "succeeded", "failed", "in_flight", "aside", "lapsed")
+_MARKS = (
+    "aged",
+    "silent",
+    "controls",
+    "controls_silent",
+    "unpaired",
+    "unpaired_silent",
+    "grants",
+    "grants_silent",
+)
+"""What is counted at an age: first what makes an `AgeGroup`."""
+_GROUP = 6
 
 _ENDINGS: Mapping[RolloutStatus, Ending] = {
     RolloutStatus.HALTED: Ending.HALTED,

@@ -4,9 +4,9 @@ Owns the loop. What is decided at a look is a `Rule`'s matter, what vehicles do 
 the counters'. A look comes every `step_h`; between two looks vehicles call in the order of their calls, and as many are
 exposed as the rule left room for.
 
-Controls mirror the exposures: the vehicles whose draws come next are enrolled when they call, in each group (cell x
-habit) as many as exposures, each at most once while its stage lasts. Whoever took any vehicle that calls would compare
-exposures with those that call most.
+Controls are made by a coin at the permit where a rule says so (`Trial`). Otherwise they mirror the exposures: vehicles
+whose draws come next are enrolled when they call, in each group (cell x habit) as many as exposures, each at most once
+while its stage lasts.
 
 Windows and outages are the roads' matter. Not modelled: downloads (a call is the call at which a vehicle asks for its
 permit), owners and conditions, retries, rollouts that want the same vehicle.
@@ -14,7 +14,6 @@ permit), owners and conditions, retries, rollouts that want the same vehicle.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,22 +21,30 @@ from typing import Protocol
 
 import numpy as np
 
+from orchestrator.engine.controls import HEARD_AFTER_MS
+from orchestrator.engine.habits import SAME_CONTACT_MS
+from orchestrator.rehearsal.calls import Calls
 from orchestrator.rehearsal.caps import Cap, ranks, within
 from orchestrator.rehearsal.counters import Counters, Counts
 from orchestrator.rehearsal.fleet import DAY_H
 from orchestrator.rehearsal.roads import Roads
 from orchestrator.rehearsal.vehicles import (
+    Bools,
     Floats,
     Ints,
     Vehicles,
     control_silence,
-    first_calls,
     heard_after,
-    next_calls,
 )
 
 DONE_SHARE = 0.95
 """Part of the fleet with which a rollout counts as done."""
+CONTACT_H = SAME_CONTACT_MS / 3_600_000
+"""Calls within it are one."""
+DEFERRED_H = 14 * DAY_H
+"""Within which who stands aside has to call again, by the default plan; then its attempt is over."""
+ASKS_AGAIN_H = HEARD_AFTER_MS / 3_600_000
+"""After which who stood aside asks again, at the earliest."""
 _OUT, _MAY_BEGIN, _EXPOSED, _MIRROR = range(4)
 
 
@@ -50,6 +57,16 @@ class Ending(StrEnum):
     """A hold that needs a person."""
     STALLED = "stalled"
     """Not through at the horizon, though nothing stopped it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How the engine makes controls: by a coin at the permit."""
+
+    share: Floats
+    """By group: part of those that ask now that is compared."""
+    per_exposure: int
+    """Controls for each exposure that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +83,8 @@ class Decision:
     """Rooms of parts: quotas, slots, halted strata."""
     ending: Ending | None = None
     """How it ended, when it did."""
-    controls_per_exposure: int = 1
-    """Controls that each group is owed."""
+    trial: Trial | None = None
+    """None: controls are those mirrored, as many as exposures in each group."""
 
 
 class Rule(Protocol):
@@ -125,63 +142,6 @@ class Outcome:
     """Once a day and at the end."""
 
 
-class _Calls:
-    """Who calls when: vehicles by the look before which they call next.
-
-    Args:
-        vehicles: The fleet.
-        step_h: Between two looks.
-        rng: Of the run.
-    """
-
-    def __init__(self, vehicles: Vehicles, step_h: float, rng: np.random.Generator) -> None:
-        self._vehicles = vehicles
-        self._step_h = step_h
-        self._rng = rng
-        self._due: defaultdict[int, list[tuple[Ints, Floats]]] = defaultdict(list)
-        self._next_h = np.full(vehicles.model.size, np.nan)
-        self._earliest = 0
-
-    def watch(self, who: Ints, now_h: float) -> None:
-        """From now on these are asked when they call."""
-        self._add(who, first_calls(self._vehicles, who, now_h, self._rng))
-
-    def refuse(self, who: Ints, when_h: Floats, next_look_h: float) -> None:
-        """These found no room when they called: they call again."""
-        if self._vehicles.model.waits_when_refused:
-            self._add(who, np.full(len(who), next_look_h))
-        else:
-            z, u = self._rng.standard_normal(len(who)), self._rng.random(len(who))
-            self._add(who, np.maximum(next_look_h, next_calls(self._vehicles, who, when_h, z, u)))
-
-    def postpone(self, who: Ints, when_h: Floats) -> None:
-        """These come later than they would; never, where it is inf."""
-        self._add(who[np.isfinite(when_h)], when_h[np.isfinite(when_h)])
-
-    def take(self, look: int) -> tuple[Ints, Floats]:
-        """Who calls between this look and the next, in the order of the calls."""
-        due, self._earliest = self._due.pop(look, []), look + 1
-        if not due:
-            return np.zeros(0, dtype=np.int64), np.zeros(0)
-        who, when_h = np.concatenate([one for one, _ in due]), np.concatenate([one for _, one in due])
-        # Who was watched anew meanwhile has a later entry: this one no longer counts.
-        valid = np.flatnonzero(self._next_h[who] == when_h)
-        order = valid[np.argsort(when_h[valid], kind="stable")]
-        return who[order], when_h[order]
-
-    def _add(self, who: Ints, when_h: Floats) -> None:
-        if not len(who):
-            return
-        self._next_h[who] = when_h
-        # The moment of a look may be a rounding before it, and nobody would ask there any more.
-        looks = np.maximum(np.floor(when_h / self._step_h).astype(np.int64), self._earliest)
-        order = np.argsort(looks, kind="stable")
-        who, when_h, looks = who[order], when_h[order], looks[order]
-        bounds = np.flatnonzero(np.diff(looks)) + 1
-        for start, end in zip((0, *bounds), (*bounds, len(looks)), strict=True):
-            self._due[int(looks[start])].append((who[start:end], when_h[start:end]))
-
-
 class _Run:
     """The state of one run between two looks."""
 
@@ -189,10 +149,11 @@ class _Run:
         self,
         vehicles: Vehicles,
         counters: Counters,
-        calls: _Calls,
+        calls: Calls,
         rng: np.random.Generator,
         roads: Roads | None,
         witness: Witness,
+        coins: Callable[[Ints, Floats], Floats] | None,
     ) -> None:
         self._vehicles = vehicles
         self._counters = counters
@@ -200,12 +161,16 @@ class _Run:
         self._rng = rng
         self._roads = roads
         self._witness = witness
+        self._coins = coins or (lambda who, _: rng.random(len(who)))
         cells = len(vehicles.cells)
         self._opened = np.zeros(cells, dtype=np.int64)
         self._mirrored = np.zeros(cells, dtype=np.int64)
         self._standing = np.full(vehicles.model.size, _OUT, dtype=np.int8)
         self._exposed = np.zeros(vehicles.groups, dtype=np.int64)
         self._enrolled = np.zeros(vehicles.groups, dtype=np.int64)
+        self._granted = np.zeros(vehicles.model.size, dtype=np.bool_)
+        self._apart = np.zeros(vehicles.model.size, dtype=np.bool_)
+        """Whether it was compared with no control when it asked last."""
         self._watched_until_h = np.full(vehicles.model.size, -np.inf)
         self._calls_at_h = np.full(vehicles.model.size, -np.inf)
         """When who was watched calls next, where that is known."""
@@ -218,10 +183,10 @@ class _Run:
         who, when_h = self._reachable(*self._calls.take(look), (look + 1) * step_h)
         standing = self._standing[who]
         asks, mirrors = standing == _MAY_BEGIN, standing == _MIRROR
-        refused = self._expose(who[asks], when_h[asks], decision)
+        refused = self._ask(who[asks], when_h[asks], decision, (look + 1) * step_h)
         self._witness.refused(*refused)
         self._calls.refuse(*refused, (look + 1) * step_h)
-        refused = self._enrol(who[mirrors], when_h[mirrors], decision.controls_per_exposure)
+        refused = self._mirror(who[mirrors], when_h[mirrors])
         self._calls.refuse(*refused, (look + 1) * step_h)
 
     def _reachable(self, who: Ints, when_h: Floats, next_look_h: float) -> tuple[Ints, Floats]:
@@ -256,22 +221,52 @@ class _Run:
             self._mirrored = decision.mirrored
         self._opened = opened
 
-    def _expose(self, who: Ints, when_h: Floats, decision: Decision) -> tuple[Ints, Floats]:
+    def _ask(self, who: Ints, when_h: Floats, decision: Decision, next_look_h: float) -> tuple[Ints, Floats]:
         vehicles = self._vehicles
-        admitted = within(vehicles.group[who], decision.caps, decision.room)
+        aside = self._tossed(who, when_h, decision.trial)
+        found = within(vehicles.group[who], decision.caps, decision.room, ~aside)
+        self._stand_aside(who[found & aside], when_h[found & aside], next_look_h)
+        admitted = found & ~aside
         exposed, at_h = who[admitted], when_h[admitted]
         self._standing[exposed] = _EXPOSED
         self.broken += np.bincount(vehicles.cell[exposed[vehicles.fails[exposed]]], minlength=len(self.broken))
         groups = vehicles.group[exposed]
         heard_h = self._heard(exposed, at_h, heard_after(vehicles, exposed, at_h))
-        self._counters.expose(groups, at_h, heard_h, vehicles.fails[exposed])
+        self._counters.expose(groups, at_h, heard_h, vehicles.fails[exposed], self._apart[exposed])
+        self._grant(exposed, at_h)
         self._witness.exposed(exposed, at_h, heard_h)
         self._exposed += np.bincount(groups, minlength=vehicles.groups)
-        return who[~admitted], when_h[~admitted]
+        return who[~found], when_h[~found]
 
-    def _enrol(self, who: Ints, when_h: Floats, per_exposure: int) -> tuple[Ints, Floats]:
+    def _tossed(self, who: Ints, when_h: Floats, trial: Trial | None) -> Bools:
+        """Who would stand aside, if it found room."""
+        if trial is None or not trial.per_exposure:
+            return np.zeros(len(who), dtype=np.bool_)
+        self._apart[who] = self._vehicles.coin[who] >= trial.share[self._vehicles.group[who]]
+        odds = trial.per_exposure / (1 + trial.per_exposure)
+        aside: Bools = ~self._apart[who] & (self._coins(who, when_h) < odds)
+        return aside
+
+    def _stand_aside(self, controls: Ints, at_h: Floats, next_look_h: float) -> None:
+        """These could have their permits and wait for their next call instead, as controls."""
+        heard_h = self._heard(controls, at_h, control_silence(self._vehicles, controls, at_h, self._rng))
+        # A watch begins with the contact, as the service has it.
+        since_h = np.floor(at_h / CONTACT_H) * CONTACT_H
+        self._counters.enrol(self._vehicles.group[controls], since_h, at_h + heard_h - since_h)
+        self._grant(controls, at_h)
+        self._witness.enrolled(controls, at_h, heard_h)
+        late = heard_h > DEFERRED_H
+        self._counters.lapse(self._vehicles.group[controls[late]], at_h[late] + DEFERRED_H)
+        self._calls.postpone(controls, np.maximum(at_h + np.maximum(heard_h, ASKS_AGAIN_H), next_look_h))
+
+    def _grant(self, who: Ints, at_h: Floats) -> None:
+        fresh = ~self._granted[who]
+        self._granted[who] = True
+        self._counters.grant(self._vehicles.group[who[fresh]], at_h[fresh])
+
+    def _mirror(self, who: Ints, when_h: Floats) -> tuple[Ints, Floats]:
         groups = self._vehicles.group[who]
-        enrolled = ranks(groups) < self._exposed[groups] * per_exposure - self._enrolled[groups]
+        enrolled = ranks(groups) < self._exposed[groups] - self._enrolled[groups]
         controls, at_h = who[enrolled], when_h[enrolled]
         self._standing[controls] = _OUT
         self._watched_until_h[controls] = at_h + self._counters.last_age_h
@@ -296,6 +291,7 @@ def run(
     roads: Roads | None = None,
     progress: Callable[[float], None] = lambda _: None,
     witness: Witness | None = None,
+    coins: Callable[[Ints, Floats], Floats] | None = None,
 ) -> Outcome:
     """Run a rollout to its end.
 
@@ -309,6 +305,7 @@ def run(
         roads: When vehicles can be reached; None: at any time.
         progress: Told the virtual hour of each look.
         witness: Hears what vehicles do; None: nobody does.
+        coins: Of those that ask for a permit at a time, within [0, 1): the low ones stand aside; None: drawn.
     """
     rng = np.random.default_rng([seed, 1])
     counters = Counters(
@@ -319,7 +316,7 @@ def run(
         horizon_h=horizon_h,
         put_off=None if roads is None else roads.checkpoint,
     )
-    fleet = _Run(vehicles, counters, _Calls(vehicles, step_h, rng), rng, roads, witness or Witness())
+    fleet = _Run(vehicles, counters, Calls(vehicles, step_h, rng), rng, roads, witness or Witness(), coins)
     days_to_95, curve, ending = None, [], Ending.STALLED
     looks = int(horizon_h / step_h)
     for look in range(looks + 1):

@@ -58,6 +58,8 @@ class Vehicles:
     """Normal draw of the gap after its permit."""
     after_u: Floats
     """Uniform draw: whether that gap is an absence, and how long."""
+    coin: Floats
+    """Uniform draw: the attempts of those below the trial's share are compared with controls."""
     habit: Ints
     """Learnt: index into HABITS."""
     group: Ints
@@ -94,7 +96,14 @@ class Vehicles:
         return replace(self, fails=fails, silent=fails & (self.voice < release.silent_share))
 
 
-def draw_vehicles(model: FleetModel, seed: int, *, cell: Ints | None = None, draw: Floats | None = None) -> Vehicles:
+def draw_vehicles(
+    model: FleetModel,
+    seed: int,
+    *,
+    cell: Ints | None = None,
+    draw: Floats | None = None,
+    coin: Floats | None = None,
+) -> Vehicles:
     """Draw a fleet: the same seed draws the same vehicles. No release has met them yet: none fails.
 
     Args:
@@ -102,6 +111,7 @@ def draw_vehicles(model: FleetModel, seed: int, *, cell: Ints | None = None, dra
         seed: Any number.
         cell: By vehicle, index into the model's cells; None: drawn by their shares.
         draw: By vehicle, its place in the rollout; None: drawn.
+        coin: By vehicle, whether its attempt is compared, see `Vehicles`; None: drawn.
     """
     rng = np.random.default_rng([seed, 0])
     size = model.size
@@ -125,6 +135,7 @@ def draw_vehicles(model: FleetModel, seed: int, *, cell: Ints | None = None, dra
         word_h=word_h,
         after_z=rng.standard_normal(size),
         after_u=rng.random(size),
+        coin=np.zeros(0),
         habit=nowhere,
         group=nowhere,
         by_draw=by_draw,
@@ -134,7 +145,8 @@ def draw_vehicles(model: FleetModel, seed: int, *, cell: Ints | None = None, dra
         silent=none,
     )
     habit = _learnt(vehicles, rng)
-    return replace(vehicles, habit=habit, group=cell * len(HABITS) + habit)
+    coin = rng.random(size) if coin is None else coin
+    return replace(vehicles, coin=coin, habit=habit, group=cell * len(HABITS) + habit)
 
 
 def first_calls(vehicles: Vehicles, who: Ints, now_h: float, rng: np.random.Generator) -> Floats:

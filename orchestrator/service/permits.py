@@ -3,6 +3,10 @@
 What the plan and the vehicle decide (window, conditions, consent) is the engine's `permits`; what all vehicles share is
 taken by the store. A permit is only true once `authorize` said so on the rollout's keys and `permit` on the vehicle's
 shard, both on disk; and before them, where the plan asks for it, the owner's consent.
+
+Who could have its permit may be told to wait for one more call instead (`engine.controls`). It holds nothing from the
+step on that says so; then it is watched, then DEFERRED. A crash in between leaves what the next asking within the same
+contact makes good, and what harms nobody where none follows: the coin falls the same way, and a watch has one name.
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ from dataclasses import dataclass, replace
 import structlog
 
 from orchestrator.clock import FleetClock
-from orchestrator.engine import pins
+from orchestrator.engine import controls, pins, selection
+from orchestrator.engine.admission import places
+from orchestrator.engine.habits import SAME_CONTACT_MS
 from orchestrator.engine.permits import Clear, NotNow, may_install, rules_of
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -30,6 +36,8 @@ log = structlog.get_logger()
 
 PERMIT_RETRY_MS = 120_000
 """Fleet time after which a vehicle with a refused permit asks again."""
+PLACE_RETRY_MS = 3_600_000
+"""The same where its wave has no place for it: waves last hours and days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,10 @@ class PermitDesk:
                 # Before the vehicle hears of its permit, and whoever completes it after a crash of ours.
                 await self._store.record(consent_entry(attempt, now))
             marked = await self._store.permit(
-                attempt.attempt_id, permitted_at=answer.permitted_at, offline_ms=answer.offline_ms
+                attempt.attempt_id,
+                permitted_at=answer.permitted_at,
+                offline_ms=answer.offline_ms,
+                paired=answer.paired,
             )
             if isinstance(marked, Refusal):
                 if marked.reason is RefusalReason.ATTEMPT_OVER:
@@ -133,8 +144,11 @@ class PermitDesk:
             )
             left_ms = max(1, good_ms - max(0, now - answer.permitted_at))
             return PermitAnswer(attempt.attempt_id, now, left_ms, None, None)
-        fenced = answer.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER)
-        return self._refused(attempt.attempt_id, now, answer, None if fenced else PERMIT_RETRY_MS)
+        watched = answer.reason is RefusalReason.WATCHED
+        # Each watch is a wait of its own: who calls once a week must not run out of time by waiting for our sake.
+        anew = watched and await self._store.enrol(controls.control_of(rollout, attempt, now))
+        await defer(self._store, attempt, answer, now, anew=anew)
+        return self._refused(attempt.attempt_id, now, answer, _again(answer, attempt, rollout))
 
     def _refused(self, wanted: AttemptId, now: FleetTime, refusal: Refusal, retry_after_ms: int | None) -> PermitAnswer:
         self._metrics.permits.labels(outcome=refusal.reason.value).inc()
@@ -154,7 +168,26 @@ def permit_request(attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetT
         valid_ms=clear.valid_ms,
         offline_ms=clear.offline_ms,
         now=now,
+        quota=places(rollout, attempt.cell, attempt.habit, now),
+        stands_aside=controls.stands_aside(rollout, attempt, now),
+        paired=controls.is_paired(rollout, attempt),
     )
+
+
+def _again(refusal: Refusal, attempt: Attempt, rollout: Rollout) -> int | None:
+    """When a vehicle asks again that the rollout's keys refused; None: the attempt is over.
+
+    Who stood aside comes back when a call of its counts as another one, spread by its draw: those that were told at
+    once must not come back at once.
+    """
+    if refusal.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER):
+        return None
+    if refusal.reason is RefusalReason.QUOTA_SPENT:
+        return PLACE_RETRY_MS
+    if refusal.reason is RefusalReason.WATCHED:
+        place = selection.draw(rollout.salt, attempt.vehicle_id) / selection.DRAW_RANGE
+        return controls.HEARD_AFTER_MS + int(place * SAME_CONTACT_MS)
+    return PERMIT_RETRY_MS
 
 
 def judged(

@@ -28,7 +28,6 @@ from orchestrator.model.vehicle import (
     DirectorState,
     VehicleRecord,
 )
-from orchestrator.service.controls import ControlWatch
 from orchestrator.service.diagnoses import detail, exposed_attempt, new_critical
 from orchestrator.service.director import DirectorDesk, assigned, renewed
 from orchestrator.service.errors import NotFoundError
@@ -139,7 +138,6 @@ class VehicleDesk:
         director: signs what is assigned.
         images: the Image repository's metadata.
         last_seen: written behind.
-        controls: watches those that wait.
         pace: polls.
         repeats_max: rollouts in a row that a vehicle may fail in before it is kept out; 0: however many.
         metrics: counted into.
@@ -154,7 +152,6 @@ class VehicleDesk:
         director: DirectorDesk,
         images: ImageFiles,
         last_seen: LastSeen,
-        controls: ControlWatch,
         pace: PollPace,
         metrics: Metrics,
         repeats_max: int = REPEATS_MAX,
@@ -165,7 +162,6 @@ class VehicleDesk:
         self._director = director
         self._images = images
         self._last_seen = last_seen
-        self._controls = controls
         self._pace = pace
         self._metrics = metrics
         self._repeats_max = repeats_max
@@ -243,7 +239,6 @@ class VehicleDesk:
         for refusal in answer:
             self._metrics.refusals.labels(reason=refusal.reason.value).inc()
         self._metrics.checkins.labels(outcome="refused").inc()
-        await self._controls.refused(record, snapshot.candidates, answer, now)
         return record, None
 
     async def _withdraw(
@@ -278,7 +273,6 @@ class VehicleDesk:
         if isinstance(answer, Refusal):
             self._metrics.refusals.labels(reason=answer.reason.value).inc()
             self._metrics.checkins.labels(outcome="refused").inc()
-            await self._controls.waits(record, rollout, answer, now)
             return record, None
         self._metrics.checkins.labels(outcome="granted").inc()
         log.info("attempt_granted", rollout_id=rollout.rollout_id, attempt_id=attempt.attempt_id)

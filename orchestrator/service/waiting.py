@@ -1,4 +1,5 @@
-"""Attempts that wait for their window, for conditions or for their owner: DEFERRED, so that waiting holds no slot.
+"""Attempts that wait for their window, for conditions, for their owner, or by a coin: DEFERRED, so that waiting holds
+no slot.
 
 A vehicle tells what it waits for itself; what only the plan knows (its window) or sees differently, it hears from the
 permit desk, and keeps asking. Then it is the orchestrator that defers. The slot follows from the journal
@@ -25,9 +26,11 @@ WAITED_FOR = frozenset(
         RefusalReason.STORAGE_LOW,
         RefusalReason.BATTERY_LOW,
         RefusalReason.NOT_PARKED,
+        RefusalReason.WATCHED,
+        RefusalReason.QUOTA_SPENT,
     }
 )
-"""Refusals of a permit that the passing of time, the vehicle or its owner will mend."""
+"""Refusals of a permit that the passing of time, the vehicle, its owner or the next wave will mend."""
 
 
 def code_of(refusal: Refusal) -> str:
@@ -35,16 +38,25 @@ def code_of(refusal: Refusal) -> str:
     return "consent_pending" if refusal.reason is RefusalReason.CONSENT_MISSING else refusal.reason.value
 
 
-async def defer(store: VehicleStore, attempt: Attempt, refusal: Refusal, now: FleetTime) -> VehicleRecord | None:
+async def defer(
+    store: VehicleStore, attempt: Attempt, refusal: Refusal, now: FleetTime, *, anew: bool = False
+) -> VehicleRecord | None:
     """Let an attempt wait for what a refusal says, if it is a wait, the attempt has no permit, and does not wait for
     that already. The vehicle's record after a change; None when nothing was to change.
+
+    Args:
+        store: Of the vehicle.
+        attempt: As it was read.
+        refusal: What it waits for.
+        now: Fleet time.
+        anew: Whether it begins to wait once more, though for the same: its deadline counts from now.
 
     Raises:
         StoreUnavailableError: the outcome is unknown; the next call makes it good.
     """
     code = code_of(refusal)
     waits = attempt.state is AttemptState.DEFERRED and attempt.failure_code == code
-    if waits or attempt.state not in BEFORE_PERMIT_STATES or refusal.reason not in WAITED_FOR:
+    if (waits and not anew) or attempt.state not in BEFORE_PERMIT_STATES or refusal.reason not in WAITED_FOR:
         return None
     applied = await store.change(attempt.attempt_id, AttemptEvent.DEFERRED, now=now, failure_code=code)
     return applied.record if applied else None

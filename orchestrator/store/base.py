@@ -1,12 +1,9 @@
 """What the orchestrator asks of a store: Protocols; the values that cross them are in `values` and offered here too.
 
 Two implementations pass one contract suite (tests/contracts): `memory.MemoryStore`, the reference model, and
-`redis.RedisStore`.
-Every operation is one atomic
-step on one rollout's keys or on one vehicle's shard, never both; every one is idempotent by id; each may raise
-`StoreUnavailableError`, after which the
-outcome is unknown and the caller repeats or gives up. Fleet time comes in as an argument; machine time is the store's
-own.
+`redis.RedisStore`. Every operation is one atomic step on one rollout's keys or on one vehicle's shard, never both; each
+is idempotent by id; each may raise `StoreUnavailableError`, after which the outcome is unknown and the caller repeats
+or gives up. Fleet time comes in as an argument; machine time is the store's own.
 """
 
 from __future__ import annotations
@@ -125,11 +122,14 @@ class RolloutStore(Protocol):
     ) -> Permitted | Refusal:
         """Permit an attempt, keyed by attempt: repeated while it is good it returns the same permit whatever
         happened since; later it asks anew but is not counted a second time. An attempt that was suspended takes a
-        slot again in the same step.
+        slot again in the same step, and one that stood aside a place in the quota as well.
+
+        An attempt without a permit that `stands_aside` gets none, but is refused as WATCHED if it would have got one;
+        its slot and its place in the quota are free from then on.
 
         Refuses: status and brakes as `reserve`; FENCED (`attempt_epoch` below the fence of the rollout, its region or
-        stratum); EVALUATOR_SILENT; IN_FLIGHT_SPENT; STARTS_SPENT (region or total); BLAST_BUDGET_SPENT (permit
-        ceiling).
+        stratum); EVALUATOR_SILENT; IN_FLIGHT_SPENT; QUOTA_SPENT; STARTS_SPENT (region or total); BLAST_BUDGET_SPENT
+        (permit ceiling); WATCHED.
         """
 
     async def suspend(self, rollout_id: RolloutId, deferred: Mapping[AttemptId, int]) -> None:
@@ -214,7 +214,9 @@ class VehicleStore(Protocol):
         refuse, by raising the number of the vehicle's try past the lost one.
         """
 
-    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0) -> Applied | Refusal:
+    async def permit(
+        self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0, paired: bool = True
+    ) -> Applied | Refusal:
         """Record the permit: PERMITTED, exposed, checkpoints due, by `offline_ms` later for an offline one. Idempotent.
         Refuses: UNKNOWN_ATTEMPT, ATTEMPT_OVER, WRONG_STATE (neither DOWNLOADED nor DEFERRED).
         """
@@ -231,9 +233,8 @@ class VehicleStore(Protocol):
         """Acknowledge events: each once by (outbox id, number), in order; state, counters and journal in one step.
 
         A fresh outbox id restarts the numbering. A gap is recorded and skipped. An event that is not legal in its
-        attempt's state is acknowledged, journalled
-        as `event_ignored`, and changes nothing; one that is a correction (terminal to terminal) is journalled as
-        `attempt_corrected`.
+        attempt's state is acknowledged, journalled as `event_ignored`, and changes nothing; one that is a correction
+        (terminal to terminal) is journalled as `attempt_corrected`.
 
         Raises:
             KeyError: the vehicle is not in the inventory.
@@ -268,11 +269,9 @@ class VehicleStore(Protocol):
     async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
         """How many calls came from each region lately, and a day before."""
 
-    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
-        """Watch a vehicle as a control, if its shard owes one to the exposures of its stratum and habit.
-
-        Owed are `ahead` plus `per_exposure` for each exposure there, less those that were enrolled. A vehicle is
-        watched once at a time. False: none is owed, it is watched already, or it is not in the inventory.
+    async def enrol(self, control: Control) -> bool:
+        """Watch a vehicle as a control, once for each rollout, vehicle and time. False: it is watched since then, or it
+        is not in the inventory. At each age it is counted, and as silent unless heard HEARD_AFTER_MS or more after it.
         """
 
     async def change_vehicles(

@@ -15,14 +15,15 @@ Counters = Mapping[str, int]
 """Counts of one rollout by field, `<region>|<hardware>|<cohort>|` and:
 
 - `b|<state>`, `p|<state>`: attempts before or after their permit;
-- `<a, s, k or l><i>`: exposures aged and silent, controls aged and silent, at the i-th checkpoint;
-- `h|<habit>|<age in ms>|<a, s, k or l>`: the same at an age of a habit;
+- `<a, s, k, l, u or v><i>`: exposures aged and silent, controls aged and silent, and of the exposures those that are
+  in no trial, aged and silent, at the i-th checkpoint;
+- `h|<habit>|<age in ms>|<a, s, k, l, u or v>`: the same at an age of a habit;
 - `g|<a or s>`: grants aged and silent;
 - `f|diagnosed`, `f|safety`: exposures that are not well, or that reported a failure of the safety class.
 """
 
-AGED, SILENT, CONTROLS, CONTROLS_SILENT = "a", "s", "k", "l"
-_WHATS = (AGED, SILENT, CONTROLS, CONTROLS_SILENT)
+AGED, SILENT, CONTROLS, CONTROLS_SILENT, UNPAIRED, UNPAIRED_SILENT = "a", "s", "k", "l", "u", "v"
+_WHATS = (AGED, SILENT, CONTROLS, CONTROLS_SILENT, UNPAIRED, UNPAIRED_SILENT)
 _REMEMBERED = 4096
 """Most fields whose meaning is kept: of all strata together there are some hundreds."""
 FAILED_STATES = (AttemptState.FAILED, AttemptState.ROLLED_BACK)
@@ -54,6 +55,15 @@ def standing_fields(attempt: Attempt) -> Iterator[str]:
         yield f"{prefix}f|safety"
 
 
+def aged_counts(attempt: Attempt, silent: bool) -> Iterator[tuple[str, int]]:
+    """What an exposure is counted as at an age, and by how much."""
+    yield AGED, 1
+    yield SILENT, int(silent)
+    if not attempt.paired:
+        yield UNPAIRED, 1
+        yield UNPAIRED_SILENT, int(silent)
+
+
 def _prefix(cell: Cell) -> str:
     return f"{cell.region}|{cell.hardware}|{cell.cohort}|"
 
@@ -64,6 +74,8 @@ def count_records(attempts: Iterable[Attempt], watched: Iterable[Watched]) -> di
     for attempt in attempts:
         counters.update(standing_fields(attempt))
         _count_ages(counters, attempt, (AGED, SILENT), attempt.exposed)
+        if not attempt.paired:
+            _count_ages(counters, attempt, (UNPAIRED, UNPAIRED_SILENT), False)
         if attempt.grant_aged:
             counters[grant_field(attempt.cell, AGED)] += 1
             counters[grant_field(attempt.cell, SILENT)] += attempt.grant_silent
@@ -149,5 +161,5 @@ def _meaning(field: str) -> int | AttemptState | HabitAge | None:
 
 
 def _group(counts: Mapping[str, int], before: str, after: str) -> AgeGroup:
-    exposed, silent, controls, controls_silent = (counts.get(f"{before}{what}{after}", 0) for what in _WHATS)
-    return AgeGroup(exposed=exposed, silent=silent, controls=controls, controls_silent=controls_silent)
+    # In the order of the fields of an age group.
+    return AgeGroup(*(counts.get(f"{before}{what}{after}", 0) for what in _WHATS))

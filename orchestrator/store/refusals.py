@@ -21,6 +21,9 @@ _MESSAGES: Mapping[RefusalReason, str] = {
     RefusalReason.QUOTA_SPENT: "admitted in {cell} ({admitted}) >= quota ({quota})",
     RefusalReason.BANDWIDTH_SPENT: "links of {scope} are given away for ({ahead_ms} ms) > limit ({limit_ms} ms)",
     RefusalReason.BLAST_BUDGET_SPENT: "permits so far ({permits}) >= ceiling of the blast budget ({ceiling})",
+    RefusalReason.WATCHED: (
+        "nothing is in its way: by a coin it waits for one more call, watched beside the vehicles that install now"
+    ),
     RefusalReason.ATTEMPT_LIVE: "attempt {live} of this vehicle is live",
     RefusalReason.TOMBSTONED: "attempt {attempt_id} was given up as lost",
     RefusalReason.UNKNOWN_ATTEMPT: "attempt {attempt_id} is not known",

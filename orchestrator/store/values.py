@@ -70,6 +70,12 @@ class PermitRequest:
     now: FleetTime
     offline_ms: int = 0
     """How long the offline permit that is asked for would be good for; 0: an ordinary one is asked for."""
+    quota: int | None = None
+    """Places of its cell in the present wave, for an attempt that stood aside; None: as many as come."""
+    stands_aside: bool = False
+    """Whether a coin makes a control of it, should nothing speak against a permit: it gives back what it holds."""
+    paired: bool = True
+    """What its attempt is to be, see `Attempt.paired`; a permit once given keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class Permitted:
     """Fleet time of the permit; a repetition within its validity returns the first."""
     offline_ms: int = 0
     """How long it is good for, if it is an offline permit; 0: it is an ordinary one."""
+    paired: bool = True
+    """See `Attempt.paired`; as at the first permit."""
 
 
 @dataclass(frozen=True, slots=True)

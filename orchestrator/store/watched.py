@@ -16,7 +16,7 @@ class Watched:
     aged: tuple[bool, ...]
     """By checkpoint: whether it was reached, and the vehicle still in the inventory."""
     silent: tuple[bool, ...]
-    """By checkpoint: whether the vehicle had not called since its enrolment; frozen."""
+    """By checkpoint: whether the vehicle had not called since, but for the contact at which it asked; frozen."""
     habit_aged: tuple[bool, ...]
     """By age of its habit, as `aged`."""
     habit_silent: tuple[bool, ...]
@@ -44,11 +44,6 @@ def begun(control: Control) -> Watched:
     return Watched(control, aged=checkpoints, silent=checkpoints, habit_aged=early, habit_silent=early)
 
 
-def watch_name(control: Control) -> str:
-    """A vehicle that is watched in a rollout, `<rollout id>|<vehicle id>`: once at a time."""
-    return f"{control.rollout_id}|{control.vehicle_id}"
-
-
 def control_name(control: Control) -> str:
-    """One watch of it, `<rollout id>|<vehicle id>|<enrolled at>`."""
-    return f"{watch_name(control)}|{control.enrolled_at}"
+    """One watch of one vehicle, `<rollout id>|<vehicle id>|<enrolled at>`; several of one vehicle may overlap."""
+    return f"{control.rollout_id}|{control.vehicle_id}|{control.enrolled_at}"

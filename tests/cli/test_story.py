@@ -129,7 +129,12 @@ def test_story_says_who_what_why_and_with_which_numbers(data: Path, server: Oper
         ("habit_aged", {"habit": "often", "age_ms": 21_600_000, "silent": True}, "silent after 6 h: it calls often"),
         ("habit_aged", {"habit": "daily", "age_ms": 21_600_000, "silent": False}, "settled by its own word after 6 h"),
         ("grant_silent", {"state": "timed_out"}, "not heard since its grant"),
-        ("control_enrolled", {"habit": "often"}, "watched as a control while it waits: it calls often"),
+        (
+            "control_enrolled",
+            {"habit": "often"},
+            "waits by a coin for one more call, watched as a control; it calls oft",
+        ),
+        ("control_enrolled", {"habit": "unknown"}, "how often it calls is not known yet"),
         ("control_silent", {"age_ms": 21_600_000}, "as a control not heard again within 6 h"),
         ("case_settled", {"state": "succeeded"}, "the case settled by itself: the attempt is succeeded"),
         ("case_closed", {"actor": "eve", "reason": "towed"}, 'the case was closed by eve: "towed"'),

@@ -91,11 +91,13 @@ async def assigned(store: Store, attempt: Attempt | None = None) -> Attempt:
     return attempt
 
 
-async def permitted(store: Store, attempt: Attempt | None = None, *, at: FleetTime = NOW) -> Attempt:
+async def permitted(
+    store: Store, attempt: Attempt | None = None, *, at: FleetTime = NOW, paired: bool = True
+) -> Attempt:
     """An exposed attempt, PERMITTED at a fleet time."""
     attempt = await assigned(store, attempt)
     await tell(store, attempt, AttemptEvent.DOWNLOAD_FINISHED, now=at)
-    answer = await store.permit(attempt.attempt_id, permitted_at=at)
+    answer = await store.permit(attempt.attempt_id, permitted_at=at, paired=paired)
     assert isinstance(answer, Applied), answer
     return attempt
 

@@ -6,14 +6,15 @@ import asyncio
 
 import pytest
 
+from orchestrator.engine.controls import HEARD_AFTER_MS
 from orchestrator.engine.habits import GAPS_MIN, habit_of
 from orchestrator.model.attempt import AttemptEvent, AttemptState
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.model.vehicle import Contact, Gaps
-from orchestrator.store.base import DARK_WAIT_MS, ContactRate, Store
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_cell, a_vehicle, after, an_attempt
+from orchestrator.store.base import DARK_WAIT_MS, Applied, ContactRate, Store
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_vehicle, after, an_attempt
 from tests.contracts.steps import SPRING, V1, a_control, assigned, entries, permitted, sweep_all, tell
 from tests.store_fixtures import StoreBench
 
@@ -117,7 +118,7 @@ async def test_control_is_silent_until_it_calls_again(bench: StoreBench) -> None
     await bench.store.import_vehicles([a_vehicle(), a_vehicle("v-2")], now=NOW)
     await called(bench.store, NOW, V1, V2)
     for name in ("v-1", "v-2"):
-        assert await bench.store.enrol(a_control(name), ahead=2, per_exposure=0)
+        assert await bench.store.enrol(a_control(name))
     await called(bench.store, after(HOUR_MS), V1)
     await sweep_all(bench.store, after(6 * HOUR_MS))
     found = await tally(bench.store)
@@ -131,60 +132,80 @@ async def test_control_is_silent_until_it_calls_again(bench: StoreBench) -> None
     assert len(await entries(bench.store, "control_enrolled")) == 2
 
 
-async def test_controls_are_owed_by_stratum_and_habit_and_grow_with_exposures(bench: StoreBench) -> None:
-    """Like is compared with like, and as many of them: a daily caller says nothing about an hourly one."""
-    await bench.store.import_vehicles([a_vehicle(f"v-{number}") for number in range(40)], now=NOW)
-    asked = [bench.store.enrol(a_control(f"v-{number}"), ahead=2, per_exposure=1) for number in range(20)]
-    enrolled = sum(await asyncio.gather(*asked))
-    assert enrolled == 2 * bench.store.shards, "so many ahead on each shard, under any concurrency"
-    other = a_control("v-20", habit=Habit.DAILY)
-    assert await bench.store.enrol(other, ahead=1, per_exposure=1)
-    elsewhere = a_control("v-21", cell=a_cell(hardware="gen1"))
-    assert await bench.store.enrol(elsewhere, ahead=1, per_exposure=1)
+async def test_contact_at_which_a_control_asked_is_no_word_of_it(bench: StoreBench) -> None:
+    """It asks, is told to wait, and asks again within the same contact: an exposure says nothing so early either."""
+    await bench.store.import_vehicles([a_vehicle(), a_vehicle("v-2")], now=NOW)
+    for name in ("v-1", "v-2"):
+        assert await bench.store.enrol(a_control(name))
+    await called(bench.store, after(HEARD_AFTER_MS - 1), V1)
+    await called(bench.store, after(HEARD_AFTER_MS), V2)
+    await sweep_all(bench.store, after(6 * HOUR_MS))
+    found = await tally(bench.store)
+    assert found.habit_groups == {SIX_HOURS: AgeGroup(controls=2, controls_silent=1)}
+    assert [one.data["vehicle_id"] for one in await entries(bench.store, "control_silent")] == ["v-1"]
 
 
-async def test_exposure_owes_a_control_of_its_own_kind_on_its_own_shard(bench: StoreBench) -> None:
-    """No shard asks another: each owes for its own exposures."""
-    await permitted(bench.store, an_attempt(habit=Habit.OFTEN))
-    assert not await bench.store.enrol(a_control(), ahead=0, per_exposure=0)
-    assert not await bench.store.enrol(a_control(habit=Habit.DAILY), ahead=0, per_exposure=1)
-    assert not await bench.store.enrol(a_control(rollout_id=RolloutId("autumn")), ahead=0, per_exposure=1)
-    assert await bench.store.enrol(a_control(cell=a_cell(cohort="general")), ahead=0, per_exposure=1)
-
-
-async def test_vehicle_is_watched_once_at_a_time_and_again_after(bench: StoreBench) -> None:
-    """One vehicle's garage week is one observation; a small holdout still serves the whole rollout."""
+async def test_vehicle_is_watched_once_since_one_time_under_any_concurrency(bench: StoreBench) -> None:
+    """Who asks again because the answer was lost is told the same, and is no second observation."""
     await bench.store.import_vehicles([a_vehicle()], now=NOW)
-    assert await bench.store.enrol(a_control(), ahead=9, per_exposure=0)
-    assert not await bench.store.enrol(a_control(enrolled_at=after(1)), ahead=9, per_exposure=0)
-    assert await bench.store.enrol(a_control(rollout_id=RolloutId("autumn")), ahead=9, per_exposure=0)
-    await sweep_all(bench.store, after(3 * DAY_MS - 1))
-    assert not await bench.store.enrol(a_control(enrolled_at=after(2)), ahead=9, per_exposure=0)
+    answers = await asyncio.gather(*(bench.store.enrol(a_control()) for _ in range(20)))
+    assert sorted(answers) == [False] * 19 + [True]
+    await sweep_all(bench.store, after(DAY_MS))
+    assert not await bench.store.enrol(a_control()), "nor once it was counted"
     await sweep_all(bench.store, after(3 * DAY_MS))
-    assert await bench.store.enrol(a_control(enrolled_at=after(3 * DAY_MS)), ahead=9, per_exposure=0)
-    await sweep_all(bench.store, after(4 * DAY_MS))
-    assert (await tally(bench.store)).age_groups[0] == AgeGroup(controls=2, controls_silent=2)
+    assert (await tally(bench.store)).age_groups == (AgeGroup(controls=1, controls_silent=1),) * 2
+    assert len(await entries(bench.store, "control_enrolled")) == 1
+
+
+async def test_watches_of_one_vehicle_may_overlap(bench: StoreBench) -> None:
+    """Each time at which the coin lets it wait is an observation of its own, as each exposure is."""
+    await bench.store.import_vehicles([a_vehicle()], now=NOW)
+    assert await bench.store.enrol(a_control())
+    assert await bench.store.enrol(a_control(enrolled_at=after(HOUR_MS)))
+    assert await bench.store.enrol(a_control(rollout_id=RolloutId("autumn")))
+    await called(bench.store, after(HOUR_MS))
+    await sweep_all(bench.store, after(DAY_MS + HOUR_MS))
+    assert (await tally(bench.store)).age_groups[0] == AgeGroup(controls=2, controls_silent=1)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+async def test_exposure_in_no_trial_is_counted_apart(bench: StoreBench, paired: bool) -> None:
+    """No control stands beside it: its silence counts among all, and is compared with nobody's."""
+    left_out = an_attempt(habit=Habit.OFTEN, habit_ages_ms=(6 * HOUR_MS,))
+    await permitted(bench.store, left_out, paired=paired)
+    again = await bench.store.permit(left_out.attempt_id, permitted_at=NOW, paired=not paired)
+    assert isinstance(again, Applied)
+    assert again.record.attempt is not None
+    assert again.record.attempt.paired is paired, "the first permit fixed it"
+    await permitted(bench.store, an_attempt(vehicle_id="v-2", habit=Habit.OFTEN, habit_ages_ms=(6 * HOUR_MS,)))
+    await sweep_all(bench.store, after(6 * HOUR_MS))
+    await tell(bench.store, left_out, E.FAILED, now=after(7 * HOUR_MS))
+    await sweep_all(bench.store, after(DAY_MS))
+    found, apart = await tally(bench.store), int(not paired)
+    early, first = found.habit_groups[SIX_HOURS], found.age_groups[0]
+    assert early == AgeGroup(exposed=2, silent=2, unpaired=apart, unpaired_silent=apart)
+    assert first == AgeGroup(exposed=2, silent=1, unpaired=apart), "its own word settled it before"
+    assert (first.paired, first.paired_silent) == (2 - apart, 1)
 
 
 async def test_vehicle_that_is_not_in_the_inventory_is_no_control(bench: StoreBench) -> None:
     """Who was sold is silent for another reason."""
-    assert not await bench.store.enrol(a_control(), ahead=9, per_exposure=0)
+    assert not await bench.store.enrol(a_control())
     await bench.store.import_vehicles([a_vehicle()], now=NOW)
-    assert await bench.store.enrol(a_control(), ahead=9, per_exposure=0)
+    assert await bench.store.enrol(a_control())
     assert await bench.store.remove_vehicle(V1, actor="ann", reason="sold", now=NOW) is True
     await sweep_all(bench.store, after(3 * DAY_MS))
     assert (await bench.store.tallies([SPRING]))[SPRING] == {}
     assert await bench.store.recount([SPRING]) == await bench.store.tallies([SPRING])
 
 
-async def test_control_that_is_granted_goes_on_being_one(bench: StoreBench) -> None:
+async def test_control_that_is_permitted_goes_on_being_one(bench: StoreBench) -> None:
     """It was heard since: leaving it out would keep the silent ones only, and call a brick normal."""
-    await assigned(bench.store)
-    assert await bench.store.enrol(a_control(), ahead=1, per_exposure=0)
-    await called(bench.store, after(1))
+    await permitted(bench.store)
+    assert await bench.store.enrol(a_control())
+    await called(bench.store, after(HEARD_AFTER_MS))
     await sweep_all(bench.store, after(DAY_MS))
-    found = await tally(bench.store)
-    assert (found.age_groups[0].controls, found.age_groups[0].controls_silent) == (1, 0)
+    assert (await tally(bench.store)).age_groups[0] == AgeGroup(exposed=1, silent=1, controls=1)
 
 
 @pytest.mark.parametrize("heard", [False, True])
@@ -212,7 +233,7 @@ async def test_ages_of_a_dark_region_wait_and_its_deadlines_do_not(bench: StoreB
     """Who cannot be heard is not silent; but a slot is not held by a network that is down."""
     await permitted(bench.store, an_attempt(habit=Habit.OFTEN, habit_ages_ms=(6 * HOUR_MS,)))
     late = await assigned(bench.store, an_attempt(vehicle_id="v-2"))
-    assert await bench.store.enrol(a_control(enrolled_at=after(1)), ahead=1, per_exposure=0)
+    assert await bench.store.enrol(a_control(enrolled_at=after(1)))
     await sweep_all(bench.store, after(DAY_MS + 1), dark=["eu"])
     dark = await tally(bench.store)
     assert (dark.age_groups, dark.habit_groups, dark.grants) == ((AgeGroup(), AgeGroup()), {}, AgeGroup())

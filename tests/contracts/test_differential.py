@@ -29,6 +29,7 @@ fences = st.sampled_from(
     [{}, {"spring": 2}, {"spring": 9, "autumn": 9}, {"spring|eu": 3}, {"autumn|eu/gen2": 9}, {"autumn|_other": 9}]
 )
 dark_regions = st.sampled_from([(), (), ("eu",)])
+backs_ms = st.sampled_from([0, 0, 10 * MINUTE_MS, HOUR_MS])
 steps_ms = st.sampled_from([0, 1, MINUTE_MS, HOUR_MS, DAY_MS, 8 * DAY_MS])
 told = st.tuples(st.sampled_from(sorted(VEHICLE_EVENTS)), st.integers(0, 2), numbers)
 manifests = st.sampled_from([None, AttemptEvent.ATTESTED_RELEASE, AttemptEvent.ATTESTED_OTHER])
@@ -45,7 +46,7 @@ operations = st.one_of(
     st.tuples(st.just("import"), vehicles, st.sampled_from(["eu", "us"]), st.sampled_from([(), ("beta",)])),
     st.tuples(st.just("direct"), vehicles, st.integers(0, 2)),
     st.tuples(st.just("touch"), vehicles, st.booleans(), st.sampled_from([0, 0, HOUR_MS])),
-    st.tuples(st.just("enrol"), vehicles, rollouts, st.sampled_from(list(HABIT_AGES)), st.integers(0, 2)),
+    st.tuples(st.just("enrol"), vehicles, rollouts, st.sampled_from(list(HABIT_AGES)), backs_ms),
     st.tuples(st.just("change_vehicle"), vehicles, st.sampled_from(["eu", "us"]), st.booleans()),
     st.tuples(st.just("remove"), vehicles),
     st.tuples(st.just("exclude"), vehicles, scopes),
@@ -65,7 +66,16 @@ operations = st.one_of(
     st.tuples(st.just("suspend"), vehicles, rollouts, numbers, st.booleans()),
     st.tuples(st.just("release"), vehicles, rollouts, numbers),
     st.tuples(st.just("confirm"), vehicles, rollouts, numbers),
-    st.tuples(st.just("authorize"), vehicles, rollouts, numbers, st.integers(0, 1), offline),
+    st.tuples(
+        st.just("authorize"),
+        vehicles,
+        rollouts,
+        numbers,
+        st.integers(0, 1),
+        offline,
+        st.sampled_from([None, None, 1, 2]),
+        st.booleans(),
+    ),
     st.tuples(st.just("forfeit"), vehicles, rollouts, numbers),
     st.tuples(
         st.just("renew"), rollouts, st.integers(0, 4), st.sampled_from([0, 0, 0, 1]), st.booleans(), st.integers(1, 4)

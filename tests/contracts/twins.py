@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
+from orchestrator.model.decision import Refusal
 from orchestrator.model.fleet import OTHER, Habit
-from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
 from orchestrator.model.rollout import BrakeKind, RolloutStatus
 from orchestrator.model.vehicle import Contact, DirectorState, Exclusion
-from orchestrator.store.base import Attestation, InventoryChange, Store, Unsettled
+from orchestrator.store.base import Applied, Attestation, InventoryChange, Store, Unsettled
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.redis import RedisStore
 from tests.builders import (
@@ -96,13 +97,18 @@ class Twins:
         for event in EVENTS_FORWARD[:length]:
             if event is AttemptEvent.PERMIT_ISSUED:
                 away_ms = HOUR_MS if length % 2 else 0
-                await self.both(lambda store, ms=away_ms: store.permit(latest, permitted_at=self.now, offline_ms=ms))
+                await self.both(lambda store, ms=away_ms: self._permit(store, latest, ms))
             else:
                 await self.both(lambda store, event=event: store.change(latest, event, now=self.now))
 
     async def do_permit(self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int, offline_ms: int) -> None:
         one = attempt_id(rollout_id, vehicle_id, number)
-        await self.both(lambda store: store.permit(one, permitted_at=self.now, offline_ms=offline_ms))
+        await self.both(lambda store: self._permit(store, one, offline_ms))
+
+    async def _permit(self, store: Store, one: AttemptId, offline_ms: int) -> Applied | Refusal:
+        """Every other one is in no trial."""
+        paired = bool(self.now % 2)
+        return await store.permit(one, permitted_at=self.now, offline_ms=offline_ms, paired=paired)
 
     async def do_apply(
         self, vehicle_id: VehicleId, outbox_id: str, shift: int, events: list[tuple[AttemptEvent, int, int]]
@@ -162,15 +168,15 @@ class Twins:
         contact = a_contact(self.now) if ill else Contact(at=FleetTime(self.now - back_ms))
         await self.both(lambda store: store.touch({vehicle_id: contact}))
 
-    async def do_enrol(self, vehicle_id: VehicleId, rollout_id: RolloutId, habit: Habit, ahead: int) -> None:
+    async def do_enrol(self, vehicle_id: VehicleId, rollout_id: RolloutId, habit: Habit, back_ms: int) -> None:
         control = a_control(
             vehicle_id,
             rollout_id=rollout_id,
             habit=habit,
-            enrolled_at=self.now,
+            enrolled_at=FleetTime(self.now - back_ms),
             habit_ages_ms=HABIT_AGES[habit],
         )
-        await self.both(lambda store: store.enrol(control, ahead=ahead, per_exposure=1))
+        await self.both(lambda store: store.enrol(control))
 
     async def do_change_vehicle(self, vehicle_id: VehicleId, region: str, overtaken: bool) -> None:
         record = await self.memory.vehicle(vehicle_id)
@@ -250,7 +256,14 @@ class Twins:
         await self.both(lambda store: store.confirm(rollout_id, reservations=ids, permits=ids))
 
     async def do_authorize(
-        self, vehicle_id: VehicleId, rollout_id: RolloutId, number: int, old: int, offline_ms: int
+        self,
+        vehicle_id: VehicleId,
+        rollout_id: RolloutId,
+        number: int,
+        old: int,
+        offline_ms: int,
+        quota: int | None,
+        stands_aside: bool,
     ) -> None:
         (rollout,) = [one for one in await self.memory.rollouts() if one.rollout_id == rollout_id]
         await self.both(
@@ -266,6 +279,9 @@ class Twins:
                     region_starts_per_minute_max=2,
                     valid_ms=MINUTE_MS,
                     offline_ms=offline_ms,
+                    quota=quota,
+                    stands_aside=stands_aside,
+                    paired=number % 3 != 1,
                     now=self.now,
                 ),
             )

@@ -120,6 +120,8 @@ def test_closed_window_is_the_reason_once_all_is_downloaded():
         ("link_metered", "link_metered", "cellular link, metered"),
         ("battery_low", "battery_low", "waits for more battery (at least 30 %) since"),
         ("not_parked", "not_parked", "not parked"),
+        ("watched", "watched", "watched as a control since 2026-01-01T00:00:00Z, for 12 h: its permit comes at a"),
+        ("quota_spent", "quota_spent", "stood aside as a control, and waits for a place in a wave since"),
         ("sunspots", "deferred", "waits, and asks for a permit when it goes on (sunspots)"),
     ],
 )

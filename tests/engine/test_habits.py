@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.controls import CONTROLS_AHEAD, WATCHED_WHEN, ahead, control_of, mirrors
 from orchestrator.engine.habits import DAILY_MS, GAPS_MIN, OFTEN_MS, SAME_CONTACT_MS, ages_of, habit_of, learn
-from orchestrator.model.decision import RefusalReason
 from orchestrator.model.fleet import Habit
 from orchestrator.model.vehicle import Gaps
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_cell, a_gate, a_plan, a_record, a_rollout, after
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, a_gate
 
 
 def learnt(*gaps_ms: int) -> Gaps:
@@ -70,33 +68,3 @@ def test_habits_are_counted_apart_at_early_ages_and_at_checkpoints() -> None:
     gate = a_gate(checkpoints_ms=(DAY_MS,), habit_ages_ms={Habit.OFTEN: (DAY_MS, 6 * HOUR_MS, 3 * HOUR_MS)})
     assert ages_of(gate, Habit.OFTEN) == (3 * HOUR_MS, 6 * HOUR_MS, DAY_MS)
     assert ages_of(gate, Habit.SELDOM) == (DAY_MS,)
-
-
-@pytest.mark.parametrize("shards", [1, 16, 256, 999])
-def test_controls_ahead_are_enough_on_any_number_of_shards(shards: int) -> None:
-    """Rounded down, many shards would watch nobody."""
-    assert ahead(shards) * shards >= CONTROLS_AHEAD
-    assert (ahead(shards) - 1) * shards < CONTROLS_AHEAD
-
-
-def test_control_is_what_an_exposure_of_the_same_vehicle_would_be() -> None:
-    """Same cell, same habit, same ages, from its call on: like is compared with like."""
-    gaps = learnt(*[HOUR_MS] * GAPS_MIN)
-    rollout = a_rollout(plan=a_plan(gate=a_gate(habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)})))
-    control = control_of(a_record(gaps=gaps), rollout, NOW)
-    assert (control.cell, control.habit, control.enrolled_at) == (a_cell(), Habit.OFTEN, NOW)
-    assert control.checkpoints_ms == rollout.plan.gate.checkpoints_ms
-    assert control.habit_ages_ms == (6 * HOUR_MS, *control.checkpoints_ms)
-
-
-def test_control_calls_for_the_first_time_in_its_wave() -> None:
-    """Exposures do: whoever takes any vehicle that calls compares with those that call most."""
-    rollout = a_rollout(plan=a_plan())
-    assert mirrors(a_record(last_seen_at=after(-1)), rollout)
-    assert mirrors(a_record(last_seen_at=None), rollout)
-    assert not mirrors(a_record(last_seen_at=after(1)), rollout)
-
-
-def test_vehicle_that_is_kept_out_is_no_control() -> None:
-    """Who is quarantined, or may not be updated, is not like those that are."""
-    assert not WATCHED_WHEN & {RefusalReason.QUARANTINED, RefusalReason.DENIED, RefusalReason.NOT_TARGETED}

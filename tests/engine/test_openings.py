@@ -115,13 +115,14 @@ def test_opening_never_shrinks_with_the_fleet():
 def test_cell_that_had_nobody_when_the_wave_began_gets_its_places():
     """A variant that is delivered while a wave lasts is counted as well; what is open stays as it is."""
     began = RegionProgress(RegionPhase.ROLLING, 1, NOW, openings={"gen1/canary": Opening(7, 0.2)})
-    opened = completed(PLAN, began, {GEN1: 1000, GEN2: 100})
+    opened = completed(PLAN, began, {GEN1: 1000, GEN2: 100}).openings
     assert opened["gen1/canary"] == Opening(7, 0.2)
     assert opened["gen2/canary"].quota == 10
     for phase in (RegionPhase.AGING, RegionPhase.HOLDOUT):
         behind = RegionProgress(phase, 1, NOW, openings=began.openings)
-        assert completed(PLAN, behind, {GEN1: 1000, GEN2: 100}) == opened
-    assert completed(PLAN, RegionProgress(RegionPhase.PENDING, 1, NOW), {GEN1: 1000}) == {}
+        assert completed(PLAN, behind, {GEN1: 1000, GEN2: 100}).openings == opened
+    pending = RegionProgress(RegionPhase.PENDING, 1, NOW)
+    assert completed(PLAN, pending, {GEN1: 1000}) == pending
 
 
 @pytest.mark.parametrize("phase", [RegionPhase.ROLLING, RegionPhase.AGING, RegionPhase.HOLDOUT])

@@ -68,8 +68,9 @@ regions:
        starts_per_minute: 5, bandwidth: 50MB/s, offline_permit: 12h}
   no:
 conditions: {battery: 30%, parked: true, unmetered: true, storage: 1.5GiB, links: [wifi, wired]}
-gate: {failure_ratio: 2%, sample: 30, checkpoints: [15m, 72h], silence_reference: [5%, 0.043], alpha: 0.05,
-       stratum_sample: 7, habit_ages: {often: [5m, 10m], daily: [14m]}, hold_final: 3d, safety_critical: true}
+gate: {failure_ratio: 2%, sample: 30, checkpoints: [90m, 72h], silence_reference: [5%, 0.043], alpha: 0.05,
+       stratum_sample: 7, controls: 2, habit_ages: {often: [60m, 70m], daily: [80m]}, hold_final: 3d,
+       safety_critical: true}
 limits: {in_flight: 500, starts_per_minute: 10, blast_budget: 7, attempts: 2, retry_backoff: 5m, permit_valid: 10m,
          patience: 7d}
 retries: {never: [disk_full, unpack_*], longest: 2d}
@@ -101,6 +102,7 @@ def test_release_alone_is_a_safe_rollout():
         regions={},
         waves=DEFAULT_WAVES,
         gate=a_gate(
+            controls_per_exposure=None,
             checkpoints_ms=(12 * HOUR_MS, DAY_MS, 3 * DAY_MS),
             silence_reference=(0.055, 0.05, 0.043),
             habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)},
@@ -162,11 +164,12 @@ def test_every_field_is_read():
         links=(LinkType.WIFI, LinkType.WIRED),
     )
     assert plan.gate == a_gate(
+        controls_per_exposure=2,
         failure_ratio_max=0.02,
         sample_min=30,
-        checkpoints_ms=(15 * MINUTE_MS, 3 * DAY_MS),
+        checkpoints_ms=(90 * MINUTE_MS, 3 * DAY_MS),
         stratum_sample_min=7,
-        habit_ages_ms={Habit.OFTEN: (5 * MINUTE_MS, 10 * MINUTE_MS), Habit.DAILY: (14 * MINUTE_MS,)},
+        habit_ages_ms={Habit.OFTEN: (60 * MINUTE_MS, 70 * MINUTE_MS), Habit.DAILY: (80 * MINUTE_MS,)},
         hold_final_ms=3 * DAY_MS,
         safety_critical=True,
     )

@@ -178,4 +178,4 @@ def test_days_held_are_counted() -> None:
     )
     held = [turn for turn in story.turns if turn.kind == "rollout_held"]
     assert len(held) == story.holds
-    assert 0 < story.held_days <= story.ended_days - held[0].days + 1 / 24
+    assert 0 < story.held_days <= story.ended_days - held[0].days + 1 / 24 + 1e-9

@@ -163,7 +163,7 @@ def test_every_refusal_of_a_permit_stands_on_the_page() -> None:
         "orchestrator/engine/permits.py": None,
         "orchestrator/engine/windows.py": None,
         "orchestrator/store/memory/rollout.py": ("authorize", "_dead_man_refusal", "_permit_refusal"),
-        "orchestrator/store/memory/places.py": ("no_slot",),
+        "orchestrator/store/memory/places.py": ("no_slot", "no_quota"),
         "orchestrator/store/memory/shard.py": ("permit",),
     }
     used = {name for path, only in parts.items() for name in re.findall(r"RefusalReason\.([A-Z_]+)", part(path, only))}

@@ -123,7 +123,7 @@ def test_losses_before_the_permit_are_told_apart() -> None:
 
 def test_controls_stand_beside_exposures_at_every_age() -> None:
     """Silence alone says nothing: 4 of 60 are many or few by what the controls are."""
-    group = AgeGroup(exposed=60, silent=4, controls=61, controls_silent=3)
+    group = AgeGroup(exposed=60, silent=4, controls=61, controls_silent=3, unpaired=12, unpaired_silent=2)
     early = AgeGroup(exposed=50, silent=2, controls=40, controls_silent=1)
     tally = replace(
         a_tally(succeeded=60), age_groups=(group,), habit_groups={HabitAge(Habit.OFTEN, 6 * HOUR_MS): early}
@@ -131,6 +131,7 @@ def test_controls_stand_beside_exposures_at_every_age() -> None:
     [cell] = sent(a_rollout(), tally).cells
     [pooled], [habit] = cell.age_groups, cell.habit_groups
     assert (pooled.exposed, pooled.silent, pooled.controls, pooled.controls_silent) == (60, 4, 61, 3)
+    assert (pooled.unpaired, pooled.unpaired_silent) == (12, 2)
     assert pooled.age.ToMilliseconds() == DAY_MS
     assert (habit.habit, habit.group.age.ToMilliseconds()) == ("often", 6 * HOUR_MS)
     assert (habit.group.exposed, habit.group.silent, habit.group.controls, habit.group.controls_silent) == (

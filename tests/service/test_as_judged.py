@@ -4,8 +4,8 @@ Several hundred vehicles of mixed habits are rehearsed under releases of every k
 service on the memory store, and at every look both sides must have counted the same in every cell, say the same of it,
 give as many permits, and stand at the same step.
 
-What a vehicle says or does not say is the model's; what is made of it is compared. Who becomes a control is the
-model's choice here: see docs/rehearsal-model.md.
+What a vehicle says or does not say is the model's; what is made of it is compared, and who becomes a control: the model
+tosses the service's coins.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ gate:
   checkpoints: [8h, 16h, 30h]
   silence_reference: [15%, 10%, 8%]
   habit_ages: {{often: [4h]}}
+  controls: 3
 limits: {{in_flight: {in_flight}, starts_per_minute: 1000, blast_budget: 60, patience: 4d}}
 deadlines: {{permitted: 26h}}
 """
@@ -143,12 +144,15 @@ class Expected:
 
 
 SCENARIOS = {
-    "good": (a_scenario(GOOD, size=300, variants=False, limit="12%"), Expected("running completed", exposed_min=280)),
+    "good": (
+        a_scenario(GOOD, size=300, variants=False, limit="12%", horizon_h=150.0),
+        Expected("running", exposed_min=250),
+    ),
     "spoken": (a_scenario(SPOKEN), Expected("running held", exposed_min=10)),
-    "silent": (a_scenario(SILENT), Expected("running halted")),
+    "silent": (a_scenario(SILENT), Expected("running halted", exposed_min=50)),
     "variant": (
         a_scenario(VARIANT, limit="3%", horizon_h=110.0),
-        Expected("running", (("eu/b", BrakeKind.HELD), ("us/b", BrakeKind.HALTED))),
+        Expected("running", (("us/b", BrakeKind.HALTED),)),
     ),
     "slots": (a_scenario(ReleaseModel(0.02, 0.3), in_flight=8, horizon_h=96.0), Expected("running")),
 }

@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.engine.admission import choose
-from orchestrator.engine.controls import control_of
+from orchestrator.engine.controls import aside_coin, trial_coin
 from orchestrator.engine.gates import Judgement, judge_rollout
 from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.reach import waiting
+from orchestrator.engine.selection import DRAW_RANGE
 from orchestrator.evaluator import fences_of
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
-from orchestrator.model.decision import Grant
+from orchestrator.model.decision import Grant, RefusalReason
 from orchestrator.model.fleet import Cell
-from orchestrator.model.ids import FleetTime, RolloutId
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, attempt_id
 from orchestrator.model.rollout import Rollout, Verdict
 from orchestrator.model.tally import Tally
 from orchestrator.model.vehicle import Contact
@@ -60,10 +61,10 @@ class What(IntEnum):
     """It tells the outcome."""
     HEARD = 1
     """It was a control, and calls."""
-    ASKS = 2
+    WATCHED = 2
+    """It calls, could have its permit, and stands aside: it takes no room from those of the same moment."""
+    ASKS = 3
     """It calls, and has its permit."""
-    WATCHED = 3
-    """It calls, waits, and becomes a control."""
     FULL = 4
     """It might begin, and finds no room."""
 
@@ -168,16 +169,24 @@ def _place(fleet: FleetModel, number: int) -> int:
     return len(fleet.cells) - 1
 
 
-def modelled(scenario: Scenario, salt: bytes, start: FleetTime) -> Modelled:
-    """Run the model."""
+def modelled(scenario: Scenario, rollout: Rollout, start: FleetTime) -> Modelled:
+    """Run the model, with the coins that the service tosses."""
     inventory = scenario.inventory()
     shares = tuple((cell, count / inventory.size) for cell, count in inventory.counts().items())
     fleet = replace(scenario.fleet, cells=shares)
-    drawn = draw_vehicles(fleet, scenario.seed, cell=inventory.cell, draw=inventory.draws(salt))
+    trial = np.array([trial_coin(rollout, VehicleId(name)) for name in inventory.ids]) / float(DRAW_RANGE)
+    draws = inventory.draws(rollout.salt)
+    drawn = draw_vehicles(fleet, scenario.seed, cell=inventory.cell, draw=draws, coin=trial)
     vehicles = drawn.under(scenario.release)
     rule = Recorded(vehicles, filled(read_plan(scenario.plan), inventory.size), step_h=1.0, started_at=start)
     rule.looks = []
     diary = Diary()
+
+    def tossed(who: Ints, at_h: Floats) -> Floats:
+        asked = zip(who.tolist(), at_h.tolist(), strict=True)
+        coins = [aside_coin(rollout, _attempt(vehicle), _fleet_time(start, hour)) for vehicle, hour in asked]
+        return np.array(coins, dtype=np.float64) / float(DRAW_RANGE)
+
     outcome = run(
         vehicles,
         rule,
@@ -185,8 +194,17 @@ def modelled(scenario: Scenario, salt: bytes, start: FleetTime) -> Modelled:
         horizon_h=scenario.horizon_h,
         deadline_h=scenario.deadline_h,
         witness=diary,
+        coins=tossed,
     )
     return Modelled(vehicles, outcome, rule.looks, diary.acts)
+
+
+def _attempt(vehicle: int) -> AttemptId:
+    return attempt_id(ROLLOUT, VehicleId(name_of(vehicle)), 1)
+
+
+def _fleet_time(start: FleetTime, hour: float) -> FleetTime:
+    return FleetTime(start + round(hour * HOUR_MS))
 
 
 class Twin:
@@ -227,7 +245,7 @@ class Twin:
             self.scenario.plan, rollout_id=ROLLOUT, request_id="", actor="alice", reason="test"
         )
         self._start_ms = world.hand.now_ms
-        run_of_it = modelled(self.scenario, rollout.salt, world.now)
+        run_of_it = modelled(self.scenario, rollout, world.now)
         self._vehicles = run_of_it.vehicles
         await self._teach()
         return run_of_it
@@ -275,11 +293,19 @@ class Twin:
         elif act.what is What.HEARD:
             await self._touch(car)
         else:
-            assert await self._full(car), act
+            assert await self._full(car), (act, car.vehicle_id)
 
     async def _full(self, car: Car) -> bool:
-        """Whether a vehicle would get no permit; it does not ask, as a grant alone would take a place."""
+        """Whether who calls gets no permit; a first asking is only thought of: a grant would take a place."""
+        await self._touch(car)
         snapshot, record = self.world.snapshots.current, await self.world.record(car)
+        if record.attempt is not None and not record.attempt.state.terminal:
+            if snapshot.rollouts[ROLLOUT].regions[record.vehicle.region].closed:
+                # Who stood aside before may have its permit there; the model lets nobody in any more.
+                return True
+            said = await self.world.permits.authorize(car.vehicle_id, record.attempt.attempt_id)
+            assert said.refusal is not None, (car.vehicle_id, said)
+            return said.refusal.reason is not RefusalReason.WATCHED
         answer = choose(record, snapshot.candidates, self.world.now)
         if not isinstance(answer, Grant):
             return True
@@ -292,10 +318,11 @@ class Twin:
         )
 
     async def _watched(self, car: Car) -> None:
-        await self._touch(car)
-        record, rollout = await self.world.record(car), await self.world.rollout()
-        control = control_of(record, rollout, self.world.now)
-        assert await self.world.store.enrol(control, ahead=1 << 30, per_exposure=0), car.vehicle_id
+        reply = await self._check_in(car)
+        assert isinstance(reply.directive, Install), car.vehicle_id
+        answer = await self.world.permits.authorize(car.vehicle_id, reply.directive.attempt.attempt_id)
+        assert answer.refusal is not None, car.vehicle_id
+        assert answer.refusal.reason is RefusalReason.WATCHED, (car.vehicle_id, answer)
 
     async def _touch(self, car: Car) -> None:
         contact = Contact(at=self.world.now, conditions=None, diagnostics=())

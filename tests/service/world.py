@@ -19,7 +19,6 @@ from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import CellTallies, Tally, total
 from orchestrator.model.vehicle import Conditions, Contact, Diagnostic, VehicleRecord
 from orchestrator.service.cases import CaseDesk
-from orchestrator.service.controls import ControlWatch
 from orchestrator.service.director import DirectorDesk, to_datetime
 from orchestrator.service.explain import ExplainDesk
 from orchestrator.service.fleet_care import FleetCareDesk
@@ -182,7 +181,6 @@ class World:
         self.director = DirectorDesk(self.signer, self.data.director_metadata)
         self.images = ImageFiles(self.data.image_repo / "metadata")
         self.last_seen = LastSeen(self.store)
-        self.controls = ControlWatch(store=self.store, machine=self.hand.machine)
         self.desk = VehicleDesk(
             store=self.store,
             snapshots=self.snapshots,
@@ -190,7 +188,6 @@ class World:
             director=self.director,
             images=self.images,
             last_seen=self.last_seen,
-            controls=self.controls,
             pace=PollPace(idle_ms=3_600_000, live_ms=300_000),
             metrics=self.metrics,
         )

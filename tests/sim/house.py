@@ -36,7 +36,6 @@ from orchestrator.ledger import LedgerError
 from orchestrator.model.ids import VehicleId
 from orchestrator.rpc.errors import status_of
 from orchestrator.rpc.vehicle_servicer import VehicleServicer
-from orchestrator.service.controls import ControlWatch
 from orchestrator.service.director import DirectorDesk
 from orchestrator.service.fleet_care import FleetCareDesk
 from orchestrator.service.image_files import ImageFiles
@@ -167,7 +166,6 @@ class Worker:
                 director=DirectorDesk(UnsignedDirector(), NOWHERE),
                 images=ImageFiles(NOWHERE),
                 last_seen=self._last_seen,
-                controls=ControlWatch(store=window, machine=machine),
                 pace=PACE,
                 **common,
             ),

@@ -26,6 +26,9 @@ KINDS = (
     "part resumed",
     "bandwidth spent",
     "granted beside a rival",
+    "stood aside",
+    "permitted after it stood aside",
+    "found its wave full after it stood aside",
     "offline permit",
     "moved",
     "moved in flight",
@@ -88,9 +91,16 @@ def _reserve(witness: Witness, args: tuple[Any, ...], _: object, answer: Any) ->
         yield "granted beside a rival"
 
 
-def _authorize(_: object, __: object, ___: object, answer: Any) -> Iterator[str]:
+def _authorize(witness: Witness, args: tuple[Any, ...], _: object, answer: Any) -> Iterator[str]:
     if isinstance(answer, Permitted) and answer.offline_ms:
         yield "offline permit"
+    if isinstance(answer, Refusal) and answer.reason is RefusalReason.WATCHED:
+        yield "stood aside"
+    elif args[1] in witness.rollouts[args[0]].aside:
+        if isinstance(answer, Permitted):
+            yield "permitted after it stood aside"
+        elif answer.reason is RefusalReason.QUOTA_SPENT:
+            yield "found its wave full after it stood aside"
 
 
 def _change_vehicles(witness: Witness, args: tuple[Any, ...], _: object, answer: ChangeOutcome) -> Iterator[str]:

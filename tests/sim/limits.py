@@ -6,18 +6,20 @@ against the rollout as it stands in that step. Leaves attempts and their journal
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 from math import ceil
 from typing import Any
 
 from orchestrator.engine.gates import AGED_MIN
 from orchestrator.engine.permits import rules_of
+from orchestrator.model.attempt import Control
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.model.tally import Tally
-from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DEAD_MAN_LIFE_MS, Permitted
+from orchestrator.model.tally import AgeGroup, Tally
+from orchestrator.store.base import BANDWIDTH_AHEAD_MS, DEAD_MAN_LIFE_MS, Permitted, Standing
 from tests.sim.scenario import VEHICLE_BYTES
 
 MINUTE_MS = 60_000
@@ -43,6 +45,10 @@ class Limits:
     """Held now, with the machine time since when."""
     suspended: set[AttemptId] = field(default_factory=set)
     """Attempts that wait and hold none."""
+    aside: set[AttemptId] = field(default_factory=set)
+    """Attempts that stand aside: they hold neither slot nor place."""
+    watches: int = 0
+    """Controls ever."""
     permits: dict[AttemptId, tuple[FleetTime, FleetTime]] = field(default_factory=dict)
     """First and latest."""
     good_ms: dict[AttemptId, int] = field(default_factory=dict)
@@ -95,15 +101,13 @@ class Limits:
         self._stands_open(attempt_id, asked["cell"], machine_ms, "granted")
         self.cells[attempt_id], self.slots[attempt_id] = asked["cell"], machine_ms
         self.suspended.discard(attempt_id)
+        self.aside.discard(attempt_id)
         self._caps(attempt_id)
         self._links(asked["cell"].region, asked["now"], attempt_id)
         at_risk = len(self.slots.keys() - self.permits.keys())
         if at_risk > self.grant_ceiling:
             raise BrokenPromiseError(f"{at_risk} without a permit with {attempt_id}, ceiling {self.grant_ceiling}")
-        admitted = self.slots.keys() | self.suspended | self.permits.keys()
-        of_cell = sum(self.cells[other] == asked["cell"] for other in admitted)
-        if asked["quota"] is not None and of_cell > asked["quota"]:
-            raise BrokenPromiseError(f"{of_cell} of {asked['cell']} with {attempt_id}, quota {asked['quota']}")
+        self._quota(attempt_id, asked)
 
     def authorized(self, attempt_id: AttemptId, asked: Mapping[str, Any], permit: Permitted, machine_ms: int) -> None:
         """A permit was given, or told again."""
@@ -130,7 +134,43 @@ class Limits:
         self.cells[attempt_id], self.slots[attempt_id] = asked["cell"], machine_ms
         self.suspended.discard(attempt_id)
         self._caps(attempt_id)
+        if attempt_id in self.aside:
+            self.aside.discard(attempt_id)
+            self._quota(attempt_id, asked)
         self._started(attempt_id, asked["cell"].region, at)
+
+    def stood_aside(self, attempt_id: AttemptId, asked: Mapping[str, Any], machine_ms: int, standing: Standing) -> None:
+        """An attempt could have had its permit and waits by a coin: it holds nothing from this step on."""
+        self._stands_open(attempt_id, asked["cell"], machine_ms, "told to stand aside")
+        if attempt_id in self.permits:
+            raise BrokenPromiseError(f"{attempt_id} stands aside, and has a permit")
+        if attempt_id in self.slots or attempt_id in self.suspended:
+            self.released(attempt_id)
+            self.aside.add(attempt_id)
+        admitted = len(self.slots.keys() | self.suspended | self.permits.keys())
+        held = (standing.in_flight_total, sum(standing.admitted.values()), standing.permits)
+        if held != (len(self.slots), admitted, len(self.permits)):
+            raise BrokenPromiseError(
+                f"slots, places and permits {held} with {attempt_id} aside, counted {len(self.slots)}, {admitted}, "
+                f"{len(self.permits)}"
+            )
+
+    def watched(self, control: Control) -> None:
+        """A vehicle is watched as a control: one that was granted, and was told to stand aside."""
+        self.watches += 1
+        if control.cell not in self.cells.values():
+            raise BrokenPromiseError(f"{control.vehicle_id} watched in {control.cell}, where nobody was granted")
+
+    def compared(self, tallies: Sequence[Tally]) -> None:
+        """What silence is judged by: controls are counted as controls, exposures as exposures."""
+        for groups in zip_longest(*(tally.age_groups for tally in tallies), fillvalue=AgeGroup()):
+            exposed, controls = sum(group.exposed for group in groups), sum(group.controls for group in groups)
+            if exposed > len(self.permits) or controls > self.watches:
+                raise BrokenPromiseError(
+                    f"{exposed} exposures aged of {len(self.permits)} permits, {controls} controls of {self.watches}"
+                )
+            if any(not 0 <= group.unpaired_silent <= group.unpaired <= group.exposed for group in groups):
+                raise BrokenPromiseError(f"more left out than there are: {groups}")
 
     def given_back(self, deferred: Mapping[AttemptId, int]) -> None:
         """Attempts wait: what they took before they said so is given back, what they took since is not."""
@@ -143,6 +183,7 @@ class Limits:
         """An attempt is over, or never was."""
         self.slots.pop(attempt_id, None)
         self.suspended.discard(attempt_id)
+        self.aside.discard(attempt_id)
 
     def forfeited(self, attempt_id: AttemptId) -> None:
         """A permit was taken back that nobody was told of, and with it all that its attempt holds, which is over."""
@@ -162,6 +203,12 @@ class Limits:
         silent_ms = machine_ms - self.alive_from_ms
         if silent_ms >= DEAD_MAN_LIFE_MS:
             raise BrokenPromiseError(f"{attempt_id} {what} {silent_ms} ms after the last finished tick began")
+
+    def _quota(self, attempt_id: AttemptId, asked: Mapping[str, Any]) -> None:
+        admitted = self.slots.keys() | self.suspended | self.permits.keys()
+        of_cell = sum(self.cells[other] == asked["cell"] for other in admitted)
+        if asked["quota"] is not None and of_cell > asked["quota"]:
+            raise BrokenPromiseError(f"{of_cell} of {asked['cell']} with {attempt_id}, quota {asked['quota']}")
 
     def _caps(self, attempt_id: AttemptId) -> None:
         plan, region = self.rollout.plan, self.cells[attempt_id].region

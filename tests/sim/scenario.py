@@ -121,10 +121,12 @@ def draw_scenario(seed: int) -> Scenario:
         _vehicle(rng, number, rng.choice(regions), rng.choice(hardware), good=good)
         for number in range(rng.randint(20, 60) if rng.random() < 0.12 else rng.randint(20, 26))
     )
-    first = f"{_plan(rng, RELEASES[0], regions, good=good)}priority: {rng.choice((0, 3))}\n"
+    coins = Random(f"coins {seed}")
+    plan = _plan(rng, RELEASES[0], regions, good=good, controls=_controls(coins, good=good))
+    first = f"{plan}priority: {rng.choice((0, 3))}\n"
     launches = [Launch(first, draft=rng.random() < 0.3)]
     if not good and rng.random() < 0.6:
-        launches.append(_second(rng, regions))
+        launches.append(_second(rng, regions, _controls(coins, good=False)))
     return Scenario(
         seed=seed,
         scale=rng.choice((120.0, 300.0)),
@@ -208,7 +210,14 @@ def _faults(rng: Random, hardware: tuple[str, ...], regions: tuple[str, ...]) ->
     return found
 
 
-def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool) -> str:
+def _controls(coins: Random, *, good: bool) -> str:
+    """How many wait by a coin beside each exposure; a source of its own, so that a seed is otherwise what it was. In a
+    calm run the odds are even: against worse ones somebody may lose until the patience with the last wave ends.
+    """
+    return coins.choice(("none", "none", "1", "1" if good else "3"))
+
+
+def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool, controls: str) -> str:
     """A plan file; in a calm run one that nobody has to help along, however little it lets through."""
     waves = rng.choice(
         (
@@ -222,7 +231,8 @@ def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool) ->
         f"waves: {waves}",
         f"holdout: {rng.choice(('0%', '0%', '10%'))}",
         f"gate: {{failure_ratio: {rng.choice(('1%', '10%', '35%'))}, sample: {rng.choice((1, 3, 8))}, "
-        f"checkpoints: [15m, 40m], silence_reference: [{rng.choice(('5%, 4.3%', '20%, 15%', '50%, 40%'))}]}}",
+        f"controls: {controls}, checkpoints: [15m, 40m], "
+        f"silence_reference: [{rng.choice(('5%, 4.3%', '20%, 15%', '50%, 40%'))}]}}",
         f"limits: {{in_flight: {rng.choice((3, 8, 30))}, starts_per_minute: {rng.choice((1, 3, 20))}, "
         f"blast_budget: {rng.choice((2, 6, 20))}, attempts: {50 if good else 3}, "
         f"retry_backoff: {rng.choice(('1m', '10m'))}, permit_valid: {rng.choice(('5m', '15m'))}, "
@@ -248,9 +258,9 @@ def _bandwidth(rng: Random) -> str:
     return f", bandwidth: {VEHICLE_BYTES // rng.choice((20, 90, 400))}B/s" if rng.random() < 0.8 else ""
 
 
-def _second(rng: Random, regions: tuple[str, ...]) -> Launch:
+def _second(rng: Random, regions: tuple[str, ...], controls: str) -> Launch:
     """A newer release: it takes the first one's place in the middle of it, or wants the same vehicles beside it."""
-    plan = _plan(rng, RELEASES[1], regions, good=False)
+    plan = _plan(rng, RELEASES[1], regions, good=False, controls=controls)
     if rng.random() < 0.5:
         return Launch(f"{plan}supersedes: r1\n", after_ms=rng.randint(10, 90) * MINUTE_MS, draft=rng.random() < 0.3)
     return Launch(

@@ -20,6 +20,7 @@ from orchestrator.model.ids import RolloutId
 from orchestrator.model.rollout import Rollout
 from orchestrator.service.permits import PermitDesk
 from orchestrator.store.memory.counts import RolloutCounts
+from orchestrator.store.memory.places import Places
 from orchestrator.store.memory.rollout import RolloutKeys
 from orchestrator.store.memory.rollouts import MemoryRollouts
 from orchestrator.store.memory.shard import Shard
@@ -190,6 +191,11 @@ def brake_on_a_part_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("orchestrator.engine.admission._status", lambda _: None)
 
 
+def place_kept_aside(patch: pytest.MonkeyPatch) -> None:
+    """Who waits by a coin keeps what it holds, and others wait for that."""
+    patch.setattr(Places, "stand_aside", lambda *_: None)
+
+
 def _by_status_alone(self: RolloutKeys, _: object) -> Any:
     reason = REFUSED_BY_STATUS.get(self.rollout.status)
     facts = {"rollout_id": self.rollout.rollout_id, "status": self.rollout.status.value}
@@ -214,6 +220,7 @@ MUTANTS: tuple[tuple[Mutant, str, int], ...] = (
     (bandwidth_ignored, "bandwidth of", 1),
     (place_not_given_up, "has taken its place", 2),
     (brake_on_a_part_ignored, "while .* is paused", 7),
+    (place_kept_aside, "slots, places and permits .* aside", 3),
 )
 
 

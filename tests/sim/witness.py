@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.model.attempt import Attempt, AttemptState, VehicleEvent
+from orchestrator.model.attempt import Attempt, AttemptState, Control, VehicleEvent
+from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, split_attempt_id
 from orchestrator.model.rollout import Rollout, RolloutStatus
 from orchestrator.store.base import Applied, JournalEntry, Permitted, Reserved
@@ -165,6 +166,14 @@ class Witness:
         rollout_id, attempt_id, asked = asked_for(args)
         if isinstance(answer, Permitted):
             self.rollouts[rollout_id].authorized(attempt_id, asked, answer, self._machine_ms())
+        elif isinstance(answer, Refusal) and answer.reason is RefusalReason.WATCHED:
+            standing = now(self._store.standing(rollout_id, now=asked["now"]))
+            self.rollouts[rollout_id].stood_aside(attempt_id, asked, self._machine_ms(), standing)
+
+    def _saw_enrol(self, args: tuple[Any, ...], _: object, answer: bool, __: object) -> None:
+        control: Control = args[0]
+        if answer:
+            self.rollouts[control.rollout_id].watched(control)
 
     def _saw_suspend(self, args: tuple[Any, ...], _: object, __: object, ___: object) -> None:
         self.rollouts[args[0]].given_back(args[1])
@@ -327,5 +336,6 @@ class Witness:
             for tally in cells.values():
                 stand.update({(rollout_id, state, False): count for state, count in tally.before_permit.items()})
                 stand.update({(rollout_id, state, True): count for state, count in tally.after_permit.items()})
+            self.rollouts[rollout_id].compared(list(cells.values()))
         if told != stand:
             raise BrokenPromiseError(f"the journal tells of {told}, the records of {stand}")

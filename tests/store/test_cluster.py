@@ -66,7 +66,7 @@ async def test_whole_way_of_an_attempt_stays_within_slots(cluster_of_one: Embedd
     assert (await store.contacts(["eu"], now=after(HOUR_MS)))["eu"].recent == 0
     await store.suspend(SPRING, {attempt.attempt_id: 1})
     await store.forfeit(SPRING, [attempt.attempt_id])
-    assert await store.enrol(a_control(attempt.vehicle_id), ahead=1, per_exposure=1)
+    assert await store.enrol(a_control(attempt.vehicle_id))
     assert (await store.standing(SPRING, now=NOW)).admitted == {}
     await store.revoke(attempt.vehicle_id, entry())
     assert await store.tallies([SPRING]) == await store.recount([SPRING])

@@ -85,7 +85,7 @@ async def test_every_key_in_use_is_documented(redis_store: RedisStore, embedded_
     await permitted(redis_store)
     await redis_store.put_token(V1, token_sha256="t", life_ms=1000)
     await redis_store.touch({V1: Contact(at=NOW)})
-    assert await redis_store.enrol(a_control(), ahead=1, per_exposure=1)
+    assert await redis_store.enrol(a_control())
     await reserve(redis_store, "spring.v-1.1", transfer_ms=1)
     await authorize(redis_store, "spring.v-1.1")
     with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:

@@ -10,6 +10,7 @@ Owns both ceilings. Source: docs/decisions, The gate in full; the blast budget i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor
 
 from orchestrator.engine.gates.evidence import wilson_upper
@@ -25,8 +26,10 @@ FIRST_DOUBTFUL_SHARE = 0.025
 """The same as a share of B, where that is more."""
 FIRST_HEARD = 0.5
 """How many more may be unheard for each one that has succeeded."""
-GROWTH = 2
+GROWTH = 1
 """Young exposures, at most, for each one whose silence is known: what is not seen in a few is not tried on many."""
+TOLD_SHARE_MIN = 0.5
+"""Part of the aged exposures whose silence must tell something at the checkpoint that the budget rests on."""
 AGED_MIN = 20
 """Aged exposures, or grants, below which nothing is excluded and every young one counts as harmed."""
 
@@ -47,7 +50,7 @@ def blast_upper(failed: int, aged: AgeGroup, reference: float, told: AgeGroup | 
         return 1.0
     failures = wilson_upper(min(failed, aged.exposed), aged.exposed)
     told = aged if told is None else told
-    return failures + max(0.0, wilson_upper(told.silent, told.exposed) - reference)
+    return failures + max(0.0, wilson_upper(told.paired_silent, told.paired) - reference)
 
 
 def losses_upper(grants: AgeGroup, reference: float) -> float:
@@ -113,19 +116,23 @@ def shut(tally: Tally, blast_budget: int) -> dict[str, float]:
     }
 
 
-def opened(tally: Tally, blast_budget: int, reference: float, told: AgeGroup) -> dict[str, float]:
+def opened(tally: Tally, blast_budget: int, references: Sequence[float], told: Sequence[AgeGroup]) -> dict[str, float]:
     """Both ceilings of a rollout that proceeds, with what they are made from.
 
     Args:
         tally: Over all strata; its counts add up.
         blast_budget: B.
-        reference: Share normally silent at the first checkpoint.
-        told: Exposures that reached it and whose silence tells something.
+        references: Share normally silent at each checkpoint.
+        told: Exposures that reached each and whose silence tells something there.
     """
-    aged = tally.age_groups[0] if tally.age_groups else AgeGroup()
-    upper, losses = blast_upper(tally.failed, aged, reference, told), losses_upper(tally.grants, reference)
+    groups = tally.age_groups or (AgeGroup(),)
+    # The first checkpoint that tells something of most; it may be late where vehicles call seldom.
+    enough = (each.exposed >= TOLD_SHARE_MIN * group.exposed for each, group in zip(told, groups, strict=False))
+    at = next((index for index, most in enumerate(enough) if most), 0)
+    aged, losses = groups[at], losses_upper(tally.grants, references[0])
+    upper = blast_upper(tally.failed, aged, references[at], told[at])
     allowance = permit_allowance(blast_budget, upper, tally.exposed - aged.exposed)
-    allowance = min(allowance, _paced(tally, aged, told, blast_budget))
+    allowance = min(allowance, _paced(tally, aged, told[at], blast_budget))
     return {
         **shut(tally, blast_budget),
         "blast_upper": upper,

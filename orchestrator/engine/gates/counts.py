@@ -51,6 +51,10 @@ def _of_group(where: str, group: AgeGroup, most: int) -> Iterator[str]:
         yield f"reached {where} ({group.exposed}) not within 0 and those before it ({most})"
     elif not (_is_count(group.silent) and group.silent <= group.exposed):
         yield f"silent {where} ({group.silent}) not within 0 and those that reached it ({group.exposed})"
+    elif not (_is_count(group.unpaired) and group.unpaired <= group.exposed):
+        yield f"unpaired {where} ({group.unpaired}) not within 0 and those that reached it ({group.exposed})"
+    elif not (_is_count(group.unpaired_silent) and 0 <= group.paired_silent <= group.paired):
+        yield f"silent unpaired {where} ({group.unpaired_silent}) of {group.unpaired} leave too many for the paired"
     elif not _is_count(group.controls):
         yield f"controls {where} ({group.controls}) is no count"
     elif not (_is_count(group.controls_silent) and group.controls_silent <= group.controls):

@@ -151,8 +151,8 @@ def summary(tally: Tally, scope: Scope, usual: Sequence[float]) -> str:
     """How a scope stands, for people."""
     parts = [f"{tally.failed} of {tally.exposed} exposed failed, limit {percent(scope.gate.failure_ratio_max)}"]
     for each, age_ms, share in zip(told(tally, scope.gate), scope.gate.checkpoints_ms, usual, strict=True):
-        group, expected = each.group, share * each.group.exposed
-        parts.append(f"silent after {duration(age_ms)}: {group.silent} of {group.exposed}, expected {expected:.1f}")
+        silent, of = each.group.paired_silent, each.group.paired
+        parts.append(f"silent after {duration(age_ms)}: {silent} of {of}, expected {share * of:.1f}")
     return "; ".join(parts)
 
 
@@ -162,4 +162,6 @@ def _of_group(suffix: str, group: AgeGroup) -> dict[str, float]:
         f"k_{suffix}": group.silent,
         f"m_{suffix}": group.controls,
         f"c_{suffix}": group.controls_silent,
+        f"u_{suffix}": group.unpaired,
+        f"v_{suffix}": group.unpaired_silent,
     }

@@ -10,7 +10,6 @@ most of those are missing that should have been heard does it count whatever is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.model.fleet import Habit, HabitAge
@@ -19,12 +18,8 @@ from orchestrator.model.tally import AgeGroup, Tally
 
 CONTROLS_MIN = 30
 """Controls of a habit at an age, below which nobody knows what is normal there."""
-SILENT_USUALLY_MAX = 0.07
-"""Share of controls silent up to which a habit tells something."""
 SILENT_MAX = 0.15
-"""The same while controls are many: those of the last wave run out, and are no longer like its exposures."""
-CONTROLS_MANY = 2
-"""Controls for each exposure that are many."""
+"""Share of controls silent up to which a habit tells something."""
 ALARM_ABOVE = 2.0 / 3.0
 """Part of those usually heard whose silence speaks for any habit."""
 ALARM_MIN = 100
@@ -37,6 +32,9 @@ POOLED_BELIEF = 100.0
 """Controls' worth of belief in the plan's reference where they are not; it is taken for known."""
 
 
+_NONE = AgeGroup()
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What is judged at a checkpoint."""
@@ -46,6 +44,8 @@ class Told:
     """Controls' worth of belief in what was thought beforehand."""
     doubt: float = 0.0
     """How much the posterior minds that controls are few: 0 takes their share for known, 1 for estimated."""
+    later: AgeGroup = _NONE
+    """The same habits at the next checkpoint."""
 
 
 def told(tally: Tally, gate: GateLimits) -> tuple[Told, ...]:
@@ -55,19 +55,26 @@ def told(tally: Tally, gate: GateLimits) -> tuple[Told, ...]:
     budget stays as small as if nothing had aged.
     """
     pooled = tally.age_groups + (AgeGroup(),) * (len(gate.checkpoints_ms) - len(tally.age_groups))
-    return tuple(_told(tally, age_ms, group) for age_ms, group in zip(gate.checkpoints_ms, pooled, strict=True))
+    ages = (*gate.checkpoints_ms, None)
+    later = (*pooled[1:], AgeGroup())
+    return tuple(
+        _told(tally, (age_ms, ages[index + 1]), (pooled[index], later[index]))
+        for index, age_ms in enumerate(gate.checkpoints_ms)
+    )
 
 
-def _told(tally: Tally, age_ms: int, pooled: AgeGroup) -> Told:
-    known = [group for group in _by_habit(tally, age_ms) if group.controls >= CONTROLS_MIN]
+def _told(tally: Tally, ages: tuple[int, int | None], pooled: tuple[AgeGroup, AgeGroup]) -> Told:
+    groups = {habit: _of_habit(tally, habit, ages[0]) for habit in Habit}
+    known = [habit for habit, group in groups.items() if group.controls >= CONTROLS_MIN]
     if not known:
-        return Told(pooled, POOLED_BELIEF)
-    return Told(sum((group for group in known if tells(group) or alarms(group)), AgeGroup()), BELIEF, DOUBT)
+        return Told(pooled[0], POOLED_BELIEF, later=pooled[1])
+    telling = [habit for habit in known if tells(groups[habit]) or alarms(groups[habit])]
+    later = (_of_habit(tally, habit, ages[1]) for habit in telling)
+    return Told(sum((groups[habit] for habit in telling), AgeGroup()), BELIEF, DOUBT, sum(later, AgeGroup()))
 
 
-def _by_habit(tally: Tally, age_ms: int) -> Iterator[AgeGroup]:
-    for habit in Habit:
-        yield tally.habit_groups.get(HabitAge(habit, age_ms), AgeGroup())
+def _of_habit(tally: Tally, habit: Habit, age_ms: int | None) -> AgeGroup:
+    return AgeGroup() if age_ms is None else tally.habit_groups.get(HabitAge(habit, age_ms), AgeGroup())
 
 
 def alarms(group: AgeGroup) -> bool:
@@ -75,14 +82,12 @@ def alarms(group: AgeGroup) -> bool:
 
     Of exposures that should have been heard most are not: no order of calls makes such a difference.
     """
-    if group.exposed < ALARM_MIN or group.controls < CONTROLS_MIN:
+    if group.paired < ALARM_MIN or group.controls < CONTROLS_MIN:
         return False
-    heard, usual = 1.0 - group.silent / group.exposed, 1.0 - group.controls_silent / group.controls
+    heard, usual = 1.0 - group.paired_silent / group.paired, 1.0 - group.controls_silent / group.controls
     return heard < (1.0 - ALARM_ABOVE) * usual
 
 
 def tells(group: AgeGroup) -> bool:
     """Whether the silence of a habit tells something: its controls are usually heard."""
-    share = (BELIEF * SILENT_USUALLY_MAX / 2.0 + group.controls_silent) / (BELIEF + group.controls)
-    many = group.controls >= CONTROLS_MANY * group.exposed
-    return share <= (SILENT_MAX if many else SILENT_USUALLY_MAX)
+    return (BELIEF * SILENT_MAX / 4.0 + group.controls_silent) / (BELIEF + group.controls) <= SILENT_MAX

@@ -180,7 +180,7 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     overall = _judged(rest, whole, tuple(_halted(halted)))
     budget = budgets.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
-        budget |= budgets.opened(rest, terms.blast_budget, normal[0], told(rest, terms.gate)[0].group)
+        budget |= budgets.opened(rest, terms.blast_budget, normal, [each.group for each in told(rest, terms.gate)])
         # The store counts permits of every part.
         budget["permit_ceiling"] += everything.exposed - rest.exposed
     return _judgement((overall, *parts), budget, terms)

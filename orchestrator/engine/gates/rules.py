@@ -36,6 +36,7 @@ from orchestrator.engine.gates.findings import Weighed, habit_groups
 from orchestrator.engine.gates.habits import CONTROLS_MIN, POOLED_BELIEF, Told, tells, told
 from orchestrator.engine.gates.terms import Scope
 from orchestrator.engine.wording import duration
+from orchestrator.model.fleet import HabitAge
 from orchestrator.model.plan import GateLimits
 from orchestrator.model.tally import AgeGroup, Tally
 
@@ -52,12 +53,14 @@ FAILURES_PRIOR_WEIGHT = 0.25
 """Failures that the posterior begins with, and 2 / L - 1 times as many successes: its mean is half the limit."""
 SILENCE_PRIOR_WEIGHT = 100.0
 """Exposures' worth of belief, in the posterior, that they are as silent as their controls."""
-ALIKE_MAX = 3000.0
-"""Exposures' worth of certainty about silence, at most: exposures and controls are alike to half a per cent, and of
-a hundred thousand the smallest difference would be certain.
-"""
 CONTROLS_ENOUGH = 300
 """Controls from which they speak alone; until then that belief fades in proportion."""
+LARGEST_RATE = 0.99
+"""Share of silence that is taken for normal, at most."""
+LATER_MIN = 20
+"""Exposures from which what they say at a later age is heard."""
+LATER_SHARE = 0.9
+"""Part of the exposures at a checkpoint that must have reached the next one before that bears on it."""
 HABIT_DOUBT = 1.0
 """How much the posterior of a habit minds that its controls are few, see `gates.habits.Told`."""
 HABIT_NORMAL = Normal(rate=0.1, spread_weight=10.0, trusted=0.1, trust_weight=0.0)
@@ -101,6 +104,22 @@ def estimate(told: Told, normal: float) -> float:
     """
     weight = max(1.0, reference_weight(told))
     return (weight * normal + told.group.controls_silent) / (weight + told.group.controls)
+
+
+def resolved(group: AgeGroup, later: AgeGroup) -> float:
+    """Share of exposures silent beside their controls at an age, and heard by a later one: slow, and not broken.
+
+    An installation may last longer than the first look is late, and only exposures install.
+
+    Args:
+        group: At the age.
+        later: The same vehicles at the later one, as far as they are as old.
+    """
+    if min(group.paired, group.controls, later.controls) < 1 or later.paired < LATER_MIN:
+        return 0.0
+    fewer = group.paired_silent / group.paired - later.paired_silent / later.paired
+    usually = group.controls_silent / group.controls - later.controls_silent / later.controls
+    return max(0.0, fewer - usually)
 
 
 def reference_weight(told: Told) -> float:
@@ -155,6 +174,9 @@ def _at_checkpoint(
     # Alternatives must not move with what is seen: they stay with the plan's reference.
     margin, reference, thought = scope.gate.failure_ratio_max, scope.gate.silence_reference[index], scope.normal[index]
     share = estimate(told, thought)
+    # What is heard by the next checkpoint was slow: a vehicle that is broken stays silent. While few are as old as that
+    # the difference of two chances would say nothing.
+    slow = resolved(group, told.later) if told.later.paired >= LATER_SHARE * group.paired else 0.0
     normal = Normal(
         rate=reference,
         spread_weight=told.belief,
@@ -165,10 +187,10 @@ def _at_checkpoint(
         name=name,
         suffix=suffix,
         what=what,
-        hits=group.silent,
-        trials=group.exposed,
+        hits=group.paired_silent,
+        trials=group.paired,
         log_e=log_share + _beside(group, margin, normal, alternatives(reference + margin, SILENCE_GRID)),
-        likely=_above_usual(group, share, margin, doubt=told.doubt, belief=weight),
+        likely=_above_usual(group, share + slow, margin, doubt=told.doubt, belief=weight),
         limit=share + margin,
         usual=share,
     )
@@ -180,13 +202,14 @@ def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
         if group.controls < CONTROLS_MIN or not tells(group):
             continue
         belief = reference_weight(Told(group, POOLED_BELIEF))
-        share = (HABIT_NORMAL.rate + group.controls_silent) / (1.0 + group.controls)
+        later = tally.habit_groups.get(HabitAge(place.habit, scope.gate.checkpoints_ms[0]), AgeGroup())
+        share = (HABIT_NORMAL.rate + group.controls_silent) / (1.0 + group.controls) + resolved(group, later)
         yield Weighed(
             name="silence",
             suffix=f"_{place.habit}_{index}",
             what=f"exposed that call {place.habit} were silent after {duration(place.age_ms)}",
-            hits=group.silent,
-            trials=group.exposed,
+            hits=group.paired_silent,
+            trials=group.paired,
             log_e=log_share + _beside(group, margin, HABIT_NORMAL, HABIT_RATES),
             likely=_above_usual(group, share, margin, doubt=HABIT_DOUBT, belief=belief),
             limit=share + margin,
@@ -195,19 +218,19 @@ def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
 
 
 def _beside(group: AgeGroup, margin: float, normal: Normal, rates: tuple[float, ...]) -> float:
-    return log_e_beside(
-        group.silent, group.exposed, group.controls_silent, group.controls, margin=margin, normal=normal, rates=rates
-    )
+    hits, trials = group.paired_silent, group.paired
+    return log_e_beside(hits, trials, group.controls_silent, group.controls, margin=margin, normal=normal, rates=rates)
 
 
 def _above_usual(group: AgeGroup, share: float, margin: float, *, doubt: float, belief: float) -> float:
     """Probability that silence exceeds what is usual by more than the margin."""
-    a = SILENCE_PRIOR_WEIGHT * share + group.silent
-    b = SILENCE_PRIOR_WEIGHT * (1.0 - share) + group.exposed - group.silent
+    share = min(share, LARGEST_RATE)
+    a = SILENCE_PRIOR_WEIGHT * share + group.paired_silent
+    b = SILENCE_PRIOR_WEIGHT * (1.0 - share) + group.paired - group.paired_silent
     # A share that is only estimated leaves the posterior as wide as its controls are few.
     worth = 1.0 + group.controls + belief
-    known = min(worth / (worth + doubt * (a + b)), ALIKE_MAX / (a + b))
-    return beta_above(share + margin, known * a, known * b)
+    known = worth / (worth + doubt * (a + b))
+    return beta_above(min(share + margin, LARGEST_RATE), known * a, known * b)
 
 
 def _above(limit: float, failed: int, good: int, weight: float) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from orchestrator.engine import controls
 from orchestrator.engine.plan import readers as read
 from orchestrator.engine.plan.fields import Field, Group, Places
 from orchestrator.engine.plan.nodes import Place
@@ -35,6 +36,7 @@ DEFAULT_GATE = GateLimits(
     habit_ages_ms=MappingProxyType({Habit.OFTEN: (6 * _HOUR,)}),
     stratum_sample_min=5,
     hold_final_ms=7 * _DAY,
+    controls_per_exposure=None,
     safety_critical=False,
 )
 DEFAULT_LIMITS = Limits(
@@ -62,6 +64,7 @@ DEFAULT_DEADLINES: Mapping[AttemptState, int] = MappingProxyType(
 
 _whole = read.count(1, _COUNT_MAX)
 _age = read.duration(_SECOND, _YEAR)
+_few: read.Reader[int | None] = read.Reader(read.count(1, 20).read, read.count(1, 20).schema)
 _ages = read.several(_age, "a list of durations such as [24h, 72h]", most=_AGES_MOST)
 _shares = read.several(read.ratio(0.0, 0.5), "a list of ratios such as [5%, 4.3%]", most=_AGES_MOST)
 
@@ -110,6 +113,13 @@ _HABIT_AGES = Field(
     DEFAULT_GATE.habit_ages_ms,
     _HABITS.meaning,
 )
+_CONTROLS: Field[int | None] = Field(
+    "controls",
+    read.or_word(_few, NONE, 0),
+    DEFAULT_GATE.controls_per_exposure,
+    "Vehicles that wait one more call beside each exposure, to show what silence is normal; default 3, in fleets of "
+    "fewer than 100 none.",
+)
 _SILENCE_REFERENCE = Field(
     "silence_reference", _shares, (), "Share of vehicles that is normally silent at each checkpoint."
 )
@@ -129,6 +139,7 @@ GATE = Group(
         _STRATUM_SAMPLE,
         _CHECKPOINTS,
         _HABIT_AGES,
+        _CONTROLS,
         _SILENCE_REFERENCE,
         _ALPHA,
         _HOLD_FINAL,
@@ -210,17 +221,25 @@ def gate(fields: Places) -> GateLimits:
             f"({write_duration(checkpoints[0])}) could clear it",
             "raise gate.hold_final or lower gate.checkpoints",
         )
-    return GateLimits(
+    found = GateLimits(
         failure_ratio_max=_FAILURE_RATIO.of(section),
         sample_min=_SAMPLE.of(section),
         checkpoints_ms=checkpoints,
         silence_reference=reference,
         alpha=_ALPHA.of(section),
         habit_ages_ms=_habit_ages(section, checkpoints[0]),
+        controls_per_exposure=_CONTROLS.of(section),
         stratum_sample_min=_STRATUM_SAMPLE.of(section),
         hold_final_ms=hold_final,
         safety_critical=_SAFETY_CRITICAL.of(section),
     )
+    if found.controls_per_exposure and not controls.can_be_heard(found):
+        section[_CONTROLS.name].fault(
+            f"an age at which silence is judged is below {write_duration(controls.YOUNGEST_MS)}: no control could be "
+            "heard by then",
+            f"raise gate.checkpoints and gate.habit_ages, or write controls: {NONE}",
+        )
+    return found
 
 
 def _usual_silence(age_ms: int) -> float:
@@ -315,6 +334,7 @@ def gate_document(value: GateLimits) -> dict[str, Any]:
         "stratum_sample": value.stratum_sample_min,
         "checkpoints": _durations(value.checkpoints_ms),
         "habit_ages": ages or NONE,
+        **({} if value.controls_per_exposure is None else {"controls": value.controls_per_exposure or NONE}),
         "silence_reference": [write_ratio(share) for share in value.silence_reference],
         "alpha": write_ratio(value.alpha),
         "hold_final": write_duration(value.hold_final_ms),

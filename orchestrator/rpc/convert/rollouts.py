@@ -154,6 +154,8 @@ def age_group(age_ms: int, group: AgeGroup) -> rollout_pb2.AgeGroup:
         silent=group.silent,
         controls=group.controls,
         controls_silent=group.controls_silent,
+        unpaired=group.unpaired,
+        unpaired_silent=group.unpaired_silent,
     )
 
 

@@ -1,26 +1,23 @@
-"""One shard's controls in memory: who is watched, how many are owed, and what was seen at each age.
+"""One shard's controls in memory: who is watched since when, and what was seen at each age.
 
 Says in Python what `store/redis/functions/controls.lua` says in Lua.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from orchestrator.model.attempt import Attempt, Control
-from orchestrator.model.fleet import Habit, HabitAge, Stratum
-from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
+from orchestrator.engine.controls import HEARD_AFTER_MS
+from orchestrator.model.attempt import Control
+from orchestrator.model.fleet import HabitAge
+from orchestrator.model.ids import FleetTime, VehicleId
 from orchestrator.store.base import Json
 from orchestrator.store.counters import CONTROLS, CONTROLS_SILENT, checkpoint_field, habit_field
 from orchestrator.store.memory.counts import RolloutCounts
 from orchestrator.store.memory.due import DueSet
 from orchestrator.store.memory.journal import Journal
-from orchestrator.store.watched import Watched, begun, control_name, watch_name
-
-_Kin = tuple[RolloutId, Stratum, Habit]
-"""Those that are compared with each other."""
+from orchestrator.store.watched import Watched, begun, control_name
 
 
 class Controls:
@@ -30,7 +27,7 @@ class Controls:
         journal: the shard's stream.
         due: the shard's due set.
         counts: the shard's counters.
-        heard_since: whether a vehicle called after a time; None when it is not in the inventory.
+        heard_from: whether a vehicle called at a time or later; None when it is not in the inventory.
     """
 
     def __init__(
@@ -38,30 +35,19 @@ class Controls:
         journal: Journal,
         due: DueSet,
         counts: RolloutCounts,
-        heard_since: Callable[[VehicleId, FleetTime], bool | None],
+        heard_from: Callable[[VehicleId, FleetTime], bool | None],
     ) -> None:
         self._journal = journal
         self._due = due
         self._counts = counts
-        self._heard_since = heard_since
-        self._watched: set[str] = set()
-        self._exposures: Counter[_Kin] = Counter()
-        self._enrolled: Counter[_Kin] = Counter()
+        self._heard_from = heard_from
         self.records: dict[str, Watched] = {}
 
-    def expect(self, attempt: Attempt) -> None:
-        """An exposure began: further controls of its kind are owed."""
-        self._exposures[attempt.rollout_id, attempt.cell.stratum, attempt.habit] += 1
-
-    def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+    def enrol(self, control: Control) -> bool:
         """See `base.VehicleStore`; the vehicle is in the inventory."""
-        kin = (control.rollout_id, control.cell.stratum, control.habit)
-        owed = ahead + per_exposure * self._exposures[kin] - self._enrolled[kin]
-        if owed < 1 or watch_name(control) in self._watched:
-            return False
-        self._enrolled[kin] += 1
-        self._watched.add(watch_name(control))
         name = control_name(control)
+        if name in self.records:
+            return False
         self.records[name] = begun(control)
         for kind, ages_ms in (("k", control.checkpoints_ms), ("l", control.habit_ages_ms)):
             for index, age_ms in enumerate(ages_ms):
@@ -73,10 +59,9 @@ class Controls:
         """A control reached a checkpoint (`k`) or an age of its habit (`l`)."""
         watched = self.records[name]
         control = watched.control
-        heard = self._heard_since(control.vehicle_id, control.enrolled_at)
+        heard = self._heard_from(control.vehicle_id, FleetTime(control.enrolled_at + HEARD_AFTER_MS))
         if heard is None:
-            # Who was taken out of the inventory says nothing, now or later.
-            self._watched.discard(watch_name(control))
+            # Who was taken out of the inventory says nothing.
             return
         if kind == "k":
             age_ms = control.checkpoints_ms[index]
@@ -100,8 +85,6 @@ class Controls:
             self._counts.add(control.rollout_id, field, amount)
         if not heard:
             self._journal.append("control_silent", now, {**about_control(control), "age_ms": age_ms})
-        if all(watched.aged) and all(watched.habit_aged):
-            self._watched.discard(watch_name(control))
 
 
 def about_control(control: Control) -> dict[str, Json]:

@@ -13,7 +13,7 @@ from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Cell
 from orchestrator.model.ids import AttemptId, FleetTime
 from orchestrator.store.refusals import refusal
-from orchestrator.store.values import PermitRequest
+from orchestrator.store.values import PermitRequest, Permitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,9 @@ class _Place:
 
     cell: Cell
     taken_ms: int | None
-    """Machine time since which it holds its slot; None while it is suspended and holds none."""
+    """Machine time since which it holds its slot; None while it is suspended, or stands aside, and holds none."""
+    aside: bool = False
+    """Whether it stands aside: it is not admitted either until it is permitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,18 @@ class Permit:
     """And last."""
     offline_ms: int
     """How long the latest is good for if it is an offline one; 0: it is an ordinary one."""
+    paired: bool
+    """Whether the attempt is compared with controls, as at the first."""
+
+    def told(self, at: FleetTime) -> Permitted:
+        """The permit as of its first or its latest time."""
+        return Permitted(permitted_at=at, offline_ms=self.offline_ms, paired=self.paired)
 
 
 class Places:
-    """An attempt is admitted from its reservation on until it is over, and for ever once it has a permit."""
+    """An attempt is admitted from its reservation on until it is over, but for the time for which it stands aside, and
+    for ever once it has a permit.
+    """
 
     def __init__(self) -> None:
         self._places: dict[AttemptId, _Place] = {}
@@ -75,8 +85,13 @@ class Places:
         return [ends_at for ends_at in self._outstanding.values() if ends_at > now]
 
     def known(self, attempt_id: AttemptId) -> bool:
-        """Whether an attempt is admitted and not over."""
+        """Whether an attempt took a place once, and is not over."""
         return attempt_id in self._places
+
+    def counted(self, attempt_id: AttemptId) -> bool:
+        """Whether an attempt has a place in the quota, and is not over."""
+        place = self._places.get(attempt_id)
+        return place is not None and not place.aside
 
     def holds(self, attempt_id: AttemptId) -> bool:
         """Whether an attempt holds a slot."""
@@ -101,25 +116,26 @@ class Places:
 
     def take(self, attempt_id: AttemptId, cell: Cell, machine_ms: int) -> None:
         """Hold a slot from now on."""
-        if not self.known(attempt_id):
+        if not self.counted(attempt_id):
             self._admitted[cell] += 1
         if not self.holds(attempt_id):
             self._in_flight[cell.region] += 1
             self.at_risk += attempt_id not in self._permits
         self._places[attempt_id] = _Place(cell, machine_ms)
 
-    def permit(self, attempt_id: AttemptId, request: PermitRequest) -> None:
-        """Permit an attempt that holds a slot, or permit it again."""
+    def permit(self, attempt_id: AttemptId, request: PermitRequest) -> Permit:
+        """Permit an attempt that holds a slot, or permit it again; its permits."""
         now, offline_ms = request.now, request.offline_ms
         permit = self._permits.get(attempt_id)
         if permit is None:
-            self._permits[attempt_id] = Permit(request.cell, now, now, offline_ms)
+            self._permits[attempt_id] = Permit(request.cell, now, now, offline_ms, request.paired)
             self.at_risk -= 1
         else:
             self._permits[attempt_id] = replace(permit, latest=now, offline_ms=offline_ms)
         # Of an attempt that is over it is nobody's: the shard will not know it.
         if self.known(attempt_id):
             self._outstanding[attempt_id] = FleetTime(now + (offline_ms or request.valid_ms))
+        return self._permits[attempt_id]
 
     def forfeit(self, attempt_id: AttemptId) -> None:
         """Take back a permit, and all that its attempt holds, which is over."""
@@ -139,6 +155,16 @@ class Places:
         self._places[attempt_id] = replace(place, taken_ms=None)
         return True
 
+    def stand_aside(self, attempt_id: AttemptId) -> None:
+        """Give back the slot and the place in the quota of an attempt without a permit, which stays known."""
+        place = self._places.get(attempt_id)
+        if place is None or place.aside:
+            return
+        if place.taken_ms is not None:
+            self._leave(attempt_id, place)
+        self._admitted[place.cell] -= 1
+        self._places[attempt_id] = replace(place, taken_ms=None, aside=True)
+
     def release(self, attempt_id: AttemptId) -> None:
         """Give back all that an attempt holds that is over; a permit keeps its place in the quota."""
         place = self._places.pop(attempt_id, None)
@@ -147,7 +173,7 @@ class Places:
             return
         if place.taken_ms is not None:
             self._leave(attempt_id, place)
-        self._admitted[place.cell] -= attempt_id not in self._permits
+        self._admitted[place.cell] -= attempt_id not in self._permits and not place.aside
 
     def _leave(self, attempt_id: AttemptId, place: _Place) -> None:
         self._in_flight[place.cell.region] -= 1

@@ -91,7 +91,7 @@ class RolloutKeys:
         region, places = request.cell.region, self._places
         if no := places.no_slot(region, request.region_max, request.total_max):
             return no
-        if not places.known(attempt_id) and (no := places.no_quota(request.cell, request.quota)):
+        if not places.counted(attempt_id) and (no := places.no_quota(request.cell, request.quota)):
             return no
         if places.at_risk >= self._grant_ceiling:
             facts = {"at_risk": str(places.at_risk), "ceiling": str(self._grant_ceiling)}
@@ -107,7 +107,7 @@ class RolloutKeys:
         now = request.now
         permit = self._places.permit_of(attempt_id)
         if permit is not None and now < permit.latest + (permit.offline_ms or request.valid_ms):
-            return Permitted(permitted_at=permit.latest, offline_ms=permit.offline_ms)
+            return permit.told(permit.latest)
         if no := self._standstill(request.cell.stratum):
             return no
         fence = self.rollout.fence_of(request.cell.stratum)
@@ -118,12 +118,15 @@ class RolloutKeys:
         if permit is None:
             if no := self._permit_refusal(attempt_id, request):
                 return no
+            if request.stands_aside:
+                self._places.stand_aside(attempt_id)
+                self._unsettled_slots.pop(attempt_id, None)
+                return refusal(RefusalReason.WATCHED, {})
             # Also where it holds one: a deferral from before this permit must not give it back.
             self._places.take(attempt_id, request.cell, self._machine_ms())
             self._starts[attempt_id] = (request.cell.region, now)
             self._unsettled_permits[attempt_id] = self._machine_ms()
-        self._places.permit(attempt_id, request)
-        return Permitted(permitted_at=now, offline_ms=request.offline_ms)
+        return self._places.permit(attempt_id, request).told(now)
 
     def _permit_refusal(self, attempt_id: AttemptId, request: PermitRequest) -> Refusal | None:
         """Why an attempt gets no first permit; None when it does."""
@@ -132,6 +135,8 @@ class RolloutKeys:
             no = self._places.no_slot(region, request.region_max, request.total_max)
             if no is not None:
                 return no
+        if not self._places.counted(attempt_id) and (no := self._places.no_quota(request.cell, request.quota)):
+            return no
         self._starts = {name: start for name, start in self._starts.items() if start[1] > request.now - MINUTE_MS}
         starts, starts_max = len(self._starts), request.starts_per_minute_max
         if starts >= starts_max:
@@ -179,7 +184,7 @@ class RolloutKeys:
         permits = {name: self._places.permit_of(name) for name, at in self._unsettled_permits.items() if at < before}
         return Unsettled(
             reservations=[attempt_id for attempt_id, at in self._unsettled_slots.items() if at < before],
-            permits={name: Permitted(permit.first, permit.offline_ms) for name, permit in permits.items() if permit},
+            permits={name: permit.told(permit.first) for name, permit in permits.items() if permit},
         )
 
     def standing(self, now: FleetTime) -> Standing:

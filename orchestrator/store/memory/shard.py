@@ -19,6 +19,7 @@ from orchestrator.store.base import DARK_WAIT_MS, Applied, Attestation, Json
 from orchestrator.store.counters import (
     AGED,
     SILENT,
+    aged_counts,
     checkpoint_field,
     grant_field,
     habit_field,
@@ -50,7 +51,7 @@ class Shard(Inventory):
         self.counts = RolloutCounts()
         self.contacts = ContactCounts()
         self._due = DueSet()
-        self.controls = Controls(journal, self._due, self.counts, self._heard_since)
+        self.controls = Controls(journal, self._due, self.counts, self._heard_from)
 
     def touch(self, vehicle_id: VehicleId, contact: Contact) -> None:
         """See `base.VehicleStore`."""
@@ -69,18 +70,16 @@ class Shard(Inventory):
             gaps=record.gaps if last is None else learn(record.gaps, contact.at - last),
         )
 
-    def _heard_since(self, vehicle_id: VehicleId, at: FleetTime) -> bool | None:
-        """Whether a vehicle called after a time; None when it is not in the inventory."""
+    def _heard_from(self, vehicle_id: VehicleId, at: FleetTime) -> bool | None:
+        """Whether a vehicle called at a time or later; None when it is not in the inventory."""
         record = self.present(vehicle_id)
         if record is None:
             return None
-        return record.last_seen_at is not None and record.last_seen_at > at
+        return record.last_seen_at is not None and record.last_seen_at >= at
 
-    def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+    def enrol(self, control: Control) -> bool:
         """See `base.VehicleStore`."""
-        if self.present(control.vehicle_id) is None:
-            return False
-        return self.controls.enrol(control, ahead=ahead, per_exposure=per_exposure)
+        return self.present(control.vehicle_id) is not None and self.controls.enrol(control)
 
     def diagnose(self, attempt_id: AttemptId, detail: str, now: FleetTime) -> bool:
         """See `base.VehicleStore`."""
@@ -149,7 +148,9 @@ class Shard(Inventory):
             self.records[vehicle_id] = replace(record, tries={**record.tries, rollout_id: lost})
         return False
 
-    def permit(self, attempt_id: AttemptId, permitted_at: FleetTime, offline_ms: int) -> Applied | Refusal:
+    def permit(
+        self, attempt_id: AttemptId, permitted_at: FleetTime, offline_ms: int, paired: bool
+    ) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         attempt = self.attempts.get(attempt_id)
         if attempt is None:
@@ -158,7 +159,7 @@ class Shard(Inventory):
             facts = {"attempt_id": attempt_id, "state": attempt.state.value}
             if attempt.state.terminal:
                 return refusal(RefusalReason.ATTEMPT_OVER, facts)
-            permitted = replace(attempt, offline_ms=offline_ms)
+            permitted = replace(attempt, offline_ms=offline_ms, paired=paired)
             if not self._advance(permitted, AttemptEvent.PERMIT_ISSUED, permitted_at):
                 return refusal(RefusalReason.WRONG_STATE, facts)
         return Applied(self.records[attempt.vehicle_id])
@@ -278,7 +279,7 @@ class Shard(Inventory):
             aged=with_flag(attempt.aged, checkpoint, True),
             silent=with_flag(attempt.silent, checkpoint, silent),
         )
-        for what, amount in ((AGED, 1), (SILENT, int(silent))):
+        for what, amount in aged_counts(attempt, silent):
             self.counts.add(attempt.rollout_id, checkpoint_field(attempt.cell, what, checkpoint), amount)
         self._store_attempt(aged)
         self.journal.append("exposure_aged", now, {**about(aged), "checkpoint": checkpoint, "silent": silent})
@@ -288,7 +289,7 @@ class Shard(Inventory):
     def _age_by_habit(self, attempt: Attempt, index: int, now: FleetTime) -> None:
         silent = attempt.state not in OWN_WORD
         early = HabitAge(attempt.habit, attempt.habit_ages_ms[index])
-        for what, amount in ((AGED, 1), (SILENT, int(silent))):
+        for what, amount in aged_counts(attempt, silent):
             self.counts.add(attempt.rollout_id, habit_field(attempt.cell, what, early), amount)
         self._store_attempt(
             replace(
@@ -304,7 +305,9 @@ class Shard(Inventory):
         # Who was taken out of the inventory meanwhile has called all the same, or has not.
         record = self.records.get(attempt.vehicle_id)
         heard_at = record.last_seen_at if record is not None else None
-        silent = not attempt.exposed and (heard_at is None or heard_at <= attempt.granted_at)
+        # Who waits has asked for its permit since: whatever it does now, the payload did not hurt it on the way.
+        asked = attempt.exposed or attempt.state is AttemptState.DEFERRED
+        silent = not asked and (heard_at is None or heard_at <= attempt.granted_at)
         for what, amount in ((AGED, 1), (SILENT, int(silent))):
             self.counts.add(attempt.rollout_id, grant_field(attempt.cell, what), amount)
         self._store_attempt(replace(attempt, grant_aged=True, grant_silent=silent))
@@ -343,7 +346,6 @@ class Shard(Inventory):
         for index in range(len(attempt.checkpoints_ms)):
             # Adding nothing makes the counter: a cell with exposures has all its age groups.
             self.counts.add(attempt.rollout_id, checkpoint_field(attempt.cell, AGED, index), 0)
-        self.controls.expect(attempt)
         nothing, early = (False,) * len(attempt.checkpoints_ms), (False,) * len(attempt.habit_ages_ms)
         return replace(attempt, aged=nothing, silent=nothing, habit_aged=early, habit_silent=early)
 

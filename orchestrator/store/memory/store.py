@@ -144,12 +144,14 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
         parts = split_attempt_id(attempt_id)
         return parts is not None and self._shard(parts[1]).resolve(attempt_id, *parts)
 
-    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0) -> Applied | Refusal:
+    async def permit(
+        self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0, paired: bool = True
+    ) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         vehicle_id = vehicle_of(attempt_id)
         if vehicle_id is None:
             return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt_id})
-        return self._shard(vehicle_id).permit(attempt_id, permitted_at, offline_ms)
+        return self._shard(vehicle_id).permit(attempt_id, permitted_at, offline_ms, paired)
 
     async def apply(
         self,
@@ -199,9 +201,9 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
             for region in regions
         }
 
-    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+    async def enrol(self, control: Control) -> bool:
         """See `base.VehicleStore`."""
-        return self._shard(control.vehicle_id).enrol(control, ahead=ahead, per_exposure=per_exposure)
+        return self._shard(control.vehicle_id).enrol(control)
 
     async def change_vehicles(
         self, changes: Sequence[InventoryChange], *, actor: str, reason: str, now: FleetTime

@@ -71,6 +71,7 @@ ATTEMPT = (
     "diagnosed",
     "safety",
     "offline",  # milliseconds, 0 without an offline permit
+    "paired",
 )
 CASE = (
     "schema",
@@ -244,6 +245,7 @@ def encode_attempt(attempt: Attempt) -> bytes:
             attempt.diagnosed,
             attempt.safety,
             attempt.offline_ms,
+            attempt.paired,
         ]
     )
 
@@ -280,6 +282,7 @@ def decode_attempt(data: bytes) -> Attempt:
         diagnosed=value["diagnosed"],
         safety=value["safety"],
         offline_ms=value["offline"],
+        paired=value["paired"],
     )
 
 

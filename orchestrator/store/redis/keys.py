@@ -39,10 +39,6 @@ SHARD_KEYS: Mapping[str, str] = {
     # hash: `<rollout id>|<vehicle id>|<enrolled at>` -> control record (control_records.py). Kept: counters are
     # recounted from it.
     "controls": ":controls",
-    # set: `<rollout id>|<vehicle id>` that are watched as controls now.
-    "watched": ":watched",
-    # hash per rollout, `:owed:<rollout id>`: `<region>|<hardware>|<habit>|x` -> exposures, `...|e` -> controls.
-    "owed": ":owed:",
     # zset, at fleet time: `d|<attempt id>` at its deadline while it lives; `c<i>|<attempt id>` at its i-th checkpoint,
     # `h<i>|<attempt id>` at the i-th age of its habit, `g|<attempt id>` at the first checkpoint after its grant;
     # `k<i>|<control>` and `l<i>|<control>` as `c<i>` and `h<i>`.
@@ -78,16 +74,18 @@ ROLLOUT_KEYS: Mapping[str, str] = {
     # `alive_until` and `began_ms` (machine time), `ceiling` of permits and `grant_ceiling` of slots without one.
     "rollout": ":rollout",
     # hash: attempt id -> `<machine time>|<region>|<hardware>|<cohort>` while it lives: since when it holds its
-    # in-flight slot, nothing before the bar while it is suspended and holds none.
+    # in-flight slot, nothing before the bar while it is suspended and holds none, `-` while it stands aside and has
+    # no place in the quota either.
     "slots": ":slots",
     # hash: region -> slots held in it, `*` -> all, `*b` -> those without a permit.
     "in_flight": ":in_flight",
-    # hash: `<region>|<hardware>|<cohort>` -> vehicles admitted: live attempts and permits.
+    # hash: `<region>|<hardware>|<cohort>` -> vehicles admitted: live attempts that do not stand aside, and permits.
     "admitted": ":admitted",
     # hash: region -> fleet time until which its bandwidth is given away.
     "links": ":links",
-    # hash: attempt id -> `<first>|<latest>|<offline>|<region>|<hardware>|<cohort>`: fleet time of its permit, how long
-    # the latest is good for if it is an offline one (else 0), and its cell; its length is what the ceiling limits.
+    # hash: attempt id -> `<first>|<latest>|<offline>|<paired>|<region>|<hardware>|<cohort>`: fleet time of its permit,
+    # how long the latest is good for if it is an offline one (else 0), whether it is compared with controls (`1` or
+    # `0`), and its cell; its length is what the ceiling limits.
     "permits": ":permits",
     # zset: attempt id at the fleet time at which its permit lapses, until then or until the attempt is over.
     "outstanding": ":outstanding",

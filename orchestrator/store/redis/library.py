@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib import resources
 
 from orchestrator.engine.attempts import SAFETY_CLASS, TRANSITIONS, case_cause
+from orchestrator.engine.controls import HEARD_AFTER_MS
 from orchestrator.engine.habits import SAME_CONTACT_MS
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, AttemptState
 from orchestrator.model.fleet import OTHER
@@ -72,6 +73,7 @@ def prelude() -> str:
             f"local BANDWIDTH_AHEAD_MS, DARK_WAIT_MS = {BANDWIDTH_AHEAD_MS}, {DARK_WAIT_MS}",
             f"local SAFETY_CLASS, SAME_CONTACT_MS = '{SAFETY_CLASS}', {SAME_CONTACT_MS}",
             f"local OTHER = '{OTHER}'",
+            f"local HEARD_AFTER_MS = {HEARD_AFTER_MS}",
             f"local HALF_HOUR_MS, HALF_HOURS_KEPT = {HALF_HOUR_MS}, {HALF_HOURS_KEPT}",
             _table("KEY", keys.ALL_KEYS),
             _table("INVENTORY", _positions(codec.INVENTORY)),

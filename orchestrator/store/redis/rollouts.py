@@ -110,8 +110,11 @@ class RedisRollouts:
             request.offline_ms,
             request.now,
             self._dead_man_life_ms,
+            "" if request.quota is None else request.quota,
+            int(request.stands_aside),
+            int(request.paired),
         )
-        return refused(reply) or Permitted(permitted_at=FleetTime(number(reply)), offline_ms=number(reply, 2))
+        return refused(reply) or _permitted(reply[1:])
 
     async def suspend(self, rollout_id: RolloutId, deferred: Mapping[AttemptId, int]) -> None:
         """See `base.RolloutStore`."""
@@ -142,12 +145,12 @@ class RedisRollouts:
         reply = await self._calls.function("unsettled", rollout_tag(rollout_id), older_than_ms, UNSETTLED_MAX)
         reservations: list[AttemptId] = []
         permits: dict[AttemptId, Permitted] = {}
-        for index in range(1, len(reply), 4):
-            kind, attempt_id, permitted_at, offline_ms = reply[index : index + 4]
+        for index in range(1, len(reply), 5):
+            kind, attempt_id, *permit = reply[index : index + 5]
             if kind == b"s":
                 reservations.append(AttemptId(attempt_id.decode()))
             else:
-                permits[AttemptId(attempt_id.decode())] = Permitted(FleetTime(int(permitted_at)), int(offline_ms))
+                permits[AttemptId(attempt_id.decode())] = _permitted(permit)
         return Unsettled(reservations=reservations, permits=permits)
 
     async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
@@ -192,3 +195,9 @@ def _written(rollout: Rollout) -> tuple[Argument, ...]:
 def journalled(entry: JournalEntry) -> tuple[Argument, ...]:
     """A journal entry as functions take it."""
     return (entry.kind, entry.at, codec.encode_map(entry.data))
+
+
+def _permitted(permit: Sequence[bytes]) -> Permitted:
+    """A permit from its time, how long an offline one is good for, and whether its attempt is compared."""
+    permitted_at, offline_ms, paired = map(int, permit)
+    return Permitted(permitted_at=FleetTime(permitted_at), offline_ms=offline_ms, paired=bool(paired))

@@ -208,12 +208,15 @@ class RedisVehicles:
         tag = self._tag(vehicle_id)
         return yes(await self._calls.function("resolve", tag, attempt_id, rollout_id, vehicle_id, attempt_number))
 
-    async def permit(self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0) -> Applied | Refusal:
+    async def permit(
+        self, attempt_id: AttemptId, *, permitted_at: FleetTime, offline_ms: int = 0, paired: bool = True
+    ) -> Applied | Refusal:
         """See `base.VehicleStore`."""
         vehicle_id = vehicle_of(attempt_id)
         if vehicle_id is None:
             return refusal(RefusalReason.UNKNOWN_ATTEMPT, {"attempt_id": attempt_id})
-        reply = await self._calls.function("permit", self._tag(vehicle_id), attempt_id, permitted_at, offline_ms)
+        tag = self._tag(vehicle_id)
+        reply = await self._calls.function("permit", tag, attempt_id, permitted_at, offline_ms, int(paired))
         return applied_or_refused(reply)
 
     async def apply(
@@ -279,10 +282,10 @@ class RedisVehicles:
         )
         await asyncio.gather(*calls)
 
-    async def enrol(self, control: Control, *, ahead: int, per_exposure: int) -> bool:
+    async def enrol(self, control: Control) -> bool:
         """See `base.VehicleStore`."""
-        tag, packed = self._tag(control.vehicle_id), encode_watched(begun(control))
-        return yes(await self._calls.function("enrol", tag, packed, ahead, per_exposure))
+        packed = encode_watched(begun(control))
+        return yes(await self._calls.function("enrol", self._tag(control.vehicle_id), packed))
 
     async def sweep(
         self,

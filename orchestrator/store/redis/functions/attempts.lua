@@ -20,7 +20,7 @@ local function schedule_ages(tag, attempt, kind, ages, aged, silent, now)
   end
 end
 
--- Exposure begins, and controls are owed. Silence is judged at every checkpoint and every age of its habit, from here,
+-- Exposure begins. Silence is judged at every checkpoint and every age of its habit, from here,
 -- or from the end of an offline permit: until then it may not have begun, and cannot say that it has.
 local function expose(tag, attempt, now)
   attempt[ATTEMPT.permitted_at] = now
@@ -31,7 +31,6 @@ local function expose(tag, attempt, now)
     -- Adding nothing makes the counter: a cell with exposures has all its age groups.
     count(tag, attempt, ATTEMPT, 'a' .. int(index - 1), 0)
   end
-  redis.call('HINCRBY', tag .. KEY.owed .. attempt[ATTEMPT.rollout_id], kin(attempt, ATTEMPT, 'x'), 1)
 end
 
 -- Heard after an offline permit: whatever it did there is done, and the ages count from here at the latest.

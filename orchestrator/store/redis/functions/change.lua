@@ -1,5 +1,6 @@
 -- permit: records a permit: PERMITTED, exposed, checkpoints due. Idempotent.
--- KEYS[1] shard tag. ARGV: attempt id, fleet time of the permit, how long an offline one is good for (0: an ordinary one).
+-- KEYS[1] shard tag. ARGV: attempt id, fleet time of the permit, how long an offline one is good for (0: an ordinary one),
+-- whether it is compared with controls (`1` or `0`).
 -- Reply: ok and the record's parts; refused unknown_attempt, attempt_over, wrong_state.
 register('permit', function(keys, args)
   local tag, id, permitted_at = keys[1], args[1], tonumber(args[2])
@@ -10,6 +11,7 @@ register('permit', function(keys, args)
   if not attempt[ATTEMPT.permitted_at] then
     if not LIVE[state] then return refused('attempt_over', {attempt_id = id, state = state}) end
     attempt[ATTEMPT.offline] = tonumber(args[3])
+    attempt[ATTEMPT.paired] = args[4] == '1'
     if not advance(tag, hot, attempt, 'permit_issued', permitted_at, '') then
       return refused('wrong_state', {attempt_id = id, state = state})
     end

@@ -1,9 +1,9 @@
 -- Contacts of one shard: when each vehicle was heard last, what its gaps teach, how many calls come from each region.
 
--- Whether a vehicle called after a time.
-local function heard_since(tag, vehicle_id, at)
+-- Whether a vehicle called at a time or later.
+local function heard_from(tag, vehicle_id, at)
   local seen = redis.call('HGET', tag .. KEY.seen, vehicle_id)
-  return seen and tonumber(string.match(seen, '^%d+')) > at or false
+  return seen and tonumber(string.match(seen, '^%d+')) >= at or false
 end
 
 -- Counts calls of a region in a half hour; one that is older than all that is kept is nobody's.

@@ -1,8 +1,10 @@
 -- Places of one rollout: who holds an in-flight slot, a place in a quota, a permit; and how many of each. An attempt is
--- admitted from its reservation on until it is over, and for ever once it has a permit.
+-- admitted from its reservation on until it is over, but for the time for which it stands aside, and for ever once it has
+-- a permit.
 
 local MINUTE_MS = 60000
 local ALL, AT_RISK = '*', '*b'
+local ASIDE = '-'
 
 -- The cell of an attempt, of three arguments from `first` on.
 local function cell_of(args, first)
@@ -12,13 +14,18 @@ local function cell_of(args, first)
   }
 end
 
--- The place of a live attempt: machine time since which it holds its slot (nil while suspended) and name of its cell.
--- Nil when it is not admitted, or over.
+-- The place of a live attempt: machine time since which it holds its slot (nil while suspended or aside), whether it
+-- stands aside, and name of its cell. Nil when it never took one, or is over.
 local function load_place(tag, id)
   local place = redis.call('HGET', tag .. KEY.slots, id)
   if not place then return nil end
-  local taken, cell = string.match(place, '^(%d*)|(.+)$')
-  return {taken = tonumber(taken), cell = cell, region = string.match(cell, '^[^|]+')}
+  local taken, cell = string.match(place, '^([^|]*)|(.+)$')
+  return {taken = tonumber(taken), aside = taken == ASIDE, cell = cell, region = string.match(cell, '^[^|]+')}
+end
+
+-- Whether an attempt has a place in the quota; `place` as loaded.
+local function is_counted(place)
+  return place ~= nil and not place.aside
 end
 
 local function has_permit(tag, id)
@@ -46,9 +53,17 @@ end
 
 -- Holds a slot from now on; `place` as loaded.
 local function take_place(tag, id, place, cell, machine)
-  if not place then redis.call('HINCRBY', tag .. KEY.admitted, cell.name, 1) end
+  if not is_counted(place) then redis.call('HINCRBY', tag .. KEY.admitted, cell.name, 1) end
   if not place or not place.taken then count_slot(tag, cell.region, false, 1) end
   redis.call('HSET', tag .. KEY.slots, id, int(machine) .. '|' .. cell.name)
+end
+
+-- Gives back the slot and the place in the quota of an attempt without a permit, which stays known; `place` as loaded.
+local function stand_aside(tag, id, place)
+  if not is_counted(place) then return end
+  if place.taken then count_slot(tag, place.region, false, -1) end
+  redis.call('HINCRBY', tag .. KEY.admitted, place.cell, -1)
+  redis.call('HSET', tag .. KEY.slots, id, ASIDE .. '|' .. place.cell)
 end
 
 -- Gives back all that an attempt holds that is over; a permit keeps its place in the quota.
@@ -58,7 +73,7 @@ local function release_place(tag, id)
   local permitted = has_permit(tag, id)
   redis.call('HDEL', tag .. KEY.slots, id)
   if place.taken then count_slot(tag, place.region, permitted, -1) end
-  if not permitted then redis.call('HINCRBY', tag .. KEY.admitted, place.cell, -1) end
+  if not permitted and not place.aside then redis.call('HINCRBY', tag .. KEY.admitted, place.cell, -1) end
 end
 
 -- suspend: gives back the slots of attempts without a permit that were taken before they were deferred.
@@ -98,7 +113,7 @@ register('forfeit', function(keys, args)
     if permit then
       release_place(tag, id)
       redis.call('HDEL', tag .. KEY.permits, id)
-      redis.call('HINCRBY', tag .. KEY.admitted, string.match(permit, '^%d+|%d+|%d+|(.+)$'), -1)
+      redis.call('HINCRBY', tag .. KEY.admitted, string.match(permit, '^%d+|%d+|%d+|%d|(.+)$'), -1)
       redis.call('ZREM', tag .. KEY.unsettled, 'p|' .. id)
       redis.call('ZREM', tag .. KEY.outstanding, id)
     end
@@ -115,8 +130,8 @@ end)
 
 -- unsettled: what was not confirmed for longer than an age.
 -- KEYS[1] rollout tag. ARGV: age in ms of machine time, most to return.
--- Reply: ok, then of each reservation `s`, attempt id and two empty strings, of each permit `p`, attempt id, its fleet
--- time, and how long an offline one is good for, else 0.
+-- Reply: ok, then of each reservation `s`, attempt id and three empty strings, of each permit `p`, attempt id, its fleet
+-- time, how long an offline one is good for, else 0, and whether it is compared with controls (`1` or `0`).
 register('unsettled', function(keys, args)
   local tag, reply = keys[1], {'ok'}
   local before = machine_ms() - tonumber(args[1])
@@ -125,10 +140,13 @@ register('unsettled', function(keys, args)
     local what, id = string.sub(member, 1, 1), string.sub(member, 3)
     reply[#reply + 1] = what
     reply[#reply + 1] = id
-    local at, offline = '', ''
-    if what == 'p' then at, offline = string.match(redis.call('HGET', tag .. KEY.permits, id), '^(%d+)|%d+|(%d+)') end
+    local at, offline, paired = '', '', ''
+    if what == 'p' then
+      at, offline, paired = string.match(redis.call('HGET', tag .. KEY.permits, id), '^(%d+)|%d+|(%d+)|(%d)')
+    end
     reply[#reply + 1] = at
     reply[#reply + 1] = offline
+    reply[#reply + 1] = paired
   end
   return reply
 end, true)

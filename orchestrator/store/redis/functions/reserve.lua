@@ -83,7 +83,7 @@ register('reserve', function(keys, args)
   if not alive(rollout, machine, args[11]) then return refused('evaluator_silent', {life_ms = args[11]}) end
   local place = load_place(tag, id)
   if place and place.taken then return {'ok'} end
-  no = no_slot(tag, cell.region, args[6], args[7]) or (not place and no_quota(tag, cell, args[8]))
+  no = no_slot(tag, cell.region, args[6], args[7]) or (not is_counted(place) and no_quota(tag, cell, args[8]))
     or no_risk(tag, rollout.grant_ceiling) or no_bandwidth(tag, cell.region, tonumber(args[9]), tonumber(args[10]))
   if no then return no end
   take_place(tag, id, place, cell, machine)

@@ -1,10 +1,17 @@
+-- Counts an exposure at an age: as aged and maybe silent (`a`, `s`), and once more where it is in no trial (`u`, `v`).
+local function count_aged(tag, attempt, before, after, silent)
+  local aged = attempt[ATTEMPT.paired] and {a = true, s = silent} or {a = true, s = silent, u = true, v = silent}
+  for what, counts in pairs(aged) do
+    if counts then count(tag, attempt, ATTEMPT, before .. what .. after, 1) end
+  end
+end
+
 -- A checkpoint was reached: counts the exposure as aged, and as silent unless the vehicle's own word settled it. Frozen.
 local function age(tag, attempt, index, now)
   local silent = not OWN_WORD[attempt[ATTEMPT.state]]
   attempt[ATTEMPT.aged][index] = true
   attempt[ATTEMPT.silent][index] = silent
-  count(tag, attempt, ATTEMPT, 'a' .. int(index - 1), 1)
-  if silent then count(tag, attempt, ATTEMPT, 's' .. int(index - 1), 1) end
+  count_aged(tag, attempt, '', int(index - 1), silent)
   save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
   local data = about(attempt)
   data.checkpoint = index - 1
@@ -22,8 +29,7 @@ local function age_by_habit(tag, attempt, index, now)
     attempt[ATTEMPT.habit_ages][index]
   attempt[ATTEMPT.habit_aged][index] = true
   attempt[ATTEMPT.habit_silent][index] = silent
-  count(tag, attempt, ATTEMPT, habit_counter(habit, age_ms) .. 'a', 1)
-  if silent then count(tag, attempt, ATTEMPT, habit_counter(habit, age_ms) .. 's', 1) end
+  count_aged(tag, attempt, habit_counter(habit, age_ms), '', silent)
   save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
   local data = about(attempt)
   data.habit = habit
@@ -34,8 +40,9 @@ end
 
 -- The first checkpoint after the grant was reached: silent is who has no permit and was not heard since. Frozen.
 local function age_grant(tag, attempt, _, now)
-  local silent = not attempt[ATTEMPT.permitted_at]
-    and not heard_since(tag, attempt[ATTEMPT.vehicle_id], attempt[ATTEMPT.granted_at])
+  -- Who waits has asked for its permit since: whatever it does now, the payload did not hurt it on the way.
+  local silent = not attempt[ATTEMPT.permitted_at] and attempt[ATTEMPT.state] ~= 'deferred'
+    and not heard_from(tag, attempt[ATTEMPT.vehicle_id], attempt[ATTEMPT.granted_at] + 1)
   attempt[ATTEMPT.grant_aged] = true
   attempt[ATTEMPT.grant_silent] = silent
   count(tag, attempt, ATTEMPT, 'g|a', 1)
