@@ -27,6 +27,14 @@ def press() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def in_the_foreground() -> Iterator[None]:
+    """Whoever runs the tests in the background has Ctrl-C ignored, and so would the watch."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Swallowing(OperatorClient):
     """A client whose library swallows an interrupt that comes with the first answer."""
 

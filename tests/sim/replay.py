@@ -29,6 +29,7 @@ from orchestrator.engine.progress import (
     start,
     step,
 )
+from orchestrator.engine.reach import with_limits_for
 from orchestrator.ledger import LedgerEntry
 from orchestrator.ledger.entry import canonical
 from orchestrator.model.ids import FleetTime, RolloutId
@@ -61,7 +62,8 @@ def replayed(entries: Sequence[LedgerEntry]) -> Rollout:
 
 def _created(entry: LedgerEntry) -> Rollout:
     data: Data = entry.data
-    plan = read_plan(data["plan"])
+    # What a plan leaves to the start follows from how many it targets.
+    plan = with_limits_for(read_plan(data["plan"]), sum(data["targeted"].values()))
     regions = plan.regions or dict.fromkeys(
         sorted({cell.partition("/")[0] for cell in data["targeted"]}), plan.region_defaults
     )

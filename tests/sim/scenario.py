@@ -231,7 +231,7 @@ def _plan(rng: Random, release: str, regions: tuple[str, ...], *, good: bool, co
         f"waves: {waves}",
         f"holdout: {rng.choice(('0%', '0%', '10%'))}",
         f"gate: {{failure_ratio: {rng.choice(('1%', '10%', '35%'))}, sample: {rng.choice((1, 3, 8))}, "
-        f"controls: {controls}, checkpoints: [15m, 40m], "
+        f"controls: {controls}, checkpoints: {'[15m, 40m]' if controls == 'none' else '[60m, 100m]'}, "
         f"silence_reference: [{rng.choice(('5%, 4.3%', '20%, 15%', '50%, 40%'))}]}}",
         f"limits: {{in_flight: {rng.choice((3, 8, 30))}, starts_per_minute: {rng.choice((1, 3, 20))}, "
         f"blast_budget: {rng.choice((2, 6, 20))}, attempts: {50 if good else 3}, "
