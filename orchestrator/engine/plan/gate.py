@@ -25,7 +25,9 @@ _YEAR = 365 * _DAY
 _COUNT_MAX = 100_000_000
 _AGES_MOST = 8
 NONE = "none"
-"""What `habit_ages` says where nobody is judged earlier, and `retries.never` where no failure code is final."""
+"""What `habit_ages` says where nobody is judged earlier, `controls` where nobody waits, and `retries.never` where no
+failure code is final.
+"""
 
 DEFAULT_GATE = GateLimits(
     failure_ratio_max=0.01,
