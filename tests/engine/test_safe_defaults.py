@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.engine import openings
 from orchestrator.engine.gates import judge
 from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.preview import preview
-from orchestrator.engine.reach import with_limits
+from orchestrator.engine.reach import reach, with_limits
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.rollout import VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
@@ -32,6 +33,9 @@ def test_six_lines_of_the_guide_are_a_safe_rollout():
     assert found.warnings == ()
     [(_, first), _] = found.waves
     assert 0 < sum(first.values()) < 0.05 * found.targeted
+    # Whose silence is compared with that of others, and that is all of the first wave: what hurts them is seen there.
+    targeted = {cell: count for cell, count in reach(plan, fleet).cells.items() if cell.region == "eu"}
+    assert set(openings.trials(plan, 0, targeted).values()) == {1.0}
     assert plan.gate.stratum_sample_min == 5
     assert plan.holdout_share == 0.01
 
