@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,14 @@ class Outcome:
 
 
 Outrider = Callable[..., Outcome]
+
+
+@pytest.fixture
+def in_the_foreground() -> Iterator[None]:
+    """Whoever runs tests in the background has Ctrl-C ignored, and so would a watch, here or in another process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

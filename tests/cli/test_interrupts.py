@@ -20,19 +20,13 @@ from orchestrator.cli.screen import OutputFormat, Screen
 from tests.cli.answers import a_rollout
 from tests.cli.server import OperatorServer
 
+pytestmark = pytest.mark.usefixtures("in_the_foreground")
+
 
 def press() -> None:
     """Ctrl-C that strikes within a callback of the RPC library: its exception is swallowed there."""
     with suppress(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture(autouse=True)
-def in_the_foreground() -> Iterator[None]:
-    """Whoever runs the tests in the background has Ctrl-C ignored, and so would the watch."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class Swallowing(OperatorClient):

@@ -18,7 +18,7 @@ from outrider.v1.rollout_pb2 import ListRolloutsResponse, Rollout, WatchRolloutR
 from tests.cli.answers import a_preview, a_rollout
 from tests.cli.server import OperatorServer
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("in_the_foreground")]
 
 CODE = "from orchestrator.cli import main; main()"
 
