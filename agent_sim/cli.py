@@ -196,7 +196,7 @@ def conform_command(
 def demo_command(
     folder: Annotated[Path, typer.Option("--folder", help="Where it works; made anew.")] = Path("demo-data"),
     scenario: Annotated[Path, typer.Option("--scenario", help="Another fleet.")] = DEMO_SCENARIO,
-    scale: Annotated[float, typer.Option("--scale", min=1, max=600, help="Fleet seconds in a second.")] = 200.0,
+    scale: Annotated[float, typer.Option("--scale", min=1, max=600, help="Fleet seconds in a second.")] = 500.0,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, until Ctrl-C.")] = False,
 ) -> None:
     """Show everything: a good release reaches 200 vehicles, a bad one is stopped, all records are compared."""

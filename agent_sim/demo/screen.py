@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +31,14 @@ class Screen:
     def say(self, renderable: RenderableType = "") -> None:
         """Print something."""
         self._console.print(renderable)
+
+    def quote(self, text: str) -> None:
+        """Print what another part of the house said, below the line that says which."""
+        self._console.print(inset(Text(text)))
+
+    def command(self, line: str) -> None:
+        """Print a command to copy: in one piece, however long."""
+        self._console.print(Text(f"  {line}", style="cyan"), soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """Begin a chapter."""
@@ -98,39 +108,45 @@ def panel(view: View) -> RenderableType:
         regions.add_row(f"    {region}", where, Text(waiting_for, style="dim"))
     line = Text("    ").append(view.status, STATUS_STYLES.get(view.status, "bold red"))
     line.append(f"  {total.exposed} exposed, {total.failed} failed, {total.silent} silent")
-    return Group(bar(total), regions, line, Text(f"    gate: {view.gate.get('message', '')}", style="dim"))
+    return Group(bar(total), regions, line, inset(Text(f"gate: {view.gate.get('message', '')}", style="dim")))
+
+
+def inset(text: Text) -> Padding:
+    """A text as far in as what stands around it, in every line of it."""
+    return Padding(text, (0, 0, 0, 4), expand=False)
 
 
 def bar(total: Counts) -> Text:
-    """Done, under way, hurt and waiting as one bar."""
+    """Done, under way, hurt and waiting as one bar, and the numbers in the colours of its parts."""
     whole = max(1, total.targeted)
-    text = Text("    ")
+    text, numbers = Text("    "), Text(f"  {total.done} of {total.targeted} done", "green")
     used = 0
-    for number, style, mark in (
-        (total.done, "green", "█"),
-        (total.under_way, "cyan", "▓"),
-        (total.failed + total.silent, "red", "▒"),
+    for number, style, mark, what in (
+        (total.done, "green", "█", ""),
+        (total.under_way, "cyan", "▓", "under way"),
+        (total.failed + total.silent, "red", "▒", "failed or silent"),
     ):
         width = min(BAR - used, round(number / whole * BAR))
         used += width
         text.append(mark * width, style)
-    return text.append("░" * (BAR - used), "dim").append(f"  {total.done} of {total.targeted} done")
+        if number and what:
+            numbers.append(f", {number} {what}", style)
+    return text.append("░" * (BAR - used), "dim").append(numbers)
 
 
-def region_table(view: View, cohorts: Sequence[str]) -> Table:
-    """Region x cohort: done, failed, silent, waiting."""
+def variant_table(view: View) -> Table:
+    """Region x hardware variant: done, failed, silent, waiting. A variant that breaks is a column of red."""
     sums: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
-    for region, _, cohort, counts in view.cells():
-        sums[region, cohort] += counts
-        sums[region, "all"] += counts
-        sums["all", cohort] += counts
-        sums["all", "all"] += counts
+    for region, hardware, _, counts in view.cells():
+        for place in product((region, "all"), (hardware, "all")):
+            sums[place] += counts
+    rows, columns = (sorted({place[axis] for place in sums} - {"all"}) for axis in (0, 1))
     table = Table(title="done/failed/silent/waiting", title_style="dim", header_style="bold", box=None)
     table.add_column("region")
-    for cohort in (*cohorts, "all"):
-        table.add_column(cohort, justify="right")
-    for region in [*sorted({region for region, _ in sums if region != "all"}), "all"]:
-        table.add_row(region, *(quadruple(sums[region, cohort]) for cohort in (*cohorts, "all")))
+    for hardware in (*columns, "all"):
+        table.add_column(hardware, justify="right")
+    for region in (*rows, "all"):
+        table.add_row(region, *(quadruple(sums[region, hardware]) for hardware in (*columns, "all")))
     return table
 
 

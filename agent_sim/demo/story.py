@@ -15,7 +15,7 @@ from rich.text import Text
 from agent_sim.clock import machine_ms
 from agent_sim.demo.audit import Audit, cases_agree, rollout_agrees, vehicles_agree
 from agent_sim.demo.house import Folders, House, program
-from agent_sim.demo.screen import Screen, region_table
+from agent_sim.demo.screen import Screen, variant_table
 from agent_sim.demo.view import View
 from agent_sim.errors import DemoError
 from agent_sim.fleet import Fleet, build_fleet
@@ -29,8 +29,8 @@ IMAGE_BYTES = 400_000
 SETTINGS = """\
 # Fast fleet time, so that hours pass in a minute; polls are those of a hurried fleet.
 scale = {scale:g}
-poll_s = 420
-poll_live_s = 60
+poll_s = 1050
+poll_live_s = 150
 evaluator_tick_s = 0.4
 """
 PLAN = """\
@@ -38,17 +38,18 @@ name: {name}
 release: {release}
 target:
   installed: "{installed}"
+# A part of every cohort: those of it that wait show beside the others what silence is normal.
 waves:
-  - {{name: canary, cohorts: [internal, canary], soak: 6m}}
-  - {{name: early, cohorts: [early], soak: 6m}}
-  - {{name: general, soak: 6m}}
+  - {{name: canary, share: 10%, soak: 2h}}
+  - {{name: early, share: 30%, soak: 15m}}
+  - {{name: general, soak: 15m}}
 regions: {{apac: {{in_flight: 10}}, eu: {{in_flight: 18}}, us: {{in_flight: 18}}}}
-# Soak and checkpoints of minutes, because this fleet calls every few; the defaults are a day and more.
-gate: {{failure_ratio: 2%, sample: 5, checkpoints: [15m, 30m], silence_reference: [15%, 10%]}}
+# Hours where the defaults are days, because this fleet calls every few minutes. Controls can be heard after an hour.
+gate: {{failure_ratio: 2%, sample: 5, stratum_sample: 3, checkpoints: [1h, 90m], silence_reference: [10%, 6%]}}
 # No holdout: it would wait for a checkpoint more before the last two vehicles.
 holdout: 0%
-limits: {{blast_budget: 60, starts_per_minute: 60, permit_valid: 15m, patience: 4h}}
-deadlines: {{permitted: 30m, installing: 30m, rebooting: 30m, verifying: 30m}}
+limits: {{permit_valid: 45m, patience: 10h}}
+deadlines: {{permitted: 90m, installing: 90m, rebooting: 90m, verifying: 90m}}
 """
 ROLLOUT_TIMEOUT_S = 300.0
 SETTLE_TIMEOUT_S = 150.0
@@ -187,7 +188,7 @@ class Story:
         say = self._screen.say
         says = Text(f"  The gate says {view.status.upper()}", style="bold red")
         say(says.append(f" by rule {gate['rule']} on {gate['scope']}:", "default"))
-        say(Text(f"    {gate['message']}"))
+        self._screen.quote(gate["message"])
         hurt = f"{total.failed} failed, {total.silent} fell silent"
         say(f"    {total.exposed} of {total.targeted} vehicles were exposed; {hurt}.")
 
@@ -270,7 +271,7 @@ class Story:
     async def _close(self, house: House, name: str, agreed: bool) -> None:
         self._screen.heading(f"6  Where rollout {name} stands")
         view = View(await house.command("rollout", "status", name))
-        self._screen.say(region_table(view, list(self._scenario.cohorts)))
+        self._screen.say(variant_table(view))
         verdict = Text("Every record agrees.", "bold green") if agreed else Text("The records DIFFER.", "bold red")
         self._screen.say()
         self._screen.say(verdict.append(f"  {self._screen.elapsed_s:.0f} s", "dim"))
@@ -288,7 +289,7 @@ class Story:
             f"rollout abort bad --reason 'bricks gen2' --data {data}",
             f"ledger verify --data {data}",
         ):
-            self._screen.say(Text(f"  {shown(program('outrider'))} {command}", style="cyan"))
+            self._screen.command(f"{shown(program('outrider'))} {command}")
         if keep:
             self._screen.say("Boards and alerts on this fleet: docs/monitoring.md")
 

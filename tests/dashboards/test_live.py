@@ -37,7 +37,7 @@ MAY_BE_EMPTY = {
     "outrider_evaluator_failures_total": "no tick has failed",
     "outrider_signal_age_ratio": "nobody outside measures anything",
     "outrider_controls": "of fewer than 100 vehicles nobody waits by a coin",
-    "outrider_habit_silence": "checkpoints of minutes leave no earlier age for frequent callers",
+    "outrider_habit_silence": "a checkpoint after an hour leaves no earlier age for frequent callers",
 }
 READY = "The fleet drives on"
 

@@ -16,7 +16,14 @@ import pytest
 
 from agent_sim import demo
 from agent_sim.demo.audit import Audit, cases_agree, rollout_agrees, vehicles_agree
+from agent_sim.demo.story import GOOD, PLAN
 from agent_sim.demo.view import View
+from agent_sim.scenario import load_scenario
+from orchestrator.engine import openings
+from orchestrator.engine.controls import FLEET_MIN
+from orchestrator.engine.plan.file import read_plan
+from orchestrator.engine.reach import with_limits_for
+from orchestrator.model.fleet import Cell
 from tests.e2e.rolling import SIMULATOR, TEST_TIMEOUT_S
 from tests.processes import command_line, eventually
 
@@ -55,6 +62,22 @@ def test_demo_ends_with_every_record_agreed_and_leaves_no_process(tmp_path: Path
         assert "Every record agrees." in done.stdout
         assert "DIFFER" not in done.stdout
         assert processes_of(folder) == []
+
+
+def test_plan_of_the_demonstration_compares_every_exposure_of_its_first_wave() -> None:
+    """Without controls silence is held against a guess, and the bad release hurt twice as many until it was stopped."""
+    plan = with_limits_for(read_plan(PLAN.format(name="demo", release=GOOD, installed=f"<{GOOD}")), FLEET_MIN)
+    scenario = load_scenario(SCENARIO)
+    assert scenario.fleet.size >= FLEET_MIN
+    targeted = {
+        Cell(region, hardware.name, cohort): round(scenario.fleet.size * part * hardware.share * share)
+        for region, part in scenario.regions.items()
+        for hardware in scenario.hardware
+        for cohort, share in scenario.cohorts.items()
+    }
+    shares = openings.trials(plan, 0, targeted)
+    assert plan.gate.controls_per_exposure
+    assert set(shares.values()) == {1.0}
 
 
 def processes_of(folder: Path) -> list[int]:
