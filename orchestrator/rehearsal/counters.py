@@ -81,7 +81,9 @@ class Counters:
         self._put_off = put_off
         self._looks = ceil(horizon_h / step_h) + 1
         rows = len(_SETTLED) + len(_AGED) * len(checkpoints_h)
-        self._due = np.zeros((self._looks + 1, rows, groups), dtype=np.int32)
+        self._rows = rows
+        self._ages_h: Floats = np.array(checkpoints_h)[:, None]
+        self._due = np.zeros((self._looks + 1) * rows * groups, dtype=np.int32)
         self._now = np.zeros((rows, groups), dtype=np.int64)
         self._exposed = np.zeros(groups, dtype=np.int64)
         self._granted = np.zeros(groups, dtype=np.int64)
@@ -93,7 +95,8 @@ class Counters:
 
     def look(self, number: int) -> Counts:
         """Counts at look `number`; looks are taken one after the other, from 0."""
-        self._now += self._due[number]
+        size = self._rows * self._groups
+        self._now += self._due[number * size : (number + 1) * size].reshape(self._rows, self._groups)
         aged = self._now[len(_SETTLED) :].reshape(len(_AGED), len(self._checkpoints_h), self._groups)
         waiting = self._granted - self._exposed
         return Counts(
@@ -140,18 +143,24 @@ class Counters:
 
     def _age(self, kind: int, groups: Ints, at_h: Floats, heard_h: Floats) -> None:
         ages = len(self._checkpoints_h)
-        for index, age_h in enumerate(self._checkpoints_h):
-            row = len(_SETTLED) + kind * ages + index
-            due_h = at_h + age_h
-            silent = heard_h > age_h
-            if self._put_off is not None:
-                due_h = self._put_off(groups // len(HABITS), due_h)
-                silent = at_h + heard_h > due_h
-            self._add(row, groups, due_h)
-            self._add(row + ages, groups[silent], due_h[silent])
+        rows = len(_SETTLED) + kind * ages + np.arange(ages)[:, None]
+        # One row for each age, all at once.
+        due_h = at_h + self._ages_h
+        silent = heard_h > self._ages_h
+        if self._put_off is not None:
+            cells = groups // len(HABITS)
+            due_h = np.stack([self._put_off(cells, due) for due in due_h])
+            silent = at_h + heard_h > due_h
+        places = self._places(rows, groups, due_h)
+        np.add.at(self._due, places, 1)
+        np.add.at(self._due, places[silent] + ages * self._groups, 1)
 
     def _add(self, row: int, groups: Ints, at_h: Floats) -> None:
+        np.add.at(self._due, self._places(row, groups, at_h), 1)
+
+    def _places(self, rows: int | Ints, groups: Ints, at_h: Floats) -> Ints:
+        """Where what happens then is written down."""
         # What comes after the last look is counted in a row that nobody looks at.
         looks = np.minimum(np.ceil(at_h / self._step_h), self._looks).astype(np.int64)
-        cells = (looks * self._due.shape[1] + row) * self._groups + groups
-        np.add.at(self._due.reshape(-1), cells, 1)
+        places: Ints = (looks * self._rows + rows) * self._groups + groups
+        return places

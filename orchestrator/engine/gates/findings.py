@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import exp, fsum, inf, log
 
 from orchestrator.engine.gates.evidence import e_value
-from orchestrator.engine.gates.habits import told
+from orchestrator.engine.gates.habits import Told
 from orchestrator.engine.gates.terms import Finding, Scope, is_waived
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.fleet import Habit, HabitAge
@@ -147,10 +147,10 @@ def weights(weighed: Sequence[Weighed], normal: Sequence[float], usual: Sequence
     return inputs
 
 
-def summary(tally: Tally, scope: Scope, usual: Sequence[float]) -> str:
+def summary(tally: Tally, scope: Scope, heard: Sequence[Told], usual: Sequence[float]) -> str:
     """How a scope stands, for people."""
     parts = [f"{tally.failed} of {tally.exposed} exposed failed, limit {percent(scope.gate.failure_ratio_max)}"]
-    for each, age_ms, share in zip(told(tally, scope.gate), scope.gate.checkpoints_ms, usual, strict=True):
+    for each, age_ms, share in zip(heard, scope.gate.checkpoints_ms, usual, strict=True):
         silent, of = each.group.paired_silent, each.group.paired
         parts.append(f"silent after {duration(age_ms)}: {silent} of {of}, expected {share * of:.1f}")
     return "; ".join(parts)

@@ -23,7 +23,7 @@ from orchestrator.engine.gates import findings, rules
 from orchestrator.engine.gates import signals as signalled
 from orchestrator.engine.gates.budget import AGED_MIN
 from orchestrator.engine.gates.counts import contradiction
-from orchestrator.engine.gates.habits import told
+from orchestrator.engine.gates.habits import Told, told
 from orchestrator.engine.gates.terms import (
     Finding,
     Scope,
@@ -170,17 +170,21 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     contradicting = contradiction(cells, terms.gate)
     if contradicting:
         return _doubtful(INCONSISTENT, f"counters contradict themselves: {contradicting}", everything, whole)
-    normal = rules.usual(everything, whole)
+    normal = rules.usual(told(everything, terms.gate), whole)
     accepted = _accepted(everything, whole)
-    parts = [_judged(tally, scope, accepted=accepted) for tally, scope in _parts(cells, terms, normal)]
+    parts = [
+        _judged(tally, scope, told(tally, terms.gate), accepted=accepted)
+        for tally, scope in _parts(cells, terms, normal)
+    ]
     halted = sorted(
         {scope_name(part.scope) for part in parts if part.kind is VerdictKind.HALT}.union(terms.halted_scopes)
     )
     rest = _apart_from(halted, cells, terms.apart)
-    overall = _judged(rest, whole, tuple(_halted(halted)))
+    heard = told(rest, terms.gate)
+    overall = _judged(rest, whole, heard, tuple(_halted(halted)))
     budget = budgets.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
-        budget |= budgets.opened(rest, terms.blast_budget, normal, [each.group for each in told(rest, terms.gate)])
+        budget |= budgets.opened(rest, terms.blast_budget, normal, [each.group for each in heard])
         # The store counts permits of every part.
         budget["permit_ceiling"] += everything.exposed - rest.exposed
     return _judgement((overall, *parts), budget, terms)
@@ -230,8 +234,15 @@ def _accepted(everything: Tally, whole: Scope) -> tuple[str, ...]:
     return (signalled.SAFETY,) if is_waived(signalled.SAFETY, reports, whole) else ()
 
 
-def _judged(tally: Tally, scope: Scope, more: tuple[Finding, ...] = (), *, accepted: tuple[str, ...] = ()) -> Verdict:
-    weighed, usual = rules.weigh(tally, scope), rules.usual(tally, scope)
+def _judged(
+    tally: Tally,
+    scope: Scope,
+    heard: Sequence[Told],
+    more: tuple[Finding, ...] = (),
+    *,
+    accepted: tuple[str, ...] = (),
+) -> Verdict:
+    weighed, usual = rules.weigh(tally, scope, heard), rules.usual(heard, scope)
     said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals, scope.terms.now), *more)
     inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)
     inputs.update({found(finding.rule): finding.measure for finding in said if finding.measure is not None})
@@ -244,7 +255,7 @@ def _judged(tally: Tally, scope: Scope, more: tuple[Finding, ...] = (), *, accep
     name = scope_name(scope.name)
     if worst is not None:
         return Verdict(worst.kind, worst.rule, scope.name, f"{name}: {worst.message}", inputs)
-    message = f"{name}: {findings.summary(tally, scope, usual)}"
+    message = f"{name}: {findings.summary(tally, scope, heard, usual)}"
     passed = [*findings.overruled(weighed, scope), *(finding.rule for finding in said)]
     if passed:
         message += f"; waived: {', '.join(passed)}"

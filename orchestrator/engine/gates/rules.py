@@ -20,7 +20,7 @@ accepted error: an average of e-values is an e-value. HALT is when the sum reach
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import fsum, log
 
 from orchestrator.engine.gates.evidence import (
@@ -33,7 +33,7 @@ from orchestrator.engine.gates.evidence import (
     log_e_value,
 )
 from orchestrator.engine.gates.findings import Weighed, habit_groups
-from orchestrator.engine.gates.habits import CONTROLS_MIN, POOLED_BELIEF, Told, tells, told
+from orchestrator.engine.gates.habits import CONTROLS_MIN, POOLED_BELIEF, Told, tells
 from orchestrator.engine.gates.terms import Scope
 from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import HabitAge
@@ -75,12 +75,18 @@ LOSSES_RATIO_MAX = 0.5
 """The same, at most."""
 
 
-def weigh(tally: Tally, scope: Scope) -> tuple[Weighed, ...]:
-    """Every quantity of a scope that can be judged."""
+def weigh(tally: Tally, scope: Scope, heard: Sequence[Told]) -> tuple[Weighed, ...]:
+    """Every quantity of a scope that can be judged.
+
+    Args:
+        tally: Its counters.
+        scope: By what it is judged.
+        heard: What its silence tells at each checkpoint.
+    """
     shares = _shares(scope.gate)
     return (
         _failures(tally, scope, log(shares["failures"])),
-        *_checkpoints(tally, scope, log(shares["checkpoints"])),
+        *_checkpoints(heard, scope, log(shares["checkpoints"])),
         *_habits(tally, scope, log(shares.get("habits", 1.0))),
         *_losses(tally, scope, log(shares["losses"])),
     )
@@ -92,9 +98,9 @@ def halting_failures(gate: GateLimits, strata: int, *, most: int = 1000) -> int:
     return next((n for n in range(1, most) if log_e_value(n, n, gate.failure_ratio_max, FAILURE_GRID) >= bound), most)
 
 
-def usual(tally: Tally, scope: Scope) -> tuple[float, ...]:
+def usual(heard: Sequence[Told], scope: Scope) -> tuple[float, ...]:
     """Share normally silent at each checkpoint, by the controls of a scope and what is thought beforehand."""
-    return tuple(estimate(each, share) for each, share in zip(told(tally, scope.gate), scope.normal, strict=True))
+    return tuple(estimate(each, share) for each, share in zip(heard, scope.normal, strict=True))
 
 
 def estimate(told: Told, normal: float) -> float:
@@ -141,8 +147,8 @@ def _failures(tally: Tally, scope: Scope, log_share: float) -> Weighed:
     )
 
 
-def _checkpoints(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
-    for index, (age_ms, each) in enumerate(zip(scope.gate.checkpoints_ms, told(tally, scope.gate), strict=True)):
+def _checkpoints(heard: Sequence[Told], scope: Scope, log_share: float) -> Iterator[Weighed]:
+    for index, (age_ms, each) in enumerate(zip(scope.gate.checkpoints_ms, heard, strict=True)):
         what = f"exposed were silent after {duration(age_ms)}"
         yield _at_checkpoint("silence", f"_{index}", what, each, index, scope, log_share)
 
