@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, blast_upper, judge, permit_allowance, waiver
-from orchestrator.engine.gates.budget import FIRST_DOUBTFUL, FIRST_DOUBTFUL_SHARE, FIRST_YOUNG, GROWTH
+from orchestrator.engine.gates.budget import FIRST_DOUBTFUL, FIRST_DOUBTFUL_SHARE, FIRST_YOUNG, GROWTH, PACE_MIN, pace
 from orchestrator.engine.gates.evidence import wilson_upper
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Stratum
@@ -231,6 +231,28 @@ def test_pace_is_bound_to_what_is_known():
     tally = a_tally(succeeded=1_000, aged=((1_000, 40), (0, 0)))
     assert judge({CELL: tally}, plan).permit_allowance == GROWTH * 1_000
     assert judge({CELL: a_tally(succeeded=30)}, plan).permit_allowance == FIRST_DOUBTFUL_SHARE * 2_000 + 15
+
+
+def test_pace_falls_while_failures_leave_a_release_in_doubt():
+    """A release near its limit goes on by small steps, not by doubling, and one that seems well loses nothing."""
+    plan = a_plan(limits=some_limits(blast_budget=2_000))
+    young = max(FIRST_YOUNG, round(0.2 * 2_000))
+    allowed = [
+        judge({CELL: a_tally(failed=failed, succeeded=1_000 - failed, aged=((1_000, 40), (0, 0)))}, plan)
+        for failed in (0, 5, 8, 10, 11)
+    ]
+    well, *_, doubtful = (each.permit_allowance for each in allowed)
+    assert all(each.worst.kind is VerdictKind.PROCEED for each in allowed)
+    assert well == GROWTH * 1_000
+    assert doubtful == young
+    assert [each.permit_allowance for each in allowed] == sorted((e.permit_allowance for e in allowed), reverse=True)
+
+
+def test_pace_is_whole_until_in_doubt_and_never_nought():
+    """The slope has its ends where it says, whatever the probability."""
+    assert [pace(doubt) for doubt in (0.0, 0.2)] == [1.0, 1.0]
+    assert pace(0.4) == pytest.approx(0.5)
+    assert [pace(doubt) for doubt in (0.6, 0.79, 1.0)] == [PACE_MIN] * 3
 
 
 def test_budget_opens_with_aged_evidence():

@@ -28,6 +28,12 @@ FIRST_HEARD = 0.5
 """How many more may be unheard for each one that has succeeded."""
 GROWTH = 1
 """Young exposures, at most, for each one whose silence is known: what is not seen in a few is not tried on many."""
+DOUBT_FROM = 0.2
+"""Probability of too many failures from which the pace falls."""
+DOUBT_TO = 0.6
+"""The same, at which it is at its least; a hold begins somewhat higher."""
+PACE_MIN = 0.1
+"""The least of it: what would settle the doubt has to be seen."""
 TOLD_SHARE_MIN = 0.5
 """Part of the aged exposures whose silence must tell something at the checkpoint that the budget rests on."""
 AGED_MIN = 20
@@ -83,16 +89,26 @@ def permit_allowance(blast_budget: int, upper: float, young: int) -> int:
     return max(0, floor(blast_budget / upper) - young)
 
 
-def _paced(tally: Tally, aged: AgeGroup, told: AgeGroup, blast_budget: int) -> int:
+def pace(doubt: float) -> float:
+    """Part of GROWTH that a release in doubt may have: all while it seems well, little shortly before a hold.
+
+    Args:
+        doubt: Probability that the limit of failures is broken.
+    """
+    return max(PACE_MIN, min(1.0, (DOUBT_TO - doubt) / (DOUBT_TO - DOUBT_FROM)))
+
+
+def _paced(tally: Tally, aged: AgeGroup, told: AgeGroup, blast_budget: int, doubt: float) -> int:
     """Exposures that may be added by the pace of what is known, whatever the budget.
 
     The budget alone opens all at once: a few hundred exposures that seem well allow ten thousand more. A release that
-    breaks one vehicle in fifty looks well in so many one time in five, and is known for sure in twice as many. Before
+    breaks one vehicle in fifty looks well in so many one time in five, and is known for sure in twice as many. While
+    its failures leave that in doubt fewer are added: a hold is where a slope ends. Before
     anything has aged never many more are in doubt than were heard to be well: a release that breaks one in five is
     stopped by its first words, if these are waited for.
     """
     first = max(FIRST_YOUNG, floor(FIRST_YOUNG_SHARE * blast_budget))
-    room = max(first, GROWTH * told.exposed) - (tally.exposed - aged.exposed)
+    room = max(first, floor(GROWTH * pace(doubt) * told.exposed)) - (tally.exposed - aged.exposed)
     if aged.exposed < AGED_MIN:
         doubtful = tally.exposed - tally.succeeded - tally.failed
         heard = floor(FIRST_HEARD * tally.succeeded)
@@ -116,7 +132,9 @@ def shut(tally: Tally, blast_budget: int) -> dict[str, float]:
     }
 
 
-def opened(tally: Tally, blast_budget: int, references: Sequence[float], told: Sequence[AgeGroup]) -> dict[str, float]:
+def opened(
+    tally: Tally, blast_budget: int, references: Sequence[float], told: Sequence[AgeGroup], doubt: float
+) -> dict[str, float]:
     """Both ceilings of a rollout that proceeds, with what they are made from.
 
     Args:
@@ -124,6 +142,7 @@ def opened(tally: Tally, blast_budget: int, references: Sequence[float], told: S
         blast_budget: B.
         references: Share normally silent at each checkpoint.
         told: Exposures that reached each and whose silence tells something there.
+        doubt: Probability that the limit of failures is broken.
     """
     groups = tally.age_groups or (AgeGroup(),)
     # The first checkpoint that tells something of most; it may be late where vehicles call seldom.
@@ -132,7 +151,7 @@ def opened(tally: Tally, blast_budget: int, references: Sequence[float], told: S
     aged, losses = groups[at], losses_upper(tally.grants, references[0])
     upper = blast_upper(tally.failed, aged, references[at], told[at])
     allowance = permit_allowance(blast_budget, upper, tally.exposed - aged.exposed)
-    allowance = min(allowance, _paced(tally, aged, told[at], blast_budget))
+    allowance = min(allowance, _paced(tally, aged, told[at], blast_budget, doubt))
     return {
         **shut(tally, blast_budget),
         "blast_upper": upper,

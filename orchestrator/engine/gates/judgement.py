@@ -184,7 +184,8 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     overall = _judged(rest, whole, heard, tuple(_halted(halted)))
     budget = budgets.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
-        budget |= budgets.opened(rest, terms.blast_budget, normal, [each.group for each in heard])
+        doubt = overall.inputs[rules.FAILURES_DOUBT]
+        budget |= budgets.opened(rest, terms.blast_budget, normal, [each.group for each in heard], doubt)
         # The store counts permits of every part.
         budget["permit_ceiling"] += everything.exposed - rest.exposed
     return _judgement((overall, *parts), budget, terms)

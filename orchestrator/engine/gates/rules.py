@@ -40,6 +40,8 @@ from orchestrator.model.fleet import HabitAge
 from orchestrator.model.plan import GateLimits
 from orchestrator.model.tally import AgeGroup, Tally
 
+FAILURES_DOUBT = "failures_posterior"
+"""Among a verdict's inputs, the probability that the limit of failures is broken."""
 FAILURES_SHARE = 0.35
 """Of the accepted error, for failures. What a plan does not look at leaves its share to the others."""
 CHECKPOINTS_SHARE = 0.35
