@@ -49,7 +49,7 @@ from orchestrator.model.decision import Grant, Refusal, RefusalReason
 from orchestrator.model.fleet import Cell, Habit, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.release import Release
-from orchestrator.model.rollout import BrakeKind, Rollout, RolloutStatus
+from orchestrator.model.rollout import BrakeKind, Rollout, RolloutStatus, place_key
 from orchestrator.model.vehicle import VehicleRecord
 
 _STOPPED: Mapping[RolloutStatus, RefusalReason] = MappingProxyType(
@@ -390,7 +390,7 @@ def _grant(question: _Question) -> Grant:
 def places(rollout: Rollout, cell: Cell, habit: Habit, now: FleetTime) -> int | None:
     """How many of a cell may be admitted in the present wave before one of this habit finds no place; None: any."""
     progress = rollout.regions.get(cell.region)
-    opening = progress.openings.get(openings.key(cell.hardware, cell.cohort)) if progress is not None else None
+    opening = progress.openings.get(place_key(cell.hardware, cell.cohort)) if progress is not None else None
     if progress is None or opening is None:
         return None
     soak_ends_at = FleetTime(progress.wave_started_at + rollout.plan.waves[progress.wave].soak_ms)

@@ -19,10 +19,10 @@ from __future__ import annotations
 from orchestrator.engine import selection
 from orchestrator.engine.habits import SAME_CONTACT_MS
 from orchestrator.model.attempt import Attempt, Control
-from orchestrator.model.fleet import Habit
+from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import AttemptId, FleetTime, VehicleId
 from orchestrator.model.plan import GateLimits
-from orchestrator.model.rollout import RegionPhase, Rollout
+from orchestrator.model.rollout import RegionPhase, RegionProgress, Rollout, place_key
 
 CONTROLS_PER_EXPOSURE = 3
 """Controls for each exposure that is compared, where a plan does not say: what is normal becomes known nearly for sure.
@@ -68,20 +68,28 @@ def permitted_share(per_exposure: int, trial: float) -> float:
 
 
 def is_paired(rollout: Rollout, attempt: Attempt) -> bool:
-    """Whether an attempt that asks for its permit now is in the trial; in a plan without controls all are compared.
+    """Whether an attempt that asks for its permit now is in the trial; in a plan without controls all are compared."""
+    if not rollout.plan.gate.controls_per_exposure:
+        return True
+    share = share_of(rollout.regions.get(attempt.cell.region), attempt.cell, attempt.habit)
+    return trial_coin(rollout, attempt.vehicle_id) < selection.threshold(share)
+
+
+def share_of(progress: RegionProgress | None, cell: Cell, habit: Habit) -> float:
+    """Part of the attempts of a cell and habit that is in the trial now.
 
     Behind the last wave nobody is: it waits for those that it has. Who calls seldom is only where all are: it could
     lose weeks, and its silence says little.
+
+    Args:
+        progress: Of the cell's region; None when the rollout has none.
+        cell: Which.
+        habit: Of the vehicle.
     """
-    if not rollout.plan.gate.controls_per_exposure:
-        return True
-    progress = rollout.regions.get(attempt.cell.region)
     if progress is None or progress.phase is not RegionPhase.ROLLING:
-        return False
-    share = progress.trials.get(f"{attempt.cell.hardware}/{attempt.cell.cohort}", 0.0)
-    if attempt.habit is Habit.SELDOM and share < 1.0:
-        return False
-    return trial_coin(rollout, attempt.vehicle_id) < selection.threshold(share)
+        return 0.0
+    share = progress.trials.get(place_key(cell.hardware, cell.cohort), 0.0)
+    return 0.0 if habit is Habit.SELDOM and share < 1.0 else share
 
 
 def trial_coin(rollout: Rollout, vehicle_id: VehicleId) -> int:

@@ -25,7 +25,7 @@ from orchestrator.engine import controls, waves
 from orchestrator.model.fleet import Cell, Habit, Stratum, Vehicle
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress, part_of
+from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress, part_of, place_key
 
 OVER_OPEN = 1.5
 """Draws that are open, as a multiple of the quota. Source: reference, section 2."""
@@ -33,11 +33,6 @@ OVER_OPEN_SIGMAS = 3.0
 """Where that is few, room for chance: as many standard deviations of the number of vehicles drawn."""
 OFTEN_SHARE = 0.8
 """Part of the places that is open to who calls often, until the soak is over. Source: the same."""
-
-
-def key(hardware: str, cohort: str) -> str:
-    """Under which an opening stands in its region's progress."""
-    return f"{hardware}/{cohort}"
 
 
 def in_part(plan: Plan, wave: int, cohort: str) -> bool:
@@ -87,7 +82,7 @@ def of_wave(
     opened: dict[str, Opening] = {}
     trial = trials(plan, wave, targeted)
     for cell, places in quotas(plan, wave, targeted, apart).items():
-        name = key(cell.hardware, cell.cohort)
+        name = place_key(cell.hardware, cell.cohort)
         stood = before.get(name, Opening(0, 0.0))
         quota = max(stood.quota, places)
         # Who stands aside takes no place: so many more have to ask.
@@ -111,7 +106,7 @@ def trials(plan: Plan, wave: int, targeted: Mapping[Cell, int]) -> dict[str, flo
         fresh, left = (open_now - open_before) * count, (1.0 - open_now) * count
         share = controls.trial_share(plan.gate.controls_per_exposure or 0, fresh, left)
         if share:
-            shares[key(cell.hardware, cell.cohort)] = share
+            shares[place_key(cell.hardware, cell.cohort)] = share
     return shares
 
 
@@ -134,7 +129,7 @@ def completed(
 
 def at(progress: RegionProgress, vehicle: Vehicle) -> Opening | None:
     """The opening that a vehicle finds in its region; None when places are not counted for it."""
-    return progress.openings.get(key(vehicle.hardware, vehicle.cohort))
+    return progress.openings.get(place_key(vehicle.hardware, vehicle.cohort))
 
 
 def places_for(

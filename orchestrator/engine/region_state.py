@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.engine import openings
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell
 from orchestrator.model.plan import Plan
-from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress, Rollout
+from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress, Rollout, place_key
 from orchestrator.model.tally import CellTallies, Tally, total
 
 
@@ -61,7 +60,7 @@ class Region:
 
     def opening(self, cell: Cell) -> Opening | None:
         """How far the present wave is open to a cell; None where places are not counted."""
-        return self.progress.openings.get(openings.key(cell.hardware, cell.cohort))
+        return self.progress.openings.get(place_key(cell.hardware, cell.cohort))
 
     @property
     def targets(self) -> dict[Cell, int]:

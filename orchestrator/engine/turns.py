@@ -10,7 +10,7 @@ from orchestrator.engine import approvals, openings, regions, selection, waves
 from orchestrator.engine.wording import duration, percent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import Vehicle
-from orchestrator.model.rollout import RegionPhase, Rollout
+from orchestrator.model.rollout import RegionPhase, Rollout, place_key
 
 
 def drawn(draw: int) -> str:
@@ -103,7 +103,7 @@ def _uncounted(vehicle: Vehicle, rollout: Rollout) -> Refusal | None:
     progress = rollout.regions[vehicle.region]
     if not openings.in_part(rollout.plan, progress.wave, vehicle.cohort):
         return None
-    cell, wave_name = openings.key(vehicle.hardware, vehicle.cohort), rollout.plan.waves[progress.wave].name
+    cell, wave_name = place_key(vehicle.hardware, vehicle.cohort), rollout.plan.waves[progress.wave].name
     return Refusal(
         RefusalReason.EVALUATOR_SILENT,
         f"the places of wave {wave_name} for {cell} in region {vehicle.region} are not counted yet; "

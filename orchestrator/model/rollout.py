@@ -264,6 +264,11 @@ class Rollout:
         return stratum.region, str(stratum), str(part_of(stratum, self.apart))
 
 
+def place_key(hardware: str, cohort: str) -> str:
+    """Under which a cell stands in the openings and trials of its region's progress."""
+    return f"{hardware}/{cohort}"
+
+
 def part_of(stratum: Stratum, apart: Container[str]) -> Stratum:
     """What a stratum is judged as: itself, or `OTHER`.
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.engine import openings, waves
+from orchestrator.engine import controls, waves
 from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.habits import ages_of
 from orchestrator.engine.progress import Event, Illegal, Judged, start, step
@@ -19,7 +19,7 @@ from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Cell, Habit, HabitAge
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import Plan, RegionRules
-from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus, Verdict
+from orchestrator.model.rollout import RegionPhase, Rollout, RolloutStatus, Verdict, place_key
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.rehearsal.counters import Counts
 from orchestrator.rehearsal.rooms import Rooms
@@ -99,14 +99,14 @@ class EngineRule:
 
     def _trial(self) -> Trial:
         """As the service tosses its coins."""
-        shares = np.zeros(self._vehicles.groups)
-        for index, cell in enumerate(self._vehicles.cells):
-            progress = self.rollout.regions[cell.region]
-            if progress.phase is RegionPhase.ROLLING:
-                share = progress.trials.get(openings.key(cell.hardware, cell.cohort), 0.0)
-                shares[self._groups(index)] = share
-                if share < 1.0:
-                    shares[self._groups(index).start + HABITS.index(Habit.SELDOM.value)] = 0.0
+        regions = self.rollout.regions
+        shares = np.array(
+            [
+                controls.share_of(regions[cell.region], cell, Habit(habit))
+                for cell in self._vehicles.cells
+                for habit in HABITS
+            ]
+        )
         return Trial(shares, self.rollout.plan.gate.controls_per_exposure or 0)
 
     def _final_hold(self, counts: Counts, now: FleetTime) -> Ending | None:
@@ -128,7 +128,7 @@ class EngineRule:
         if waves.holdout_open(progress):
             return self._vehicles.size(cell)
         share = waves.reached_share(plan, progress.wave, where.cohort)
-        opening = progress.openings.get(openings.key(where.hardware, where.cohort))
+        opening = progress.openings.get(place_key(where.hardware, where.cohort))
         # Draws are open wider than there are places: whoever calls first takes one.
         wide = min(opening.share, 1.0 - plan.holdout_share) if opening is not None else 0.0
         return self._vehicles.drawn(cell, max(share, wide))

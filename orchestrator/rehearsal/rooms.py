@@ -11,7 +11,7 @@ import numpy as np
 from orchestrator.engine import openings
 from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import FleetTime
-from orchestrator.model.rollout import RegionPhase, Rollout
+from orchestrator.model.rollout import RegionPhase, Rollout, place_key
 from orchestrator.rehearsal.caps import Cap
 from orchestrator.rehearsal.counters import Counts
 from orchestrator.rehearsal.vehicles import HABITS, Ints, Vehicles
@@ -79,7 +79,7 @@ class Rooms:
         rooms, bound = [], []
         for cell, name in enumerate(self._cells):
             progress = rollout.regions[name.region]
-            opening = progress.openings.get(openings.key(name.hardware, name.cohort))
+            opening = progress.openings.get(place_key(name.hardware, name.cohort))
             soak_ends_at = FleetTime(progress.wave_started_at + rollout.plan.waves[progress.wave].soak_ms)
             places = openings.places_for(habit, progress, opening, soak_ends_at, now) if opening else 0
             rooms.append(max(0, places - int(counts.exposed[self._cell_of == cell].sum())))

@@ -24,7 +24,7 @@ from orchestrator.model.attempt import Attempt
 from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import AttemptId, FleetTime, VehicleId
 from orchestrator.model.plan import Wave
-from orchestrator.model.rollout import RegionPhase, Rollout
+from orchestrator.model.rollout import RegionPhase, Rollout, place_key
 from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_gate, a_plan, a_rollout, an_attempt
 
 MANY = 4_000
@@ -34,9 +34,7 @@ def a_trial(share: float, *, per_exposure: int = 3, phase: RegionPhase = RegionP
     """A rollout of which a share of the attempts in the wave is in the trial."""
     rollout = a_rollout(plan=a_plan(gate=a_gate(controls_per_exposure=per_exposure)))
     cell = a_cell()
-    progress = replace(
-        rollout.regions[cell.region], phase=phase, trials={openings.key(cell.hardware, cell.cohort): share}
-    )
+    progress = replace(rollout.regions[cell.region], phase=phase, trials={place_key(cell.hardware, cell.cohort): share})
     return replace(rollout, regions={**rollout.regions, cell.region: progress})
 
 
@@ -121,7 +119,7 @@ def test_openings_are_wider_by_those_that_stand_aside() -> None:
     without = a_plan(waves=waves)
     plan = replace(without, gate=replace(without.gate, controls_per_exposure=3))
     of_plan, of_none = (openings.of_wave(each, 0, {cell: 10_000}, {}) for each in (plan, without))
-    name = openings.key(cell.hardware, cell.cohort)
+    name = place_key(cell.hardware, cell.cohort)
     assert of_plan[name].quota == of_none[name].quota == 100
     assert of_plan[name].share == pytest.approx(4 * of_none[name].share)
     assert openings.trials(plan, 0, {cell: 10_000}) == {name: 1.0}
