@@ -248,6 +248,15 @@ def test_pace_falls_while_failures_leave_a_release_in_doubt():
     assert [each.permit_allowance for each in allowed] == sorted((e.permit_allowance for e in allowed), reverse=True)
 
 
+def test_pace_is_whole_again_where_a_person_answered_for_the_failures():
+    """Who let a held rollout go on did not ask for a tenth of it a day."""
+    plan = a_plan(limits=some_limits(blast_budget=2_000))
+    tally = a_tally(failed=14, succeeded=986, aged=((1_000, 40), (0, 0)))
+    assert judge({CELL: tally}, plan).worst.rule == "failures_posterior"
+    waived = judge({CELL: tally}, plan, waived=("failures_posterior@all",))
+    assert waived.permit_allowance == GROWTH * 1_000
+
+
 def test_pace_is_whole_until_in_doubt_and_never_nought():
     """The slope has its ends where it says, whatever the probability."""
     assert [pace(doubt) for doubt in (0.0, 0.2)] == [1.0, 1.0]

@@ -184,11 +184,16 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     overall = _judged(rest, whole, heard, tuple(_halted(halted)))
     budget = budgets.shut(everything, terms.blast_budget)
     if overall.kind is VerdictKind.PROCEED:
-        doubt = overall.inputs[rules.FAILURES_DOUBT]
+        doubt = _doubt(overall, whole)
         budget |= budgets.opened(rest, terms.blast_budget, normal, [each.group for each in heard], doubt)
         # The store counts permits of every part.
         budget["permit_ceiling"] += everything.exposed - rest.exposed
     return _judgement((overall, *parts), budget, terms)
+
+
+def _doubt(overall: Verdict, whole: Scope) -> float:
+    """Probability that the limit of failures is broken; none where a person answered for it."""
+    return 0.0 if is_waived(rules.FAILURES_DOUBT, None, whole) else overall.inputs[rules.FAILURES_DOUBT]
 
 
 def _apart_from(halted: Sequence[str], cells: CellTallies, apart: tuple[str, ...]) -> Tally:

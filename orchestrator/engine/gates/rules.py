@@ -41,7 +41,7 @@ from orchestrator.model.plan import GateLimits
 from orchestrator.model.tally import AgeGroup, Tally
 
 FAILURES_DOUBT = "failures_posterior"
-"""Among a verdict's inputs, the probability that the limit of failures is broken."""
+"""The rule that holds for failures and, among a verdict's inputs, the probability that their limit is broken."""
 FAILURES_SHARE = 0.35
 """Of the accepted error, for failures. What a plan does not look at leaves its share to the others."""
 CHECKPOINTS_SHARE = 0.35
