@@ -62,6 +62,12 @@ def trial_share(per_exposure: int, fresh: float, left: float) -> float:
     return (1 + per_exposure) * paired / (1 + per_exposure * paired)
 
 
+def compared_share(per_exposure: int, trial: float) -> float:
+    """Part of the exposures of a wave that is compared, by the share of its attempts in the trial."""
+    compared = trial / (1 + per_exposure)
+    return compared / (compared + 1.0 - trial)
+
+
 def permitted_share(per_exposure: int, trial: float) -> float:
     """Part of those that ask for a permit, and find room, that gets it at once."""
     return 1.0 - trial * per_exposure / (1 + per_exposure)

@@ -94,6 +94,7 @@ def preview(
         *preview_warnings.of_reach(plan, found, profiles),
         *preview_warnings.of_waves(plan, cells, sizes),
         *preview_warnings.of_strata(plan, cells),
+        *preview_warnings.of_controls(plan, cells),
         *preview_warnings.of_budget(pace, found.targeted, shortest_ms),
         *preview_warnings.of_offline_permits(plan, regions),
         *paces.warnings(pace),

@@ -1,7 +1,7 @@
 """What a preview warns of: what cannot work with this fleet as it is, or deserves a second look.
 
-Owns release, reach, waves, strata, budget and offline permits, and their words. Windows, followed regions and approvals
-are the matter of `calendar`, limits that starve a wave of `pace`, other rollouts of `conflicts`.
+Owns release, reach, waves, strata, controls, budget and offline permits, and their words. Windows, followed regions and
+approvals are the matter of `calendar`, limits that starve a wave of `pace`, other rollouts of `conflicts`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 
-from orchestrator.engine import strata, waves
+from orchestrator.engine import controls, openings, strata, waves
 from orchestrator.engine.calendar import Sizes
 from orchestrator.engine.gates.budget import AGED_MIN
 from orchestrator.engine.gates.rules import halting_failures
@@ -20,12 +20,14 @@ from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import OTHER, Cell, Profile, Stratum
 from orchestrator.model.plan import OnHalt, Plan, RegionRules
 from orchestrator.model.release import Release
-from orchestrator.model.rollout import part_of
+from orchestrator.model.rollout import part_of, place_key
 
 STRATUM_MIN = 5
 """Vehicles below which a stratum is hardly represented in any wave."""
 NAMED_MOST = 8
 """Strata that a warning names one by one; of more it says how many."""
+COMPARED_MIN = 0.1
+"""Part of the exposures of a wave below which its silence is heard late."""
 
 
 def of_release(plan: Plan, release: Release | None, releases: Sequence[Release]) -> Iterator[str]:
@@ -108,6 +110,40 @@ def of_strata(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
         rest = len(small) - NAMED_MOST
         yield f"{rest} more strata have fewer than the {needed} vehicles that are needed to judge one on its own"
     yield from _missed(plan, cells)
+
+
+def of_controls(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
+    """Waves before the last that take whole cohorts at once, and so leave nobody to wait beside those that install.
+
+    Args:
+        plan: With all its limits.
+        cells: Targeted vehicles.
+    """
+    per_exposure = plan.gate.controls_per_exposure or 0
+    if not per_exposure:
+        return
+    names = []
+    for index, wave in enumerate(plan.waves[:-1]):
+        added = compared = 0.0
+        for region in {cell.region for cell in cells}:
+            targeted = {cell: count for cell, count in cells.items() if cell.region == region}
+            trial = openings.trials(plan, index, targeted)
+            for cell, count in targeted.items():
+                if index and waves.reached_share(plan, index - 1, cell.cohort) > 0.0:
+                    continue  # A part of it has gone first.
+                fresh = waves.reached_share(plan, index, cell.cohort) * count
+                added += fresh
+                share = trial.get(place_key(cell.hardware, cell.cohort), 0.0)
+                compared += fresh * controls.compared_share(per_exposure, share)
+        if compared < COMPARED_MIN * added:
+            names.append(wave.name)
+    if names:
+        which = f"wave {names[0]} takes" if len(names) == 1 else f"waves {', '.join(names)} take"
+        yield (
+            f"{which} whole cohorts: hardly any of their vehicles is left to wait beside those that install, and shows "
+            "what silence is normal, so vehicles that fall silent are missed late. Let a part of them go first: "
+            "`share: 25%` in a wave before"
+        )
 
 
 def of_budget(pace: Pace, targeted: int, shortest_ms: int) -> Iterator[str]:

@@ -323,3 +323,18 @@ def test_permits_that_nothing_calls_back_are_named():
     said = warned(replace(PLAN, regions={"us": away, "eu": away, "cn": RegionRules(in_flight_max=10)}))
     assert "vehicles of eu, us may be given permits of up to 12 h to install out of reach" in said
     assert f"the blast budget ({PLAN.limits.blast_budget}) counts them" in said
+
+
+def test_waves_that_leave_nobody_to_wait_are_warned_of():
+    """A wave of whole cohorts has next to no controls: silence would be heard late, and nobody would have been told."""
+    judged = a_gate(controls_per_exposure=3)
+    said = warned(replace(PLAN, gate=judged))
+    assert "waves canary, early take whole cohorts" in said
+    assert "`share: 25%`" in said
+    first = a_wave("first", cohorts=("canary", "early"), share=0.25)
+    for waves in (
+        [first, a_wave("rest", cohorts=("canary", "early")), a_wave("all")],
+        [a_wave("tenth", share=0.1), a_wave("all")],
+    ):
+        assert "whole cohorts" not in warned(a_plan(waves=waves, target=PLAN.target, gate=judged))
+    assert "whole cohorts" not in warned(replace(PLAN, gate=a_gate(controls_per_exposure=0)))
