@@ -12,6 +12,7 @@ from tests.service.world import Car, World
 PLAN = """
 release: 1.1.0
 waves: [{name: all}]
+holdout: 0%
 gate: {failure_ratio: 30%}
 limits: {attempts: 1}
 """
