@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 REFRESH_S = 1.0
 TIMESTAMP = "timestamp.json"
+TARGETS = "targets.json"
 
 
 class HeldVersions(Protocol):
@@ -38,6 +39,7 @@ class ImageFiles:
         self._files: dict[str, bytes] = {}
         self._roots: dict[int, bytes] = {}
         self._timestamp_version = 0
+        self._targets_version = 0
 
     def refresh(self) -> None:
         """Read the folder again if its timestamp changed. Blocking; small files.
@@ -53,15 +55,30 @@ class ImageFiles:
         self._roots = {int(path.name.split(".")[0]): path.read_bytes() for path in self._metadata.glob("*.root.json")}
         self._files = files
         self._timestamp_version = version
+        self._targets_version = max(int(name.split(".")[0]) for name in files if name.endswith(f".{TARGETS}"))
+
+    async def cover(self, targets_version: int) -> None:
+        """Read the folder again if what is served is older than these targets.
+
+        A vehicle that is assigned an image which the targets it is sent do not list takes that for an attack.
+
+        Args:
+            targets_version: That a release was checked against when it was registered.
+        """
+        if self._targets_version < targets_version:
+            await self._refreshed()
 
     async def run(self) -> None:
         """Refresh for ever; a folder being written or unreadable leaves the last good state."""
         while True:
-            try:
-                await asyncio.to_thread(self.refresh)
-            except (OSError, ValueError, RepositoryError) as error:
-                log.warning("image_repository_unreadable", error=str(error))
+            await self._refreshed()
             await asyncio.sleep(REFRESH_S)
+
+    async def _refreshed(self) -> None:
+        try:
+            await asyncio.to_thread(self.refresh)
+        except (OSError, ValueError, RepositoryError) as error:
+            log.warning("image_repository_unreadable", error=str(error))
 
     def newer_than(self, held: HeldVersions) -> Mapping[str, bytes]:
         """Every current file, when the vehicle's timestamp is older, and every newer root."""

@@ -185,6 +185,8 @@ class VehicleDesk:
         record, directive = await self._direct(record, snapshot, now)
         record = await self._keep_director_fresh(record, now)
         wants_images = isinstance(directive, Install)
+        if isinstance(directive, Install) and (release := snapshot.releases.get(directive.attempt.release)):
+            await self._images.cover(release.targets_version)
         return CheckInReply(
             now=now,
             next_poll_ms=self._pace.live_ms if wants_images else self._pace.idle_ms,

@@ -6,9 +6,11 @@ import pytest
 from tuf.api.exceptions import RepositoryError
 
 from orchestrator.service.image_files import TIMESTAMP, ImageFiles
-from orchestrator.service.vehicles import Held
+from orchestrator.service.vehicles import Held, Install
 from signing.image_repo import ImageRepository
-from tests.service.world import World
+from tests.service.world import Car, World
+
+PLAN = "{release: 1.2.0, waves: [{name: all}], holdout: 0%}"
 
 
 def test_current_files_are_those_that_the_timestamp_leads_to(world: World) -> None:
@@ -58,3 +60,25 @@ async def test_publication_is_taken_up_and_a_torn_folder_leaves_the_last_good_st
     with pytest.raises(OSError, match="timestamp"):
         ImageFiles(timestamp.parent).refresh()
     assert world.images.named([TIMESTAMP]) == published
+
+
+async def test_vehicle_that_is_assigned_a_fresh_release_gets_the_targets_that_list_it(world: World) -> None:
+    """Who registers and starts within a second is faster than a worker looks; the vehicle would report an attack."""
+    car = Car("first")
+    await world.add(car)
+    world.images.refresh = lambda: None  # type: ignore[method-assign]
+    await world.release("1.2.0", counter=3)
+    del world.images.refresh
+    await world.start(PLAN)
+    reply = await world.check_in(car)
+    assert isinstance(reply.directive, Install)
+    newest = ImageRepository(world.data.image_repo).versions().targets
+    assert f"{newest}.targets.json" in reply.image_files
+
+
+async def test_folder_that_cannot_be_read_fails_no_check_in(world: World) -> None:
+    """What was read last is served on; the log says why it is old."""
+    before = world.images.named([TIMESTAMP])
+    (world.data.image_repo / "metadata" / TIMESTAMP).unlink()
+    await world.images.cover(10**9)
+    assert world.images.named([TIMESTAMP]) == before

@@ -38,7 +38,7 @@ def a_signed_release(version: str, number: int) -> Release:
         )
         for hardware_id in sorted(HARDWARE_IDS)
     )
-    return Release(ReleaseVersion(version), images, "", FleetTime(NOW + number), targets_version=number)
+    return Release(ReleaseVersion(version), images, "", FleetTime(NOW + number), targets_version=0)
 
 
 class UnsignedDirector:
