@@ -7,7 +7,8 @@ given: most of those that ask in the first waves wait, the others install, and n
 Whatever is different afterwards comes from the release. Why not otherwise: docs/decisions, A coin at the permit.
 
 One coin says which attempts are compared at all (are in the trial). In early waves all are: more vehicles wait than a
-wave admits, so standing aside costs nobody anything. Where a wave leaves few to wait, few are. Another coin, at each
+wave admits, so standing aside costs little; nothing at all where places are counted, as another takes the place. Where
+a wave leaves few to wait, few are. Another coin, at each
 asking, says which of them stands aside. The odds of that one never change, so all exposures and all controls of a trial
 can be added up, over habits, times and waves.
 
@@ -50,8 +51,8 @@ def trial_share(per_exposure: int, fresh: float, left: float) -> float:
 
     Args:
         per_exposure: Controls for each exposure that is compared.
-        fresh: Vehicles that the wave adds.
-        left: Vehicles that wait for a later one: they lose nothing by waiting.
+        fresh: Vehicles that the wave adds in a region.
+        left: Vehicles there that wait for a later one.
 
     Returns:
         0 without controls; else such that `left` is enough, and never nought.
@@ -84,8 +85,8 @@ def is_paired(rollout: Rollout, attempt: Attempt) -> bool:
 def share_of(progress: RegionProgress | None, cell: Cell, habit: Habit) -> float:
     """Part of the attempts of a cell and habit that is in the trial now.
 
-    Behind the last wave nobody is: it waits for those that it has. Who calls seldom is only where all are: it could
-    lose weeks, and its silence says little.
+    Behind the last wave nobody is: it waits for those that it has. Who calls seldom is only where all are and another
+    takes its place: it could lose weeks, and its silence says little.
 
     Args:
         progress: Of the cell's region; None when the rollout has none.
@@ -94,8 +95,8 @@ def share_of(progress: RegionProgress | None, cell: Cell, habit: Habit) -> float
     """
     if progress is None or progress.phase is not RegionPhase.ROLLING:
         return 0.0
-    share = progress.trials.get(place_key(cell.hardware, cell.cohort), 0.0)
-    return 0.0 if habit is Habit.SELDOM and share < 1.0 else share
+    replaced = progress.trial >= 1.0 and place_key(cell.hardware, cell.cohort) in progress.openings
+    return progress.trial if replaced or habit is not Habit.SELDOM else 0.0
 
 
 def trial_coin(rollout: Rollout, vehicle_id: VehicleId) -> int:

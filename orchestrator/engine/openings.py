@@ -80,40 +80,36 @@ def of_wave(
         apart: As in `quotas`.
     """
     opened: dict[str, Opening] = {}
-    trial = trials(plan, wave, targeted)
+    # Who stands aside takes no place: so many more have to ask.
+    permitted = controls.permitted_share(plan.gate.controls_per_exposure or 0, trial(plan, wave, targeted))
     for cell, places in quotas(plan, wave, targeted, apart).items():
         name = place_key(cell.hardware, cell.cohort)
         stood = before.get(name, Opening(0, 0.0))
         quota = max(stood.quota, places)
-        # Who stands aside takes no place: so many more have to ask.
-        asks = quota / controls.permitted_share(plan.gate.controls_per_exposure or 0, trial.get(name, 0.0))
-        opened[name] = Opening(quota, max(stood.share, _share(asks, targeted[cell])))
+        opened[name] = Opening(quota, max(stood.share, _share(quota / permitted, targeted[cell])))
     return opened
 
 
-def trials(plan: Plan, wave: int, targeted: Mapping[Cell, int]) -> dict[str, float]:
-    """Share of the attempts of each cell of a region that is in the trial in a wave (index), see `controls`.
+def trial(plan: Plan, wave: int, targeted: Mapping[Cell, int]) -> float:
+    """Share of the attempts of a region that is in the trial in a wave (index), see `controls`.
 
     Args:
         plan: Of the rollout.
         wave: Index.
         targeted: As in `quotas`.
     """
-    shares: dict[str, float] = {}
+    fresh = left = 0.0
     for cell, count in targeted.items():
         open_now = waves.reached_share(plan, wave, cell.cohort)
         open_before = waves.reached_share(plan, wave - 1, cell.cohort) if wave else 0.0
-        fresh, left = (open_now - open_before) * count, (1.0 - open_now) * count
-        share = controls.trial_share(plan.gate.controls_per_exposure or 0, fresh, left)
-        if share:
-            shares[place_key(cell.hardware, cell.cohort)] = share
-    return shares
+        fresh, left = fresh + (open_now - open_before) * count, left + (1.0 - open_now) * count
+    return controls.trial_share(plan.gate.controls_per_exposure or 0, fresh, left)
 
 
 def completed(
     plan: Plan, progress: RegionProgress, targeted: Mapping[Cell, int], apart: tuple[str, ...] = ()
 ) -> RegionProgress:
-    """A region with places and trials of cells that had no vehicle when its wave began; others stay as they are.
+    """A region with its trial, and places of cells that had no vehicle when its wave began; others stay as they are.
 
     Behind the last wave as well: where that opens a part only, who is moved there has no more places than the others.
     """
@@ -121,10 +117,11 @@ def completed(
         return progress
     wanted = of_wave(plan, progress.wave, targeted, progress.openings, apart)
     fresh = {name: opening for name, opening in wanted.items() if name not in progress.openings}
-    shares = trials(plan, progress.wave, targeted)
-    if not fresh and shares.keys() <= progress.trials.keys():
+    # A rollout begins before anybody has counted what it targets.
+    share = progress.trial or trial(plan, progress.wave, targeted)
+    if not fresh and share == progress.trial:
         return progress
-    return replace(progress, openings={**progress.openings, **fresh}, trials={**shares, **progress.trials})
+    return replace(progress, openings={**progress.openings, **fresh}, trial=share)
 
 
 def at(progress: RegionProgress, vehicle: Vehicle) -> Opening | None:

@@ -20,7 +20,7 @@ from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import OTHER, Cell, Profile, Stratum
 from orchestrator.model.plan import OnHalt, Plan, RegionRules
 from orchestrator.model.release import Release
-from orchestrator.model.rollout import part_of, place_key
+from orchestrator.model.rollout import part_of
 
 STRATUM_MIN = 5
 """Vehicles below which a stratum is hardly represented in any wave."""
@@ -113,7 +113,7 @@ def of_strata(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
 
 
 def of_controls(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
-    """Waves before the last that take whole cohorts at once, and so leave nobody to wait beside those that install.
+    """Waves before the last that take so many at once that next to nobody is left to wait beside those that install.
 
     Args:
         plan: With all its limits.
@@ -127,20 +127,19 @@ def of_controls(plan: Plan, cells: Mapping[Cell, int]) -> Iterator[str]:
         added = compared = 0.0
         for region in {cell.region for cell in cells}:
             targeted = {cell: count for cell, count in cells.items() if cell.region == region}
-            trial = openings.trials(plan, index, targeted)
+            trial = openings.trial(plan, index, targeted)
             for cell, count in targeted.items():
                 if index and waves.reached_share(plan, index - 1, cell.cohort) > 0.0:
                     continue  # A part of it has gone first.
                 fresh = waves.reached_share(plan, index, cell.cohort) * count
                 added += fresh
-                share = trial.get(place_key(cell.hardware, cell.cohort), 0.0)
-                compared += fresh * controls.compared_share(per_exposure, share)
+                compared += fresh * controls.compared_share(per_exposure, trial)
         if compared < COMPARED_MIN * added:
             names.append(wave.name)
     if names:
         which = f"wave {names[0]} takes" if len(names) == 1 else f"waves {', '.join(names)} take"
         yield (
-            f"{which} whole cohorts: hardly any of their vehicles is left to wait beside those that install, and shows "
+            f"{which} so many at once that hardly any vehicle is left to wait beside those that install, and shows "
             "what silence is normal, so vehicles that fall silent are missed late. Let a part of them go first: "
             "`share: 25%` in a wave before"
         )

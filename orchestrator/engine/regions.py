@@ -94,7 +94,7 @@ def _begun(region: Region, wave: int, now: FleetTime) -> RegionProgress:
         wave=wave,
         wave_started_at=now,
         openings=openings.of_wave(region.plan, wave, region.targets, region.progress.openings, region.rollout.apart),
-        trials=openings.trials(region.plan, wave, region.targets),
+        trial=openings.trial(region.plan, wave, region.targets),
     )
 
 

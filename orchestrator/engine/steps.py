@@ -88,7 +88,7 @@ def _region_data(progress: RegionProgress) -> Json:
         "wave_started_at": progress.wave_started_at,
         "closed": progress.closed,
         "dark_since": progress.dark_since,
-        "trials": dict(progress.trials),
+        "trial": progress.trial,
         "openings": {cell: [opening.quota, opening.share] for cell, opening in progress.openings.items()},
     }
 

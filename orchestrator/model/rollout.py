@@ -75,9 +75,9 @@ class RegionProgress:
     """What it waits for, for people."""
     openings: Mapping[str, Opening] = field(default_factory=dict)
     """By `hardware/cohort`, of those that the present wave opens in part; others are open to all whom a wave is for."""
-    trials: Mapping[str, float] = field(default_factory=dict)
-    """By `hardware/cohort`: share of the attempts granted in the present wave whose silence is compared with controls,
-    and of which controls are made. Others are in no trial.
+    trial: float = 0.0
+    """Share of the attempts that ask in the present wave whose silence is compared with controls, and of which controls
+    are made. Others are in no trial.
     """
     closed: bool = False
     """Whether it waits for nobody any more: most are through, and the patience with the last wave or the holdout ended.
@@ -265,7 +265,7 @@ class Rollout:
 
 
 def place_key(hardware: str, cohort: str) -> str:
-    """Under which a cell stands in the openings and trials of its region's progress."""
+    """Under which a cell stands in the openings of its region's progress."""
     return f"{hardware}/{cohort}"
 
 

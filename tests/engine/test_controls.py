@@ -13,6 +13,7 @@ from orchestrator.engine.controls import (
     HEARD_AFTER_MS,
     PAIRED_SHARE_MIN,
     can_be_heard,
+    compared_share,
     control_of,
     is_paired,
     permitted_share,
@@ -24,17 +25,20 @@ from orchestrator.model.attempt import Attempt
 from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import AttemptId, FleetTime, VehicleId
 from orchestrator.model.plan import Wave
-from orchestrator.model.rollout import RegionPhase, Rollout, place_key
+from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress, Rollout, place_key
 from tests.builders import DAY_MS, HOUR_MS, NOW, a_cell, a_gate, a_plan, a_rollout, an_attempt
 
 MANY = 4_000
 
 
-def a_trial(share: float, *, per_exposure: int = 3, phase: RegionPhase = RegionPhase.ROLLING) -> Rollout:
-    """A rollout of which a share of the attempts in the wave is in the trial."""
+def a_trial(
+    share: float, *, per_exposure: int = 3, phase: RegionPhase = RegionPhase.ROLLING, counted: bool = True
+) -> Rollout:
+    """A rollout of which a share of the attempts in the wave is in the trial; its places are counted, or not."""
     rollout = a_rollout(plan=a_plan(gate=a_gate(controls_per_exposure=per_exposure)))
     cell = a_cell()
-    progress = replace(rollout.regions[cell.region], phase=phase, trials={place_key(cell.hardware, cell.cohort): share})
+    places = {place_key(cell.hardware, cell.cohort): Opening(MANY, 1.0)} if counted else {}
+    progress = replace(rollout.regions[cell.region], phase=phase, trial=share, openings=places)
     return replace(rollout, regions={**rollout.regions, cell.region: progress})
 
 
@@ -122,9 +126,39 @@ def test_openings_are_wider_by_those_that_stand_aside() -> None:
     name = place_key(cell.hardware, cell.cohort)
     assert of_plan[name].quota == of_none[name].quota == 100
     assert of_plan[name].share == pytest.approx(4 * of_none[name].share)
-    assert openings.trials(plan, 0, {cell: 10_000}) == {name: 1.0}
-    assert openings.trials(plan, 1, {cell: 10_000})[name] == pytest.approx(4 * 0.0125 / (1 + 3 * 0.0125))
-    assert openings.trials(without, 0, {cell: 10_000}) == {}
+    assert openings.trial(plan, 0, {cell: 10_000}) == 1.0
+    assert openings.trial(plan, 1, {cell: 10_000}) == pytest.approx(4 * 0.0125 / (1 + 3 * 0.0125))
+    assert openings.trial(without, 0, {cell: 10_000}) == 0.0
+
+
+def test_wave_of_whole_cohorts_is_compared_as_well() -> None:
+    """Of its own cohorts nobody is left to wait, but of its region; else silence in it would be heard late."""
+    fleet = {a_cell(cohort=name): count for name, count in (("canary", 100), ("early", 1_000), ("general", 9_000))}
+    waves = tuple(
+        Wave(name=cohort, cohorts=(cohort,), share=1.0, soak_ms=DAY_MS) for cohort in ("canary", "early", "general")
+    )
+    plan = a_plan(waves=waves, gate=a_gate(controls_per_exposure=3))
+    first, second, last = (openings.trial(plan, wave, fleet) for wave in range(3))
+    assert (first, second) == (1.0, 1.0)
+    assert compared_share(3, last) == pytest.approx(PAIRED_SHARE_MIN)
+
+
+def test_trial_of_the_first_wave_begins_when_its_fleet_is_counted() -> None:
+    """A rollout starts before anybody knows whom it is for; a wave that is open keeps the trial it began with."""
+    plan = a_plan(waves=(Wave("all", (), 0.01, DAY_MS), Wave("rest", (), 1.0, 0)), gate=a_gate(controls_per_exposure=3))
+    begun = RegionProgress(RegionPhase.ROLLING, 0, NOW)
+    counted = openings.completed(plan, begun, {a_cell(): 10_000})
+    assert counted.trial == 1.0
+    under_way = replace(counted, trial=0.5)
+    assert openings.completed(plan, under_way, {a_cell(): 20_000}) is under_way
+
+
+def test_who_calls_seldom_does_not_stand_aside_where_nobody_takes_its_place() -> None:
+    """In a wave of a whole cohort a weekly caller would wait a month for nothing."""
+    seldom = attempts(Habit.SELDOM)
+    assert any(is_paired(a_trial(1.0), each) for each in seldom)
+    assert not any(is_paired(a_trial(1.0, counted=False), each) for each in seldom)
+    assert all(is_paired(a_trial(1.0, counted=False), each) for each in attempts(Habit.DAILY))
 
 
 def test_control_is_what_an_exposure_of_the_same_attempt_would_be() -> None:
