@@ -27,10 +27,18 @@ HELD_OUT = ("1.3-slow", "habits-slow", "habits-fast")
 LIMITED = {"1.3-paced": "1.3", "habits-paced": "habits", "1.3-slots": "1.3", "habits-slots": "habits"}
 """The same fleets, under plans whose own limits bind: starts a minute, and slots. By name, the fleet's."""
 _LIMITED_RELEASES = (PERFECT, GOOD[1], (0.05, 1.0))
+COHORTS = {"1.3-cohorts": "1.3", "habits-cohorts": "habits"}
+"""The same fleets in cohorts, under a plan whose waves take whole cohorts. By name, the fleet's."""
+OTHER_PLANS = {**LIMITED, **COHORTS}
+COHORT_SHARES = {"internal": 0.001, "canary": 0.01, "early": 0.1, "general": 0.889}
 OTHERS_SHARE = 6
-"""Of the fleets that nothing is tuned on, and of those under limits, one seed in so many is run: their runs are the
-longest, and 60 runs of everything are to take twenty minutes.
+"""Of the fleets that nothing is tuned on, and of those under other plans, one seed in so many is run: their runs are
+the longest, and 60 runs of everything are to take twenty minutes.
 """
+OTHERS_MOST = 60
+"""Seeds of these that are run at most."""
+UNCLAIMED_MOST = 100
+"""Seeds that are run at most of releases of which nothing is asked that takes a thousand runs to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +50,26 @@ class Case:
     failure_rate: float
     silent_share: float
 
-    @property
-    def is_other(self) -> bool:
-        """Whether the fleet is one that nothing is tuned on."""
-        return self.fleet in HELD_OUT or self.fleet in LIMITED
+    def seeds(self, seeds: range) -> range:
+        """Which seeds of a study it is run on."""
+        if self.fleet in HELD_OUT or self.fleet in OTHER_PLANS:
+            return seeds[: min(OTHERS_MOST, max(1, len(seeds) // OTHERS_SHARE))]
+        claimed = self.fleet != VARIANT.name and (self.failure_rate, self.silent_share) != PERFECT
+        return seeds if claimed else seeds[:UNCLAIMED_MOST]
 
 
 def fleet_of(name: str) -> FleetModel:
     """A modelled fleet by its name in the study."""
-    if name in LIMITED:
-        return replace(FLEETS[LIMITED[name]], name=name)
+    if name in OTHER_PLANS:
+        parts = tuple((Cell("all", "all", cohort), share) for cohort, share in COHORT_SHARES.items())
+        fleet = FLEETS[OTHER_PLANS[name]]
+        return replace(fleet, name=name, cells=parts if name in COHORTS else fleet.cells)
     return VARIANT if name == VARIANT.name else FLEETS[name]
 
 
 def fleet_names() -> tuple[str, ...]:
     """Every fleet that can be asked for."""
-    return (*FLEETS, VARIANT.name, *LIMITED)
+    return (*FLEETS, VARIANT.name, *OTHER_PLANS)
 
 
 def release_of(case: Case) -> ReleaseModel:
@@ -84,6 +96,7 @@ def tabled(rules: Sequence[str]) -> list[tuple[str, Case]]:
                 (VARIANT.name, VARIANT_FAILS),
                 ("habits", (PERFECT, *GOOD, *BAD)),
                 *((name, (PERFECT, *GOOD, *SILENT_BAD)) for name in HELD_OUT),
+                *((name, (PERFECT, GOOD[1], *SILENT_BAD)) for name in COHORTS),
             ]
             asked += [(name, _LIMITED_RELEASES) for name in LIMITED] if rule == OUTRIDER else []
             cells += [(rule, Case(fleet, LIMIT, *release)) for fleet, releases in asked for release in releases]
@@ -113,5 +126,4 @@ def seeds_of(cells: Iterable[tuple[str, Case]], seeds: range) -> Mapping[tuple[s
         cells: Rules and what they meet.
         seeds: Of the study.
     """
-    fewer = seeds[: max(1, len(seeds) // OTHERS_SHARE)]
-    return {(rule, case): fewer if case.is_other else seeds for rule, case in cells}
+    return {(rule, case): case.seeds(seeds) for rule, case in cells}

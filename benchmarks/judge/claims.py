@@ -13,10 +13,11 @@ import numpy as np
 
 from benchmarks.judge.cells import (
     BAD,
+    COHORTS,
     GOOD,
     HELD_OUT,
     LIMIT,
-    LIMITED,
+    OTHER_PLANS,
     OUTRIDER,
     PERFECT,
     REFERENCE,
@@ -55,7 +56,7 @@ def claims(study: Study) -> list[Claim]:
         *_variant(study),
         *_beyond(study),
         *_perfect(study),
-        *(claim for fleet in HELD_OUT for claim in _harm(study, fleet, SILENT_BAD)),
+        *(claim for fleet in (*HELD_OUT, *COHORTS) for claim in _harm(study, fleet, SILENT_BAD)),
     ]
 
 
@@ -93,7 +94,7 @@ def _good(study: Study) -> Iterator[Claim]:
 
 
 def _perfect(study: Study) -> Iterator[Claim]:
-    for fleet in ("1.3", "habits", *HELD_OUT, *LIMITED):
+    for fleet in ("1.3", "habits", *HELD_OUT, *OTHER_PLANS):
         runs = study.get((OUTRIDER, Case(fleet, LIMIT, *PERFECT)))
         if not runs:
             continue

@@ -1,4 +1,4 @@
-"""The plans that the engine judges by in the study: the default one, and those whose own limits bind."""
+"""The plans that the engine judges by in the study: the default one, those whose own limits bind, and by cohorts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,23 @@ PACED = PLAN.replace("starts_per_minute: 10000", "starts_per_minute: 5")
 SLOTS = PLAN.replace("in_flight: 100000", "in_flight: 1500")
 """A slot is taken until a vehicle is heard of: the last two waves wait for slots."""
 
+COHORTS = (
+    PLAN
+    + """\
+waves:
+  - {name: canary, cohorts: [internal, canary], soak: 24h}
+  - {name: early, cohorts: [early], soak: 24h}
+  - {name: general, soak: 24h}
+"""
+)
+"""A thousandth, a hundredth and a tenth of the fleet go first, each as a whole."""
+
+_KINDS = {"paced": PACED, "slots": SLOTS, "cohorts": COHORTS}
+
 
 def plan_text(fleet: str) -> str:
     """The plan by which the engine judges on a fleet of the study, without its limit."""
-    return PACED if fleet.endswith("-paced") else SLOTS if fleet.endswith("-slots") else PLAN
+    return _KINDS.get(fleet.rpartition("-")[2], PLAN)
 
 
 def plan_of(case: Case) -> Plan:

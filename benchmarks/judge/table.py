@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from benchmarks.judge.cells import OTHERS_SHARE, REFERENCE, Case
+from benchmarks.judge.cells import COHORT_SHARES, OTHERS_MOST, OTHERS_SHARE, REFERENCE, UNCLAIMED_MOST, Case
 from benchmarks.judge.claims import Claim, claims, release_words
 from benchmarks.judge.figures import Figures, Paired, Study, ended, figures_of, grouped, paired
-from benchmarks.judge.plans import PACED, PLAN, SLOTS
+from benchmarks.judge.plans import COHORTS, PACED, PLAN, SLOTS
 from benchmarks.judge.study import RULES, Result
 
 _HEADINGS = ("rule", "runs", "failed (95 %)", "halted", "held", "days to 95 %")
@@ -46,8 +46,11 @@ def as_markdown(results: Sequence[Result], command: str) -> str:
         "The engine judges by its default plan, with limits of its own that do not bind:\n",
         f"```yaml\n{PLAN}```\n",
         "On the fleets `*-paced` and `*-slots`, which are `1.3` and `habits` once more, a limit of the plan binds:\n"
-        f"`{_changed(PACED)}`, or `{_changed(SLOTS)}`. On these, and on the fleets that nothing is tuned on, one seed\n"
-        f"in {OTHERS_SHARE} is run.\n",
+        f"`{_changed(PACED)}`, or `{_changed(SLOTS)}`. On `*-cohorts`, the same fleets in cohorts ({_cohorts()}),\n"
+        "the waves take whole cohorts; the reference has its own stages there:\n",
+        f"```yaml\n{COHORTS.removeprefix(PLAN)}```\n",
+        f"On these, and on the fleets that nothing is tuned on, one seed in {OTHERS_SHARE} is run, at most\n"
+        f"{OTHERS_MOST}; of perfect releases and of the variant {UNCLAIMED_MOST} at most.\n",
         "## Claims\n",
         *_claims(claims(study)),
         "## Against the reference, on the same seeds\n",
@@ -94,6 +97,11 @@ def _changed(plan: str) -> str:
     """The line of a plan that the default one has otherwise."""
     (line,) = set(plan.splitlines()) - set(PLAN.splitlines())
     return line.strip()
+
+
+def _cohorts() -> str:
+    """The cohorts of the fleets that have any, with their shares."""
+    return ", ".join(f"{name} {share:.1%}" for name, share in COHORT_SHARES.items())
 
 
 def _claims(found: Sequence[Claim]) -> list[str]:

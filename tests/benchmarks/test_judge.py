@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import pytest
 
 from benchmarks.judge.__main__ import main
 from benchmarks.judge.cells import (
+    COHORTS,
     HELD_OUT,
     LIMITED,
+    OTHERS_MOST,
     OTHERS_SHARE,
     OUTRIDER,
+    PERFECT,
     REFERENCE,
+    UNCLAIMED_MOST,
     Case,
     chosen,
     fleet_names,
@@ -108,6 +113,9 @@ def test_fleets_that_nothing_is_tuned_on_are_run_on_fewer_seeds() -> None:
     seeds = seeds_of([tuned, held_out], range(1, 61))
     assert (len(seeds[tuned]), len(seeds[held_out])) == (60, 60 // OTHERS_SHARE)
     assert len(seeds_of([held_out], range(1, 2))[held_out]) == 1
+    perfect = (OUTRIDER, replace(CASE, failure_rate=PERFECT[0], silent_share=PERFECT[1]))
+    seeds = seeds_of([tuned, held_out, perfect], range(1, 1001))
+    assert [len(seeds[cell]) for cell in (tuned, held_out, perfect)] == [1000, OTHERS_MOST, UNCLAIMED_MOST]
 
 
 @pytest.mark.parametrize("name", LIMITED)
@@ -117,6 +125,17 @@ def test_a_limited_fleet_is_the_same_fleet_under_another_plan(name: str) -> None
     assert fleet_of(name).patterns == fleet_of(LIMITED[name]).patterns
     assert plan_of(limited).limits != plan_of(free).limits
     assert plan_of(limited).gate == plan_of(free).gate
+
+
+@pytest.mark.parametrize("name", COHORTS)
+def test_a_fleet_in_cohorts_goes_by_whole_cohorts_and_is_the_same_fleet(name: str) -> None:
+    """Whoever writes such a plan, and most do, has to find in the table what it costs."""
+    fleet, plan = fleet_of(name), plan_of(Case(name, 0.01, 0.0, 0.0))
+    assert fleet.patterns == fleet_of(COHORTS[name]).patterns
+    assert sum(share for _, share in fleet.cells) == pytest.approx(1.0)
+    named = {cohort for wave in plan.waves for cohort in wave.cohorts}
+    assert named < {cell.cohort for cell, _ in fleet.cells}
+    assert {wave.share for wave in plan.waves} == {1.0}
 
 
 def test_a_quick_look_is_at_what_was_asked_for() -> None:
