@@ -96,13 +96,13 @@ GATE = Section(
         ),
         Panel(
             title="Probability that a limit is broken",
-            description="The worst of region x hardware and all together. Above the line of the threshold the gate "
-            "holds; it goes on when the probability has fallen clearly below.",
+            description="The worst of region x hardware and all together. Above its line, of what words or silence "
+            "tell, the gate holds; it goes on when the probability has fallen clearly below.",
             kind="timeseries",
             unit="percentunit",
             queries=(
                 Query(f"max by (quantity) (outrider_gate_probability_ratio{{{OF}}})", "{{quantity}}"),
-                Query(f"max(outrider_gate_hold_above_ratio{{{OF}}})", "holds above"),
+                Query(f"max by (told_by) (outrider_gate_hold_above_ratio{{{OF}}})", "holds above, by {{told_by}}"),
             ),
             maximum=1,
         ),

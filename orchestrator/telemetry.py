@@ -228,7 +228,7 @@ class Metrics:
             "gate_probability_ratio", "Probability that a limit is broken.", "rollout", "quantity"
         )
         self.gate_hold_above = self._gauge(
-            "gate_hold_above_ratio", "Probability of a broken limit above which the gate holds.", "rollout"
+            "gate_hold_above_ratio", "Probability of a broken limit that holds.", "rollout", "told_by"
         )
         self.failure_limit = self._gauge("failure_limit_ratio", "Failures that a plan accepts.", "rollout")
         self.permit_allowance = self._gauge("permit_allowance", "Permits that may still be given now.", "rollout")

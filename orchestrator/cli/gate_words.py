@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from orchestrator.cli.words import moment_of, number, percent
 
 RULE = re.compile(r"(failures|silence|losses|losses_silence)_(evalue|posterior)(_(?:[a-z]+_)?\d+)?")
+_SILENT = ("silence", "losses_silence")
+"""Quantities that are held by another probability than what vehicles say."""
 
 SIGNAL, OVERDUE = "signal_", "overdue_"
 """What rules about signals from outside begin with; the signal's name follows."""
@@ -46,7 +48,8 @@ def _of_rule(quantity: str, strength: str, suffix: str, inputs: Mapping[str, flo
     if strength == "evalue":
         evidence = math.exp(min(700.0, inputs["log_e"]))
         return [*parts, f"evidence {evidence:.3g}", f"halts from {inputs['evidence_min']:.3g}"]
-    likely, bound = inputs[f"{quantity}_posterior{suffix}"], inputs["hold_above"]
+    bound = inputs["silence_hold_above" if quantity in _SILENT else "hold_above"]
+    likely = inputs[f"{quantity}_posterior{suffix}"]
     return [*parts, f"probability {percent(likely)}", f"holds above {percent(bound)}"]
 
 

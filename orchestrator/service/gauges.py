@@ -109,7 +109,8 @@ def show_gate(metrics: Metrics, rollout: Rollout, judgement: Judgement, everythi
     """What the gate weighed: of each quantity the scope that is worst."""
     name, gate, limits = rollout.rollout_id, rollout.plan.gate, rollout.plan.limits
     inputs = judgement.verdicts[0].inputs
-    metrics.gate_hold_above.labels(rollout=name).set(inputs.get("hold_above", 0.0))
+    for told_by, bound in (("word", "hold_above"), ("silence", "silence_hold_above")):
+        metrics.gate_hold_above.labels(rollout=name, told_by=told_by).set(inputs.get(bound, 0.0))
     metrics.failure_limit.labels(rollout=name).set(gate.failure_ratio_max)
     metrics.permit_allowance.labels(rollout=name).set(max(0, judgement.permit_ceiling - everything.exposed))
     metrics.young_exposures.labels(rollout=name).set(inputs.get("young", 0.0))

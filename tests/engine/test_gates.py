@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.gates import INCONSISTENT, UNUSABLE, blast_upper, judge, permit_allowance, waiver
-from orchestrator.engine.gates.budget import FIRST_DOUBTFUL, FIRST_DOUBTFUL_SHARE, FIRST_YOUNG, GROWTH, PACE_MIN, pace
+from orchestrator.engine.gates import (
+    HOLD_ABOVE,
+    INCONSISTENT,
+    SILENCE_HELD_UNTIL,
+    SILENCE_HOLD_ABOVE,
+    UNUSABLE,
+    blast_upper,
+    judge,
+    permit_allowance,
+    waiver,
+)
+from orchestrator.engine.gates.budget import FIRST_DOUBTFUL
 from orchestrator.engine.gates.evidence import wilson_upper
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import Stratum
@@ -49,7 +59,7 @@ def test_nothing_exposed_proceeds_within_the_budget():
         (a_tally(failed=15, succeeded=985), HOLD, "failures_posterior"),
         (a_tally(failed=40, succeeded=960), HALT, "failures_evalue"),
         (a_tally(timed_out=20, aged=((20, 2), (0, 0))), PROCEED, "none"),
-        (a_tally(timed_out=20, aged=((20, 5), (0, 0))), HOLD, "silence_posterior_0"),
+        (a_tally(timed_out=20, aged=((20, 7), (0, 0))), HOLD, "silence_posterior_0"),
         (a_tally(timed_out=20, aged=((20, 12), (0, 0))), HALT, "silence_evalue_0"),
         (a_tally(succeeded=100, aged=((100, 5), (100, 40))), HALT, "silence_evalue_1"),
         (a_tally(succeeded=90, permitted=10, aged=((90, 5), (20, 4))), PROCEED, "none"),
@@ -186,7 +196,7 @@ def test_silence_of_the_controls_is_normal():
 def test_every_verdict_can_be_made_again_from_its_inputs():
     """The ledger keeps the inputs: all counts, references, limits, evidence and the bounds they were held against."""
     judgement = judge({CELL: a_tally(failed=1, succeeded=29, aged=((30, 1), (10, 0)))}, PLAN)
-    wanted = {"n", "k", "s", "failure_ratio_max", "alpha", "evidence_min", "hold_above"}
+    wanted = {"n", "k", "s", "failure_ratio_max", "alpha", "evidence_min", "hold_above", "silence_hold_above"}
     wanted |= {"failures_log_e", "failures_posterior"}
     for index in (0, 1):
         wanted |= {
@@ -206,73 +216,15 @@ def test_message_has_both_numbers():
     assert "halt from 20" in silent
 
 
-def test_budget_counts_every_young_exposure_as_harmed_at_first():
-    """Until 20 have aged nothing is excluded: at most B vehicles can be hurt by a release that bricks them all."""
-    for exposed in range(12, 25):
-        aged = max(0, min(19, exposed - 10))
-        # Every word was good, which says nothing of silence.
-        judgement = judge({CELL: a_tally(succeeded=exposed, aged=((aged, 0), (0, 0)))}, PLAN)
-        young = exposed - aged
-        if FIRST_DOUBTFUL + exposed // 2 < 20 - young:
-            continue
-        assert judgement.permit_ceiling == exposed + max(0, 20 - young)
-
-
-def test_first_exposures_wait_for_first_words():
-    """A release that breaks one in five is stopped by its first words, if these are waited for."""
-    doubtful = judge({CELL: a_tally(permitted=8, succeeded=1)}, PLAN)
-    assert doubtful.permit_allowance == 0
-    assert judge({CELL: a_tally(permitted=4, succeeded=6)}, PLAN).permit_allowance == FIRST_DOUBTFUL + 3 - 4
-
-
-def test_pace_is_bound_to_what_is_known():
-    """A few hundred that seem well must not open ten thousand at once, however large the budget."""
-    plan = a_plan(limits=some_limits(blast_budget=2_000))
-    tally = a_tally(succeeded=1_000, aged=((1_000, 40), (0, 0)))
-    assert judge({CELL: tally}, plan).permit_allowance == GROWTH * 1_000
-    assert judge({CELL: a_tally(succeeded=30)}, plan).permit_allowance == FIRST_DOUBTFUL_SHARE * 2_000 + 15
-
-
-def test_pace_falls_while_failures_leave_a_release_in_doubt():
-    """A release near its limit goes on by small steps, not by doubling, and one that seems well loses nothing."""
-    plan = a_plan(limits=some_limits(blast_budget=2_000))
-    young = max(FIRST_YOUNG, round(0.2 * 2_000))
-    allowed = [
-        judge({CELL: a_tally(failed=failed, succeeded=1_000 - failed, aged=((1_000, 40), (0, 0)))}, plan)
-        for failed in (0, 5, 8, 10, 11)
-    ]
-    well, *_, doubtful = (each.permit_allowance for each in allowed)
-    assert all(each.worst.kind is VerdictKind.PROCEED for each in allowed)
-    assert well == GROWTH * 1_000
-    assert doubtful == young
-    assert [each.permit_allowance for each in allowed] == sorted((e.permit_allowance for e in allowed), reverse=True)
-
-
-def test_pace_is_whole_again_where_a_person_answered_for_the_failures():
-    """Who let a held rollout go on did not ask for a tenth of it a day."""
-    plan = a_plan(limits=some_limits(blast_budget=2_000))
-    tally = a_tally(failed=14, succeeded=986, aged=((1_000, 40), (0, 0)))
-    assert judge({CELL: tally}, plan).worst.rule == "failures_posterior"
-    waived = judge({CELL: tally}, plan, waived=("failures_posterior@all",))
-    assert waived.permit_allowance == GROWTH * 1_000
-
-
-def test_pace_is_whole_until_in_doubt_and_never_nought():
-    """The slope has its ends where it says, whatever the probability."""
-    assert [pace(doubt) for doubt in (0.0, 0.2)] == [1.0, 1.0]
-    assert pace(0.4) == pytest.approx(0.5)
-    assert [pace(doubt) for doubt in (0.6, 0.79, 1.0)] == [PACE_MIN] * 3
-
-
-def test_budget_opens_with_aged_evidence():
-    """Aged exposures without harm exclude high rates, and more may be exposed at once."""
-    allowances = []
-    for aged in (20, 100, 1000, 10_000):
-        groups = ((aged, round(aged * 0.03)), (0, 0))
-        allowances.append(judge({CELL: a_tally(succeeded=aged, aged=groups)}, PLAN).permit_allowance)
-    assert allowances == sorted(allowances)
-    assert allowances[0] == FIRST_YOUNG
-    assert allowances[-1] > 5_000
+def test_silence_holds_by_a_higher_probability_than_words_and_clears_later():
+    """A word is a fact; of silence a good fleet has some as well, by chance now more and now fewer."""
+    by_silence = a_tally(succeeded=1_000, aged=((1_000, 60, 3_000, 120), (0, 0)))
+    inputs = judge({CELL: by_silence}, PLAN).worst.inputs
+    assert (inputs["hold_above"], inputs["silence_hold_above"]) == (HOLD_ABOVE, SILENCE_HOLD_ABOVE)
+    assert HOLD_ABOVE < inputs["silence_posterior_0"] < SILENCE_HOLD_ABOVE
+    assert judge({CELL: by_silence}, PLAN).worst.kind is VerdictKind.PROCEED
+    assert inputs["silence_posterior_0"] > SILENCE_HELD_UNTIL
+    assert judge({CELL: by_silence}, PLAN, held=True).worst.rule == "silence_posterior_0"
 
 
 def test_budget_is_the_formula():

@@ -45,7 +45,7 @@ def judged(tally: Tally, plan=PLAN, **kwargs):
         (of_habit(10, 0, 100, 5), PROCEED, "none"),
         (of_habit(10, 1, 100, 5), PROCEED, "none"),
         (of_habit(6, 6, 100, 5), HALT, "silence_evalue_often_0"),
-        (of_habit(10, 5, 100, 5), HOLD, "silence_posterior_often_0"),
+        (of_habit(20, 8, 100, 5), HOLD, "silence_posterior_often_0"),
         (of_habit(20, 10, 100, 5), HALT, "silence_evalue_often_0"),
         (of_habit(20, 10, 100, 50), PROCEED, "none"),
         (of_habit(20, 10, 100, 5, place=DAILY_18H), HALT, "silence_evalue_daily_0"),
@@ -99,7 +99,7 @@ def test_a_stratum_without_controls_goes_by_those_of_all():
     (found,) = [found for found in judgement.verdicts if str(found.scope) == "eu/gen2"]
     assert found.inputs["q_a0"] == pytest.approx(0.15, abs=0.002)
     assert found.kind is PROCEED
-    alone = judged(a_tally(timed_out=6, succeeded=14, aged=((20, 6), (0, 0))))
+    alone = judged(a_tally(timed_out=7, succeeded=13, aged=((20, 7), (0, 0))))
     assert alone.kind is HOLD
 
 
@@ -112,7 +112,7 @@ def test_a_stratum_without_controls_goes_by_those_of_all():
         (a_tally(before={AttemptState.FAILED: 20}, succeeded=980), PROCEED, "none"),
         (a_tally(before={AttemptState.TIMED_OUT: 50, AttemptState.WITHDRAWN: 50}), PROCEED, "none"),
         (without_permit(20, 1), PROCEED, "none"),
-        (without_permit(20, 5), HOLD, "losses_silence_posterior"),
+        (without_permit(20, 7), HOLD, "losses_silence_posterior"),
         (without_permit(20, 16), HALT, "losses_silence_evalue"),
         (without_permit(20, 8, controls=(400, 160)), PROCEED, "none"),
     ],

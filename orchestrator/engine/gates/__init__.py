@@ -12,7 +12,14 @@ from orchestrator.engine.gates.judgement import (
     judge_rollout,
     waiver,
 )
-from orchestrator.engine.gates.terms import HELD_UNTIL, HOLD_ABOVE, Terms, scope_name
+from orchestrator.engine.gates.terms import (
+    HELD_UNTIL,
+    HOLD_ABOVE,
+    SILENCE_HELD_UNTIL,
+    SILENCE_HOLD_ABOVE,
+    Terms,
+    scope_name,
+)
 
 __all__ = [
     "AGED_MIN",
@@ -20,6 +27,8 @@ __all__ = [
     "HOLD_ABOVE",
     "INCONSISTENT",
     "NO_RULE",
+    "SILENCE_HELD_UNTIL",
+    "SILENCE_HOLD_ABOVE",
     "STRATA_HALTED",
     "UNUSABLE",
     "Judgement",

@@ -11,6 +11,7 @@ Owns both ceilings. Source: docs/decisions, The gate in full; the blast budget i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import floor
 
 from orchestrator.engine.gates.evidence import wilson_upper
@@ -28,16 +29,45 @@ FIRST_HEARD = 0.5
 """How many more may be unheard for each one that has succeeded."""
 GROWTH = 1
 """Young exposures, at most, for each one whose silence is known: what is not seen in a few is not tried on many."""
-DOUBT_FROM = 0.2
-"""Probability of too many failures from which the pace falls."""
-DOUBT_TO = 0.6
-"""The same, at which it is at its least; a hold begins somewhat higher."""
-PACE_MIN = 0.1
-"""The least of it: what would settle the doubt has to be seen."""
 TOLD_SHARE_MIN = 0.5
 """Part of the aged exposures whose silence must tell something at the checkpoint that the budget rests on."""
 AGED_MIN = 20
 """Aged exposures, or grants, below which nothing is excluded and every young one counts as harmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """How the pace falls with the probability that a limit is broken: linear between two of them."""
+
+    start: float
+    """Up to it the pace is whole."""
+    end: float
+    """From it on the pace is at its least; a hold begins somewhat higher."""
+    least: float
+    """Part of the pace that remains: what would settle the doubt has to be seen."""
+
+    def at(self, doubt: float) -> float:
+        """Part of the pace that remains at a probability."""
+        return max(self.least, min(1.0, (self.end - doubt) / (self.end - self.start)))
+
+
+FAILURES_SLOPE = Slope(start=0.2, end=0.6, least=0.1)
+SILENCE_SLOPE = Slope(start=0.4, end=0.8, least=0.2)
+"""Later and less steep: of silence alone a good release is in doubt more often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Probabilities that a limit is broken, as far as nobody answered for it."""
+
+    failures: float = 0.0
+    silence: float = 0.0
+    """The most of what each checkpoint and each habit says."""
+
+    @property
+    def pace(self) -> float:
+        """Part of GROWTH that is left: all while a release seems well, little shortly before a hold."""
+        return min(FAILURES_SLOPE.at(self.failures), SILENCE_SLOPE.at(self.silence))
 
 
 def blast_upper(failed: int, aged: AgeGroup, reference: float, told: AgeGroup | None = None) -> float:
@@ -89,26 +119,17 @@ def permit_allowance(blast_budget: int, upper: float, young: int) -> int:
     return max(0, floor(blast_budget / upper) - young)
 
 
-def pace(doubt: float) -> float:
-    """Part of GROWTH that a release in doubt may have: all while it seems well, little shortly before a hold.
-
-    Args:
-        doubt: Probability that the limit of failures is broken.
-    """
-    return max(PACE_MIN, min(1.0, (DOUBT_TO - doubt) / (DOUBT_TO - DOUBT_FROM)))
-
-
-def _paced(tally: Tally, aged: AgeGroup, told: AgeGroup, blast_budget: int, doubt: float) -> int:
+def _paced(tally: Tally, aged: AgeGroup, told: AgeGroup, blast_budget: int, doubt: Doubt) -> int:
     """Exposures that may be added by the pace of what is known, whatever the budget.
 
     The budget alone opens all at once: a few hundred exposures that seem well allow ten thousand more. A release that
     breaks one vehicle in fifty looks well in so many one time in five, and is known for sure in twice as many. While
-    its failures leave that in doubt fewer are added: a hold is where a slope ends. Before
-    anything has aged never many more are in doubt than were heard to be well: a release that breaks one in five is
-    stopped by its first words, if these are waited for.
+    that is in doubt fewer are added: a hold is where a slope ends. Before anything has aged never many more are in
+    doubt than were heard to be well: a release that breaks one in five is stopped by its first words, if these are
+    waited for.
     """
     first = max(FIRST_YOUNG, floor(FIRST_YOUNG_SHARE * blast_budget))
-    room = max(first, floor(GROWTH * pace(doubt) * told.exposed)) - (tally.exposed - aged.exposed)
+    room = max(first, floor(GROWTH * doubt.pace * told.exposed)) - (tally.exposed - aged.exposed)
     if aged.exposed < AGED_MIN:
         doubtful = tally.exposed - tally.succeeded - tally.failed
         heard = floor(FIRST_HEARD * tally.succeeded)
@@ -133,7 +154,7 @@ def shut(tally: Tally, blast_budget: int) -> dict[str, float]:
 
 
 def opened(
-    tally: Tally, blast_budget: int, references: Sequence[float], told: Sequence[AgeGroup], doubt: float
+    tally: Tally, blast_budget: int, references: Sequence[float], told: Sequence[AgeGroup], doubt: Doubt
 ) -> dict[str, float]:
     """Both ceilings of a rollout that proceeds, with what they are made from.
 
@@ -142,7 +163,7 @@ def opened(
         blast_budget: B.
         references: Share normally silent at each checkpoint.
         told: Exposures that reached each and whose silence tells something there.
-        doubt: Probability that the limit of failures is broken.
+        doubt: Whether it breaks a limit.
     """
     groups = tally.age_groups or (AgeGroup(),)
     # The first checkpoint that tells something of most; it may be late where vehicles call seldom.

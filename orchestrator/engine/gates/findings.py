@@ -49,6 +49,10 @@ class Weighed:
         """Name of the rule that holds."""
         return f"{self.name}_posterior{self.suffix}"
 
+    def hold_above(self, scope: Scope) -> float:
+        """Probability from which it holds in a scope; only of silence something is normal."""
+        return scope.hold_above if self.usual is None else scope.silence_hold_above
+
     @property
     def counts(self) -> str:
         """What was counted and what it is held against, for people."""
@@ -67,9 +71,10 @@ def findings(weighed: Sequence[Weighed], scope: Scope) -> Iterator[Finding]:
         message = f"{first.counts}: evidence of a broken limit {e_value(together):.3g}, "
         yield Finding(first.strong, VerdictKind.HALT, f"{message}halt from {scope.evidence_min:.3g}")
     for each in judged:
-        if not each.likely <= scope.hold_above and not is_waived(each.weak, None, scope):
+        above = each.hold_above(scope)
+        if not each.likely <= above and not is_waived(each.weak, None, scope):
             message = f"{each.counts}: broken with probability {percent(each.likely)}, "
-            yield Finding(each.weak, VerdictKind.HOLD, f"{message}hold above {percent(scope.hold_above)}")
+            yield Finding(each.weak, VerdictKind.HOLD, f"{message}hold above {percent(above)}")
 
 
 def overruled(weighed: Sequence[Weighed], scope: Scope) -> tuple[str, ...]:
@@ -79,7 +84,7 @@ def overruled(weighed: Sequence[Weighed], scope: Scope) -> tuple[str, ...]:
     for each in weighed:
         if halted and is_waived(each.strong, None, scope):
             names.append(each.strong)
-        elif each.likely > scope.hold_above and is_waived(each.weak, None, scope):
+        elif each.likely > each.hold_above(scope) and is_waived(each.weak, None, scope):
             names.append(each.weak)
     return tuple(names)
 
@@ -118,6 +123,7 @@ def counted(tally: Tally, scope: Scope) -> dict[str, float]:
         "alpha": scope.gate.alpha,
         "evidence_min": scope.evidence_min,
         "hold_above": scope.hold_above,
+        "silence_hold_above": scope.silence_hold_above,
     }
     for index, age_ms in enumerate(scope.gate.checkpoints_ms):
         inputs[f"age_ms_{index}"] = age_ms

@@ -32,9 +32,6 @@ POOLED_BELIEF = 100.0
 """Controls' worth of belief in the plan's reference where they are not; it is taken for known."""
 
 
-_NONE = AgeGroup()
-
-
 @dataclass(frozen=True, slots=True)
 class Told:
     """What is judged at a checkpoint."""
@@ -44,8 +41,8 @@ class Told:
     """Controls' worth of belief in what was thought beforehand."""
     doubt: float = 0.0
     """How much the posterior minds that controls are few: 0 takes their share for known, 1 for estimated."""
-    later: AgeGroup = _NONE
-    """The same habits at the next checkpoint."""
+    later: tuple[AgeGroup, ...] = ()
+    """The same habits at the later checkpoints."""
 
 
 def told(tally: Tally, gate: GateLimits) -> tuple[Told, ...]:
@@ -55,26 +52,23 @@ def told(tally: Tally, gate: GateLimits) -> tuple[Told, ...]:
     budget stays as small as if nothing had aged.
     """
     pooled = tally.age_groups + (AgeGroup(),) * (len(gate.checkpoints_ms) - len(tally.age_groups))
-    ages = (*gate.checkpoints_ms, None)
-    later = (*pooled[1:], AgeGroup())
-    return tuple(
-        _told(tally, (age_ms, ages[index + 1]), (pooled[index], later[index]))
-        for index, age_ms in enumerate(gate.checkpoints_ms)
-    )
+    ages = gate.checkpoints_ms
+    return tuple(_told(tally, ages[index:], pooled[index:]) for index in range(len(ages)))
 
 
-def _told(tally: Tally, ages: tuple[int, int | None], pooled: tuple[AgeGroup, AgeGroup]) -> Told:
+def _told(tally: Tally, ages: tuple[int, ...], pooled: tuple[AgeGroup, ...]) -> Told:
+    """What is told at the first of these checkpoints; the others are later."""
     groups = {habit: _of_habit(tally, habit, ages[0]) for habit in Habit}
     known = [habit for habit, group in groups.items() if group.controls >= CONTROLS_MIN]
     if not known:
-        return Told(pooled[0], POOLED_BELIEF, later=pooled[1])
+        return Told(pooled[0], POOLED_BELIEF, later=pooled[1:])
     telling = [habit for habit in known if tells(groups[habit]) or alarms(groups[habit])]
-    later = (_of_habit(tally, habit, ages[1]) for habit in telling)
-    return Told(sum((groups[habit] for habit in telling), AgeGroup()), BELIEF, DOUBT, sum(later, AgeGroup()))
+    first, *later = (sum((_of_habit(tally, habit, age_ms) for habit in telling), AgeGroup()) for age_ms in ages)
+    return Told(first, BELIEF, DOUBT, tuple(later))
 
 
-def _of_habit(tally: Tally, habit: Habit, age_ms: int | None) -> AgeGroup:
-    return AgeGroup() if age_ms is None else tally.habit_groups.get(HabitAge(habit, age_ms), AgeGroup())
+def _of_habit(tally: Tally, habit: Habit, age_ms: int) -> AgeGroup:
+    return tally.habit_groups.get(HabitAge(habit, age_ms), AgeGroup())
 
 
 def alarms(group: AgeGroup) -> bool:

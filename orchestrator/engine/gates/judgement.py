@@ -191,9 +191,11 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
     return _judgement((overall, *parts), budget, terms)
 
 
-def _doubt(overall: Verdict, whole: Scope) -> float:
-    """Probability that the limit of failures is broken; none where a person answered for it."""
-    return 0.0 if is_waived(rules.FAILURES_DOUBT, None, whole) else overall.inputs[rules.FAILURES_DOUBT]
+def _doubt(overall: Verdict, whole: Scope) -> budgets.Doubt:
+    """How likely each limit is broken; not at all where a person answered for it."""
+    open_ = {name: likely for name, likely in overall.inputs.items() if not is_waived(name, None, whole)}
+    silence = (likely for name, likely in open_.items() if name.startswith(rules.SILENCE_DOUBT))
+    return budgets.Doubt(open_.get(rules.FAILURES_DOUBT, 0.0), max(silence, default=0.0))
 
 
 def _apart_from(halted: Sequence[str], cells: CellTallies, apart: tuple[str, ...]) -> Tally:

@@ -42,6 +42,8 @@ from orchestrator.model.tally import AgeGroup, Tally
 
 FAILURES_DOUBT = "failures_posterior"
 """The rule that holds for failures and, among a verdict's inputs, the probability that their limit is broken."""
+SILENCE_DOUBT = "silence_posterior"
+"""How the same is called of silence: a checkpoint or a habit follows."""
 FAILURES_SHARE = 0.35
 """Of the accepted error, for failures. What a plan does not look at leaves its share to the others."""
 CHECKPOINTS_SHARE = 0.35
@@ -62,7 +64,7 @@ LARGEST_RATE = 0.99
 LATER_MIN = 20
 """Exposures from which what they say at a later age is heard."""
 LATER_SHARE = 0.9
-"""Part of the exposures at a checkpoint that must have reached the next one before that bears on it."""
+"""Part of the exposures at a checkpoint that must have reached a later one before that bears on it."""
 HABIT_DOUBT = 1.0
 """How much the posterior of a habit minds that its controls are few, see `gates.habits.Told`."""
 HABIT_NORMAL = Normal(rate=0.1, spread_weight=10.0, trusted=0.1, trust_weight=0.0)
@@ -182,9 +184,10 @@ def _at_checkpoint(
     # Alternatives must not move with what is seen: they stay with the plan's reference.
     margin, reference, thought = scope.gate.failure_ratio_max, scope.gate.silence_reference[index], scope.normal[index]
     share = estimate(told, thought)
-    # What is heard by the next checkpoint was slow: a vehicle that is broken stays silent. While few are as old as that
+    # What is heard by a later checkpoint was slow: a vehicle that is broken stays silent. While few are as old as that
     # the difference of two chances would say nothing.
-    slow = resolved(group, told.later) if told.later.paired >= LATER_SHARE * group.paired else 0.0
+    reached = [later for later in told.later if later.paired >= LATER_SHARE * group.paired]
+    slow = resolved(group, reached[-1]) if reached else 0.0
     normal = Normal(
         rate=reference,
         spread_weight=told.belief,

@@ -16,9 +16,13 @@ from orchestrator.model.plan import GateLimits
 from orchestrator.model.rollout import Brake, BrakeKind, Signal, VerdictKind
 
 HOLD_ABOVE = 0.8
-"""Probability of a broken limit that holds."""
+"""Probability of a broken limit that holds, by what vehicles say."""
 HELD_UNTIL = 0.6
-"""Probability at which a hold clears: lower, so that it does not flicker."""
+"""Probability at which such a hold clears: lower, so that it does not flicker."""
+SILENCE_HOLD_ABOVE = 0.9
+"""As HOLD_ABOVE, by silence: a few good vehicles are always silent as well, by chance now more and now fewer."""
+SILENCE_HELD_UNTIL = 0.85
+"""As HELD_UNTIL, by silence."""
 
 SEVERITY = (VerdictKind.PROCEED, VerdictKind.HOLD, VerdictKind.HALT)
 
@@ -73,8 +77,13 @@ class Scope:
 
     @property
     def hold_above(self) -> float:
-        """Probability that holds."""
+        """Probability that holds, by what vehicles say."""
         return HELD_UNTIL if self.held else HOLD_ABOVE
+
+    @property
+    def silence_hold_above(self) -> float:
+        """Probability that holds, by silence."""
+        return SILENCE_HELD_UNTIL if self.held else SILENCE_HOLD_ABOVE
 
 
 @dataclass(frozen=True, slots=True)
