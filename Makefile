@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge bench conform alerts simulate sessions system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench conform alerts simulate sessions uptane-page system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -25,6 +25,10 @@ bench: setup-dev
 # Records the terminal sessions of docs/sessions anew, each against an installation of its own; about a minute each.
 sessions: setup-dev
 	@$(BIN)/python -m tests.sessions --write $(NAMES)
+
+# Writes docs/uptane.md from what tests cite.
+uptane-page: setup-dev
+	@$(BIN)/python -m tests.uptane
 
 test: check system-packages
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not processes"

@@ -44,6 +44,7 @@ from tests.agent_sim.talk import (
 )
 
 
+@pytest.mark.uptane("A15")
 def test_events_are_persisted_before_they_are_sent() -> None:
     """A number that was sent and then forgotten would be used twice for different events."""
     talk = at_downloading()
@@ -246,6 +247,7 @@ def test_boot_into_new_slots_is_attested() -> None:
     assert the(SubmitManifestCall, actions).content == booted.state.manifest.content
 
 
+@pytest.mark.uptane("V5")
 def test_manifest_counter_rises_even_after_a_loss_of_state() -> None:
     """A counter that went back would look like a replay, and the vehicle could never attest again."""
     old = Talk().polled(wanted=True).agent.state
@@ -267,6 +269,7 @@ def test_refused_manifest_is_signed_anew_with_a_higher_counter() -> None:
     assert again.content != call.content
 
 
+@pytest.mark.uptane("A15")
 def test_manifest_is_handed_in_until_it_is_on_record() -> None:
     """A lost reply is answered by the same bytes again."""
     talk = Talk().polled(wanted=True)
@@ -279,6 +282,7 @@ def test_manifest_is_handed_in_until_it_is_on_record() -> None:
     assert talk.agent.idle
 
 
+@pytest.mark.uptane("F13", "V5")
 def test_attack_is_rejected_and_reported_in_the_manifest() -> None:
     """What verification refuses is told as an event and signed as evidence."""
     talk = at_checking()
@@ -290,6 +294,7 @@ def test_attack_is_rejected_and_reported_in_the_manifest() -> None:
     assert b'"attack": "wrong_vehicle"' in talk.agent.state.manifest.content
 
 
+@pytest.mark.uptane("A1", "V1")
 def test_image_that_differs_is_rejected_before_any_permit() -> None:
     """Nothing unsigned runs."""
     talk = at_downloading()
@@ -327,6 +332,7 @@ def test_server_that_acknowledges_nothing_is_not_hammered() -> None:
     assert not any(isinstance(action, CheckInCall) for action in talk.actions)
 
 
+@pytest.mark.uptane("A15")
 def test_failures_back_off_and_a_named_delay_is_kept() -> None:
     """Full jitter up to half an hour; a delay that the orchestrator names is a lower bound."""
     agent = an_agent()

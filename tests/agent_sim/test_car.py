@@ -46,6 +46,7 @@ def test_update_goes_the_whole_way_and_is_attested() -> None:
     assert road.car.settled
 
 
+@pytest.mark.uptane("V7")
 def test_first_poll_hands_in_a_manifest_of_the_factory_images() -> None:
     """A vehicle that nobody knows yet proves what it runs before anything is offered."""
     road = Road(a_car(), FakeOrchestrator())
@@ -64,6 +65,7 @@ def test_silent_brick_never_speaks_again() -> None:
     assert road.car.state.installs == ("r1.v1.1",)
 
 
+@pytest.mark.uptane("V8")
 def test_failed_write_is_reported_and_the_old_software_attested() -> None:
     """An explicit failure, with its code, and proof of what runs."""
     road = a_trip(Fault(FaultKind.FAIL, failure_code="flash_full"))
@@ -110,6 +112,7 @@ def test_offline_spell_delays_and_loses_nothing() -> None:
     assert road.orchestrator.kinds == THE_WHOLE_WAY
 
 
+@pytest.mark.uptane("A15")
 def test_lost_replies_count_nothing_twice() -> None:
     """What was done but not heard of is asked again; the orchestrator sees each event once."""
     road = a_trip(Fault(FaultKind.LOST_REPLIES, probability=0.5))

@@ -55,6 +55,7 @@ def test_shares_are_dealt_exactly_to_one(seed: int, weights: list[int], count: i
     assert all(abs(values[index] - share * count) < 1 + 1e-9 for index, share in shares)
 
 
+@pytest.mark.uptane("D7")
 def test_csv_is_what_import_reads(tmp_path: Path) -> None:
     """One row a control unit, with a public key that the server can use."""
     fleet = build_fleet(a_scenario(), tmp_path / "fleet")

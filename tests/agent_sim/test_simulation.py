@@ -98,6 +98,7 @@ def releases(report: dict[str, Any]) -> Sequence[str]:
     return [vehicle["release"] for vehicle in report["vehicles"].values()]
 
 
+@pytest.mark.uptane("V7", "D1")
 async def test_fleet_is_updated_over_the_wire(tmp_path: Path) -> None:
     """The whole path with real parts: enrolment, both repositories, downloads, permits, signed manifests."""
     ground = Ground(tmp_path, a_scenario())
@@ -160,6 +161,7 @@ async def test_run_goes_on_where_an_earlier_one_was_stopped(tmp_path: Path) -> N
     assert outboxes[0] == outboxes[1]
 
 
+@pytest.mark.uptane("A15")
 async def test_outage_of_the_orchestrator_is_survived(tmp_path: Path) -> None:
     """Calls that find nobody are made again; nothing is lost and nobody installs twice."""
     ground = Ground(tmp_path, a_scenario())
@@ -179,6 +181,7 @@ async def test_scale_is_learned_from_replies(tmp_path: Path) -> None:
     assert abs(report["fleet_time_ms"] - ground.orchestrator.fleet_ms()) < 60 * 1000 * SCALE
 
 
+@pytest.mark.uptane("A1")
 async def test_image_that_was_swapped_on_the_mirror_is_rejected(tmp_path: Path) -> None:
     """The transport is not trusted: other bytes of the same length never reach a slot."""
     ground = Ground(tmp_path, a_scenario())

@@ -59,6 +59,7 @@ async def test_assigning_again_changes_nothing(bench: StoreBench) -> None:
     assert len(await entries(bench.store, "attempt_granted")) == 1
 
 
+@pytest.mark.uptane("A19", "D5", "A18")
 async def test_vehicle_has_one_live_attempt_at_most(bench: StoreBench) -> None:
     """Two rollouts must not install into one vehicle at once; of two concurrent assigns one wins."""
     await bench.store.import_vehicles([a_vehicle()], now=NOW)

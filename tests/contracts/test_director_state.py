@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from orchestrator.model.ids import FleetTime, ReleaseVersion, VehicleId
 from orchestrator.store.base import Applied
 from tests.builders import DAY_MS, NOW, a_vehicle, an_attempt
@@ -12,6 +14,7 @@ from tests.contracts.steps import DIRECTOR, V1, assigned, entries, reason
 from tests.store_fixtures import StoreBench
 
 
+@pytest.mark.uptane("A19")
 async def test_assign_does_not_overwrite_a_director_state_it_has_not_seen(bench: StoreBench) -> None:
     """Another worker may have renewed it since: two different files of one version must not both be signed."""
     await bench.store.import_vehicles([a_vehicle()], now=NOW)

@@ -221,6 +221,7 @@ async def test_manifest_is_recorded_once(bench: StoreBench) -> None:
     assert len(await entries(bench.store)) == count
 
 
+@pytest.mark.uptane("A22", "D4")
 @pytest.mark.parametrize("counter", [4, 5])
 async def test_replayed_manifest_is_refused(bench: StoreBench, counter: int) -> None:
     """An old manifest would say that the vehicle runs what it ran before."""

@@ -75,6 +75,7 @@ def exposures(installation: Installation, rollout_id: str) -> int:
     return sum(cell.exposed for cell in cells(installation, rollout_id))
 
 
+@pytest.mark.uptane("D1")
 def test_vehicle_is_updated_and_every_record_agrees(installation: Installation, tmp_path: Path) -> None:
     """The whole way, with real signatures and real bytes; what five places say of it is the same."""
     (vehicle,) = vehicles_in(installation, "happy")
@@ -135,6 +136,7 @@ def test_vehicle_is_updated_and_every_record_agrees(installation: Installation, 
     assert installation.must("ledger", "verify")["ok"]
 
 
+@pytest.mark.uptane("A23")
 def test_manifest_alone_decides_not_what_the_vehicle_says(installation: Installation) -> None:
     """An agent that reports every step and still runs the old software has not been updated."""
     (vehicle,) = vehicles_in(installation, "liar")

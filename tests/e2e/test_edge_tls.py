@@ -53,6 +53,7 @@ def test_certificates_of_another_authority_are_refused(installation: Installatio
     assert fails_at_tls(installation.channel("operators", *admin), "operators")
 
 
+@pytest.mark.uptane("D2")
 def test_client_without_a_certificate_is_refused(installation: Installation) -> None:
     """Only enrolment is open to the unknown."""
     assert fails_at_tls(installation.channel("vehicles"), "vehicles")
@@ -80,6 +81,7 @@ def test_certificate_of_another_trust_domain_is_refused(installation: Installati
     assert (answer.code, answer.reason) == (grpc.StatusCode.PERMISSION_DENIED, "IDENTITY_MALFORMED")
 
 
+@pytest.mark.uptane("A20")
 def test_vehicle_does_not_believe_a_server_of_another_authority(installation: Installation, strangers: Path) -> None:
     """Mutual means both ways: our own client tells a stranger from the server."""
     address = installation.endpoints["enrollment"]
@@ -88,6 +90,7 @@ def test_vehicle_does_not_believe_a_server_of_another_authority(installation: In
         grpc.channel_ready_future(channel).result(timeout=1.0)
 
 
+@pytest.mark.uptane("A20")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_less_than_tls_1_3_is_refused(installation: Installation, tmp_path: Path, version: ssl.TLSVersion) -> None:
     """GRPC cannot be told to refuse the handshake, so the edge must refuse the call."""

@@ -50,6 +50,7 @@ def recorded(installation: Installation, kind: str, vehicle_id: str) -> list[str
         return [row[0] for row in ledger.execute(query, (kind, vehicle_id))]
 
 
+@pytest.mark.uptane("D2")
 def test_vehicle_cannot_speak_for_another(installation: Installation, rollout: str) -> None:
     """A stolen car must not be able to fail, or to start, an update of its neighbour."""
     victim, thief = enrolled(
@@ -109,6 +110,7 @@ def test_malformed_check_in_is_refused_by_the_name_of_its_field(installation: In
     assert vehicle.check_in().acknowledged_number == 0, "nothing was taken"
 
 
+@pytest.mark.uptane("A13", "A28")
 def test_oversized_messages_are_refused(installation: Installation) -> None:
     """A vehicle must not be able to make a worker hold megabytes, and a manifest has a cap of its own."""
     (vehicle,) = enrolled(installation, AVehicle("rogue-big"))
@@ -159,6 +161,7 @@ def not_json(vehicle: AVehicle) -> bytes:
     return b"not a manifest of " + vehicle.vehicle_id.encode()
 
 
+@pytest.mark.uptane("A21", "D3")
 @pytest.mark.parametrize(
     ("make", "code"),
     [
@@ -193,6 +196,7 @@ def test_manifest_that_does_not_verify_is_dropped_and_recorded(
     assert f'"code":"{code.lower()}"' in entries[0].replace(" ", "")
 
 
+@pytest.mark.uptane("A21", "A23")
 def test_refused_manifest_does_not_change_the_installed_release(installation: Installation) -> None:
     """A thief who forges "I run the new release" must not pull the vehicle out of the rollout."""
     (vehicle,) = enrolled(installation, AVehicle("rogue-liar", region="rogue-liar"))
@@ -217,6 +221,7 @@ def test_manifest_handed_in_twice_is_taken_once(installation: Installation) -> N
     assert vehicle.submit(manifest) == vehicle.submit(manifest)
 
 
+@pytest.mark.uptane("D1")
 def test_unknown_metadata_is_not_found(installation: Installation) -> None:
     """NOT_FOUND is what ends a vehicle's walk up the roots: nothing else may say so, and it must say it."""
     (vehicle,) = enrolled(installation, AVehicle("rogue-meta"))
@@ -269,6 +274,7 @@ def test_revoked_vehicle_is_refused_within_two_seconds(installation: Installatio
     assert get(installation, vehicle.vehicle_id).revoked
 
 
+@pytest.mark.uptane("D2", "D7")
 def test_vehicle_out_of_the_inventory_is_not_served(installation: Installation) -> None:
     """A certificate alone is no vehicle: without its control units nothing could be verified or assigned."""
     (vehicle,) = enrolled(installation, AVehicle("rogue-known"))

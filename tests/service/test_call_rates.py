@@ -10,6 +10,7 @@ from orchestrator.service.errors import TooManyCallsError
 from tests.service.world import World
 
 
+@pytest.mark.uptane("A28")
 async def test_vehicle_that_floods_is_told_to_wait_and_others_are_not(world: World) -> None:
     """One stolen key must not be able to take the workers' time from the fleet."""
     rates = CallRates(world.clock)

@@ -39,6 +39,7 @@ def test_assignment_raises_every_version_even_within_one_second() -> None:
     assert again.release == ""
 
 
+@pytest.mark.uptane("A8")
 def test_version_jumps_ahead_of_a_lost_one() -> None:
     """Minutes since 2020 are the floor, so that a store restored from a backup still issues higher versions."""
     later = assigned(DirectorState(), ReleaseVersion(""), after(90 * MINUTE_MS))
@@ -63,6 +64,7 @@ def test_files_are_renewed_past_half_their_life(age_ms: int, targets: bool, time
     assert (state is ISSUED) == (not targets and not timestamp)
 
 
+@pytest.mark.uptane("D6")
 def test_vehicle_that_was_never_served_gets_its_first_files() -> None:
     """Version 0 means none: it must be issued, whatever the date says."""
     assert renewed(DirectorState(), NOW).version > 0
@@ -92,6 +94,7 @@ async def test_same_state_is_signed_once_and_gives_the_same_bytes_anywhere(world
     assert set(other) != set(first)
 
 
+@pytest.mark.uptane("D1")
 async def test_roots_are_served_above_the_one_that_is_held(world: World) -> None:
     """A vehicle walks up one root at a time and wants none that it has."""
     assert list(world.director.roots_above(0)) == ["1.root.json"]

@@ -38,6 +38,7 @@ async def test_idle_vehicle_gets_files_of_its_director_and_a_long_poll(world: Wo
     assert reply.next_poll_ms == HOUR_MS
 
 
+@pytest.mark.uptane("D2")
 async def test_unknown_vehicle_is_not_found(world: World) -> None:
     """A certificate of a vehicle that was never imported opens nothing."""
     with pytest.raises(NotFoundError):
@@ -58,6 +59,7 @@ async def test_vehicle_that_holds_the_newest_files_gets_none(world: World) -> No
     assert (reply.director_files, reply.image_files) == ({}, {})
 
 
+@pytest.mark.uptane("D6")
 async def test_grant_is_signed_for_this_vehicle_and_verifies(world: World) -> None:
     """What a vehicle would install is what it can prove, not what a directive says."""
     car = Car("v-1")
@@ -212,6 +214,7 @@ async def test_permit_that_was_overtaken_by_the_end_of_its_attempt_spends_no_bud
     assert (await world.counted()).exposed == 1
 
 
+@pytest.mark.uptane("A18", "D5")
 async def test_manifest_settles_the_attempt_and_frees_its_slot(world: World) -> None:
     """Truth is what the vehicle attests: nothing else makes a success."""
     first, second = Car("v-1"), Car("v-2")
@@ -228,6 +231,7 @@ async def test_manifest_settles_the_attempt_and_frees_its_slot(world: World) -> 
     assert await world.granted(second) == "spring.v-2.1"
 
 
+@pytest.mark.uptane("A18", "A17")
 async def test_manifest_of_some_of_the_units_proves_no_release(world: World) -> None:
     """A vehicle whose Secondary stayed behind does not run the release."""
     car = Car("v-1")
@@ -238,6 +242,7 @@ async def test_manifest_of_some_of_the_units_proves_no_release(world: World) -> 
     assert record.installed == ""
 
 
+@pytest.mark.uptane("A22", "D4")
 async def test_replayed_manifest_is_refused_and_journalled(world: World) -> None:
     """An old true statement is a lie today."""
     car = Car("v-1")
@@ -250,6 +255,7 @@ async def test_replayed_manifest_is_refused_and_journalled(world: World) -> None
     assert (entry.data["vehicle_id"], entry.data["code"]) == ("v-1", "replay")
 
 
+@pytest.mark.uptane("A22", "D4")
 async def test_two_manifests_at_once_keep_the_higher_counter(world: World) -> None:
     """Both verify against what was read before; the store decides, and the loser is told REPLAY as usual."""
     car = Car("v-1")
@@ -322,6 +328,7 @@ async def test_attempt_that_ended_badly_leaves_no_assignment_behind(world: World
     assert f"{after.version}.targets.json" in reply.director_files
 
 
+@pytest.mark.uptane("A28")
 async def test_same_fault_of_a_manifest_is_journalled_once_an_hour(world: World) -> None:
     """A hostile vehicle must not be able to fill the ledger."""
     car = Car("v-1")

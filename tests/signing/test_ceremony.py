@@ -46,6 +46,7 @@ def test_private_files_are_for_their_owner_only(data: DataFolder):
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
 
+@pytest.mark.uptane("K3", "M1")
 def test_every_key_is_unique_across_roles_and_repositories(data: DataFolder):
     """K3: one stolen key is one role of one repository."""
     values = [
@@ -56,6 +57,7 @@ def test_every_key_is_unique_across_roles_and_repositories(data: DataFolder):
     assert len(values) == len(set(values)) == 12
 
 
+@pytest.mark.uptane("M1", "M14", "V3", "F1", "F2", "F3", "F4", "F5", "F7", "F8", "F9", "F10", "F11")
 def test_a_vehicle_can_be_updated_from_a_fresh_folder(data: DataFolder, tmp_path: Path):
     """Publish, assign, verify: the whole chain from what a factory was given, without a simulator."""
     file = tmp_path / "image"
@@ -153,6 +155,7 @@ def test_an_operator_is_added_once(data: DataFolder):
     assert (folder / "operator.crt").read_bytes() == certificate
 
 
+@pytest.mark.uptane("A27")
 @pytest.mark.parametrize(("name", "role"), [("../x", "viewer"), ("", "viewer"), ("kim", "root")])
 def test_an_odd_operator_is_refused(data: DataFolder, name: str, role: str):
     """A27: the name becomes a folder and a certificate."""

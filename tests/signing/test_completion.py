@@ -73,6 +73,7 @@ def test_a_file_that_is_nowhere_is_named(uptane: UptaneSimulator, primary: Simul
     assert len(fetch.asked) <= 2
 
 
+@pytest.mark.uptane("A13")
 def test_a_server_that_serves_the_wrong_file_does_not_keep_the_vehicle_busy(
     uptane: UptaneSimulator, primary: SimulatedPrimary
 ):

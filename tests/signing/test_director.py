@@ -29,6 +29,7 @@ def signers(data: DataFolder) -> DirectorSigners:
     return DirectorSigners.load(data.director_keys)
 
 
+@pytest.mark.uptane("D6", "M5")
 def test_files_verify_under_the_root_of_the_ceremony(data: DataFolder, signers: DirectorSigners):
     """python-tuf reads them, their signatures hold, and they read back as they were meant."""
     files = director_files(signers, ASSIGNMENT, VERSIONS)
@@ -51,6 +52,7 @@ def test_files_verify_under_the_root_of_the_ceremony(data: DataFolder, signers: 
     assert timestamp.snapshot_meta.hashes == {"sha256": hashlib.sha256(files["7.snapshot.json"]).hexdigest()}
 
 
+@pytest.mark.uptane("A9")
 def test_expiries_follow_from_the_issue_times(signers: DirectorSigners):
     """A week for what is assigned, a day for the timestamp: the bound of a freeze."""
     targets, snapshot, timestamp = (
@@ -92,6 +94,7 @@ def test_equal_input_gives_equal_bytes_in_every_process(data: DataFolder, signer
         assert json.loads(output) == here
 
 
+@pytest.mark.uptane("A10", "D6")
 def test_two_vehicles_share_no_file(signers: DirectorSigners):
     """Probe 4: identical snapshots at equal versions are what a silent freeze is made of."""
     ours = director_files(signers, Assignment("veh-1", ()), VERSIONS)
@@ -99,6 +102,7 @@ def test_two_vehicles_share_no_file(signers: DirectorSigners):
     assert not set(ours.values()) & set(theirs.values())
 
 
+@pytest.mark.uptane("A27", "A30")
 @pytest.mark.parametrize(
     "change",
     [
@@ -130,6 +134,7 @@ def test_odd_vehicle_ids_are_not_signed(signers: DirectorSigners, vehicle_id: st
         director_files(signers, Assignment(vehicle_id, ()), VERSIONS)
 
 
+@pytest.mark.uptane("A19", "C-targets")
 def test_two_images_for_one_control_unit_are_not_signed(signers: DirectorSigners):
     """C-targets: vehicles refuse it, so it must not leave here."""
     other = replace(IMAGE, path="acme/other.img", ecu_serials=("PRIMARY-2",))
@@ -156,6 +161,7 @@ def test_odd_versions_are_not_signed(signers: DirectorSigners, change: dict[str,
         director_files(signers, ASSIGNMENT, replace(VERSIONS, **change))
 
 
+@pytest.mark.uptane("A13")
 def test_a_file_that_vehicles_would_refuse_for_its_size_is_not_signed(signers: DirectorSigners):
     """A13: the cap of the vehicles holds at the source."""
     serials = tuple(f"ECU-{number:050d}" for number in range(800))
@@ -163,6 +169,7 @@ def test_a_file_that_vehicles_would_refuse_for_its_size_is_not_signed(signers: D
         director_files(signers, Assignment("veh-1", (replace(IMAGE, ecu_serials=serials),)), VERSIONS)
 
 
+@pytest.mark.uptane("K3")
 def test_only_deterministic_keys_of_their_own_are_taken(signers: DirectorSigners):
     """ECDSA would give other bytes every time; a shared key would make one theft two."""
     with pytest.raises(KeyFileError, match="ed25519"):
@@ -171,6 +178,7 @@ def test_only_deterministic_keys_of_their_own_are_taken(signers: DirectorSigners
         DirectorSigners(signers.targets, signers.targets, signers.timestamp)
 
 
+@pytest.mark.uptane("A8")
 def test_versions_rise_with_the_clock_and_by_one_at_least():
     """A8: after a restored backup versions jump ahead of whatever was issued in the lost hours."""
     at = datetime(2026, 1, 1, tzinfo=UTC)

@@ -36,6 +36,7 @@ def state(data: DataFolder) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(data.image_repo.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.uptane("I1", "I3")
 def test_a_published_image_is_found_verified_and_whole(data: DataFolder, repository: ImageRepository, tmp_path: Path):
     """From the file of a build to what the orchestrator registers a release by."""
     (info,) = repository.publish([an_image(tmp_path)], data.image_keys, NOW)
@@ -70,6 +71,7 @@ def test_publishing_the_same_again_changes_nothing(data: DataFolder, repository:
     assert state(data) == before
 
 
+@pytest.mark.uptane("I3")
 @pytest.mark.parametrize(
     "changes",
     [{"content": b"other"}, {"release_counter": 3}, {"hardware_id": "acme-gw-2"}, {"version": "1.1.1"}],
@@ -86,6 +88,7 @@ def test_a_path_never_changes_its_meaning(
     assert state(data) == before
 
 
+@pytest.mark.uptane("A7")
 def test_a_lower_release_counter_is_refused(data: DataFolder, repository: ImageRepository, tmp_path: Path):
     """A7: what every vehicle would refuse as a rollback is refused here, for its own hardware only."""
     repository.publish([an_image(tmp_path)], data.image_keys, NOW)
@@ -97,6 +100,7 @@ def test_a_lower_release_counter_is_refused(data: DataFolder, repository: ImageR
     assert len(repository.publish([other, same], data.image_keys, NOW)) == 2
 
 
+@pytest.mark.uptane("A27")
 @pytest.mark.parametrize("path", ["../evil.img", "/etc/passwd", "a/../../b", "", "a\\b", "a//b", ".x", "x" * 200])
 def test_a_path_that_could_leave_the_folder_is_refused(
     data: DataFolder, repository: ImageRepository, tmp_path: Path, path: str
@@ -108,6 +112,7 @@ def test_a_path_that_could_leave_the_folder_is_refused(
     assert state(data) == before
 
 
+@pytest.mark.uptane("A30")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -175,6 +180,7 @@ def test_two_publications_at_once_both_arrive(data: DataFolder, repository: Imag
     assert all(repository.verified_target(image.path, NOW) for image in images)
 
 
+@pytest.mark.uptane("K2", "I2")
 def test_publishing_needs_three_keys_and_no_root_key(data: DataFolder, repository: ImageRepository, tmp_path: Path):
     """The root keys are on tokens in a safe on the day of a release."""
     for number in (1, 2, 3):
@@ -185,6 +191,7 @@ def test_publishing_needs_three_keys_and_no_root_key(data: DataFolder, repositor
         repository.publish([an_image(tmp_path, "acme/b.img")], data.image_keys, NOW)
 
 
+@pytest.mark.uptane("I2")
 def test_a_key_of_another_repository_is_refused_before_it_signs(
     data: DataFolder, repository: ImageRepository, tmp_path: Path
 ):
@@ -196,6 +203,7 @@ def test_a_key_of_another_repository_is_refused_before_it_signs(
     assert state(data) == before
 
 
+@pytest.mark.uptane("K2")
 def test_a_timestamp_is_renewed_at_half_life_with_its_own_key(data: DataFolder, repository: ImageRepository):
     """The renewing job runs elsewhere and holds the timestamp key, the snapshot's only when that is due."""
     for path in data.image_keys.iterdir():
@@ -225,6 +233,7 @@ def test_a_snapshot_is_renewed_at_half_life_with_a_timestamp_for_it(data: DataFo
     assert expiries["root"] == NOW + timedelta(days=365)
 
 
+@pytest.mark.uptane("A9")
 def test_a_month_of_daily_renewals_never_leaves_a_gap(data: DataFolder, repository: ImageRepository, tmp_path: Path):
     """A9: a job that runs twice a day keeps every vehicle from seeing an expired file."""
     (info,) = repository.publish([an_image(tmp_path)], data.image_keys, NOW)
@@ -241,6 +250,7 @@ def test_an_expired_repository_is_refused_like_a_vehicle_would(data: DataFolder,
     assert caught.value.code is AttackCode.FREEZE
 
 
+@pytest.mark.uptane("A1")
 def test_a_manipulated_repository_is_refused(data: DataFolder, repository: ImageRepository, tmp_path: Path):
     """A1: whoever can write to the folder cannot release anything."""
     (info,) = repository.publish([an_image(tmp_path)], data.image_keys, NOW)
@@ -254,12 +264,14 @@ def test_a_manipulated_repository_is_refused(data: DataFolder, repository: Image
     assert caught.value.code is AttackCode.ARBITRARY
 
 
+@pytest.mark.uptane("A27")
 @pytest.mark.parametrize("name", ["../../keys/image/targets.pem", "/etc/passwd", "timestamp.json/..", "", ".lock", "x"])
 def test_only_metadata_is_served(repository: ImageRepository, name: str):
     """A27: names come from the network."""
     assert repository.metadata_file(name) is None
 
 
+@pytest.mark.uptane("I1")
 def test_metadata_is_served_as_it_was_signed(data: DataFolder, repository: ImageRepository):
     """Pitfall 12: the exact bytes, or the hashes in the next file do not hold."""
     names = [path.name for path in (data.image_repo / "metadata").iterdir()]

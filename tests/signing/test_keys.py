@@ -99,6 +99,7 @@ def test_a_saved_key_signs_as_before(tmp_path: Path):
     assert load_signer(tmp_path, "timestamp").sign(b"x") == signer.sign(b"x")
 
 
+@pytest.mark.uptane("D7")
 def test_public_keys_travel_through_the_inventory():
     """What the factory writes into the fleet file is what the server checks with."""
     for signer in (generate_ecu_key(), CryptoSigner.generate_ed25519()):
@@ -119,6 +120,7 @@ def test_other_kinds_of_keys_are_refused():
         key_value(key)
 
 
+@pytest.mark.uptane("A4")
 def test_a_key_is_known_by_its_value_whatever_its_spelling():
     """A4: white space in a PEM, upper-case hex, another id: still one key."""
     ecdsa, ed = CryptoSigner.generate_ecdsa().public_key, CryptoSigner.generate_ed25519().public_key
@@ -131,6 +133,7 @@ def test_a_key_is_known_by_its_value_whatever_its_spelling():
     assert duplicate_key([ecdsa, ed, twins[1]]) == (ed.keyid, "2" * 64)
 
 
+@pytest.mark.uptane("K1")
 def test_the_first_root_is_two_of_three_with_keys_of_their_own(folder: Path):
     """One lost token stops nothing, one stolen token signs nothing."""
     metadata = Metadata[Root].from_bytes(first_root(folder, NOW))
@@ -144,6 +147,7 @@ def test_the_first_root_is_two_of_three_with_keys_of_their_own(folder: Path):
     check_root_keys(root)
 
 
+@pytest.mark.uptane("A4")
 def test_the_root_editor_refuses_a_key_under_two_ids(folder: Path):
     """A4: refused where it is made, not only where it is read."""
     root = Metadata[Root].from_bytes(first_root(folder, NOW)).signed
@@ -153,6 +157,7 @@ def test_the_root_editor_refuses_a_key_under_two_ids(folder: Path):
         sign_root(root, [load_signer(folder, "root-1"), load_signer(folder, "root-2")])
 
 
+@pytest.mark.uptane("K3")
 def test_the_root_editor_refuses_a_key_in_two_roles(folder: Path):
     """K3: every key is unique across roles."""
     root = Metadata[Root].from_bytes(first_root(folder, NOW)).signed
@@ -161,6 +166,7 @@ def test_the_root_editor_refuses_a_key_in_two_roles(folder: Path):
         sign_root(root, [load_signer(folder, "root-1"), load_signer(folder, "root-2")])
 
 
+@pytest.mark.uptane("A5")
 def test_the_root_editor_refuses_too_few_signatures(folder: Path):
     """A root that no vehicle would take must not leave the ceremony."""
     root = Metadata[Root].from_bytes(first_root(folder, NOW)).signed

@@ -65,6 +65,7 @@ def car() -> Car:
     return Car()
 
 
+@pytest.mark.uptane("V4", "V5", "D3")
 def test_an_honest_manifest_is_accepted(car: Car):
     """Every report comes out as its unit signed it, with the digest that the check-in will name."""
     data = car.manifest()
@@ -80,12 +81,14 @@ def test_a_manifest_with_ed25519_keys_is_accepted():
     assert car.check(car.manifest()).counter == 8
 
 
+@pytest.mark.uptane("V5")
 def test_a_reported_attack_is_data_and_no_reason_to_refuse(car: Car):
     """Pitfall 9: refusing it would lose the very evidence."""
     manifest = car.check(car.manifest(car.reports(attack=AttackCode.ROLLBACK.value)))
     assert {report.attack for report in manifest.reports} == {"rollback"}
 
 
+@pytest.mark.uptane("V4")
 def test_the_signature_is_over_the_hash_as_the_standard_has_it(car: Car):
     """V4: key id, method, hash of the payload, hash function, and a signature of that hash."""
     envelope = json.loads(car.manifest())
@@ -97,6 +100,7 @@ def test_the_signature_is_over_the_hash_as_the_standard_has_it(car: Car):
     key.verify_signature(Signature(entry["keyid"], entry["sig"]), digest)
 
 
+@pytest.mark.uptane("D3", "A21")
 def test_the_primary_cannot_speak_for_a_secondary(car: Car):
     """A21, pitfall 5: a stolen Primary must not be able to claim success for the units behind it."""
     reports = car.reports()
@@ -104,6 +108,7 @@ def test_the_primary_cannot_speak_for_a_secondary(car: Car):
     assert car.refusal(car.manifest(reports)) is AttackCode.REPORT_FORGED
 
 
+@pytest.mark.uptane("A21")
 def test_a_secondary_cannot_speak_for_another(car: Car):
     """A21: keys are bound to serials by the inventory, not by what a report says."""
     reports = car.reports()
@@ -111,6 +116,7 @@ def test_a_secondary_cannot_speak_for_another(car: Car):
     assert car.refusal(car.manifest(reports)) is AttackCode.REPORT_FORGED
 
 
+@pytest.mark.uptane("D3", "A21")
 @pytest.mark.parametrize("key", ["BRAKE-1", None], ids=["a secondary", "a stranger"])
 def test_only_the_primary_signs_the_manifest(car: Car, key: str | None):
     """A21: signed reports alone do not make a manifest."""
@@ -119,6 +125,7 @@ def test_only_the_primary_signs_the_manifest(car: Car, key: str | None):
     assert car.refusal(data) is AttackCode.MANIFEST_FORGED
 
 
+@pytest.mark.uptane("A21", "A23")
 def test_a_changed_report_inside_a_resigned_manifest_is_refused(car: Car):
     """A21, A23: the Primary edits what a Secondary signed, then signs the whole."""
     reports = json.loads(json.dumps(car.reports()))
@@ -126,6 +133,7 @@ def test_a_changed_report_inside_a_resigned_manifest_is_refused(car: Car):
     assert car.refusal(car.manifest(reports)) is AttackCode.REPORT_FORGED
 
 
+@pytest.mark.uptane("A21")
 def test_a_changed_hash_entry_does_not_help(car: Car):
     """A21: the signature has to be of the hash that we compute, not of the one that is written down."""
     reports = json.loads(json.dumps(car.reports()))
@@ -136,34 +144,40 @@ def test_a_changed_hash_entry_does_not_help(car: Car):
     assert car.refusal(car.manifest(reports)) is AttackCode.REPORT_FORGED
 
 
+@pytest.mark.uptane("D3", "A21")
 def test_every_control_unit_reports(car: Car):
     """A21: silence of a unit is not success of the vehicle."""
     assert car.refusal(car.manifest(car.reports()[:2])) is AttackCode.ECU_MISSING
 
 
+@pytest.mark.uptane("A21")
 def test_an_unknown_control_unit_is_refused(car: Car):
     """A21: a foreign unit in the vehicle is a matter for the workshop, not for the record."""
     reports = [*car.reports(), sign_report(a_report("ALIEN-1"), generate_ecu_key())]
     assert car.refusal(car.manifest(reports)) is AttackCode.ECU_UNKNOWN
 
 
+@pytest.mark.uptane("A21")
 def test_two_reports_of_one_control_unit_are_refused(car: Car):
     """A21: which of two truths is meant must not be the reader's choice."""
     reports = [*car.reports(), sign_report(a_report("BRAKE-1", counter=8, length=1), car.keys["BRAKE-1"])]
     assert car.refusal(car.manifest(reports)) is AttackCode.ECU_DUPLICATE
 
 
+@pytest.mark.uptane("A21")
 def test_another_vehicle_s_manifest_is_refused(car: Car):
     """A21: whose certificate the connection has decides whose manifest it may bring."""
     assert car.refusal(car.manifest(vehicle_id="veh-2")) is AttackCode.WRONG_VEHICLE
 
 
+@pytest.mark.uptane("A21")
 def test_another_unit_as_primary_is_refused(car: Car):
     """A21: which unit is the Primary is the inventory's word."""
     data = sign_manifest("veh-1", "BRAKE-1", car.reports(), car.keys["PRIMARY-1"])
     assert car.refusal(data) is AttackCode.WRONG_ECU
 
 
+@pytest.mark.uptane("D4", "A22")
 @pytest.mark.parametrize("floor", [8, 9, 1000])
 def test_a_replayed_manifest_is_refused(car: Car, floor: int):
     """A22: the same or a lower counter than that of the last accepted manifest."""
@@ -171,6 +185,7 @@ def test_a_replayed_manifest_is_refused(car: Car, floor: int):
     assert car.refusal(data, counter_above=floor) is AttackCode.REPLAY
 
 
+@pytest.mark.uptane("D4", "A22")
 def test_a_replayed_report_inside_a_fresh_manifest_is_refused(car: Car):
     """A22: an old report of a Secondary would hide that it was rolled back."""
     reports = car.reports()
@@ -178,6 +193,7 @@ def test_a_replayed_report_inside_a_fresh_manifest_is_refused(car: Car):
     assert car.refusal(car.manifest(reports)) is AttackCode.REPLAY
 
 
+@pytest.mark.uptane("A22")
 def test_a_report_that_is_ahead_of_the_primary_is_refused(car: Car):
     """A22: else it could be replayed later, above the floor that the Primary's counter sets."""
     reports = car.reports()
@@ -185,6 +201,7 @@ def test_a_report_that_is_ahead_of_the_primary_is_refused(car: Car):
     assert car.refusal(car.manifest(reports)) is AttackCode.REPLAY
 
 
+@pytest.mark.uptane("D3", "A22")
 @pytest.mark.parametrize("offset", [timedelta(days=-31), timedelta(hours=2)], ids=["stale", "ahead"])
 def test_an_implausible_time_is_refused(car: Car, offset: timedelta):
     """A22: a report from long ago or from the future proves nothing about now."""
@@ -198,6 +215,7 @@ def test_a_manifest_signed_before_a_long_absence_is_accepted(car: Car):
     assert car.check(car.manifest(), now=NOW + timedelta(days=21)).counter == 8
 
 
+@pytest.mark.uptane("A28")
 def test_a_huge_manifest_is_refused_unread(car: Car):
     """A28: size first, before a byte is parsed."""
     assert car.refusal(b"{" * (64 * 1024 + 1)) is AttackCode.ENDLESS_DATA
@@ -216,6 +234,7 @@ def first_report(value: dict[str, Any]) -> dict[str, Any]:
     return value["signed"]["ecuVersionReports"][0]
 
 
+@pytest.mark.uptane("A28", "A30")
 @pytest.mark.parametrize(
     "change",
     [
@@ -260,12 +279,14 @@ def test_a_malformed_manifest_is_refused_as_such(car: Car, change: Callable[[byt
     assert car.refusal(change(data)) is AttackCode.MALFORMED
 
 
+@pytest.mark.uptane("A30")
 def test_a_serial_that_is_no_text_is_unknown(car: Car):
     """A30: types are checked before anything is looked up."""
     data = edited(lambda v: first_report(v)["signed"].update(ecuIdentifier=["PRIMARY-1"]))(car.manifest())
     assert car.refusal(data) is AttackCode.ECU_UNKNOWN
 
 
+@pytest.mark.uptane("V4")
 @pytest.mark.parametrize("entry", ["hash", "hashFunction", "method", "sig"])
 def test_every_field_of_a_signature_counts(car: Car, entry: str):
     """V4: an entry that says something else than what was done is no signature."""
@@ -273,6 +294,7 @@ def test_every_field_of_a_signature_counts(car: Car, entry: str):
     assert car.refusal(data) is AttackCode.MANIFEST_FORGED
 
 
+@pytest.mark.uptane("A28")
 def test_cheap_checks_come_before_signatures(car: Car, monkeypatch: pytest.MonkeyPatch):
     """A28: a flood of replays must not buy a signature check each."""
 
@@ -302,6 +324,7 @@ def test_an_inventory_without_a_primary_is_our_fault(car: Car):
         verify_manifest(car.manifest(), vehicle_id="veh-1", ecus=car.inventory()[1:], counter_above=7, now=NOW)
 
 
+@pytest.mark.uptane("A30")
 @pytest.mark.parametrize("change", [{"path": "a\nb"}, {"attack": "e\u0301"}, {"counter": 2**60}], ids=str)
 def test_what_cannot_be_signed_alike_everywhere_is_not_signed(change: dict[str, object]):
     """A30: refused in the vehicle, before the server would."""

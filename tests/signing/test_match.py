@@ -34,12 +34,14 @@ def assign_only(uptane: UptaneSimulator, path: str, content: bytes, custom: dict
     uptane.director.targets.targets = {path: target(path, content, custom)}
 
 
+@pytest.mark.uptane("A2", "F11", "F12", "M14")
 def test_an_image_that_was_never_released_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A2: with all online Director keys, an attacker still cannot make a vehicle install software of theirs."""
     assign_only(uptane, "acme/evil.img", b"evil", {"shallMatch": MATCH, "ecuIdentifiers": ECUS})
     assert refusal(uptane, primary).code is AttackCode.IMAGE_MISMATCH
 
 
+@pytest.mark.uptane("A2", "F12")
 @pytest.mark.parametrize(
     ("content", "fact"),
     [(IMAGES[GATEWAY_PATH] + b"!", "bytes"), (b"?" + IMAGES[GATEWAY_PATH][1:], "hashes")],
@@ -55,6 +57,7 @@ def test_other_bytes_under_a_released_name_are_refused(
     assert fact in error.message
 
 
+@pytest.mark.uptane("A2", "A7", "F12", "M9")
 @pytest.mark.parametrize(
     "match",
     [
@@ -72,24 +75,28 @@ def test_a_section_that_shall_match_and_does_not_is_refused(
     assert refusal(uptane, primary).code is AttackCode.IMAGE_MISMATCH
 
 
+@pytest.mark.uptane("A2", "F12")
 def test_a_second_hash_has_to_agree_as_well(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A2, F12: all hashes are compared, not only the one we use."""
     uptane.director.targets.targets[GATEWAY_PATH].hashes["sha512"] = "0" * 128
     assert refusal(uptane, primary).code is AttackCode.IMAGE_MISMATCH
 
 
+@pytest.mark.uptane("A7", "F12", "V9")
 def test_an_older_release_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A7: released once is not good for ever: below the installed counter means rollback."""
     installed = {"BRAKE-1": InstalledImage("acme/brake-1.2.0.img", 6)}
     assert refusal(uptane, primary, installed).code is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("A7")
 def test_the_same_counter_is_no_rollback(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A7: what is installed already may be assigned again."""
     installed = {"BRAKE-1": InstalledImage(BRAKE_PATH, 5), "GONE-1": InstalledImage("acme/x.img", 99)}
     assert primary.verify(uptane.files(), installed=installed).images
 
 
+@pytest.mark.uptane("A11", "C-targets", "V9", "M9")
 @pytest.mark.parametrize(
     ("ecus", "code"),
     [
@@ -112,6 +119,7 @@ def test_control_units_have_to_be_ours_and_fit(
     assert refusal(uptane, primary).code is code
 
 
+@pytest.mark.uptane("C-targets")
 def test_one_control_unit_gets_one_image(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """C-targets: an ECU id may stand once in all of the Director's targets."""
     uptane.release("acme/gw-1.2.0.img", hardware_id="acme-gw-1", counter=3, content=b"1.2.0")
@@ -120,6 +128,7 @@ def test_one_control_unit_gets_one_image(uptane: UptaneSimulator, primary: Simul
     assert refusal(uptane, primary).code is AttackCode.WRONG_ECU
 
 
+@pytest.mark.uptane("C-targets", "M2")
 def test_the_director_must_not_delegate(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """C-targets: delegation would hand the choice of images to keys that no root names."""
     signer = CryptoSigner.generate_ed25519()
@@ -129,6 +138,7 @@ def test_the_director_must_not_delegate(uptane: UptaneSimulator, primary: Simula
     assert refusal(uptane, primary).code is AttackCode.DELEGATION
 
 
+@pytest.mark.uptane("A27", "V9", "M15")
 @pytest.mark.parametrize(
     "path",
     ["../etc/passwd", "/etc/passwd", "acme/../../x", "acme//x", ".hidden", "acme/./x", "a\\b", "a b", "é", "a/" * 200],
@@ -142,6 +152,7 @@ def test_names_that_could_leave_a_folder_are_refused(uptane: UptaneSimulator, pr
     assert refusal(uptane, primary).code is AttackCode.BAD_NAME
 
 
+@pytest.mark.uptane("A30")
 @pytest.mark.parametrize(
     "match",
     [
@@ -167,6 +178,7 @@ def test_a_section_that_shall_match_has_its_form(uptane: UptaneSimulator, primar
     assert refusal(uptane, primary).code is AttackCode.MALFORMED
 
 
+@pytest.mark.uptane("M7")
 def test_an_image_without_a_sha256_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """M7: a hash that we do not compute is no hash."""
     uptane.director.targets.targets[GATEWAY_PATH].hashes = {"md5": "0" * 32}

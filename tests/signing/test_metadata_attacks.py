@@ -26,6 +26,7 @@ REPOSITORIES = ("director", "image")
 ROLES = ("timestamp", "snapshot", "targets")
 
 
+@pytest.mark.uptane("A1", "C-timestamp", "C-snapshot", "C-targets")
 @pytest.mark.parametrize("name", REPOSITORIES)
 @pytest.mark.parametrize("role", ROLES)
 def test_a_file_signed_with_an_unknown_key_is_refused(
@@ -37,6 +38,7 @@ def test_a_file_signed_with_an_unknown_key_is_refused(
     assert refusal(primary, uptane.files() | {(name, repo.name_of(role)): forged}) is AttackCode.ARBITRARY
 
 
+@pytest.mark.uptane("A5")
 def test_one_role_s_key_does_not_sign_for_another(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A5: the timestamp key, online and most exposed, must not pass for the targets key."""
     director = uptane.director
@@ -45,6 +47,7 @@ def test_one_role_s_key_does_not_sign_for_another(uptane: UptaneSimulator, prima
     assert refusal(primary, files) is AttackCode.ARBITRARY
 
 
+@pytest.mark.uptane("A5")
 def test_a_snapshot_does_not_pass_for_targets(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A5: role type confusion with validly signed bytes."""
     director = uptane.director
@@ -53,6 +56,7 @@ def test_a_snapshot_does_not_pass_for_targets(uptane: UptaneSimulator, primary: 
     assert refusal(primary, files) is AttackCode.ARBITRARY
 
 
+@pytest.mark.uptane("A6", "C-timestamp")
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_an_older_timestamp_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str):
     """A6: rollback of the timestamp, still unexpired."""
@@ -64,6 +68,7 @@ def test_an_older_timestamp_is_refused(uptane: UptaneSimulator, primary: Simulat
     assert refusal(primary, files) is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("A6", "C-snapshot")
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_a_new_timestamp_for_an_older_snapshot_is_refused(
     uptane: UptaneSimulator, primary: SimulatedPrimary, name: str
@@ -79,6 +84,7 @@ def test_a_new_timestamp_for_an_older_snapshot_is_refused(
     assert refusal(primary, old_files | uptane.files()) is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("A6", "C-snapshot")
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_a_new_snapshot_that_lists_older_targets_is_refused(
     uptane: UptaneSimulator, primary: SimulatedPrimary, name: str
@@ -94,6 +100,7 @@ def test_a_new_snapshot_that_lists_older_targets_is_refused(
     assert refusal(primary, uptane.files() | old_targets) is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("A6", "C-snapshot", "K5")
 def test_a_snapshot_that_forgets_a_supplier_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A6, pitfall 17: a file once listed must stay listed, or a supplier's role could be rolled back through a gap."""
     image = uptane.image
@@ -105,6 +112,7 @@ def test_a_snapshot_that_forgets_a_supplier_is_refused(uptane: UptaneSimulator, 
     assert refusal(primary, uptane.files()) is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("A9", "C-timestamp")
 def test_a_replayed_timestamp_is_good_until_it_expires(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A9: a freeze is bounded by the timestamp's day, to the second, and named afterwards."""
     files = uptane.files()
@@ -113,6 +121,7 @@ def test_a_replayed_timestamp_is_good_until_it_expires(uptane: UptaneSimulator, 
     assert refusal(primary, files, last_good + timedelta(seconds=1)) is AttackCode.FREEZE
 
 
+@pytest.mark.uptane("A9")
 def test_a_freeze_is_named_when_nothing_new_arrives_at_all(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A9: held metadata expires like any other; an answer without files does not hide that."""
     primary.verify(uptane.files())
@@ -120,6 +129,7 @@ def test_a_freeze_is_named_when_nothing_new_arrives_at_all(uptane: UptaneSimulat
     assert refusal(primary, {}, NOW + timedelta(days=8)) is AttackCode.FREEZE
 
 
+@pytest.mark.uptane("A9", "C-snapshot", "C-targets")
 @pytest.mark.parametrize("role", ["snapshot", "targets"])
 def test_expired_files_under_a_fresh_timestamp_are_a_freeze(
     uptane: UptaneSimulator, primary: SimulatedPrimary, role: str
@@ -144,6 +154,7 @@ def other_vehicle(uptane: UptaneSimulator, vehicle_id: str = "veh-2") -> Reposit
     return other
 
 
+@pytest.mark.uptane("A10")
 def test_another_vehicle_s_fresh_timestamp_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A10: a timestamp over identical snapshot bytes would freeze a vehicle silently, were it not bound to one."""
     primary.verify(uptane.files())
@@ -157,6 +168,7 @@ def test_another_vehicle_s_fresh_timestamp_is_refused(uptane: UptaneSimulator, p
     assert primary.verify(uptane.files()).images, "the vehicle's own next timestamp, of the same version, is still good"
 
 
+@pytest.mark.uptane("A10", "A11")
 @pytest.mark.parametrize("role", ROLES)
 def test_an_unbound_director_file_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, role: str):
     """A10, A11: no vehicle id is as good as every vehicle's."""
@@ -167,6 +179,7 @@ def test_an_unbound_director_file_is_refused(uptane: UptaneSimulator, primary: S
     assert refusal(primary, uptane.files()) is AttackCode.WRONG_VEHICLE
 
 
+@pytest.mark.uptane("A11")
 @pytest.mark.parametrize("empty", [False, True], ids=["targets", "empty targets"])
 def test_another_vehicle_s_director_files_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, empty: bool):
     """A11: all of another vehicle's files are validly signed, an empty list among them would cancel an update."""
@@ -177,12 +190,14 @@ def test_another_vehicle_s_director_files_are_refused(uptane: UptaneSimulator, p
     assert refusal(primary, uptane.files() | other.files()) is AttackCode.WRONG_VEHICLE
 
 
+@pytest.mark.uptane("A10", "F13")
 def test_another_vehicle_s_timestamp_is_named_before_anything_else(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A10, F13: it would fail as a missing snapshot too, but the report to the Director shall name the attack."""
     files = {("director", "timestamp.json"): other_vehicle(uptane).current["timestamp.json"]}
     assert refusal(primary, files) is AttackCode.WRONG_VEHICLE
 
 
+@pytest.mark.uptane("A11")
 def test_held_files_of_another_vehicle_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path):
     """A11: a control unit that was moved with its storage does not act on its former vehicle's files."""
     primary.verify(uptane.files())
@@ -190,6 +205,7 @@ def test_held_files_of_another_vehicle_are_refused(uptane: UptaneSimulator, prim
     assert refusal(moved, {}) is AttackCode.WRONG_VEHICLE
 
 
+@pytest.mark.uptane("A12", "F1", "V1", "T1")
 def test_a_clock_set_back_is_refused_and_a_small_lag_is_not(
     uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path
 ):
@@ -201,6 +217,7 @@ def test_a_clock_set_back_is_refused_and_a_small_lag_is_not(
     assert restarted.verify({}, later - timedelta(minutes=4)).images
 
 
+@pytest.mark.uptane("A12", "A9")
 def test_a_clock_set_back_does_not_revive_expired_files(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A12, A9: within the slack time stands still, so a file that expired before the floor stays expired."""
     floor = NOW + timedelta(hours=12)
@@ -210,6 +227,7 @@ def test_a_clock_set_back_does_not_revive_expired_files(uptane: UptaneSimulator,
     assert refusal(primary, uptane.files(), floor - timedelta(minutes=3)) is AttackCode.FREEZE
 
 
+@pytest.mark.uptane("A12")
 def test_a_clock_far_ahead_is_refused_and_leaves_no_trace(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A12, pitfall 25: years ahead everything is expired; once the clock is right again, so is the vehicle."""
     primary.verify(uptane.files())
@@ -217,6 +235,7 @@ def test_a_clock_far_ahead_is_refused_and_leaves_no_trace(uptane: UptaneSimulato
     assert primary.verify(uptane.files(), NOW + timedelta(minutes=1)).images
 
 
+@pytest.mark.uptane("A13", "C-root", "C-timestamp", "C-snapshot", "C-targets")
 @pytest.mark.parametrize("name", REPOSITORIES)
 @pytest.mark.parametrize("role", [*ROLES, "root"])
 def test_a_file_above_its_cap_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str, role: str):
@@ -228,12 +247,14 @@ def test_a_file_above_its_cap_is_refused(uptane: UptaneSimulator, primary: Simul
     assert refusal(primary, files) is AttackCode.ENDLESS_DATA
 
 
+@pytest.mark.uptane("A13")
 def test_too_many_files_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A13: work is bounded by the number of files as well as by their size."""
     files = uptane.files() | {("image", f"{number}.root.json"): b"{}" for number in range(2, 200)}
     assert refusal(primary, files) is AttackCode.ENDLESS_DATA
 
 
+@pytest.mark.uptane("A16", "C-targets")
 def test_targets_of_another_time_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A16: each file was signed, but never this snapshot with these targets."""
     image = uptane.image
@@ -243,6 +264,7 @@ def test_targets_of_another_time_are_refused(uptane: UptaneSimulator, primary: S
     assert refusal(primary, files) is AttackCode.MIX_AND_MATCH
 
 
+@pytest.mark.uptane("A16", "C-snapshot")
 def test_a_snapshot_of_another_time_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A16: the timestamp pins the snapshot by hash."""
     director = uptane.director
@@ -252,6 +274,7 @@ def test_a_snapshot_of_another_time_is_refused(uptane: UptaneSimulator, primary:
     assert refusal(primary, files) is AttackCode.MIX_AND_MATCH
 
 
+@pytest.mark.uptane("A15")
 def test_a_missing_file_is_named(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A15: what an attacker holds back is missing, not accepted."""
     files = uptane.files()
@@ -259,6 +282,7 @@ def test_a_missing_file_is_named(uptane: UptaneSimulator, primary: SimulatedPrim
     assert refusal(primary, files) is AttackCode.MISSING
 
 
+@pytest.mark.uptane("A30")
 @pytest.mark.parametrize(
     "change",
     [
@@ -280,6 +304,7 @@ def test_what_parsers_could_read_differently_is_refused(uptane: UptaneSimulator,
     assert refusal(primary, files) is AttackCode.MALFORMED
 
 
+@pytest.mark.uptane("A30")
 def test_a_timestamp_that_is_signed_but_not_metadata_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A30: JSON in the right envelope with the wrong content is malformed, not a crash."""
     files = uptane.files() | {
@@ -288,6 +313,7 @@ def test_a_timestamp_that_is_signed_but_not_metadata_is_refused(uptane: UptaneSi
     assert refusal(primary, files) is AttackCode.MALFORMED
 
 
+@pytest.mark.uptane("A3", "C-deleg", "M11")
 def test_a_supplier_signs_within_its_paths_only(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A3: a delegated role is believed for its own paths, by its threshold, and for nothing else."""
     supplier = [CryptoSigner.generate_ecdsa() for _ in range(2)]
@@ -307,6 +333,7 @@ def test_a_supplier_signs_within_its_paths_only(uptane: UptaneSimulator, primary
     assert refusal(primary, uptane.files()) is AttackCode.ARBITRARY, "one of two supplier keys"
 
 
+@pytest.mark.uptane("A4", "A3")
 def test_a_supplier_s_key_under_two_ids_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A4, A3: one supplier key listed twice would meet the supplier's threshold of two alone."""
     signer = CryptoSigner.generate_ecdsa()

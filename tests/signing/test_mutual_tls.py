@@ -69,6 +69,7 @@ async def call(server: Server, chain: bytes | None, key: bytes | None, *, ca: by
         return await channel.unary_unary("/test.Echo/Echo")(b"hello", timeout=5)
 
 
+@pytest.mark.uptane("D2")
 async def test_a_vehicle_is_known_by_its_certificate(server: Server):
     """The identity comes out of gRPC's auth context, and TLS 1.3 shows there as well."""
     assert await call(server, *vehicle_certificate(server.vehicles)) == b"hello"
@@ -81,6 +82,7 @@ async def test_a_vehicle_is_known_by_its_certificate(server: Server):
     )
 
 
+@pytest.mark.uptane("D2", "A20")
 @pytest.mark.parametrize("case", ["none", "other authority", "expired", "not yet valid"])
 async def test_other_certificates_open_nothing(server: Server, case: str):
     """The handshake itself ends it: no handler is reached."""
@@ -98,6 +100,7 @@ async def test_other_certificates_open_nothing(server: Server, case: str):
     assert server.seen == []
 
 
+@pytest.mark.uptane("A20")
 async def test_a_vehicle_refuses_another_server(server: Server):
     """A vehicle trusts the authority from its factory, not whoever answers."""
     chain, key = vehicle_certificate(server.vehicles)

@@ -140,6 +140,7 @@ def test_a_request_cannot_choose_its_identity(authority: Authority):
     assert not leaf(pem).subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
 
 
+@pytest.mark.uptane("A27")
 @pytest.mark.parametrize("vehicle_id", ["", "a/b", "..", "a b", "x" * 65])
 def test_an_odd_vehicle_id_gets_no_certificate(authority: Authority, vehicle_id: str):
     """A27: it becomes a part of a URI."""

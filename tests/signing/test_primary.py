@@ -85,6 +85,7 @@ def test_what_a_poll_brought_says_what_each_unit_shall_run(car: Car):
     assert car.primary().versions()["director_versions"].targets > 0, "kept across a restart"
 
 
+@pytest.mark.uptane("V7", "V4")
 def test_a_manifest_is_one_that_the_server_takes(car: Car):
     """Signed by every unit's own key; the Primary alone reports the attack; the counter rises."""
     signed = car.primary().manifest(
@@ -117,6 +118,7 @@ def test_sensors_and_owner_are_files(car: Car):
     assert (made.consent("attempt-1"), made.consent("attempt-2")) == ("agreed", "")
 
 
+@pytest.mark.uptane("V3")
 @pytest.mark.parametrize("lost", ["vehicle.json", "provisioning/image-root.json", "keys/BRAKE-1.pem"])
 def test_what_the_factory_forgot_is_named(car: Car, lost: str):
     """Whoever provisions sees which file is missing, not a stack of errors."""

@@ -108,6 +108,7 @@ def fetch(
     )
 
 
+@pytest.mark.uptane("M15")
 def test_an_image_is_fetched_by_its_digest_and_name(mirror: Mirror, file: Path):
     """That is the name under which every repository and mirror has it."""
     assert fetch(mirror, file) == Retrieval(True, len(CONTENT))
@@ -154,6 +155,7 @@ def test_the_next_address_is_tried(mirror: Mirror, file: Path):
     assert fetch(mirror, file, "https://127.0.0.1:1/targets", plain, "nonsense", mirror.base).complete
 
 
+@pytest.mark.uptane("A20", "A27")
 @pytest.mark.parametrize("to", ["file:///etc/hostname", "http://127.0.0.1:1/x"])
 def test_no_redirect_leads_away_from_https(mirror: Mirror, file: Path, to: str):
     """A mirror must not be able to make the vehicle read its own files."""
@@ -161,6 +163,7 @@ def test_no_redirect_leads_away_from_https(mirror: Mirror, file: Path, to: str):
     assert fetch(mirror, file) == Retrieval(False, 0)
 
 
+@pytest.mark.uptane("A20")
 def test_a_server_that_nobody_vouches_for_is_not_read_from(mirror: Mirror, file: Path):
     """The digest would find it out, but only after all of it was paid for."""
     mirror.tls = ssl.create_default_context()
@@ -168,6 +171,7 @@ def test_a_server_that_nobody_vouches_for_is_not_read_from(mirror: Mirror, file:
     assert mirror.asked == []
 
 
+@pytest.mark.uptane("A1", "V9")
 def test_other_bytes_are_refused_and_discarded(mirror: Mirror, file: Path):
     """One bit is enough, and nothing of it stays to be gone on with."""
     mirror.content = CONTENT[:-1] + b"?"
@@ -177,6 +181,7 @@ def test_other_bytes_are_refused_and_discarded(mirror: Mirror, file: Path):
     assert not file.exists()
 
 
+@pytest.mark.uptane("A13")
 def test_reading_stops_beyond_the_signed_length(mirror: Mirror, file: Path):
     """An endless answer fills no disk: one byte more than was signed is proof enough."""
     mirror.content = CONTENT * 40

@@ -176,6 +176,7 @@ class Primary:
         return bundle
 
 
+@pytest.mark.uptane("A7")
 def test_a_vehicle_goes_back_by_the_revert_release_alone(
     data: DataFolder, repository: ImageRepository, tmp_path: Path
 ) -> None:

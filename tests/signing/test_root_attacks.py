@@ -22,6 +22,7 @@ REPOSITORIES = ("director", "image")
 ROLES = ("timestamp", "snapshot", "targets")
 
 
+@pytest.mark.uptane("A1", "A5", "C-root")
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_a_root_signed_by_one_old_key_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str):
     """A1, A5: one stolen root key of three is below the threshold of two."""
@@ -30,6 +31,7 @@ def test_a_root_signed_by_one_old_key_is_refused(uptane: UptaneSimulator, primar
     assert refusal(primary, uptane.files()) is AttackCode.ARBITRARY
 
 
+@pytest.mark.uptane("A4")
 def test_a_signature_listed_twice_counts_once(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A4: one root signature copied into a second entry does not make two of three."""
     director = uptane.director
@@ -41,6 +43,7 @@ def test_a_signature_listed_twice_counts_once(uptane: UptaneSimulator, primary: 
     assert refusal(primary, uptane.files()) in (AttackCode.ARBITRARY, AttackCode.MALFORMED)
 
 
+@pytest.mark.uptane("A4", "C-root", "M6")
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_a_public_key_under_two_ids_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary, name: str):
     """A4: python-tuf counts key ids, so one key under two ids would meet a threshold of two alone."""
@@ -54,6 +57,7 @@ def test_a_public_key_under_two_ids_is_refused(uptane: UptaneSimulator, primary:
     assert refusal(primary, uptane.files()) is AttackCode.DUPLICATE_KEY
 
 
+@pytest.mark.uptane("A4")
 def test_a_public_key_under_two_ids_is_refused_in_an_intermediate_root(
     uptane: UptaneSimulator, primary: SimulatedPrimary
 ):
@@ -66,6 +70,7 @@ def test_a_public_key_under_two_ids_is_refused_in_an_intermediate_root(
     assert refusal(primary, uptane.files()) is AttackCode.DUPLICATE_KEY
 
 
+@pytest.mark.uptane("A4", "K3")
 def test_a_key_in_two_roles_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A4, K3: keys are unique across roles, else stealing the timestamp key steals another role."""
     director = uptane.director
@@ -73,6 +78,7 @@ def test_a_key_in_two_roles_is_refused(uptane: UptaneSimulator, primary: Simulat
     assert refusal(primary, uptane.files()) is AttackCode.DUPLICATE_KEY
 
 
+@pytest.mark.uptane("A6", "C-root")
 def test_a_root_that_skips_a_version_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A6: root N+1 has version N+1, else a revocation in between could be hidden."""
 
@@ -84,6 +90,7 @@ def test_a_root_that_skips_a_version_is_refused(uptane: UptaneSimulator, primary
     assert refusal(primary, files) is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("A9")
 def test_an_expired_root_is_a_freeze(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A9: a root that is never renewed ends everything beneath it."""
     later = NOW + timedelta(days=366)
@@ -93,6 +100,7 @@ def test_an_expired_root_is_a_freeze(uptane: UptaneSimulator, primary: Simulated
     assert refusal(primary, uptane.files(), later) is AttackCode.FREEZE
 
 
+@pytest.mark.uptane("A26", "C-root")
 def test_a_vehicle_that_slept_through_rotations_walks_the_chain(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A26: three rotations, expired roots between, new keys at the end: every step is signed by the one before."""
     director = uptane.director
@@ -116,6 +124,7 @@ def test_a_vehicle_that_slept_through_rotations_walks_the_chain(uptane: UptaneSi
     assert primary.verifier.versions()[0].root == 4
 
 
+@pytest.mark.uptane("A24", "C-root", "A25")
 def test_a_fast_forward_attack_is_undone_by_new_keys(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A24: stolen online keys publish version 2^31-1; a new root with new keys lets versions start again."""
     director = uptane.director
@@ -138,6 +147,7 @@ def test_a_fast_forward_attack_is_undone_by_new_keys(uptane: UptaneSimulator, pr
     assert primary.verifier.versions()[0].timestamp == 11
 
 
+@pytest.mark.uptane("A26", "A25")
 def test_new_roots_are_kept_when_a_later_file_is_refused(
     uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path
 ):

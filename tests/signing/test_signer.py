@@ -88,6 +88,7 @@ def test_the_socket_is_for_its_owner_only(data: DataFolder, socket_path: Path):
         assert stat.S_IMODE(socket_path.stat().st_mode) == 0o600
 
 
+@pytest.mark.uptane("K1")
 async def test_the_process_reads_the_online_keys_only(data: DataFolder, socket_path: Path, client: SignerClient):
     """The Director's root keys are on tokens elsewhere; a stolen signer must not find them."""
     for number in (1, 2, 3):

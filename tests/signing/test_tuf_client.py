@@ -82,6 +82,7 @@ def test_the_replaced_methods_are_python_tuf_s_own():
     assert replaced <= set(vars(Updater))
 
 
+@pytest.mark.uptane("A13")
 def test_an_endless_chain_of_roots_is_walked_in_bounded_steps(uptane: UptaneSimulator):
     """A13: work is bounded in one refresh; what was walked is reported, so that the next one goes on from there."""
     director = uptane.director

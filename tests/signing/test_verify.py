@@ -21,6 +21,7 @@ from tests.signing.uptane_simulator import (
 )
 
 
+@pytest.mark.uptane("F2", "F3", "F4", "F5", "F7", "F8", "F9", "F10", "F11")
 def test_an_honest_bundle_is_verified(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """What both repositories say alike comes out, with everything an installer needs."""
     brake, gateway = primary.verify(uptane.files()).images
@@ -30,6 +31,7 @@ def test_an_honest_bundle_is_verified(uptane: UptaneSimulator, primary: Simulate
         check_image(image, IMAGES[image.path])
 
 
+@pytest.mark.uptane("F6")
 def test_an_empty_assignment_needs_nothing_of_the_image_repository(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """Uptane, full verification, step 6: stop when nothing is to be installed."""
     uptane.director.targets.targets = {}
@@ -38,6 +40,7 @@ def test_an_empty_assignment_needs_nothing_of_the_image_repository(uptane: Uptan
     assert primary.verifier.versions()[1].timestamp == 0
 
 
+@pytest.mark.uptane("F6")
 def test_an_attack_on_the_image_repository_is_seen_without_an_assignment(
     uptane: UptaneSimulator, primary: SimulatedPrimary
 ):
@@ -59,6 +62,7 @@ def test_versions_follow_what_is_held(uptane: UptaneSimulator, primary: Simulate
     assert image.targets == uptane.image.targets.version
 
 
+@pytest.mark.uptane("F4")
 def test_a_renewed_timestamp_alone_is_enough(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A quiet vehicle gets one small file a day; the rest comes from what is held."""
     primary.verify(uptane.files())
@@ -82,6 +86,7 @@ def test_a_restarted_verifier_goes_on(uptane: UptaneSimulator, primary: Simulate
     assert caught.value.code is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("V8")
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_power_loss_while_keeping_leaves_the_old_state(
     uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
@@ -119,6 +124,7 @@ def test_damaged_held_metadata_is_said_with_a_remedy(
         uptane.vehicle(tmp_path / "held")
 
 
+@pytest.mark.uptane("F4")
 def test_the_same_again_costs_no_refresh(
     uptane: UptaneSimulator, primary: SimulatedPrimary, monkeypatch: pytest.MonkeyPatch
 ):
@@ -160,6 +166,7 @@ def test_the_cheap_path_still_looks_at_what_is_installed(uptane: UptaneSimulator
     assert caught.value.code is AttackCode.ROLLBACK
 
 
+@pytest.mark.uptane("F1")
 @pytest.mark.parametrize("years", [-20, 30])
 def test_only_fleet_time_counts(tmp_path: Path, years: int):
     """The wall clock, which python-tuf reads, has no say: decades away in either direction all is as at any time."""
@@ -182,6 +189,7 @@ def test_time_without_a_zone_is_a_mistake_of_the_caller(uptane: UptaneSimulator,
         primary.verify(uptane.files(), NOW.replace(tzinfo=None))
 
 
+@pytest.mark.uptane("A4")
 def test_a_provisioned_root_with_a_doubled_key_is_refused(uptane: UptaneSimulator, tmp_path: Path):
     """A4: the factory's root is judged like any other."""
     director = uptane.director
@@ -214,6 +222,7 @@ def test_two_vehicles_hold_apart(uptane: UptaneSimulator, tmp_path: Path):
     assert second.verifier.versions()[0].timestamp == 0
 
 
+@pytest.mark.uptane("A1", "A13", "V9")
 @pytest.mark.parametrize(
     ("content", "code"),
     [

@@ -70,6 +70,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+@pytest.mark.uptane("I1")
 async def test_an_image_comes_whole_and_cacheable_for_ever(address: str, client: aiohttp.ClientSession):
     """Its name carries its digest: a CDN may keep it without asking."""
     async with client.get(f"{address}/targets/{NAME}") as response:
@@ -193,6 +194,7 @@ def _rewrite(path: Path) -> None:
     path.write_bytes(b'{"signed": 2}')
 
 
+@pytest.mark.uptane("A27")
 @pytest.mark.parametrize(
     "path",
     [
@@ -224,6 +226,7 @@ async def test_nothing_else_is_served(address: str, client: aiohttp.ClientSessio
         assert b"private key" not in await response.read()
 
 
+@pytest.mark.uptane("A27")
 async def test_a_traversal_sent_raw_is_not_served(address: str):
     """Aiohttp's client tidies paths before sending; an attacker's does not."""
     host, port = address.removeprefix("http://").split(":")
@@ -316,6 +319,7 @@ async def _status(client: aiohttp.ClientSession, url: str) -> int:
         return response.status
 
 
+@pytest.mark.uptane("A20")
 async def test_images_come_over_tls(repository: Path, tmp_path: Path):
     """The transport need not be trusted, but what a vehicle downloads is nobody else's business."""
     serving, calling = tls_contexts(tmp_path)
