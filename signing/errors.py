@@ -111,6 +111,10 @@ class MissingFileError(VerificationError):
         self.name = name
 
 
+class DeltaError(SigningError):
+    """A delta cannot be made, or does not lead to the image that was signed: the whole image does it as well."""
+
+
 class NotEnrolledError(SigningError):
     """A vehicle without a certificate was asked what it shows: it has to enrol first."""
 
