@@ -18,16 +18,29 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
+from signing.deltas import Delta, is_delta, read_delta
 from signing.errors import ImageRefusedError, KeyFileError, SigningError
 from signing.files import copy_atomically, exclusive, write_atomically
 from signing.keys import load_signer
 from signing.names import METADATA_NAME_PATTERN, image_file_name
-from signing.publication import NewImage, TargetInfo, check_publication, image_fault, signed_fields, target_info
+from signing.publication import (
+    NewDelta,
+    NewImage,
+    TargetInfo,
+    check_deltas,
+    check_publication,
+    delta_entry,
+    image_fault,
+    images_in,
+    signed_fields,
+    target_info,
+    with_useful_deltas,
+)
 from signing.roots import first_root
 from signing.tuf_client import IMAGE_CAPS, HeldFiles, RefreshError, TrustedFiles, refresh
 from signing.versions import MetadataVersions, next_version, require_utc
 
-__all__ = ["SNAPSHOT_LIFE", "TARGETS_LIFE", "TIMESTAMP_LIFE", "ImageRepository", "NewImage", "TargetInfo"]
+__all__ = ["SNAPSHOT_LIFE", "TARGETS_LIFE", "TIMESTAMP_LIFE", "ImageRepository", "NewDelta", "NewImage", "TargetInfo"]
 
 TARGETS_LIFE = timedelta(days=90)
 SNAPSHOT_LIFE = timedelta(days=7)
@@ -73,7 +86,9 @@ class ImageRepository:
             repository._release(Targets(), Snapshot(version=1), Timestamp(version=1), keys_folder, require_utc(now))
         return repository
 
-    def publish(self, images: Sequence[NewImage], keys_folder: Path, now: datetime) -> list[TargetInfo]:
+    def publish(
+        self, images: Sequence[NewImage], keys_folder: Path, now: datetime, *, deltas: Sequence[NewDelta] = ()
+    ) -> list[TargetInfo]:
         """Take in images and sign them; images first, then targets, snapshot, timestamp.
 
         Publishing the same again changes nothing, so a publication that was cut short is simply repeated; but targets
@@ -83,12 +98,14 @@ class ImageRepository:
             images: What to publish; all of it or nothing is listed.
             keys_folder: Holds the keys of targets, snapshot and timestamp.
             now: Fleet time, UTC.
+            deltas: Other ways to these images; those that are listed already stay as they are.
 
         Returns:
             What the repository lists now, one for each of `images`.
 
         Raises:
-            ImageRefusedError: An odd name, other bytes under a path that is taken, a lower release counter.
+            ImageRefusedError: An odd name, other bytes under a path that is taken, a lower release counter, a delta
+                between images that are not listed.
             KeyFileError: A key is missing.
         """
         now = require_utc(now)
@@ -97,13 +114,15 @@ class ImageRepository:
             entries = [self._entry(image) for image in images]
             check_publication(images, entries, current)
             fresh = {image.path: entry for image, entry in zip(images, entries, strict=True)}
-            for image, entry in zip(images, entries, strict=True):
-                stored = self._targets / image_file_name(image.path, entry.hashes["sha256"])
-                if not stored.exists():
-                    copy_atomically(image.file, stored)
-                    _check_stored(stored, entry)
-            if any(path not in current.targets for path in fresh) or _past_half_life(current, now):
-                current.targets |= fresh
+            check_deltas(deltas, current.targets | fresh)
+            short = {delta.path: delta_entry(delta) for delta in deltas if delta.path not in current.targets}
+            wanted = with_useful_deltas(current.targets | fresh | short)
+            files = {image.path: image.file for image in images} | {delta.path: delta.file for delta in deltas}
+            for path, entry in (fresh | short).items():
+                if path in wanted:
+                    self._take_in(files[path], entry)
+            if wanted != current.targets or _past_half_life(current, now):
+                current.targets = wanted
                 snapshot, timestamp = self._load("snapshot", Snapshot), self._load("timestamp", Timestamp)
                 self._release(current, snapshot, timestamp, keys_folder, now)
             return [target_info(image.path, current.targets[image.path], current.version) for image in images]
@@ -172,7 +191,7 @@ class ImageRepository:
         return {file.type: file.expires for file in (*files, self._load("timestamp", Timestamp))}
 
     def verified_target(self, path: str, now: datetime) -> TargetInfo | None:
-        """What the repository lists under `path`, after verifying it as a vehicle would, from root version 1 on.
+        """What image the repository lists under `path`, after verifying it as a vehicle would, from root version 1 on.
 
         Args:
             path: Target path.
@@ -187,10 +206,10 @@ class ImageRepository:
         """
         trusted = self._verified(now, (path,))
         found = trusted.found[path]
-        return target_info(path, found, trusted.targets.version) if found else None
+        return target_info(path, found, trusted.targets.version) if found and not is_delta(path) else None
 
     def verified_targets(self, now: datetime) -> list[TargetInfo]:
-        """All that the repository's own targets list, verified as by `verified_target`; delegated ones are left out.
+        """All images that the repository's own targets list, verified as by `verified_target`; without delegated ones.
 
         Args:
             now: Fleet time, UTC.
@@ -200,7 +219,20 @@ class ImageRepository:
             SigningError: It is missing.
         """
         targets = self._verified(now, ()).targets
-        return [target_info(path, target, targets.version) for path, target in targets.targets.items()]
+        return [target_info(path, target, targets.version) for path, target in images_in(targets.targets).items()]
+
+    def verified_deltas(self, now: datetime) -> list[Delta]:
+        """All deltas that the repository's own targets list, verified likewise.
+
+        Args:
+            now: Fleet time, UTC.
+
+        Raises:
+            VerificationError: The repository would be refused by vehicles.
+            SigningError: It is missing.
+        """
+        listed = self._verified(now, ()).targets.targets.items()
+        return [delta for path, target in listed if (delta := read_delta(path, target)) is not None]
 
     def _verified(self, now: datetime, find: tuple[str, ...]) -> TrustedFiles:
         bootstrap = self.metadata_file("1.root.json")
@@ -227,6 +259,12 @@ class ImageRepository:
             raise ImageRefusedError(f"image {image.path!r}: cannot read {image.file}: {exc.strerror}") from exc
         entry.unrecognized_fields["custom"] = signed_fields(image)
         return entry
+
+    def _take_in(self, file: Path, entry: TargetFile) -> None:
+        stored = self._targets / image_file_name(entry.path, entry.hashes["sha256"])
+        if not stored.exists():
+            copy_atomically(file, stored)
+            _check_stored(stored, entry)
 
     def _release(
         self, targets: Targets, snapshot: Snapshot, timestamp: Timestamp, keys_folder: Path, now: datetime

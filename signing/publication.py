@@ -1,7 +1,7 @@
 """What may be published: images on their way into the Image repository, and as its targets list them. Pure.
 
-Owns which names, counters and bytes are refused before a key signs them. Leaves files, locks and signatures to
-`image_repo`, and what undoes what to `reverts`.
+Owns which names, counters and bytes are refused before a key signs them, and how long deltas stay listed. Leaves files,
+locks and signatures to `image_repo`, what undoes what to `reverts`, and which deltas there are to `delta_offers`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from typing import Any
 
 from tuf.api.metadata import TargetFile, Targets
 
+from signing.deltas import delta_fields, delta_path, is_delta, read_delta
 from signing.errors import ImageRefusedError
 from signing.match import read_shall_match
 from signing.names import NAME_PATTERN, VERSION_MAX, target_path_fault
+
+DELTAS_KEPT_TO = 4
+"""Images of each hardware id, the highest release counters first, to which deltas stay listed: every vehicle pays some
+hundred bytes for each of them whenever targets change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,26 @@ class NewImage:
     """Version of the release that it undoes; empty for others."""
     sha256: str = ""
     """Hex digest that the bytes must have; empty where whoever publishes vouches for the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelta:
+    """A delta to publish, between two images that are listed or will be with it."""
+
+    from_sha256: str
+    """Hex digest of the image that vehicles have."""
+    to_sha256: str
+    """Of the image that it leads to."""
+    from_length: int
+    """Bytes."""
+    to_length: int
+    file: Path
+    """Where its bytes are now."""
+
+    @property
+    def path(self) -> str:
+        """Its target path."""
+        return delta_path(self.from_sha256, self.to_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +95,8 @@ def image_fault(image: NewImage) -> str | None:
     """What is wrong with an image by itself; None when nothing is."""
     if fault := target_path_fault(image.path):
         return fault
+    if is_delta(image.path):
+        return "names below deltas/ are kept for deltas"
     if not NAME_PATTERN.fullmatch(image.hardware_id):
         return f"{image.hardware_id[:80]!r} is not a hardware id"
     if type(image.release_counter) is not int or not 0 <= image.release_counter <= VERSION_MAX:
@@ -94,7 +121,7 @@ def check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile],
     if len({image.path for image in images}) != len(images):
         raise ImageRefusedError("one path stands twice in this publication")
     highest: dict[str, int] = {}
-    for path, target in current.targets.items():
+    for path, target in images_in(current.targets).items():
         match = read_shall_match(path, target)
         for hardware_id in match.hardware_ids:
             highest[hardware_id] = max(highest.get(hardware_id, 0), match.release_counter)
@@ -113,6 +140,59 @@ def check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile],
                 f"{image.path!r}: release counter {image.release_counter} is lower than "
                 f"{highest[image.hardware_id]}, which {image.hardware_id} has already"
             )
+
+
+def images_in(targets: Mapping[str, TargetFile]) -> Mapping[str, TargetFile]:
+    """What is listed without the deltas, by path."""
+    return {path: target for path, target in targets.items() if not is_delta(path)}
+
+
+def delta_entry(delta: NewDelta) -> TargetFile:
+    """A delta as a target.
+
+    Raises:
+        OSError: Its file cannot be read.
+    """
+    entry = TargetFile.from_file(delta.path, str(delta.file), ["sha256"])
+    entry.unrecognized_fields["custom"] = delta_fields(
+        from_sha256=delta.from_sha256,
+        to_sha256=delta.to_sha256,
+        from_length=delta.from_length,
+        to_length=delta.to_length,
+    )
+    return entry
+
+
+def check_deltas(deltas: Sequence[NewDelta], targets: Mapping[str, TargetFile]) -> None:
+    """Refuse a delta between anything but images that are listed.
+
+    Raises:
+        ImageRefusedError: One of both is not.
+    """
+    known = {(target.hashes["sha256"], target.length) for target in images_in(targets).values()}
+    for delta in deltas:
+        for end in ((delta.from_sha256, delta.from_length), (delta.to_sha256, delta.to_length)):
+            if end not in known:
+                raise ImageRefusedError(f"{delta.path!r}: no image of {end[1]} bytes and sha256 {end[0]} is listed")
+
+
+def with_useful_deltas(targets: Mapping[str, TargetFile]) -> dict[str, TargetFile]:
+    """Targets without the deltas to images that newer ones have replaced: who still wants one fetches it whole."""
+    by_hardware: dict[str, dict[int, set[str]]] = {}
+    for path, target in images_in(targets).items():
+        match = read_shall_match(path, target)
+        for hardware_id in match.hardware_ids:
+            counters = by_hardware.setdefault(hardware_id, {})
+            counters.setdefault(match.release_counter, set()).add(target.hashes["sha256"])
+    recent: set[str] = set()
+    for counters in by_hardware.values():
+        recent = recent.union(*(counters[counter] for counter in sorted(counters)[-DELTAS_KEPT_TO:]))
+    useful = {}
+    for path, target in targets.items():
+        delta = read_delta(path, target) if is_delta(path) else None
+        if not is_delta(path) or (delta is not None and delta.to_sha256 in recent):
+            useful[path] = target
+    return useful
 
 
 def target_info(path: str, target: TargetFile, targets_version: int) -> TargetInfo:
