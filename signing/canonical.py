@@ -18,7 +18,6 @@ INTEGER_MAX = 2**53 - 1
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class JsonFormError(ValueError):
@@ -41,7 +40,7 @@ def decode(data: bytes) -> Any:
 
     Raises:
         JsonFormError: Not UTF-8, not JSON, nested too deeply, a name twice in one object, a float, NaN, a huge integer,
-            half a surrogate pair.
+            half a surrogate pair, text that is not NFC.
     """
     try:
         value = json.loads(
@@ -51,9 +50,8 @@ def decode(data: bytes) -> Any:
             parse_constant=_refuse,
             parse_int=_integer,
         )
-        # UTF-8 carries none as such. An escaped pair has become one character by now; half a pair has not.
-        if _ESCAPED_SURROGATE.search(data):
-            _refuse_surrogates(value)
+        if not data.isascii() or b"\\u" in data:
+            _check_texts(value)
         return value
     except RecursionError as exc:
         raise JsonFormError("nested too deeply") from exc
@@ -80,17 +78,24 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _refuse_surrogates(value: object) -> None:
+def _check_texts(value: object) -> None:
     if isinstance(value, str):
-        if _SURROGATE.search(value):
-            raise JsonFormError(f"half a surrogate pair in {value[:64]!r}")
+        _check_text(value)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            _refuse_surrogates(key)
-            _refuse_surrogates(item)
+            _check_texts(key)
+            _check_texts(item)
     elif isinstance(value, list):
         for item in value:
-            _refuse_surrogates(item)
+            _check_texts(item)
+
+
+def _check_text(text: str) -> None:
+    """UTF-8 carries no surrogate; an escaped pair has become one character by now, half a pair has not."""
+    if _SURROGATE.search(text):
+        raise JsonFormError(f"half a surrogate pair in {text[:64]!r}")
+    if not unicodedata.is_normalized("NFC", text):
+        raise JsonFormError(f"{text[:64]!r} is not in Unicode NFC")
 
 
 def _check(value: object) -> None:
@@ -99,9 +104,7 @@ def _check(value: object) -> None:
             raise JsonFormError(f"control character in {value[:64]!r}")
         if value.isascii():
             return
-        _refuse_surrogates(value)
-        if not unicodedata.is_normalized("NFC", value):
-            raise JsonFormError(f"{value[:64]!r} is not in Unicode NFC")
+        _check_text(value)
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):

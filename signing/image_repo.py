@@ -204,7 +204,7 @@ class ImageRepository:
             VerificationError: The repository would be refused by vehicles.
             SigningError: It is missing.
         """
-        trusted = self._verified(now, (path,))
+        trusted = self._verified(now, path)
         found = trusted.found[path]
         return target_info(path, found, trusted.targets.version) if found and not is_delta(path) else None
 
@@ -218,7 +218,7 @@ class ImageRepository:
             VerificationError: The repository would be refused by vehicles.
             SigningError: It is missing.
         """
-        targets = self._verified(now, ()).targets
+        targets = self._verified(now).targets
         return [target_info(path, target, targets.version) for path, target in images_in(targets.targets).items()]
 
     def verified_deltas(self, now: datetime) -> list[Delta]:
@@ -231,10 +231,10 @@ class ImageRepository:
             VerificationError: The repository would be refused by vehicles.
             SigningError: It is missing.
         """
-        listed = self._verified(now, ()).targets.targets.items()
+        listed = self._verified(now).targets.targets.items()
         return [delta for path, target in listed if (delta := read_delta(path, target)) is not None]
 
-    def _verified(self, now: datetime, find: tuple[str, ...]) -> TrustedFiles:
+    def _verified(self, now: datetime, *find: str) -> TrustedFiles:
         bootstrap = self.metadata_file("1.root.json")
         if bootstrap is None:
             raise SigningError(f"{self._path} holds no Image repository")
@@ -245,7 +245,7 @@ class ImageRepository:
                 offered=self.metadata_file,
                 caps=IMAGE_CAPS,
                 now=require_utc(now),
-                find=find,
+                find=dict.fromkeys(find, ()),
             )
         except RefreshError as exc:
             raise exc.reason from exc

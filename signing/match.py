@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tuf.api.metadata import Signed, TargetFile, Targets
+from tuf.api.metadata import Signed, TargetFile, Targets, Timestamp
 
 from signing.errors import AttackCode, VerificationError
 from signing.names import SHA256_PATTERN, VERSION_MAX, target_path_fault
@@ -59,6 +59,16 @@ def check_bound(role: str, vehicle_id_field: object, vehicle_id: str) -> None:
         raise VerificationError(
             AttackCode.WRONG_VEHICLE, f"the Director's {role} is bound to {whom}, this is {vehicle_id!r}"
         )
+
+
+def check_pinned(timestamp: Timestamp) -> None:
+    """Refuse a timestamp that names its snapshot by version alone: TUF leaves the hash out, Uptane does not.
+
+    Raises:
+        VerificationError: MALFORMED.
+    """
+    if not timestamp.snapshot_meta.hashes:
+        raise VerificationError(AttackCode.MALFORMED, "the timestamp has no hash of its snapshot")
 
 
 def bound_to(signed: Signed) -> object:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Delegations, Metadata, Root, Targets
+from tuf.api.metadata import Delegations, Metadata, Role, Root, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from signing.errors import AttackCode, SigningError, VerificationError
@@ -77,6 +77,7 @@ def check_root_keys(root: Root) -> None:
     """
     used: dict[str, str] = {}
     for name, role in root.roles.items():
+        _check_threshold(name, role)
         for keyid in role.keyids:
             if keyid in used:
                 raise VerificationError(
@@ -87,13 +88,21 @@ def check_root_keys(root: Root) -> None:
 
 
 def check_delegation_keys(targets: Targets) -> None:
-    """Refuse targets that delegate to a public key that stands under two ids.
+    """Refuse targets that delegate to a public key that stands under two ids, or by an odd threshold.
 
     Raises:
         VerificationError: DUPLICATE_KEY, or MALFORMED for a key that cannot be read.
     """
     if targets.delegations is not None:
+        for name, role in (targets.delegations.roles or {}).items():
+            _check_threshold(name, role)
         _check_unique(targets.delegations, "delegations")
+
+
+def _check_threshold(name: str, role: Role) -> None:
+    """python-tuf refuses less than one; `true` is one to Python and no number to other readers."""
+    if type(role.threshold) is not int:
+        raise VerificationError(AttackCode.MALFORMED, f"the threshold of {name} is {role.threshold!r}, no number")
 
 
 def _check_unique(holder: Root | Delegations, where: str) -> None:

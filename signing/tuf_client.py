@@ -3,7 +3,7 @@
 `Updater` reads the wall clock when it is built and works on a folder. This adapter sets its private reference time
 before anything is judged, replaces its file operations by a dictionary (a scratch folder cost four times as much as
 the verification), lets it fetch from bytes at hand, and hands back what it accepted. Nothing is kept here: the caller
-persists the result once all of its own checks agree. Five private names are relied upon; a test names each of them.
+persists the result once all of its own checks agree. Six private names are relied upon; a test names each of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import cast
 
 from tuf.api import exceptions
@@ -19,13 +20,15 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from signing import canonical
+from signing.delegations import ROLES_MAX, find_target
 from signing.errors import AttackCode, HeldMetadataError, SigningError, VerificationError
+from signing.names import VERSION_MAX
 from signing.versions import MetadataVersions
 
 _BASE_URL = "bytes:/metadata/"
 _NO_FOLDER = os.path.join(os.devnull, "outrider")
 _MAX_ROOT_ROTATIONS = 64
-_MAX_DELEGATIONS = 32
+_NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class TrustedFiles:
     targets: Targets
     delegators: tuple[Targets, ...]
     """The targets that delegate, top level included."""
+    sought: Mapping[str, tuple[str, ...]]
+    """The target paths that were asked, each with the hardware ids that it is for."""
     found: Mapping[str, TargetFile | None]
     """For each target path asked, what the repository says; None when it lists no such target."""
 
@@ -124,7 +129,7 @@ def refresh(
     offered: Callable[[str], bytes | None],
     caps: Caps,
     now: datetime,
-    find: tuple[str, ...] = (),
+    find: Mapping[str, tuple[str, ...]] = _NOTHING,
 ) -> TrustedFiles:
     """Verify one repository from its provisioned root to its targets, as a TUF client does.
 
@@ -134,7 +139,8 @@ def refresh(
         offered: Gives a file's bytes by its name, or None when there is no such file.
         caps: Byte caps.
         now: Fleet time, UTC.
-        find: Target paths to look up, through delegations if there are any.
+        find: Target paths to look up, through delegations if there are any, with the hardware ids that each is for;
+            none of these looks up a path whatever it is for.
 
     Raises:
         RefreshError: Something was refused.
@@ -148,12 +154,12 @@ def refresh(
     set_fleet_time(updater, now)
     try:
         updater.refresh()
-        found = {path: updater.get_targetinfo(path) for path in find}
+        found = {path: find_target(path, hardware_ids, updater.load) for path, hardware_ids in find.items()}
     except (exceptions.RepositoryError, exceptions.DownloadError) as exc:
         reason = _reason(exc, fetcher, updater._trusted_set.root)
         missing = fetcher.last_name if reason.code is AttackCode.MISSING else ""
         raise RefreshError(reason, updater.accepted_roots(), missing) from exc
-    return updater.accepted(found)
+    return updater.accepted(find, found)
 
 
 def set_fleet_time(updater: Updater, now: datetime) -> None:
@@ -180,7 +186,7 @@ class MemoryUpdater(Updater):
         self._accepted: dict[str, bytes] = {}
         config = UpdaterConfig(
             max_root_rotations=len(held.roots) + _MAX_ROOT_ROTATIONS,
-            max_delegations=_MAX_DELEGATIONS,
+            max_delegations=ROLES_MAX,
             root_max_length=caps.root,
             timestamp_max_length=caps.timestamp,
             snapshot_max_length=caps.snapshot,
@@ -192,7 +198,11 @@ class MemoryUpdater(Updater):
         """Every root from the provisioned one to the trusted one."""
         return {version: self._roots[version] for version in sorted(self._roots)}
 
-    def accepted(self, found: Mapping[str, TargetFile | None]) -> TrustedFiles:
+    def load(self, role: str, delegator: str) -> Targets:
+        """The targets of a role, verified by what its delegator says of its keys."""
+        return self._load_targets(role, delegator)
+
+    def accepted(self, sought: Mapping[str, tuple[str, ...]], found: Mapping[str, TargetFile | None]) -> TrustedFiles:
         """What a finished refresh accepted."""
         trusted = self._trusted_set
         roles = dict(self._held.roles)  # a delegated role that nobody asked for stays as it was
@@ -211,6 +221,7 @@ class MemoryUpdater(Updater):
             snapshot=trusted.snapshot,
             targets=trusted.targets,
             delegators=tuple(delegators),
+            sought=sought,
             found=found,
         )
 
@@ -315,4 +326,7 @@ def parse_offered(name: str, content: bytes, caps: Caps) -> Mapping[str, object]
         raise VerificationError(AttackCode.MALFORMED, f"{name}: {exc}") from exc
     if not isinstance(value, dict) or not isinstance(value.get("signed"), dict):
         raise VerificationError(AttackCode.MALFORMED, f"{name} has no signed part")
+    version = value["signed"].get("version")
+    if isinstance(version, bool) or (isinstance(version, int) and version > VERSION_MAX):
+        raise VerificationError(AttackCode.MALFORMED, f"{name}: version {version} is no number up to {VERSION_MAX}")
     return cast("Mapping[str, object]", value["signed"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Metadata, Root, Targets
 
 from signing.errors import AttackCode, MissingFileError, VerificationError
 from signing.held import Held, load_held, save_held
@@ -28,6 +28,8 @@ from signing.match import (
     check_counters,
     check_director_targets,
     check_match,
+    check_pinned,
+    read_shall_match,
 )
 from signing.roots import check_delegation_keys, check_root_keys
 from signing.tuf_client import (
@@ -122,9 +124,9 @@ class PrimaryVerifier:
         """
         now = self._fleet_time(now)
         self._check_offered(files)
-        director = self._refresh("director", files, now, ())
+        director = self._refresh("director", files, now, {})
         assignment = self._check_director(director)
-        image = self._image_repository(files, now, assignment)
+        image = self._image_repository(files, now, director.targets, assignment)
         for entry in assignment:
             check_match(entry, director.targets.targets[entry.path], image.found.get(entry.path) if image else None)
             check_counters(entry, installed)
@@ -156,18 +158,21 @@ class PrimaryVerifier:
         return check_director_targets(director.targets, self._ecus)
 
     def _image_repository(
-        self, files: Files, now: datetime, assignment: tuple[VerifiedImage, ...]
+        self, files: Files, now: datetime, assigned: Targets, assignment: tuple[VerifiedImage, ...]
     ) -> TrustedFiles | None:
         """Refresh the Image repository where it matters: images are assigned, or it sent something."""
         if not assignment and not any(repository == "image" for repository, _ in files):
             return None
-        return self._refresh("image", files, now, tuple(entry.path for entry in assignment))
+        find = {path: read_shall_match(path, target).hardware_ids for path, target in assigned.targets.items()}
+        return self._refresh("image", files, now, find)
 
-    def _refresh(self, repository: Repository, files: Files, now: datetime, find: tuple[str, ...]) -> TrustedFiles:
+    def _refresh(
+        self, repository: Repository, files: Files, now: datetime, find: Mapping[str, tuple[str, ...]]
+    ) -> TrustedFiles:
         """Verify one repository; skipped when the very same bytes were verified before and nothing has expired."""
         held = self._held_files(repository)
         known = self._trusted.get(repository)
-        if known and now < known.expires and set(find) <= set(known.found) and not self._news(repository, files):
+        if known and now < known.expires and find.items() <= known.sought.items() and not self._news(repository, files):
             return known
         try:
             trusted = refresh(
@@ -185,6 +190,7 @@ class PrimaryVerifier:
                 raise MissingFileError(repository, exc.missing, exc.reason.message) from exc
             raise exc.reason from exc
         self._check_roots(trusted.held.roots)
+        check_pinned(trusted.timestamp)
         for targets in trusted.delegators:
             check_delegation_keys(targets)
         return trusted

@@ -30,7 +30,7 @@ from orchestrator.rpc.vehicle_servicer import MANIFEST_BYTES_MAX, NAMES_MAX
 from orchestrator.service.call_rates import CALLS_MAX, WINDOW_MS
 from orchestrator.settings import Settings
 from orchestrator.store.refusals import REFUSED_BY_STATUS
-from signing import manifest, tuf_client
+from signing import delegations, manifest, tuf_client
 from signing.errors import AttackCode, VerificationError
 from signing.keys import public_key_from_base64
 from signing.manifest import REPORT_AGE_MAX, REPORT_AHEAD_MAX, REPORTS_MAX, InventoryEcu, verify_manifest
@@ -260,7 +260,7 @@ def test_limits_are_those_of_the_code() -> None:
         "Image targets file, delegated ones too": size(IMAGE_CAPS.targets),
         "metadata files in one answer": str(MAX_FILES),
         "new roots in one refresh": str(tuf_client._MAX_ROOT_ROTATIONS),
-        "delegations followed": str(tuf_client._MAX_DELEGATIONS),
+        "delegations followed": str(delegations.ROLES_MAX),
         "valid_for of a permit": f"{longest_permit_h()} h",
         "life of an enrolment token": f"{TOKEN_LIFE_MS // 86_400_000} d",
     }

@@ -50,7 +50,7 @@ def test_half_a_surrogate_pair_is_not_written(value: object):
         encode(value)
 
 
-@pytest.mark.uptane("A30")
+@pytest.mark.uptane("A30", "M3")
 @pytest.mark.parametrize(
     "text",
     [
@@ -71,6 +71,8 @@ def test_half_a_surrogate_pair_is_not_written(value: object):
         r'{"a":[{"b":"x\uDFFFy"}]}',
         r'{"\udc00":1}',
         r'"\ude00\ud83d"',
+        '{"e\u0301":1}',
+        r'["caf\u0065\u0301"]',
     ],
     ids=lambda text: text[:10],
 )

@@ -35,15 +35,10 @@ METADATA: tuple[Entry, ...] = (
         "M11",
         "5.2.3.2",
         "A delegation has keys, threshold, paths, hardware ids and priority; chains may have any length.",
-        f"{NO_SUPPLIERS}; of hardware ids on a delegation the verifier takes no notice",
+        NO_SUPPLIERS,
     ),
     met("M12", "5.2.4", "Snapshot lists name and version of every targets file."),
-    partly(
-        "M13",
-        "5.2.5",
-        "Timestamp has version and at least one hash of the snapshot.",
-        "ours does, but the verifier takes one without a hash",
-    ),
+    met("M13", "5.2.5", "Timestamp has version and at least one hash of the snapshot; one without is refused."),
     met("M14", "5.2.6", "Every Primary knows which repositories have to agree on an image: here always both."),
     met("M15", "5.2.7", "Files are named by version, images by hash; a name cannot lead out of its folder."),
 )
@@ -149,7 +144,7 @@ VERIFICATION: tuple[Entry, ...] = (
         "C-deleg",
         "5.4.4.7",
         "Delegations are searched in order; path and hardware id have to fit; terminating ends the search.",
-        "hardware ids on a delegation are not looked at; several roles for one image (TAP 3) are not offered",
+        "several roles that have to agree on one image (TAP 3, optional) are not offered",
     ),
 )
 """Of verification."""
