@@ -38,6 +38,7 @@ from orchestrator.rehearsal.engine_rule import EngineRule
 from orchestrator.rehearsal.inventory import Inventory, read_inventory
 from orchestrator.rehearsal.rehearse import filled
 from orchestrator.rehearsal.vehicles import HABITS, Floats, Ints
+from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install
 from tests.builders import HOUR_MS
@@ -261,10 +262,10 @@ class Twin:
 
     async def look(self, hour: int) -> Look:
         """Let the evaluator look until nothing moves: it takes a step a second, the model all of them at its look."""
-        await self._until(hour - 0.25)
+        await self.until(hour - 0.25)
         for car in self._beacons:
             await self._touch(car)
-        await self._until(float(hour))
+        await self.until(float(hour))
         epoch = -1
         while epoch != (rollout := await self.world.rollout()).epoch:
             epoch = rollout.epoch
@@ -282,7 +283,7 @@ class Twin:
 
     async def act(self, act: Act) -> None:
         """Let a vehicle do what the model says."""
-        await self._until(act.at_h)
+        await self.until(act.at_h)
         car = self.cars[act.vehicle]
         if act.what is What.WORD:
             await self._word(car, fails=bool(self._vehicles.fails[act.vehicle]))
@@ -294,6 +295,23 @@ class Twin:
             await self._touch(car)
         else:
             assert await self._full(car), (act, car.vehicle_id)
+
+    async def calls(self, vehicle: int) -> CheckInReply:
+        """Let a vehicle, by number, call now, whatever the model says."""
+        return await self._check_in(self.cars[vehicle])
+
+    async def touch(self, vehicle: int) -> None:
+        """Let a vehicle be heard now that has nothing to do."""
+        await self._touch(self.cars[vehicle])
+
+    async def permit(self, vehicle: int) -> PermitAnswer:
+        """Let a vehicle ask for its permit now."""
+        car = self.cars[vehicle]
+        return await self.world.permits.authorize(car.vehicle_id, (await self.world.attempt(car)).attempt_id)
+
+    async def says(self, vehicle: int) -> None:
+        """Let a vehicle say what became of its installation."""
+        await self._word(self.cars[vehicle], fails=bool(self._vehicles.fails[vehicle]))
 
     async def _full(self, car: Car) -> bool:
         """Whether who calls gets no permit; a first asking is only thought of: a grant would take a place."""
@@ -352,7 +370,7 @@ class Twin:
         )
         return await self.world.desk.check_in(car.vehicle_id, poll)
 
-    async def _until(self, hour: float) -> None:
+    async def until(self, hour: float) -> None:
         """Let time go by: last contacts are written and what is due is handled, as in every second."""
         world = self.world
         world.hand.now_ms = self._start_ms + round(hour * HOUR_MS)
