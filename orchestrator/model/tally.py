@@ -38,6 +38,11 @@ class AgeGroup:
         """Of these, silent."""
         return self.silent - self.unpaired_silent
 
+    @property
+    def uncompared(self) -> AgeGroup:
+        """The exposures that no control stands beside, next to the controls of the others."""
+        return AgeGroup(self.unpaired, self.unpaired_silent, self.controls, self.controls_silent)
+
     def __add__(self, other: AgeGroup) -> AgeGroup:
         return AgeGroup(
             exposed=self.exposed + other.exposed,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import log
 
 from orchestrator.engine.gates import Judgement, scope_name
+from orchestrator.engine.gates.uncompared import UNCOMPARED
 from orchestrator.engine.strata import apart, by_part
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import OTHER as TOGETHER
@@ -117,17 +118,18 @@ def show_gate(metrics: Metrics, rollout: Rollout, judgement: Judgement, everythi
     metrics.blast_budget.labels(rollout=name).set(limits.blast_budget)
     for quantity, evidence, probability in quantities(gate):
         # A scope whose counters contradict themselves was not weighed.
-        weighed = [verdict.inputs for verdict in judgement.verdicts if evidence in verdict.inputs]
-        shares = [each[evidence] / log(each["evidence_min"]) for each in weighed]
-        where = {"rollout": name, "quantity": quantity}
-        metrics.gate_evidence.labels(**where).set(max(0.0, *shares, 0.0))
+        said, where = [verdict.inputs for verdict in judgement.verdicts], {"rollout": name, "quantity": quantity}
+        if evidence:
+            shares = [each[evidence] / log(each["evidence_min"]) for each in said if evidence in each]
+            metrics.gate_evidence.labels(**where).set(max(0.0, *shares, 0.0))
         if probability:
-            metrics.gate_probability.labels(**where).set(max((each[probability] for each in weighed), default=0.0))
+            likely = (each[probability] for each in said if probability in each)
+            metrics.gate_probability.labels(**where).set(max(likely, default=0.0))
 
 
 def quantities(gate: GateLimits) -> Iterator[tuple[str, str, str]]:
     """What is weighed, for a label, and the inputs with its evidence and its probability; of all together there is
-    evidence alone, and that is what halts.
+    evidence alone, and that is what halts; of silence that is not compared a probability alone.
     """
     yield "together", "log_e", ""
     places = {"failures": ("failures", ""), "losses": ("losses", ""), "losses_silence": ("losses_silence", "")}
@@ -138,6 +140,8 @@ def quantities(gate: GateLimits) -> Iterator[tuple[str, str, str]]:
             places[f"silence_{habit}_{age(age_ms)}"] = ("silence", f"_{habit}_{index}")
     for quantity, (rule, suffix) in places.items():
         yield quantity, f"{rule}_log_e{suffix}", f"{rule}_posterior{suffix}"
+        if rule == "silence":
+            yield quantity.replace(rule, UNCOMPARED, 1), "", f"{UNCOMPARED}_posterior{suffix}"
 
 
 def show_stops(metrics: Metrics, rollout: Rollout) -> None:

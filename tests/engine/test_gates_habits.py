@@ -47,11 +47,11 @@ def test_silence_that_ends_by_the_next_checkpoint_is_no_broken_vehicle() -> None
 
 def test_exposures_that_no_control_stands_beside_are_not_compared() -> None:
     """Where a wave leaves few to wait, few are paired: the others are silent as often as their habits are."""
-    apart = AgeGroup(1_000, 200, 300, 3, unpaired=900, unpaired_silent=199)
+    apart = AgeGroup(1_000, 100, 300, 3, unpaired=900, unpaired_silent=99)
     groups = {HabitAge(Habit.OFTEN, DAY_MS): apart}
-    tally = replace(a_tally(succeeded=1_000, aged=((1_000, 200), (0, 0))), age_groups=(apart, AgeGroup()))
+    tally = replace(a_tally(succeeded=1_000, aged=((1_000, 100), (0, 0))), age_groups=(apart, AgeGroup()))
     assert judge({a_cell(): replace(tally, habit_groups=groups)}, PLAN).worst.kind is VerdictKind.PROCEED
-    paired = AgeGroup(1_000, 200, 300, 3)
+    paired = AgeGroup(1_000, 100, 300, 3)
     groups = {HabitAge(Habit.OFTEN, DAY_MS): paired}
     tally = replace(tally, age_groups=(paired, AgeGroup()), habit_groups=groups)
     assert judge({a_cell(): tally}, PLAN).worst.kind is VerdictKind.HALT

@@ -27,8 +27,8 @@ DOWNLOAD_H = 0.3
 HORIZON_H = 120.0
 SEEDS = (1, 2, 3)
 SIZE = 240
-BROKEN = ReleaseModel(0.3, 1.0)
-"""Three in ten are never heard again."""
+BROKEN = ReleaseModel(0.5, 1.0)
+"""Half of them are never heard again."""
 
 
 @dataclass
@@ -140,4 +140,5 @@ async def test_release_that_silences_vehicles_is_seen_beside_its_controls(tmp_pa
     runs = await run_of(BROKEN, tmp_path, template)
     exposures, controls, _ = silence(runs)
     assert exposures - controls > 0.15
-    assert all(looks[-1].rollout.status in (RolloutStatus.HALTED, RolloutStatus.HELD) for looks in runs)
+    # It is halted, or its first wave never shows what the next one asks for.
+    assert all(total(looks[-1].cells.values()).exposed < 0.1 * SIZE for looks in runs)

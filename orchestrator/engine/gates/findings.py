@@ -31,7 +31,7 @@ class Weighed:
     hits: int
     trials: int
     log_e: float
-    """Logarithm of its evidence times its share of the accepted error."""
+    """Logarithm of its evidence times its share of the accepted error; -inf when it is none."""
     likely: float
     """Probability that its limit is broken."""
     limit: float
@@ -146,7 +146,8 @@ def weights(weighed: Sequence[Weighed], normal: Sequence[float], usual: Sequence
     inputs = {f"reference_a{index}": share for index, share in enumerate(normal)}
     inputs |= {f"q_a{index}": share for index, share in enumerate(usual)}
     for each in weighed:
-        inputs[f"{each.name}_log_e{each.suffix}"] = each.log_e
+        if each.log_e > -inf:
+            inputs[f"{each.name}_log_e{each.suffix}"] = each.log_e
         inputs[f"{each.name}_posterior{each.suffix}"] = each.likely
         inputs[f"{each.name}_limit{each.suffix}"] = each.limit
     inputs["log_e"] = summed(weighed)

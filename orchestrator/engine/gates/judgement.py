@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.engine.gates import budget as budgets
-from orchestrator.engine.gates import findings, rules
+from orchestrator.engine.gates import findings, rules, uncompared
 from orchestrator.engine.gates import signals as signalled
 from orchestrator.engine.gates.budget import AGED_MIN
 from orchestrator.engine.gates.counts import contradiction
@@ -250,7 +250,8 @@ def _judged(
     *,
     accepted: tuple[str, ...] = (),
 ) -> Verdict:
-    weighed, usual = rules.weigh(tally, scope, heard), rules.usual(heard, scope)
+    weighed = (*rules.weigh(tally, scope, heard), *uncompared.weigh(tally, scope, heard))
+    usual = rules.usual(heard, scope)
     said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals, scope.terms.now), *more)
     inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)
     inputs.update({found(finding.rule): finding.measure for finding in said if finding.measure is not None})

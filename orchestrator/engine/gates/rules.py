@@ -132,6 +132,38 @@ def resolved(group: AgeGroup, later: AgeGroup) -> float:
     return max(0.0, fewer - usually)
 
 
+def slow(told: Told) -> float:
+    """Share at a checkpoint that was only slow, by the last checkpoint that nearly all have reached.
+
+    What is heard by a later one was slow: a vehicle that is broken stays silent. While few are as old as that the
+    difference of two chances would say nothing.
+    """
+    reached = [later for later in told.later if later.paired >= LATER_SHARE * told.group.paired]
+    return resolved(told.group, reached[-1]) if reached else 0.0
+
+
+def habit_estimate(group: AgeGroup) -> float:
+    """Share normally silent at an early age, by the controls of a habit alone."""
+    return (HABIT_NORMAL.rate + group.controls_silent) / (1.0 + group.controls)
+
+
+def above_usual(told: Told, share: float, margin: float) -> float:
+    """Probability that silence exceeds what is usual by more than the margin.
+
+    Args:
+        told: Exposures and controls, and how much these are worth.
+        share: Of silence that is usual.
+        margin: Beyond it.
+    """
+    group, share = told.group, min(share, LARGEST_RATE)
+    a = SILENCE_PRIOR_WEIGHT * share + group.paired_silent
+    b = SILENCE_PRIOR_WEIGHT * (1.0 - share) + group.paired - group.paired_silent
+    # A share that is only estimated leaves the posterior as wide as its controls are few.
+    worth = 1.0 + group.controls + reference_weight(told)
+    known = worth / (worth + told.doubt * (a + b))
+    return beta_above(min(share + margin, LARGEST_RATE), known * a, known * b)
+
+
 def reference_weight(told: Told) -> float:
     """Controls' worth of belief in what was thought beforehand, beside the real ones."""
     return told.belief * max(0.0, 1.0 - told.group.controls / CONTROLS_ENOUGH)
@@ -184,10 +216,6 @@ def _at_checkpoint(
     # Alternatives must not move with what is seen: they stay with the plan's reference.
     margin, reference, thought = scope.gate.failure_ratio_max, scope.gate.silence_reference[index], scope.normal[index]
     share = estimate(told, thought)
-    # What is heard by a later checkpoint was slow: a vehicle that is broken stays silent. While few are as old as that
-    # the difference of two chances would say nothing.
-    reached = [later for later in told.later if later.paired >= LATER_SHARE * group.paired]
-    slow = resolved(group, reached[-1]) if reached else 0.0
     normal = Normal(
         rate=reference,
         spread_weight=told.belief,
@@ -201,7 +229,7 @@ def _at_checkpoint(
         hits=group.paired_silent,
         trials=group.paired,
         log_e=log_share + _beside(group, margin, normal, alternatives(reference + margin, SILENCE_GRID)),
-        likely=_above_usual(group, share + slow, margin, doubt=told.doubt, belief=weight),
+        likely=above_usual(told, share + slow(told), margin),
         limit=share + margin,
         usual=share,
     )
@@ -212,9 +240,8 @@ def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
     for place, index, group in habit_groups(tally, scope.gate):
         if group.controls < CONTROLS_MIN or not tells(group):
             continue
-        belief = reference_weight(Told(group, POOLED_BELIEF))
         later = tally.habit_groups.get(HabitAge(place.habit, scope.gate.checkpoints_ms[0]), AgeGroup())
-        share = (HABIT_NORMAL.rate + group.controls_silent) / (1.0 + group.controls) + resolved(group, later)
+        share = habit_estimate(group) + resolved(group, later)
         yield Weighed(
             name="silence",
             suffix=f"_{place.habit}_{index}",
@@ -222,7 +249,7 @@ def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
             hits=group.paired_silent,
             trials=group.paired,
             log_e=log_share + _beside(group, margin, HABIT_NORMAL, HABIT_RATES),
-            likely=_above_usual(group, share, margin, doubt=HABIT_DOUBT, belief=belief),
+            likely=above_usual(Told(group, POOLED_BELIEF, HABIT_DOUBT), share, margin),
             limit=share + margin,
             usual=share,
         )
@@ -231,17 +258,6 @@ def _habits(tally: Tally, scope: Scope, log_share: float) -> Iterator[Weighed]:
 def _beside(group: AgeGroup, margin: float, normal: Normal, rates: tuple[float, ...]) -> float:
     hits, trials = group.paired_silent, group.paired
     return log_e_beside(hits, trials, group.controls_silent, group.controls, margin=margin, normal=normal, rates=rates)
-
-
-def _above_usual(group: AgeGroup, share: float, margin: float, *, doubt: float, belief: float) -> float:
-    """Probability that silence exceeds what is usual by more than the margin."""
-    share = min(share, LARGEST_RATE)
-    a = SILENCE_PRIOR_WEIGHT * share + group.paired_silent
-    b = SILENCE_PRIOR_WEIGHT * (1.0 - share) + group.paired - group.paired_silent
-    # A share that is only estimated leaves the posterior as wide as its controls are few.
-    worth = 1.0 + group.controls + belief
-    known = worth / (worth + doubt * (a + b))
-    return beta_above(min(share + margin, LARGEST_RATE), known * a, known * b)
 
 
 def _above(limit: float, failed: int, good: int, weight: float) -> float:
