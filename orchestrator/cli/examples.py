@@ -41,7 +41,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider fleet count --by region,cohort",
         "outrider fleet count --by installed --where 'region=eu'",
     ),
-    "release publish": ("outrider release publish release-1.1.0.yaml",),
+    "release publish": (
+        "outrider release publish release-1.1.0.yaml",
+        "outrider release publish release-1.2.0.yaml --delta-from 1.1.0 --delta-from 1.0.0",
+    ),
     "release show": ("outrider release show", "outrider release show 1.1.0"),
     "rehearse": (
         "outrider rehearse plan.yaml --failure-rate 2% --silent 30% --vehicles 1000000",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,14 @@ from rich.console import RenderableType
 
 from orchestrator.cli.client import fleet_time
 from orchestrator.cli.errors import BadInputError, CliError, NotFoundError, RefusedError
+from orchestrator.cli.release_deltas import deltas_view, new_deltas, saving
 from orchestrator.cli.release_file import ReleaseFile, read_release
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.way_back import way_back
 from orchestrator.cli.words import count, moment, plain
 from signing.errors import KeyFileError, SigningError
-from signing.image_repo import ImageRepository, NewImage, TargetInfo
+from signing.image_repo import ImageRepository, NewDelta, NewImage, TargetInfo
 from signing.reverts import revert_version
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -48,23 +50,45 @@ def publish(
         str, typer.Option("--revert-to", metavar="VERSION", help="What undoes it. Default: the release before.")
     ] = "",
     no_revert: Annotated[bool, typer.Option("--no-revert", help="Sign no release that undoes this one.")] = False,
+    delta_from: Annotated[
+        list[str] | None,
+        typer.Option("--delta-from", metavar="VERSION", help="Make deltas from it. Default: what most vehicles run."),
+    ] = None,
+    no_deltas: Annotated[bool, typer.Option("--no-deltas", help="Make no deltas.")] = False,
 ) -> None:
     """Sign the images of a release into the Image repository, then register the release.
 
-    The way back is signed with it: a release VERSION-revert with the images of the release before.
+    The way back is signed with it: a release VERSION-revert with the images of the release before. So are deltas from
+    the releases that vehicles run.
     """
-    if revert_to and no_revert:
-        raise BadInputError("--revert-to and --no-revert contradict each other", remedy="give one of them")
+    for both, names in (
+        (revert_to and no_revert, "--revert-to and --no-revert"),
+        (delta_from and no_deltas, "--delta-from and --no-deltas"),
+    ):
+        if both:
+            raise BadInputError(f"{names} contradict each other", remedy="give one of them")
     description = read_release(file)
     images = new_images(description)
     with session.client() as client:
         now = fleet_time(client)
-        with session.screen.progress(f"Signing {len(images)} images", None):
-            repository = repository_of(session.data)
-            with refusals():
-                wanted = revert_to or description.revert_to
-                to, back = ("", ()) if no_revert else way_back(client, repository, images, to=wanted, now=now)
-                targets = repository.publish([*images, *back], session.data / "keys" / "image", now)
+        repository = repository_of(session.data)
+        with refusals(), tempfile.TemporaryDirectory(prefix="outrider-deltas-") as folder:
+            wanted = revert_to or description.revert_to
+            to, back = ("", ()) if no_revert else way_back(client, repository, images, to=wanted, now=now)
+            deltas: Sequence[NewDelta] = ()
+            if not no_deltas:
+                deltas = new_deltas(
+                    session.screen,
+                    client,
+                    repository,
+                    images,
+                    versions=delta_from or (),
+                    now=now,
+                    folder=Path(folder),
+                )
+            with session.screen.progress(f"Signing {len(images)} images", None):
+                keys = session.data / "keys" / "image"
+                targets = repository.publish([*images, *back], keys, now, deltas=deltas)
         messages = [
             Release(version=description.version, notes=description.notes),
             Release(version=revert_version(description.version), reverts=description.version),
@@ -181,10 +205,15 @@ def show(
     if not result.releases:
         session.screen.answer(result, "No release yet. Publish one: `outrider release publish FILE.yaml`.")
         return
-    listed = table("version", "registered", "notes", "images", numbers=1)
+    listed = table("version", "registered", "notes", "images", "bytes", "deltas save", numbers=3)
     for release in result.releases:
         listed.add_row(
-            plain(release.version), moment(release.create_time), plain(release.notes), count(len(release.images))
+            plain(release.version),
+            moment(release.create_time),
+            plain(release.notes),
+            count(len(release.images)),
+            count(sum(image.length_bytes for image in release.images)),
+            plain(saving(release)),
         )
     session.screen.answer(result, listed)
 
@@ -209,4 +238,5 @@ def release_view(release: Release) -> list[RenderableType]:
             *([("undoes", plain(release.reverts))] if release.reverts else []),
         ),
         images,
+        *deltas_view(release),
     ]

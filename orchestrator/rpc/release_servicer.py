@@ -23,14 +23,16 @@ class ReleaseServicer(release_pb2_grpc.ReleaseServiceServicer):
         """Register a signed release."""
         operator = self._identities.operator(context.auth_context(), "operator")
         release = convert.release_in(request.release)
-        return convert.release(await self._desk.create(release, actor=operator.name, reason=required(request.reason)))
+        created = await self._desk.create(release, actor=operator.name, reason=required(request.reason))
+        return convert.release(created, (await self._desk.deltas([created]))[created.version])
 
     async def GetRelease(  # noqa: N802 - gRPC's name
         self, request: release_pb2.GetReleaseRequest, context: Context
     ) -> release_pb2.Release:
         """One release."""
         self._identities.operator(context.auth_context(), "viewer")
-        return convert.release(await self._desk.get(version_of(request.name)))
+        found = await self._desk.get(version_of(request.name))
+        return convert.release(found, (await self._desk.deltas([found]))[found.version])
 
     async def ListReleases(  # noqa: N802 - gRPC's name
         self, request: release_pb2.ListReleasesRequest, context: Context
@@ -38,6 +40,8 @@ class ReleaseServicer(release_pb2_grpc.ReleaseServiceServicer):
         """Releases, newest first."""
         self._identities.operator(context.auth_context(), "viewer")
         releases, following = page(await self._desk.list(), request.page_size, request.page_token)
+        deltas = await self._desk.deltas(releases)
         return release_pb2.ListReleasesResponse(
-            releases=[convert.release(release) for release in releases], next_page_token=following
+            releases=[convert.release(release, deltas[release.version]) for release in releases],
+            next_page_token=following,
         )

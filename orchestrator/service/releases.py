@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from orchestrator.model.ids import FleetTime, ReleaseVersion
 from orchestrator.model.release import Image, Release
 from orchestrator.service.director import to_datetime
 from orchestrator.service.errors import InvalidInputError, NotFoundError, StateError, Violation
+from orchestrator.service.release_deltas import ReleaseDelta, deltas_to
 from orchestrator.store.base import FleetStore, JournalEntry
 from signing.errors import SigningError
 from signing.image_repo import ImageRepository, TargetInfo
@@ -104,6 +105,11 @@ class ReleaseDesk:
     async def list(self) -> Sequence[Release]:
         """All releases, newest first."""
         return await self.store.releases()
+
+    async def deltas(self, releases: Sequence[Release]) -> Mapping[ReleaseVersion, Sequence[ReleaseDelta]]:
+        """Deltas to the images of each of these releases, as the Image repository lists them now."""
+        now = to_datetime(FleetTime(self.clock.now()))
+        return await asyncio.to_thread(deltas_to, releases, self.repository, now)
 
 
 def check_undoes(release: Release, registered: Sequence[Release]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from outrider.v1 import release_pb2
 
 from orchestrator.model.ids import FleetTime, HardwareId, ReleaseVersion
 from orchestrator.model.release import Image, Release
 from orchestrator.rpc.convert.wire import timestamp
+from orchestrator.service.release_deltas import ReleaseDelta
 
 
 def release_in(message: release_pb2.Release) -> Release:
@@ -30,8 +33,8 @@ def release_in(message: release_pb2.Release) -> Release:
     )
 
 
-def release(value: Release) -> release_pb2.Release:
-    """A release as operators see it."""
+def release(value: Release, deltas: Sequence[ReleaseDelta] = ()) -> release_pb2.Release:
+    """A release as operators see it, with the deltas to its images."""
     return release_pb2.Release(
         name=f"releases/{value.version}",
         version=value.version,
@@ -49,4 +52,15 @@ def release(value: Release) -> release_pb2.Release:
         create_time=timestamp(value.created_at),
         targets_version=value.targets_version,
         reverts=value.reverts,
+        deltas=[
+            release_pb2.Delta(
+                hardware_id=delta.hardware_id,
+                from_release=delta.from_release,
+                length_bytes=delta.length_bytes,
+                image_length_bytes=delta.image_length_bytes,
+                path=delta.path,
+                sha256=delta.sha256,
+            )
+            for delta in deltas
+        ],
     )
