@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from signing.errors import KeyFileError, SigningError
 from signing.files import sync_folder, write_atomically
@@ -20,6 +21,7 @@ from signing.keys import generate_keys, write_private
 from signing.pki import Authority
 from signing.roots import first_root
 
+RepositoryName = Literal["director", "image"]
 AUTHORITY_LIFE = timedelta(days=3650)
 OPERATOR_LIFE = timedelta(days=365)
 
@@ -63,6 +65,18 @@ class DataFolder:
     def provisioning(self) -> Path:
         """What a factory puts into a vehicle."""
         return self.path / "provisioning"
+
+    def keys_of(self, repository: RepositoryName) -> Path:
+        """The keys of either repository."""
+        return self.director_keys if repository == "director" else self.image_keys
+
+    def metadata_of(self, repository: RepositoryName) -> Path:
+        """The metadata files of either repository."""
+        return self.director_metadata if repository == "director" else self.image_repo / "metadata"
+
+    def pending(self, repository: RepositoryName) -> Path:
+        """The change of its keys that is waiting for signatures."""
+        return self.path / "pending" / f"{repository}.json"
 
     def operator(self, name: str) -> Path:
         """The client identity of an operator."""

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Root
 
 from signing import canonical
 from signing.errors import KeyFileError, SigningError
-from signing.keys import load_signer
+from signing.keys import Secret, environment_secret, load_signer, signers_of
 from signing.names import NAME_PATTERN, SHA256_PATTERN, VEHICLE_ID_PATTERN, VERSION_MAX, target_path_fault
 from signing.versions import format_time, next_version
 
@@ -103,13 +104,21 @@ class DirectorSigners:
             raise KeyFileError("the Director's online roles share a key; every role needs its own")
 
     @classmethod
-    def load(cls, keys_folder: Path) -> DirectorSigners:
+    def load(cls, keys_folder: Path, root: Root | None = None, secret: Secret = environment_secret) -> DirectorSigners:
         """Load exactly the three online keys.
+
+        Args:
+            keys_folder: Holds key files.
+            root: Says which of them are in force; None takes `<role>.pem`.
+            secret: Asked for the password of encrypted files.
 
         Raises:
             KeyFileError: One is missing or of another kind.
         """
-        return cls(*(load_signer(keys_folder, role) for role in ("targets", "snapshot", "timestamp")))
+        roles = ("targets", "snapshot", "timestamp")
+        if root is None:
+            return cls(*(load_signer(keys_folder, role, secret) for role in roles))
+        return cls(*(signers_of(keys_folder, role, root, secret)[0] for role in roles))
 
 
 def director_files(signers: DirectorSigners, assignment: Assignment, versions: DirectorVersions) -> dict[str, bytes]:

@@ -13,6 +13,26 @@ class KeyFileError(SigningError):
     """A key file is missing, unreadable or stands where a new one would go; the message says the remedy."""
 
 
+class ChangeFileError(SigningError):
+    """The file of a pending change cannot be read or written, or is none."""
+
+
+class StaleChangeError(SigningError):
+    """A pending change does not fit: the repository or the change itself has moved on since. Make it anew."""
+
+
+class WrongKeyError(SigningError):
+    """A key that has no say here, or a signature that is not its."""
+
+
+class BelowThresholdError(SigningError):
+    """Signatures are missing: nothing was published. Collect them and try again."""
+
+
+class ChangeRefusedError(SigningError):
+    """A change of keys that no vehicle would take, or that would leave a role without enough keys."""
+
+
 class CertificateRequestError(SigningError):
     """A certificate request that no certificate is issued for."""
 

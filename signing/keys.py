@@ -1,34 +1,47 @@
 """Private keys of the two repositories and of control units: made, stored with mode 0600, loaded as signers.
 
-Which key signs what is in `roots`, `image_repo` and `director`. Hardware tokens and cloud KMS take the place of these
-files by any other securesystemslib `Signer`; nothing else here knows where a key lives.
+Which key signs what is in `roots`, `image_repo` and `director`. A file may be encrypted; its password comes from the
+environment where no person is asked. Hardware tokens and cloud KMS take the place of files in `key_sources`.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    PrivateFormat,
     PublicFormat,
     load_der_public_key,
     load_pem_private_key,
     load_pem_public_key,
 )
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+from tuf.api.metadata import Root
 
 from signing.errors import KeyFileError, SigningError
+from signing.files import write_atomically
+from signing.key_names import labels
+
+Secret = Callable[[str], str]
+"""Gives the password or PIN of what it is asked for, a key in words."""
+PASSWORD_VARIABLE = "OUTRIDER_KEY_PASSWORD"  # noqa: S105 - the name of a variable
+PASSWORD_FILE_VARIABLE = "OUTRIDER_KEY_PASSWORD_FILE"  # noqa: S105 - the name of a variable
+PASSWORD_MIN = 12
+"""Fewest characters: what encrypts a key file is only as slow to guess as its password is long."""
 
 ROOT_ROLES = ("root-1", "root-2", "root-3")
 """Three root keys, of which two must sign."""
 DIRECTOR_ROLES = (*ROOT_ROLES, "targets", "snapshot", "timestamp")
 IMAGE_ROLES = (*ROOT_ROLES, "targets", "snapshot", "timestamp")
+_ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
 _OFFLINE_ROLES = {"director": frozenset(ROOT_ROLES), "image": frozenset((*ROOT_ROLES, "targets"))}
 
 
@@ -57,13 +70,48 @@ def generate_ecu_key() -> CryptoSigner:
     return CryptoSigner.generate_ecdsa()
 
 
-def save_signer(signer: CryptoSigner, path: Path) -> None:
-    """Write a private key as PKCS#8 PEM, mode 0600.
+def environment_secret(what: str) -> str:
+    """The password that the environment gives to programs that nobody watches.
 
     Raises:
-        KeyFileError: The file exists: a key is never overwritten.
+        KeyFileError: It gives none.
     """
-    write_private(path, signer.private_bytes)
+    if password := os.environ.get(PASSWORD_VARIABLE):
+        return password
+    path = os.environ.get(PASSWORD_FILE_VARIABLE)
+    if not path:
+        raise KeyFileError(f"{what} is encrypted: set {PASSWORD_FILE_VARIABLE} to a file with its password")
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise KeyFileError(
+            f"cannot read the password of {what} from {path}, which {PASSWORD_FILE_VARIABLE} names"
+        ) from exc
+
+
+def save_signer(signer: CryptoSigner, path: Path, *, password: str = "") -> None:
+    """Write a private key as PKCS#8 PEM, mode 0600; encrypted, with its public half beside it, if there is a password.
+
+    Raises:
+        KeyFileError: The file exists: a key is never overwritten. Or the password is too short.
+    """
+    if not password:
+        write_private(path, signer.private_bytes)
+        return
+    if len(password) < PASSWORD_MIN:
+        raise KeyFileError(f"the password has {len(password)} characters, at least {PASSWORD_MIN} are needed")
+    private = load_pem_private_key(signer.private_bytes, None)
+    write_private(
+        path,
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())),
+    )
+    write_public(path, signer.public_key)
+
+
+def write_public(path: Path, key: Key) -> None:
+    """Write the public half of the key at `path` beside it, `.pub`: it is found without the password."""
+    value = load_der_public_key(key_value(key))
+    write_atomically(path.with_suffix(".pub"), value.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -84,32 +132,92 @@ def write_private(path: Path, data: bytes) -> None:
         raise KeyFileError(f"cannot write {path}: {exc.strerror}") from exc
 
 
-def load_signer(folder: Path, role: str) -> CryptoSigner:
+def load_signer(folder: Path, role: str, secret: Secret = environment_secret) -> CryptoSigner:
     """The signer of a role, from `<folder>/<role>.pem`.
 
     Raises:
-        KeyFileError: Missing, not readable, or no key of a supported kind.
+        KeyFileError: Missing, not readable, no key of a supported kind, or encrypted under another password.
     """
-    path = folder / f"{role}.pem"
+    return signer_of_file(folder / f"{role}.pem", secret)
+
+
+def signer_of_file(path: Path, secret: Secret = environment_secret) -> CryptoSigner:
+    """The signer of a key file, encrypted or not.
+
+    Raises:
+        KeyFileError: As of `load_signer`.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError as exc:
         raise KeyFileError(f"no key at {path}; `outrider keys init` makes keys, or bring that role's key here") from exc
     except OSError as exc:
         raise KeyFileError(f"cannot read the key at {path}: {exc.strerror}") from exc
-    return signer_from_pem(data, name=str(path))
+    return signer_from_pem(data, name=str(path), secret=secret)
 
 
-def signer_from_pem(data: bytes, *, name: str = "key") -> CryptoSigner:
-    """The signer of an unencrypted PKCS#8 PEM.
+def signer_from_pem(data: bytes, *, name: str = "key", secret: Secret = environment_secret) -> CryptoSigner:
+    """The signer of a PKCS#8 PEM; `secret` is asked only if it is encrypted.
 
     Raises:
-        KeyFileError: No key of a supported kind; `name` says which file the message is about.
+        KeyFileError: No key of a supported kind, or another password; `name` says which file the message is about.
+    """
+    password = secret(name).encode() if _ENCRYPTED in data else None
+    try:
+        return CryptoSigner(load_pem_private_key(data, password))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        if password is not None:
+            raise KeyFileError(f"the password does not open {name}, or the file is damaged; try again") from exc
+        raise KeyFileError(f"{name} holds no PKCS#8 private key of a supported kind ({exc})") from exc
+
+
+def signers_of(folder: Path, role: str, root: Root, secret: Secret = environment_secret) -> list[CryptoSigner]:
+    """The keys in a folder that a root gives a role: `<role>.pem`, `<role>-2.pem`, ...
+
+    The root decides: a key that waits for its root is not used yet, one that was taken away is used no more.
+
+    Args:
+        folder: Holds key files.
+        role: Whose.
+        root: In force.
+        secret: Asked for encrypted files that are used.
+
+    Raises:
+        KeyFileError: None of that role's keys is there, or one cannot be opened.
+    """
+    wanted = set(root.roles[role].keyids)
+    paths = [path for path in (folder / f"{role}.pem", *sorted(folder.glob(f"{role}-*.pem"))) if path.exists()]
+    found = []
+    for path in paths:
+        public = path.with_suffix(".pub")
+        if public.exists() and public_key_from_pem(public.read_bytes(), name=str(public)).keyid not in wanted:
+            continue
+        signer = signer_of_file(path, secret)
+        if signer.public_key.keyid in wanted:
+            found.append(signer)
+    if found:
+        return found
+    if not paths:
+        return [load_signer(folder, role, secret)]  # which says that there is none
+    names = ", ".join(path.name for path in paths)
+    raise KeyFileError(
+        f"the key in {folder / role}.pem is not the {role} key of this repository's root; looked at {names}; "
+        f"bring {labels([root.keys[keyid] for keyid in root.roles[role].keyids])}"
+    )
+
+
+def public_key_from_pem(data: bytes, *, name: str = "key") -> SSlibKey:
+    """A public key of a SubjectPublicKeyInfo in PEM.
+
+    Raises:
+        KeyFileError: Not such a key.
     """
     try:
-        return CryptoSigner(load_pem_private_key(data, None))
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise KeyFileError(f"{name} holds no unencrypted PKCS#8 private key of a supported kind ({exc})") from exc
+        key = SSlibKey.from_crypto(load_pem_public_key(data))
+        key_value(key)
+    except (ValueError, TypeError, UnsupportedAlgorithm, SigningError) as exc:
+        raise KeyFileError(f"{name} holds no P-256 or Ed25519 public key in PEM ({exc})") from exc
+    return key
 
 
 def public_key_base64(signer: CryptoSigner) -> str:

@@ -6,21 +6,25 @@ the same rule that vehicles apply.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Delegations, Metadata, Role, Root, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from signing.errors import AttackCode, SigningError, VerificationError
+from signing.key_names import named
 from signing.keys import ROOT_ROLES, duplicate_key, load_signer
 from signing.versions import require_utc
 
 ROOT_LIFE = timedelta(days=365)
 ROOT_THRESHOLD = 2
 ONLINE_ROLES = ("targets", "snapshot", "timestamp")
+_NAME = re.compile(r"([1-9][0-9]{0,9})\.root\.json")
 
 
 def first_root(keys_folder: Path, now: datetime) -> bytes:
@@ -36,12 +40,33 @@ def first_root(keys_folder: Path, now: datetime) -> bytes:
     """
     root_signers = [load_signer(keys_folder, name) for name in ROOT_ROLES]
     root = Root(version=1, expires=require_utc(now) + ROOT_LIFE, consistent_snapshot=True)
-    for signer in root_signers:
-        root.add_key(signer.public_key, "root")
+    for name, signer in zip(ROOT_ROLES, root_signers, strict=True):
+        root.add_key(named(signer.public_key, name), "root")
     root.roles["root"].threshold = ROOT_THRESHOLD
     for role in ONLINE_ROLES:
-        root.add_key(load_signer(keys_folder, role).public_key, role)
+        root.add_key(named(load_signer(keys_folder, role).public_key, role), role)
     return sign_root(root, root_signers)
+
+
+def newest_root(metadata: Path) -> Metadata[Root]:
+    """The newest root in a folder of `<n>.root.json`.
+
+    Raises:
+        SigningError: There is none, or it is damaged.
+    """
+    versions = root_versions(metadata)
+    if not versions:
+        raise SigningError(f"no root in {metadata}: restore it from where the keys were made")
+    path = metadata / f"{versions[-1]}.root.json"
+    try:
+        return Metadata[Root].from_bytes(path.read_bytes())
+    except (RepositoryError, OSError) as exc:
+        raise SigningError(f"{path} is damaged or cannot be read: restore it from where the keys were made") from exc
+
+
+def root_versions(metadata: Path) -> list[int]:
+    """The versions of the roots in a folder, in order."""
+    return sorted(int(found[1]) for path in metadata.glob("*.root.json") if (found := _NAME.fullmatch(path.name)))
 
 
 def sign_root(root: Root, signers: Sequence[CryptoSigner]) -> bytes:
