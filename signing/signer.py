@@ -1,7 +1,9 @@
 """The Director's signer, a process of its own: the only one that holds the Director's online keys.
 
-`python -m signing.signer SOCKET KEYS_FOLDER` serves a unix socket that only its owner may open, and logs JSON lines
-on standard error. It keeps nothing: the same request gives the same bytes, so it may be killed and started at will.
+`python -m signing.signer SOCKET KEYS_FOLDER ROOTS_FOLDER` serves a unix socket that only its owner may open, and logs
+JSON lines on standard error. It keeps nothing: the same request gives the same bytes, so it may be killed and started
+at will.
+Which keys are in force is what the Director's newest root says; after a rotation it takes up the new ones by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 from signing.director import DirectorSigners, director_files
 from signing.errors import SignerRefusedError, SignerUnavailableError, SigningError
+from signing.roots import newest_root
 from signing.signer_client import SignerClient
 from signing.signer_wire import REQUEST_MAX_BYTES, FrameError, frame, read_frame, read_request
 
@@ -33,34 +36,63 @@ PROBE_TIMEOUT_S = 2.0
 """How long a start waits to learn whether another signer listens."""
 
 
-def serve(socket_path: Path, keys_folder: Path, *, ready: Callable[[], None] = lambda: None) -> None:
+def serve(
+    socket_path: Path, keys_folder: Path, roots_folder: Path, *, ready: Callable[[], None] = lambda: None
+) -> None:
     """Sign until SIGTERM or SIGINT.
 
     Args:
         socket_path: Where to listen; a socket that a dead signer left behind is replaced.
-        keys_folder: Holds `targets.pem`, `snapshot.pem` and `timestamp.pem`; no other key is read.
+        keys_folder: Holds `targets.pem`, `snapshot.pem`, `timestamp.pem` and their successors; no other key is read.
+        roots_folder: Holds the Director's roots.
         ready: Called once requests are taken.
 
     Raises:
         KeyFileError: A key is missing or unusable.
         SigningError: Another signer listens there.
     """
-    signers = DirectorSigners.load(keys_folder)
+    keys = _KeysInForce(keys_folder, roots_folder)
     listener = _listen(socket_path)
     ready()
     try:
-        asyncio.run(_Server(signers).run(listener))
+        asyncio.run(_Server(keys).run(listener))
     finally:
         with contextlib.suppress(FileNotFoundError):
             socket_path.unlink()
     _log("signer_stopped")
 
 
+class _KeysInForce:
+    """The online keys that the newest root names; one look at the disk for each request."""
+
+    def __init__(self, keys_folder: Path, roots_folder: Path) -> None:
+        self._keys_folder = keys_folder
+        self._roots_folder = roots_folder
+        self._load()
+
+    def current(self) -> DirectorSigners:
+        """The keys to sign with now.
+
+        Raises:
+            SigningError: There is a new root, and a key of it is missing here.
+        """
+        if self._next_root.exists():
+            self._load()
+            _log("keys_taken_up", root=self._version)
+        return self._signers
+
+    def _load(self) -> None:
+        root = newest_root(self._roots_folder).signed
+        self._signers = DirectorSigners.load(self._keys_folder, root)
+        self._version = root.version
+        self._next_root = self._roots_folder / f"{root.version + 1}.root.json"
+
+
 class _Server:
     """Answers requests, one at a time on each connection."""
 
-    def __init__(self, signers: DirectorSigners) -> None:
-        self._signers = signers
+    def __init__(self, keys: _KeysInForce) -> None:
+        self._keys = keys
         self._open = 0
 
     async def run(self, listener: socket.socket) -> None:
@@ -106,7 +138,7 @@ class _Server:
     def _answer(self, data: bytes) -> bytes:
         try:
             assignment, versions = read_request(data)
-            files = director_files(self._signers, assignment, versions)
+            files = director_files(self._keys.current(), assignment, versions)
         except FrameError as exc:
             _log("request_refused", cause=str(exc))
             return _error("malformed", exc)
@@ -165,9 +197,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m signing.signer", description="Signs Director files on request.")
     parser.add_argument("socket", type=Path, metavar="SOCKET", help="unix socket to serve")
     parser.add_argument("keys_folder", type=Path, metavar="KEYS_FOLDER", help="folder with the online Director keys")
+    parser.add_argument("roots_folder", type=Path, metavar="ROOTS_FOLDER", help="folder with the Director's roots")
     options = parser.parse_args(arguments)
     try:
-        serve(options.socket, options.keys_folder)
+        serve(options.socket, options.keys_folder, options.roots_folder)
     except SigningError as exc:
         _log("signer_failed", cause=str(exc))
         return 1

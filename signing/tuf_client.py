@@ -28,6 +28,8 @@ from signing.versions import MetadataVersions
 _BASE_URL = "bytes:/metadata/"
 _NO_FOLDER = os.path.join(os.devnull, "outrider")
 _MAX_ROOT_ROTATIONS = 64
+FAST_FORWARDED = ("timestamp", "snapshot")
+"""Roles whose held files are forgotten when either one's keys were rotated."""
 _NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
@@ -162,6 +164,15 @@ def refresh(
     return updater.accepted(find, found)
 
 
+def keys_rotated(before: Root, after: Root) -> bool:
+    """Whether timestamp or snapshot have other keys, so that what is held of either is to be forgotten.
+
+    Whoever had the old keys may have signed the highest version there is; nothing would ever be newer.
+    Source: Uptane 2.1.0, How to check Root metadata; TUF 1.0.34, Update the root role.
+    """
+    return any(set(before.roles[role].keyids) != set(after.roles[role].keyids) for role in FAST_FORWARDED)
+
+
 def set_fleet_time(updater: Updater, now: datetime) -> None:
     """Make `updater` judge expiry by `now` instead of the wall clock. Nothing has been judged before `refresh`.
 
@@ -227,10 +238,17 @@ class MemoryUpdater(Updater):
 
     def _load_local_metadata(self, rolename: str) -> bytes:
         file = self._held.roles.get(rolename)
-        if file is None:
+        if file is None or (rolename in FAST_FORWARDED and self.rotated()):
             raise FileNotFoundError(rolename)
         self._accepted.setdefault(rolename, file.content)
         return file.content
+
+    def rotated(self) -> bool:
+        """Whether the roots walked just now have other timestamp or snapshot keys: then both files are forgotten."""
+        newest = max(self._held.roots, default=0)
+        if not newest or newest == self._trusted_set.root.version:
+            return False
+        return keys_rotated(Metadata[Root].from_bytes(self._held.roots[newest]).signed, self._trusted_set.root)
 
     def _persist_metadata(self, rolename: str, data: bytes) -> None:
         self._accepted[rolename] = data

@@ -34,11 +34,14 @@ from signing.match import (
 from signing.roots import check_delegation_keys, check_root_keys
 from signing.tuf_client import (
     DIRECTOR_CAPS,
+    FAST_FORWARDED,
     IMAGE_CAPS,
     Caps,
+    HeldFile,
     HeldFiles,
     RefreshError,
     TrustedFiles,
+    keys_rotated,
     parse_offered,
     refresh,
 )
@@ -231,10 +234,19 @@ class PrimaryVerifier:
         if max(roots) <= self._versions(repository).root:
             return
         self._trusted.pop(repository, None)  # it was verified with keys that may be revoked now
-        files = replace(self._held_files(repository), roots=roots)
+        files = replace(self._held_files(repository), roots=roots, roles=self._roles_after(repository, roots))
         held = replace(self._held, director=files) if repository == "director" else replace(self._held, image=files)
         save_held(self._folder, held, durable=self._durable)
         self._held = held
+
+    def _roles_after(self, repository: Repository, roots: Mapping[int, bytes]) -> Mapping[str, HeldFile]:
+        """What stays held once `roots` are; the versions that a vehicle tells are of files that it can still use."""
+        files = self._held_files(repository)
+        before = files.roots[max(files.roots)] if files.roots else self._bootstrap[repository]
+        old, new = (Metadata[Root].from_bytes(content).signed for content in (before, roots[max(roots)]))
+        if not keys_rotated(old, new):
+            return files.roles
+        return {role: file for role, file in files.roles.items() if role not in FAST_FORWARDED}
 
 
 @lru_cache(maxsize=16)

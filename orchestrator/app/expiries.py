@@ -7,13 +7,9 @@ Owns what lies in the data folder. A server certificate is made by the process t
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
-from pathlib import Path
 
 import structlog
 from cryptography import x509
-from tuf.api.metadata import Metadata, Root
-from tuf.api.serialization import DeserializationError
 
 from orchestrator.app.installation import Installation
 from orchestrator.clock import MachineClock
@@ -21,6 +17,7 @@ from orchestrator.telemetry import Metrics
 from signing.errors import SigningError
 from signing.image_repo import ImageRepository
 from signing.pki import Authority
+from signing.roots import newest_root
 
 log = structlog.get_logger()
 
@@ -48,26 +45,10 @@ def show_once(installation: Installation, metrics: Metrics) -> None:
         authority = Authority.load(installation.authorities, name)
         metrics.certificate_expiry.labels(certificate=f"{name}-authority").set(authority.expires.timestamp())
     metrics.metadata_expiry.labels(repository="director", role="root").set(
-        root_expiry(installation.director_metadata).timestamp()
+        newest_root(installation.director_metadata).signed.expires.timestamp()
     )
     for role, expires in ImageRepository(installation.image_repository).expiries().items():
         metrics.metadata_expiry.labels(repository="image", role=role).set(expires.timestamp())
-
-
-def root_expiry(metadata: Path) -> datetime:
-    """When the newest root in a folder of the Director's roots ends, fleet time.
-
-    Raises:
-        SigningError: there is none, or it cannot be read.
-    """
-    versions = {int(path.name.split(".")[0]): path for path in metadata.glob("*.root.json")}
-    if not versions:
-        raise SigningError(f"no root in {metadata}: restore it from where the keys were made")
-    try:
-        root: Metadata[Root] = Metadata.from_bytes(versions[max(versions)].read_bytes())
-    except DeserializationError as error:
-        raise SigningError(f"{versions[max(versions)]} is damaged: restore it from where the keys were made") from error
-    return root.signed.expires
 
 
 def server_expiry(chain_pem: bytes) -> float:

@@ -21,7 +21,9 @@ def main(data: Path) -> None:
     orders = Orders.load(installation.run / "orders.json")
     settings = Settings(**orders.settings)
     configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
-    signer.serve(Path(orders.signer_socket), installation.director_keys, ready=say_ready)
+    signer.serve(
+        Path(orders.signer_socket), installation.director_keys, installation.director_metadata, ready=say_ready
+    )
 
 
 if __name__ == "__main__":

@@ -92,30 +92,52 @@ class DirectorDesk:
 
     def __init__(self, signer: Signer, metadata: Path) -> None:
         self._signer = signer
+        self._metadata = metadata
         self._roots = read_roots(metadata)
         self._files: OrderedDict[tuple[str, DirectorState], dict[str, bytes]] = OrderedDict()
 
+    def newest_root(self) -> int:
+        """The version of the newest root, which says by which keys files are signed; read when it appears."""
+        newest = max(self._roots, default=0)
+        if (self._metadata / f"{newest + 1}.root.json").exists():
+            self._roots = read_roots(self._metadata)
+            self._files.clear()  # signed by keys that may be gone
+        return max(self._roots, default=0)
+
+    def versions(self, state: DirectorState) -> DirectorVersions:
+        """What the files of `state` say under the newest root.
+
+        Other keys sign other bytes, and a file that is signed anew has a higher version. So every root raises both by
+        one, for all vehicles at once and without a word in the store; a later assignment still raises them further.
+        """
+        roots = max(0, self.newest_root() - 1)
+        return DirectorVersions(
+            version=state.version + roots,
+            issued_at=to_datetime(state.issued_at),
+            timestamp_version=state.timestamp_version + roots,
+            timestamp_issued_at=to_datetime(state.timestamp_issued_at),
+        )
+
     def roots_above(self, version: int) -> dict[str, bytes]:
         """Root files newer than the one a vehicle holds, by name, in order."""
+        self.newest_root()
         return {f"{number}.root.json": self._roots[number] for number in sorted(self._roots) if number > version}
 
     async def files(self, vehicle: Vehicle, state: DirectorState, release: Release | None) -> Mapping[str, bytes]:
-        """Targets, snapshot and timestamp of `state`, by name.
+        """Targets, snapshot and timestamp of `state`, by name, signed by the keys of the newest root.
 
         Raises:
             signing.errors.SignerUnavailableError: the signer process did not answer.
         """
+        root = self.newest_root()
         key = (vehicle.vehicle_id, state)
         if key in self._files:
             self._files.move_to_end(key)
             return self._files[key]
-        versions = DirectorVersions(
-            version=state.version,
-            issued_at=to_datetime(state.issued_at),
-            timestamp_version=state.timestamp_version,
-            timestamp_issued_at=to_datetime(state.timestamp_issued_at),
-        )
-        files = await self._signer.director_files(assignment(vehicle, release), versions)
+        files = await self._signer.director_files(assignment(vehicle, release), self.versions(state))
+        if self.newest_root() != root:
+            # The signer may have signed before or after the rotation: ask again, it is cheap and rare.
+            return await self.files(vehicle, state, release)
         self._files[key] = files
         while len(self._files) > CACHED_VEHICLES_MAX:
             self._files.popitem(last=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.app.expiries import root_expiry, server_expiry, show_once
+from orchestrator.app.expiries import server_expiry, show_once
 from orchestrator.app.installation import Installation
 from orchestrator.app.vitals import show_disk
 from orchestrator.service.director import to_datetime
@@ -16,6 +16,7 @@ from orchestrator.telemetry import Metrics
 from signing.ceremony import initialise
 from signing.errors import SigningError
 from signing.pki import Authority
+from signing.roots import newest_root
 from tests.builders import NOW
 
 STARTED = to_datetime(NOW)
@@ -48,7 +49,7 @@ def test_the_newest_root_counts(installation: Installation, tmp_path: Path):
     root = next(installation.director_metadata.glob("*.root.json")).read_bytes()
     (tmp_path / "9.root.json").write_bytes(b"{}")
     (tmp_path / "10.root.json").write_bytes(root)
-    assert root_expiry(tmp_path) == STARTED + timedelta(days=365)
+    assert newest_root(tmp_path).signed.expires == STARTED + timedelta(days=365)
 
 
 @pytest.mark.parametrize("content", [None, b"{}"])
@@ -57,7 +58,7 @@ def test_a_root_that_cannot_be_read_is_an_error_with_a_remedy(tmp_path: Path, co
     if content is not None:
         (tmp_path / "1.root.json").write_bytes(content)
     with pytest.raises(SigningError, match="restore it"):
-        root_expiry(tmp_path)
+        newest_root(tmp_path)
 
 
 def test_a_server_certificate_ends_when_it_says(installation: Installation):

@@ -19,10 +19,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import CryptoSigner, Signature
+from tuf.api.metadata import Metadata, Timestamp
 
 from signing.ceremony import DataFolder
+from signing.change import sign_change
+from signing.change_edits import begin, edit_root, rotating
+from signing.change_publication import publish_director
 from signing.director import AssignedImage, Assignment, DirectorSigners, DirectorVersions, director_files
 from signing.errors import SignerRefusedError, SignerUnavailableError
+from signing.keys import load_signer, save_signer
+from signing.roots import newest_root
 from signing.signer import SignerClient
 from signing.signer_wire import REQUEST_MAX_BYTES, request_value
 from tests.signing.uptane_simulator import NOW
@@ -43,10 +50,12 @@ def socket_path() -> Iterator[Path]:
 
 
 @contextmanager
-def signer_process(socket_path: Path, keys: Path) -> Iterator[subprocess.Popen[str]]:
+def signer_process(socket_path: Path, data: DataFolder) -> Iterator[subprocess.Popen[str]]:
     """Start a signer, wait until it says that it listens, and end it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "signing.signer", str(socket_path), str(keys)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "signing.signer", socket_path, data.director_keys, data.director_metadata],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     try:
@@ -63,7 +72,7 @@ def signer_process(socket_path: Path, keys: Path) -> Iterator[subprocess.Popen[s
 def running(pristine: DataFolder) -> Iterator[Path]:
     """One signer for the tests that cannot harm it, if they pass."""
     folder = Path(tempfile.mkdtemp(prefix="signer-"))
-    with signer_process(folder / "s", pristine.director_keys):
+    with signer_process(folder / "s", pristine):
         yield folder / "s"
     shutil.rmtree(folder)
 
@@ -78,13 +87,13 @@ async def client(socket_path: Path) -> AsyncIterator[SignerClient]:
 async def test_the_process_signs_what_the_function_signs(data: DataFolder, socket_path: Path, client: SignerClient):
     """Pure in here, pure over there: the very same bytes."""
     expected = director_files(DirectorSigners.load(data.director_keys), ASSIGNMENT, VERSIONS)
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         assert await client.director_files(ASSIGNMENT, VERSIONS) == expected
 
 
 def test_the_socket_is_for_its_owner_only(data: DataFolder, socket_path: Path):
     """Whoever may open it can have assignments signed."""
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         assert stat.S_IMODE(socket_path.stat().st_mode) == 0o600
 
 
@@ -93,13 +102,13 @@ async def test_the_process_reads_the_online_keys_only(data: DataFolder, socket_p
     """The Director's root keys are on tokens elsewhere; a stolen signer must not find them."""
     for number in (1, 2, 3):
         (data.director_keys / f"root-{number}.pem").unlink()
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         assert await client.director_files(ASSIGNMENT, VERSIONS)
 
 
 async def test_concurrent_requests_get_their_own_answers(data: DataFolder, socket_path: Path, client: SignerClient):
     """More requests than connections: each waits for its turn, none gets another vehicle's files."""
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         answers = await asyncio.gather(
             *(client.director_files(Assignment(f"veh-{number}", ()), VERSIONS) for number in range(100))
         )
@@ -109,28 +118,28 @@ async def test_concurrent_requests_get_their_own_answers(data: DataFolder, socke
 
 async def test_a_restarted_signer_is_found_again(data: DataFolder, socket_path: Path, client: SignerClient):
     """Kill -9 of the signer costs errors while it is away, nothing afterwards."""
-    with signer_process(socket_path, data.director_keys) as process:
+    with signer_process(socket_path, data) as process:
         first = await client.director_files(ASSIGNMENT, VERSIONS)
         process.send_signal(signal.SIGKILL)
         process.wait()
     with pytest.raises(SignerUnavailableError):
         await client.director_files(ASSIGNMENT, VERSIONS)
     # The killed signer has left its socket behind; the next one has to clear it.
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         assert await client.director_files(ASSIGNMENT, VERSIONS) == first
 
 
 async def test_an_idle_connection_that_died_costs_nothing(data: DataFolder, socket_path: Path, client: SignerClient):
     """The signer was replaced between two requests: the client sees only that it works."""
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         await client.director_files(ASSIGNMENT, VERSIONS)
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         assert await client.director_files(ASSIGNMENT, VERSIONS)
 
 
 async def test_a_request_that_is_refused_says_why(data: DataFolder, socket_path: Path, client: SignerClient):
     """The caller's mistake is an error of its own kind: repeating does not help."""
-    with signer_process(socket_path, data.director_keys):
+    with signer_process(socket_path, data):
         with pytest.raises(SignerRefusedError, match="not a vehicle id"):
             await client.director_files(Assignment("../x", ()), VERSIONS)
         huge = replace(IMAGE, ecu_serials=tuple(f"ECU-{number:055d}" for number in range(1500)))
@@ -199,7 +208,7 @@ async def test_anything_but_an_assignment_is_refused(running: Path, request_data
 
 def test_refusals_are_logged(data: DataFolder, socket_path: Path):
     """What somebody tried to have signed is for the record."""
-    with signer_process(socket_path, data.director_keys) as process:
+    with signer_process(socket_path, data) as process:
         raw(socket_path, framed({"sign": "anything"}))
         assert process.stderr is not None
         line = json.loads(process.stderr.readline())
@@ -209,7 +218,7 @@ def test_refusals_are_logged(data: DataFolder, socket_path: Path):
 
 async def test_half_a_request_does_not_keep_the_signer_busy(data: DataFolder, socket_path: Path, client: SignerClient):
     """A peer that starts a request and goes silent holds only its own connection."""
-    with signer_process(socket_path, data.director_keys), socket.socket(socket.AF_UNIX) as silent:
+    with signer_process(socket_path, data), socket.socket(socket.AF_UNIX) as silent:
         silent.connect(str(socket_path))
         silent.sendall(struct.pack(">I", 1000) + b"{")
         assert await client.director_files(ASSIGNMENT, VERSIONS)
@@ -267,17 +276,60 @@ async def test_no_signer_at_all_is_said(socket_path: Path, client: SignerClient)
         await client.director_files(ASSIGNMENT, VERSIONS)
 
 
+async def test_the_process_takes_up_the_keys_of_a_new_root(data: DataFolder, socket_path: Path, client: SignerClient):
+    """A rotation needs no restart, and the moment it is published the old key signs nothing more."""
+    save_signer(CryptoSigner.generate_ed25519(), data.director_keys / "timestamp-2.pem")
+    fresh = load_signer(data.director_keys, "timestamp-2").public_key
+    with signer_process(socket_path, data):
+        before = await client.director_files(ASSIGNMENT, VERSIONS)
+        change = begin("director", newest_root(data.director_metadata))
+        change = edit_root(change, rotating("timestamp", [], [fresh]), NOW)
+        for name in ("root-1", "root-2"):
+            change, _ = sign_change(change, load_signer(data.director_keys, name))
+        publish_director(change, data, NOW)
+        after = await client.director_files(ASSIGNMENT, VERSIONS)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"timestamp.json"}
+    newest_root(data.director_metadata).signed.verify_delegate(
+        "timestamp", *_payload(Metadata[Timestamp].from_bytes(after["timestamp.json"]))
+    )
+
+
+def _payload(metadata: Metadata[Timestamp]) -> tuple[bytes, dict[str, Signature]]:
+    return metadata.signed_bytes, metadata.signatures
+
+
+async def test_a_new_root_whose_key_is_missing_is_refused_not_signed_by_the_old(
+    data: DataFolder, socket_path: Path, client: SignerClient
+):
+    """Files by a key that was taken away would look like an attack to every vehicle."""
+    save_signer(CryptoSigner.generate_ed25519(), data.director_keys / "timestamp-2.pem")
+    change = edit_root(
+        begin("director", newest_root(data.director_metadata)),
+        rotating("timestamp", [], [load_signer(data.director_keys, "timestamp-2").public_key]),
+        NOW,
+    )
+    for name in ("root-1", "root-2"):
+        change, _ = sign_change(change, load_signer(data.director_keys, name))
+    with signer_process(socket_path, data):
+        await client.director_files(ASSIGNMENT, VERSIONS)
+        publish_director(change, data, NOW)
+        (data.director_keys / "timestamp-2.pem").unlink()
+        with pytest.raises(SignerRefusedError, match="not the timestamp key"):
+            await client.director_files(ASSIGNMENT, VERSIONS)
+
+
 def test_sigterm_ends_it_and_removes_the_socket(data: DataFolder, socket_path: Path):
     """A supervisor's way to end it."""
-    with signer_process(socket_path, data.director_keys) as process:
+    with signer_process(socket_path, data) as process:
         process.terminate()
         assert process.wait(10) == 0
     assert not socket_path.exists()
 
 
-def failure(socket_path: Path, keys: Path) -> dict[str, str]:
+def failure(socket_path: Path, data: DataFolder) -> dict[str, str]:
     process = subprocess.run(
-        [sys.executable, "-m", "signing.signer", str(socket_path), str(keys)],
+        [sys.executable, "-m", "signing.signer", socket_path, data.director_keys, data.director_metadata],
         capture_output=True,
         text=True,
         timeout=30,
@@ -288,17 +340,20 @@ def failure(socket_path: Path, keys: Path) -> dict[str, str]:
 
 def test_a_second_signer_does_not_take_the_socket_away(data: DataFolder, socket_path: Path):
     """Two supervisors on one folder: the second is told, the first goes on."""
-    with signer_process(socket_path, data.director_keys) as process:
-        assert "another signer" in failure(socket_path, data.director_keys)["cause"]
+    with signer_process(socket_path, data) as process:
+        assert "another signer" in failure(socket_path, data)["cause"]
         assert process.poll() is None
         assert socket_path.exists()
 
 
 def test_missing_keys_and_odd_sockets_are_said_in_one_line(data: DataFolder, socket_path: Path, tmp_path: Path):
     """One JSON line with the remedy; no stack trace."""
-    assert "outrider keys init" in failure(socket_path, tmp_path)["cause"]
+    key = data.director_keys / "snapshot.pem"
+    key.rename(tmp_path / "away.pem")
+    assert "outrider keys init" in failure(socket_path, data)["cause"]
+    (tmp_path / "away.pem").rename(key)
     socket_path.write_text("a file")
-    assert "no socket" in failure(socket_path, data.director_keys)["cause"]
+    assert "no socket" in failure(socket_path, data)["cause"]
     assert socket_path.read_text() == "a file"
     long_path = tmp_path / ("x" * 120)
-    assert str(long_path) in failure(long_path, data.director_keys)["cause"]
+    assert str(long_path) in failure(long_path, data)["cause"]
