@@ -12,6 +12,22 @@ from rich.markup import escape
 
 EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys init": ("outrider keys init --data outrider-data --trust-domain fleet.example",),
+    "keys make": ("outrider keys make anna.pem   # asks for its password; hand anna.pub to whoever edits the root",),
+    "keys renew": ("outrider keys renew director",),
+    "keys add": ("outrider keys add director root anna.pub", "outrider keys add image root bob=hsm:2?label=bob"),
+    "keys revoke": ("outrider keys revoke director root-3",),
+    "keys rotate": (
+        "outrider keys rotate director timestamp",
+        "outrider keys rotate director root --new anna.pub --new bob.pub --new carl.pub",
+    ),
+    "keys threshold": ("outrider keys threshold director root 3",),
+    "keys show": ("outrider keys show outrider-data/pending/director.json",),
+    "keys sign": (
+        "outrider keys sign /media/usb/director.json --key anna.pem",
+        "outrider keys sign director.json --key 'hsm:2?label=anna' --yes --password-file pin.txt",
+    ),
+    "keys collect": ("outrider keys collect outrider-data/pending/director.json /media/usb/director.json",),
+    "keys publish": ("outrider keys publish outrider-data/pending/director.json",),
     "serve": (
         "outrider serve --data outrider-data --workers 2",
         "outrider serve --scale 200   # a simulation: fleet time runs 200 times as fast",

@@ -1,4 +1,7 @@
-"""`outrider keys`: the first step of an installation, once."""
+"""`outrider keys init`, the first step of an installation; and the group of all commands about keys.
+
+Leaves changes of keys to `keys_edit`, and signing and publishing them to `keys_sign`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from orchestrator.cli import keys_edit, keys_sign
 from orchestrator.cli.errors import BadInputError, RefusedError
 from orchestrator.cli.local import certificate_time, settings_of
 from orchestrator.cli.screen import table
@@ -42,7 +46,7 @@ OFFLINE = ("keys/director/root-*.pem", "keys/image/root-*.pem", "keys/image/targ
 
 @app.callback()
 def group() -> None:
-    """Make the keys and authorities of a new installation."""
+    """Make the keys of an installation, change them, and see when they end."""
 
 
 @local_command(app, "init")
@@ -124,3 +128,7 @@ def summary(data: Path, trust_domain: str) -> list[RenderableType]:
         plain(f"Before production, take offline: {', '.join(OFFLINE)}. See SECURITY.md."),
         plain(f"Next: outrider serve --data {data}"),
     ]
+
+
+app.add_typer(keys_edit.app)
+app.add_typer(keys_sign.app)

@@ -57,7 +57,7 @@ class Group:
 
 
 GROUPS: Mapping[str, Group] = {
-    "keys": Group("orchestrator.cli.keys", "Make the keys and authorities of a new installation."),
+    "keys": Group("orchestrator.cli.keys", "Make the keys of an installation, change them, and see when they end."),
     "serve": Group("orchestrator.cli.serve", "Run the orchestrator on a data folder.", quiet_grpc=False),
     "fleet": Group("orchestrator.cli.fleet", "Import, list, move, exclude and remove vehicles; make enrolment tokens."),
     "release": Group("orchestrator.cli.release", "Sign, register and show releases."),

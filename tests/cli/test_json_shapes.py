@@ -66,6 +66,31 @@ def with_keys(data: Path, outrider: Outrider) -> None:
     (data / "endpoints.kept").rename(data / "endpoints.json")
 
 
+ROOT_1, ROOT_2 = (f"data/keys/director/root-{number}.pem" for number in (1, 2))
+
+
+def without_server(data: Path, outrider: Outrider) -> None:
+    with_keys(data, outrider)
+    (data / "endpoints.json").unlink()
+
+
+def with_spare_key(data: Path, outrider: Outrider) -> None:
+    without_server(data, outrider)
+    assert outrider("keys", "make", "data/keys/root-9.pem", "--unencrypted").exit_code == 0
+
+
+def with_change(data: Path, outrider: Outrider) -> None:
+    without_server(data, outrider)
+    assert outrider("keys", "renew", "director").exit_code == 0
+
+
+def with_signed_change(data: Path, outrider: Outrider) -> None:
+    with_change(data, outrider)
+    for key in (ROOT_1, ROOT_2):
+        assert outrider("keys", "sign", "data/pending/director.json", "--key", key, "--yes").exit_code == 0
+    Path("copy.json").write_bytes((data / "pending" / "director.json").read_bytes())
+
+
 def with_release(data: Path, outrider: Outrider) -> None:
     with_keys(data, outrider)
     Path("a.img").write_bytes(b"image")
@@ -96,6 +121,16 @@ CHANGED = dict.fromkeys(CHANGES, rollout_pb2.Rollout)
 STARTED = {"PreviewRollout": rollout_pb2.PreviewRolloutResponse, "CreateRollout": rollout_pb2.Rollout}
 CASES: Mapping[str, Case] = {
     "keys init": Case(("--data", "fresh")),
+    "keys make": Case(("new.pem", "--unencrypted")),
+    "keys renew": Case(("director",), before=without_server),
+    "keys add": Case(("director", "root", "data/keys/root-9.pem"), before=with_spare_key),
+    "keys revoke": Case(("director", "root-1"), before=without_server),
+    "keys rotate": Case(("director", "timestamp"), before=without_server),
+    "keys threshold": Case(("director", "root", "3"), before=without_server),
+    "keys show": Case(("data/pending/director.json",), before=with_change),
+    "keys sign": Case(("data/pending/director.json", "--key", ROOT_1, "--yes"), before=with_change),
+    "keys collect": Case(("data/pending/director.json", "copy.json"), before=with_signed_change),
+    "keys publish": Case(("data/pending/director.json",), before=with_signed_change),
     "ca issue-operator": Case(("eve", "--role", "viewer"), before=with_keys),
     "ca renew": Case(("server", "--days", "7300"), before=with_keys),
     "doctor": Case(before=with_keys),
