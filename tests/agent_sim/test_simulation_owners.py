@@ -12,7 +12,7 @@ from cryptography.x509 import load_der_x509_csr
 from agent_sim.messages import Consent, EventKind, Severity
 from agent_sim.scenario import Scenario, parse_scenario
 from signing.pki import identity_of
-from tests.agent_sim.test_simulation import SCENARIO, Ground, a_scenario, releases
+from tests.agent_sim.ground import SCENARIO, Ground, a_scenario, releases
 from tests.agent_sim.wire_orchestrator import TRUST_DOMAIN, machine_now, serving
 
 OWNERS = """

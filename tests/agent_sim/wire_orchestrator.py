@@ -95,7 +95,7 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
         self.withholds_metadata = False
         """Polls bring no metadata: whoever wants it must ask for it."""
         self.images_url = ""
-        self._signers = DirectorSigners.load(self.data.director_keys)
+        self.signers = DirectorSigners.load(self.data.director_keys)
         self._started_ms = machine_ms()
         for row in csv.DictReader(io.StringIO(fleet_csv)):
             served = self.vehicles.setdefault(row["vehicle_id"], Served([], {}))
@@ -175,17 +175,17 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
                     )
                 )
                 if not self.withholds_metadata:
-                    response.metadata.extend(self._metadata(vehicle_id, served))
+                    response.metadata.extend(self.metadata(vehicle_id, served))
             case WithdrawDirective(attempt_id=attempt_id):
                 response.directive.withdraw.attempt_id = attempt_id
         return response
 
-    def _metadata(self, vehicle_id: str, served: Served) -> list[vehicle_pb2.MetadataFile]:
+    def metadata(self, vehicle_id: str, served: Served) -> list[vehicle_pb2.MetadataFile]:
         version = served.director_version
         if served.signed[0] != version:
             now = self.fleet_now()
             versions = DirectorVersions(version, now, version, now)
-            files = director_files(self._signers, Assignment(vehicle_id, served.assigned), versions)
+            files = director_files(self.signers, Assignment(vehicle_id, served.assigned), versions)
             served.signed = (version, dict(files))
         files = served.signed[1]
         found = [
@@ -201,7 +201,7 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
 
     async def FetchMetadata(self, request: Any, context: Any) -> vehicle_pb2.FetchMetadataResponse:
         vehicle_id, served = await self._served("FetchMetadata", context)
-        current = {(file.repository, file.name): file for file in self._metadata(vehicle_id, served)}
+        current = {(file.repository, file.name): file for file in self.metadata(vehicle_id, served)}
         wanted = [(request.repository, name) for name in request.names]
         if any(key not in current for key in wanted):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")

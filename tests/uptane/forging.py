@@ -21,4 +21,5 @@ def forge(content: bytes, change: Callable[[dict[str, Any]], object], signers: S
     payload = json.loads(content)["signed"]
     change(payload)
     signed = encode_canonical(payload).encode()
-    return json.dumps({"signatures": [signer.sign(signed).to_dict() for signer in signers], "signed": payload}).encode()
+    envelope = {"signatures": [signer.sign(signed).to_dict() for signer in signers], "signed": payload}
+    return json.dumps(envelope, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
