@@ -262,9 +262,10 @@ def one_line(rollout: Rollout) -> str:
 def region_words(rollout: Rollout, region: RegionProgress) -> str:
     """For example `eu canary (1 of 3) rolling`."""
     phase = phase_of(rollout, region)
-    if phase != "rolling" or region.wave >= len(rollout.waves):
+    if phase not in ("rolling", "stopped") or region.wave >= len(rollout.waves):
         return f"{region.region} {phase}"
-    return f"{region.region} {rollout.waves[region.wave]} ({region.wave + 1} of {len(rollout.waves)})"
+    stopped = "stopped in " if phase == "stopped" else ""
+    return f"{region.region} {stopped}{rollout.waves[region.wave]} ({region.wave + 1} of {len(rollout.waves)})"
 
 
 def gate_words(gate: GateReport) -> str:

@@ -23,6 +23,8 @@ NONE = "–"
 
 DRAFTS = ("draft", "approved")
 """Statuses of a rollout that was never started."""
+STOPPED = ("aborted", "superseded")
+"""Statuses of a rollout that ended before it was through."""
 
 STYLES: Mapping[str, tuple[str, str]] = {
     "running": ("▶", GREEN),
@@ -38,6 +40,7 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "pending": ("◌", AMBER),
     "draft": ("◌", AMBER),
     "superseded": ("■", DIM),
+    "stopped": ("■", DIM),
     "aging": ("◷", BLUE),
     "holdout": ("◷", BLUE),
     "paused": ("Ⅱ", AMBER),
@@ -90,8 +93,11 @@ def region_phase(value: RegionPhase.ValueType) -> str:
 
 
 def phase_of(rollout: Rollout, region: RegionProgress) -> str:
-    """The phase of a region; `waiting` while its rollout was never started."""
-    return "waiting" if rollout_status(rollout.status) in DRAFTS else region_phase(region.phase)
+    """The phase of a region; `waiting` while its rollout was never started, `stopped` where it ended under way."""
+    standing, phase = rollout_status(rollout.status), region_phase(region.phase)
+    if standing in DRAFTS:
+        return "waiting"
+    return "stopped" if standing in STOPPED and phase != "done" else phase
 
 
 def verdict_kind(value: VerdictKind.ValueType) -> str:

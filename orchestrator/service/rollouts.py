@@ -100,7 +100,7 @@ class RolloutDesk:
             plan = read_plan(plan_text)
         except PlanError as error:
             raise InvalidInputError(
-                f"the plan has {len(error.faults)} faults; nothing was started",
+                f"the plan has {len(error.faults)} fault{'s' if len(error.faults) != 1 else ''}; nothing was started",
                 reason="PLAN_INVALID",
                 remedy="mend the lines named; docs/plan-file.md describes every field",
                 violations=[

@@ -183,6 +183,18 @@ def test_regions_of_a_draft_do_not_look_as_if_they_moved(
     assert "eu waiting" in one_line(a_rollout("DRAFT"))
 
 
+@pytest.mark.parametrize("standing", ["ABORTED", "SUPERSEDED"])
+def test_regions_of_an_ended_rollout_do_not_look_as_if_they_moved(
+    standing: str, server: OperatorServer, data: Path, outrider: Outrider
+) -> None:
+    """Whoever aborted it has to see that it stopped, and where."""
+    server.will_answer("GetRollout", a_rollout(standing))
+    shown = outrider("rollout", "status", "x").stdout
+    assert "■ stopped" in shown
+    assert "rolling" not in shown
+    assert "eu stopped in " in one_line(a_rollout(standing))
+
+
 def test_status_without_an_id_does_not_stop_at_a_draft(server: OperatorServer, data: Path, outrider: Outrider) -> None:
     """The draft of a way back is newer than the halted rollout, which is what somebody was woken for."""
     rollouts = [a_rollout("DRAFT", name="rollouts/back"), a_rollout("HALTED", name="rollouts/spring")]
