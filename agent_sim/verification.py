@@ -1,8 +1,11 @@
-"""Verification of metadata as each vehicle's Primary does it, off the event loop and bounded."""
+"""Verification of metadata as each vehicle does it, off the event loop and bounded: the Primary in full, then every
+Secondary in part what its Primary passes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +19,8 @@ from agent_sim.tally import Tally
 from agent_sim.vehicle import VehicleSpec
 from signing import versions as signed
 from signing.errors import VerificationError
+from signing.partial import SecondaryUnit
+from signing.secondary import SecondaryVerifier
 from signing.verify import InstalledImage, PrimaryVerifier, VerifiedImage
 
 
@@ -91,21 +96,41 @@ class Verifications:
     def _verify(
         self, folder: Path, spec: VehicleSpec, verify: Verify, ecus: tuple[Ecu, ...], now: int
     ) -> Verified | VerificationFailed:
+        installed = {
+            ecu.serial: InstalledImage(path=ecu.running.path, release_counter=ecu.running.release_counter)
+            for ecu in ecus
+        }
         try:
             verifier = self.verifier(folder, spec)
             bundle = verifier.verify(
                 {(file.repository.value, file.name): file.content for file in verify.files},
                 now=fleet_datetime(now),
-                installed={
-                    ecu.serial: InstalledImage(path=ecu.running.path, release_counter=ecu.running.release_counter)
-                    for ecu in ecus
-                },
+                installed=installed,
             )
+            self._pass_on(folder, spec, verifier.for_secondaries(), installed, fleet_datetime(now))
         except VerificationError as error:
             return VerificationFailed(verify.token, error.code.value)
         director, image = verifier.versions()
         images = tuple(_wanted(image) for image in bundle.images)
         return Verified(verify.token, images, held_versions(director), held_versions(image))
+
+    def _pass_on(
+        self,
+        folder: Path,
+        spec: VehicleSpec,
+        files: Mapping[str, bytes],
+        installed: Mapping[str, InstalledImage],
+        now: datetime,
+    ) -> None:
+        """Every Secondary verifies for itself, with a memory of its own; the first that refuses ends the attempt."""
+        for ecu in spec.ecus:
+            if not ecu.primary:
+                SecondaryVerifier(
+                    folder / "secondaries" / f"{ecu.serial}.json",
+                    unit=SecondaryUnit(spec.vehicle_id, ecu.serial, ecu.hardware_id),
+                    director_root=self._provisioning.director_root,
+                    durable=False,
+                ).verify(files, now=now, installed=installed.get(ecu.serial))
 
 
 def held_versions(versions: signed.MetadataVersions) -> MetadataVersions:

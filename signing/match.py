@@ -106,6 +106,12 @@ def check_director_targets(targets: Targets, ecus: Mapping[str, str]) -> tuple[V
     return tuple(images)
 
 
+def named_units(targets: Targets) -> dict[str, str]:
+    """The control units that the Director's targets name, with the hardware that it takes each for."""
+    named = [unit for target in targets.targets.values() for unit in _ecu_identifiers(target).items()]
+    return {serial: str(entry.get("hardwareId")) if isinstance(entry, dict) else "" for serial, entry in named}
+
+
 def check_match(image: VerifiedImage, assigned: TargetFile, released: TargetFile | None) -> None:
     """Compare what the Director assigns with what the Image repository's offline keys released.
 

@@ -23,7 +23,9 @@ from signing.completion import Fetch, verify_completing
 from signing.errors import KeyFileError
 from signing.keys import load_signer
 from signing.manifest import EcuReport, sign_manifest, sign_report
+from signing.partial import SecondaryUnit
 from signing.retrieval import Retrieval, retrieve
+from signing.secondary import SecondaryVerifier
 from signing.verify import InstalledImage, PrimaryVerifier
 
 REPOSITORIES = {"director": vehicle_pb2.REPOSITORY_DIRECTOR, "image": vehicle_pb2.REPOSITORY_IMAGE}
@@ -95,6 +97,15 @@ class Primary:
             director_root=_provisioned(roots / "director-root.json"),
             image_root=_provisioned(roots / "image-root.json"),
         )
+        self._secondaries = {
+            ecu["serial"]: SecondaryVerifier(
+                state / "secondaries" / f"{ecu['serial']}.json",
+                unit=SecondaryUnit(self.vehicle_id, ecu["serial"], ecu["hardware_id"]),
+                director_root=_provisioned(roots / "director-root.json"),
+            )
+            for ecu in vehicle["ecus"]
+            if not ecu["primary"]
+        }
 
     def versions(self) -> dict[str, Any]:
         """The versions held, as the fields of a poll that tell them."""
@@ -105,6 +116,8 @@ class Primary:
         self, answer: vehicle_pb2.CheckInResponse, *, fetch: Fetch, running: Mapping[str, Software]
     ) -> dict[str, Software]:
         """Verify what a poll brought of both repositories, by the fleet time that it told.
+
+        The Primary verifies in full; then every Secondary verifies in part what it is passed on.
 
         Args:
             answer: The answer to the poll.
@@ -122,6 +135,9 @@ class Primary:
         files = {(names[f.repository], f.name): f.content for f in answer.metadata if f.repository in names}
         installed = {serial: InstalledImage(each.path, each.release_counter) for serial, each in running.items()}
         bundle = verify_completing(self._verifier, files, fetch=fetch, now=now, installed=installed)
+        passed_on = self._verifier.for_secondaries()
+        for serial, secondary in self._secondaries.items():
+            secondary.verify(passed_on, now=now, installed=installed.get(serial))
         return {
             serial: Software(image.path, image.length, image.sha256, image.release_counter)
             for image in bundle.images

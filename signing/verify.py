@@ -109,6 +109,18 @@ class PrimaryVerifier:
         """The versions held: Director, Image. The root is at least the provisioned one."""
         return self._versions("director"), self._versions("image")
 
+    def for_secondaries(self) -> dict[str, bytes]:
+        """What a Primary passes on to its Secondaries: the Director's roots and targets that are held, by name.
+
+        Roots begin above the provisioned one; a Secondary that has been away longer than the Primary needs them all.
+        """
+        held = self._held.director
+        above = self._provisioned["director"]
+        files = {f"{version}.root.json": content for version, content in held.roots.items() if version > above}
+        if targets := held.roles.get("targets"):
+            files[f"{targets.version}.targets.json"] = targets.content
+        return files
+
     def verify(self, files: Files, *, now: datetime, installed: Mapping[str, InstalledImage]) -> VerifiedBundle:
         """Verify what the Director assigns to this vehicle against what the Image repository released.
 

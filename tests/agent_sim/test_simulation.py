@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.agent_sim.ground import SCALE, Ground, a_scenario, release_images, re
 from tests.agent_sim.wire_orchestrator import serving
 
 
-@pytest.mark.uptane("V7", "D1")
+@pytest.mark.uptane("V7", "D1", "P1")
 async def test_fleet_is_updated_over_the_wire(tmp_path: Path) -> None:
     """The whole path with real parts: enrolment, both repositories, downloads, permits, signed manifests."""
     ground = Ground(tmp_path, a_scenario())
@@ -25,6 +26,9 @@ async def test_fleet_is_updated_over_the_wire(tmp_path: Path) -> None:
         assert proven == {serial: ecu["sha256"] for serial, ecu in record["ecus"].items()}
         assert record["permits"] == record["installs"] == served.orchestrator.permits
         assert record["events_told"] == record["events_acknowledged"] == 5
+    memories = list(ground.fleet.folder.rglob("secondaries/*.json"))
+    assert len(memories) == 8, "every Secondary verified what its Primary passed on"
+    assert all(json.loads(memory.read_bytes())["targets"] for memory in memories)
     assert report["downloads"]["complete"] == 16
     assert report["bytes_downloaded"] == 16 * 200_000
     assert {call["status"] for call in report["calls"]} == {"OK"}

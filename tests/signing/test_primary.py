@@ -12,7 +12,7 @@ import pytest
 from outrider.v1 import vehicle_pb2
 
 from signing import primary
-from signing.errors import KeyFileError
+from signing.errors import AttackCode, KeyFileError, VerificationError
 from signing.keys import generate_ecu_key, public_key_base64, save_signer
 from signing.manifest import InventoryEcu, verify_manifest
 from signing.pki import Authority
@@ -83,6 +83,18 @@ def test_what_a_poll_brought_says_what_each_unit_shall_run(car: Car):
     assert wanted["BRAKE-1"].sha256 == hashlib.sha256(IMAGES[BRAKE_PATH]).hexdigest()
     assert primary.from_json(json.loads(json.dumps(primary.to_json(wanted)))) == wanted
     assert car.primary().versions()["director_versions"].targets > 0, "kept across a restart"
+
+
+@pytest.mark.uptane("V7", "P1", "A12", "A17")
+def test_a_secondary_has_a_say_of_its_own(car: Car, uptane: UptaneSimulator):
+    """It saw a later time and later targets than its Primary says there are: nothing is installed in this vehicle."""
+    car.primary().verify(answer(uptane), fetch=lambda *_: None, running={})
+    memory = car.folder / "state" / "secondaries" / "BRAKE-1.json"
+    held = json.loads(memory.read_text())
+    memory.write_text(json.dumps(held | {"time_floor": "2031-05-01T18:00:00Z"}))
+    with pytest.raises(VerificationError) as caught:
+        car.primary().verify(answer(uptane), fetch=lambda *_: None, running={})
+    assert caught.value.code is AttackCode.CLOCK
 
 
 @pytest.mark.uptane("V7", "V4")

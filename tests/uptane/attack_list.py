@@ -16,11 +16,10 @@ ATTACKS: tuple[Entry, ...] = (
     met("A9", "network", "A replayed timestamp is good for its day and a freeze after it."),
     met("A10", "network", "Another vehicle's fresh timestamp: refused, where it would freeze in silence."),
     met("A11", "network", "Another vehicle's targets, full or empty: refused."),
-    partly(
+    met(
         "A12",
         "clock",
-        "Set back: refused below a proven floor. Far ahead: no update, and no harm once it is right.",
-        "a Primary that lies to its Secondaries is believed: they do not verify",
+        "Set back, or a Primary that lies: refused below a proven floor. Far ahead: no harm once it ends.",
     ),
     met("A13", "endless data", "Files, images, roots, delegations and messages are capped: work is bounded."),
     not_met(
@@ -33,11 +32,10 @@ ATTACKS: tuple[Entry, ...] = (
         "A15", "drop", "Calls or acknowledgements that vanish: tried again with jitter; silence is noticed by the gate."
     ),
     met("A16", "mix and match", "Files of two times together: refused."),
-    partly(
+    met(
         "A17",
         "mixed bundles",
-        "Different bundles to two Secondaries: seen by them and in the manifest.",
-        "seen in the manifest only",
+        "Different bundles to two Secondaries: refused by version and vehicle, seen in the manifest.",
     ),
     met(
         "A18", "partial bundle", "One unit's image is blocked: no further update until a manifest settles the vehicle."
