@@ -1,12 +1,14 @@
 """Image downloads over HTTPS by range, into a file of the vehicle's own; checked when complete.
 
 Owns bytes on disk: a download goes on from the file's own length. The transport is not trusted: what counts is
-`signing.verify.check_image`.
+`signing.verify.check_image`. Where a signed delta leads there from what stands in a slot, that is fetched instead; on
+any fault of it the whole image is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 from concurrent.futures import Executor
 from pathlib import Path
@@ -16,13 +18,19 @@ import aiohttp
 from agent_sim.actions import FetchBroken, ImageFetched, ImageRefused, Input
 from agent_sim.car import Download
 from agent_sim.ecu import WantedImage
+from agent_sim.flash import Flash
 from agent_sim.tally import Tally
-from signing.errors import AttackCode, VerificationError
+from signing.deltas import Delta, apply_delta
+from signing.errors import AttackCode, DeltaError, VerificationError
 from signing.names import image_file_name
 from signing.verify import VerifiedImage, check_image
 
 _CHUNK_BYTES = 64 * 1024
 _GAP_TIMEOUT_S = 20.0
+_DELTA_MEMORY_BYTES_MAX = 256 * 1024 * 1024
+"""What a Primary can spare to apply a delta."""
+_DELTA_TRIES_MAX = 5
+"""Tries to fetch a delta within an attempt, so that a mirror that lets it trickle cannot keep the image away."""
 
 
 class _TooLongError(Exception):
@@ -34,12 +42,13 @@ class Downloads:
 
     Args:
         server_ca: authorities for the image server, PEM.
+        flash: what stands in slots.
         executor: where large hashing goes.
         tally: counted into.
         connections_max: connections at once.
     """
 
-    def __init__(self, server_ca: str, executor: Executor, tally: Tally, *, connections_max: int) -> None:
+    def __init__(self, server_ca: str, flash: Flash, executor: Executor, tally: Tally, *, connections_max: int) -> None:
         context = ssl.create_default_context(cadata=server_ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._session = aiohttp.ClientSession(
@@ -47,6 +56,7 @@ class Downloads:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_GAP_TIMEOUT_S, sock_read=_GAP_TIMEOUT_S),
             auto_decompress=False,
         )
+        self._flash = flash
         self._executor = executor
         self._tally = tally
 
@@ -67,20 +77,95 @@ class Downloads:
         self._tally.downloads["started"] += 1
         if received == image.length:
             return await self._check(path, fetch.token, image)
-        for base_url in fetch.base_urls:
-            url = f"{base_url.rstrip('/')}/{image_file_name(image.path, image.sha256)}"
-            try:
-                received = await self._read(url, path, received, image.length, download.break_at)
-            except (aiohttp.ClientError, TimeoutError):
-                received = path.stat().st_size
-            except _TooLongError:
-                return self._refused(path, fetch.token, AttackCode.ENDLESS_DATA)
-            if received == image.length:
-                return await self._check(path, fetch.token, image)
-            if download.break_at is not None and received >= download.break_at:
-                break
+        if received == 0 and (delta := self._best_delta(folder, image)) is not None:
+            answer = await self._fetch_delta(folder, download, delta)
+            if answer is not None:
+                return answer
+        try:
+            received = await self._fetch_file(download, image.path, image.sha256, image.length, path)
+        except _TooLongError:
+            return self._refused(path, fetch.token, AttackCode.ENDLESS_DATA)
+        if received == image.length:
+            return await self._check(path, fetch.token, image)
         self._tally.downloads["broken"] += 1
         return FetchBroken(fetch.token, received)
+
+    async def _fetch_file(self, download: Download, name: str, sha256: str, length: int, path: Path) -> int:
+        """Go on with one file, from the first address that serves; returns how much is there."""
+        received = await asyncio.to_thread(_cut, path, length)
+        for base_url in download.fetch.base_urls:
+            url = f"{base_url.rstrip('/')}/{image_file_name(name, sha256)}"
+            try:
+                received = await self._read(url, path, received, length, download.break_at)
+            except (aiohttp.ClientError, TimeoutError):
+                received = await asyncio.to_thread(_cut, path, length)
+            if received == length or (download.break_at is not None and received >= download.break_at):
+                break
+        return received
+
+    # Deltas
+
+    def _best_delta(self, folder: Path, image: WantedImage) -> Delta | None:
+        """The smallest delta that can be applied here and was not given up in this attempt."""
+        for delta in image.deltas:
+            fits = delta.memory_bytes <= _DELTA_MEMORY_BYTES_MAX
+            if fits and self._flash.file(delta.from_sha256) and _tries(folder, delta) < _DELTA_TRIES_MAX:
+                return delta
+        return None
+
+    async def _fetch_delta(self, folder: Path, download: Download, delta: Delta) -> Input | None:
+        """Get the image by a delta; None when the whole image has to be fetched instead."""
+        path, token, image = folder / delta.sha256, download.fetch.token, download.fetch.image
+        had = await asyncio.to_thread(_cut, path, delta.length)
+        try:
+            received = await self._fetch_file(download, delta.path, delta.sha256, delta.length, path)
+        except _TooLongError:
+            self._give_up(folder, delta, "refused")
+            return None
+        if received == had < delta.length:
+            # Nobody serves it. Where the link is down, the image does not come either, and both are tried again.
+            return None
+        if received < delta.length:
+            if _note_try(folder, delta) < _DELTA_TRIES_MAX:
+                self._tally.downloads["broken"] += 1
+                return FetchBroken(token, received)
+            self._give_up(folder, delta, "given_up")
+            return None
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._executor, self._apply, folder, delta, image)
+        except DeltaError:
+            self._give_up(folder, delta, "refused")
+            return None
+        self._tally.deltas["applied"] += 1
+        self._tally.bytes_saved += image.length - delta.length
+        self._tally.downloads["complete"] += 1
+        return ImageFetched(token)
+
+    def _apply(self, folder: Path, delta: Delta, image: WantedImage) -> None:
+        """Make the image out of what stands in a slot, in place of the delta."""
+        path, base, made = folder / delta.sha256, self._flash.file(delta.from_sha256), folder / f"{image.sha256}.made"
+        if base is None or _digest(path) != delta.sha256:
+            raise DeltaError("the delta, or what it starts from, is not what was signed")
+        apply_delta(
+            path,
+            base,
+            made,
+            from_sha256=delta.from_sha256,
+            length=image.length,
+            sha256=image.sha256,
+            memory_bytes_max=_DELTA_MEMORY_BYTES_MAX,
+        )
+        path.unlink()
+        made.replace(folder / image.sha256)
+        self._flash.keep(folder / image.sha256, image.sha256)
+
+    def _give_up(self, folder: Path, delta: Delta, outcome: str) -> None:
+        """Count it, and do not try it again in this attempt."""
+        self._tally.deltas[outcome] += 1
+        (folder / delta.sha256).unlink(missing_ok=True)
+        while _note_try(folder, delta) < _DELTA_TRIES_MAX:
+            pass
 
     async def _read(self, url: str, path: Path, offset: int, length: int, break_at: int | None) -> int:
         """Append to `path` until the end, or until the link breaks; returns how much is there."""
@@ -119,6 +204,7 @@ class Downloads:
             await loop.run_in_executor(self._executor, _check_file, path, signed)
         except VerificationError as error:
             return self._refused(path, token, error.code)
+        await asyncio.to_thread(self._flash.keep, path, image.sha256)
         self._tally.downloads["complete"] += 1
         return ImageFetched(token)
 
@@ -144,6 +230,24 @@ def discard(folder: Path) -> None:
 
 def _check_file(path: Path, image: VerifiedImage) -> None:
     check_image(image, path.read_bytes())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tries(folder: Path, delta: Delta) -> int:
+    """How often this image was tried by a delta in this attempt: the agent may have been killed in between."""
+    path = folder / f"{delta.to_sha256}.tries"
+    return path.stat().st_size if path.exists() else 0
+
+
+def _note_try(folder: Path, delta: Delta) -> int:
+    """One try more; returns how many there were."""
+    with (folder / f"{delta.to_sha256}.tries").open("ab") as file:
+        file.write(b".")
+        return file.tell()
 
 
 def _cut(path: Path, length: int) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from signing.deltas import Delta
+
 
 @dataclass(frozen=True, slots=True)
 class InstalledImage:
@@ -67,6 +69,8 @@ class WantedImage:
     hardware_id: str
     release_counter: int
     ecu_serials: tuple[str, ...]
+    deltas: tuple[Delta, ...] = ()
+    """Signed ways to it from what stands in the slots, the smallest first; where one fails it is fetched whole."""
 
     @property
     def installed(self) -> InstalledImage:

@@ -18,6 +18,7 @@ from typing import TypeVar
 from agent_sim.connectivity import Connectivity
 from agent_sim.ecu import InstalledImage
 from agent_sim.errors import FleetFolderError
+from agent_sim.flash import Flash
 from agent_sim.images import build_image, image_path, release_counter
 from agent_sim.scenario import ConnectivityPart, Scenario
 from agent_sim.vehicle import EcuSpec, VehicleSpec, spec_from_json
@@ -139,6 +140,11 @@ class Fleet:
     def states(self) -> Path:
         """Where vehicles persist."""
         return self.folder / "states.jsonl"
+
+    @property
+    def flash(self) -> Flash:
+        """The bytes of what its units run."""
+        return Flash(self.folder / "flash", {image.installed.sha256: image.file for image in self.factory.values()})
 
     def home(self, vehicle_id: str) -> VehicleFolder:
         """Where a vehicle's files are."""

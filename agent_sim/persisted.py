@@ -14,6 +14,7 @@ from agent_sim.ecu import Ecu, InstalledImage, WantedImage
 from agent_sim.errors import StateError
 from agent_sim.messages import NO_PRECONDITIONS, Consent, Event, EventKind, MetadataVersions, Preconditions
 from agent_sim.outbox import Outbox
+from signing.deltas import Delta
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -111,7 +112,10 @@ class PersistedState:
             "progress": self.progress
             and fields_of(self.progress)
             | {
-                "images": [fields_of(image) for image in self.progress.images],
+                "images": [
+                    fields_of(image) | {"deltas": [fields_of(delta) for delta in image.deltas]}
+                    for image in self.progress.images
+                ],
                 "preconditions": fields_of(self.progress.preconditions),
             },
             "finished": self.finished,
@@ -169,7 +173,7 @@ def _ecu(data: Any) -> Ecu:
 def _progress(data: Any) -> Progress | None:
     if data is None:
         return None
-    images = tuple(WantedImage(**{**image, "ecu_serials": tuple(image["ecu_serials"])}) for image in data["images"])
+    images = tuple(_image(image) for image in data["images"])
     return Progress(
         **{
             **data,
@@ -182,6 +186,11 @@ def _progress(data: Any) -> Progress | None:
             ),
         }
     )
+
+
+def _image(data: Any) -> WantedImage:
+    deltas = tuple(Delta(**delta) for delta in data.get("deltas", ()))
+    return WantedImage(**{**data, "ecu_serials": tuple(data["ecu_serials"]), "deltas": deltas})
 
 
 def _manifest(data: Any) -> SignedManifest | None:

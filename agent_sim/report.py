@@ -119,6 +119,8 @@ def run_report(
         ],
         "downloads": dict(sorted(tally.downloads.items())),
         "bytes_downloaded": tally.bytes_downloaded,
+        "deltas": dict(sorted(tally.deltas.items())),
+        "bytes_saved": tally.bytes_saved,
         "verifications": dict(sorted(tally.verifications.items())),
         "errands_waiting": waiting,
         "vehicles": vehicles,

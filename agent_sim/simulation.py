@@ -21,6 +21,7 @@ from agent_sim.endpoints import EndpointsFile
 from agent_sim.enrolment import enrol, read_tokens
 from agent_sim.errands import FleetErrands, make_car
 from agent_sim.errors import SimulationError
+from agent_sim.flash import Flash
 from agent_sim.fleet import Fleet, load_fleet
 from agent_sim.messages import Conditions
 from agent_sim.renewal import Renewals
@@ -144,7 +145,7 @@ class Simulation:
             ]
             async with (
                 self._calls(endpoints) as calls,
-                self._downloads(provisioning.enrolment_ca, executor) as downloads,
+                self._downloads(provisioning.enrolment_ca, fleet.flash, executor) as downloads,
             ):
                 await self._learn_time(fleet, cars, calls)
                 renewals = Renewals(fleet.home, calls.renew, self._wall)
@@ -161,8 +162,9 @@ class Simulation:
             await pool.close()
 
     @asynccontextmanager
-    async def _downloads(self, server_ca: str, executor: ThreadPoolExecutor) -> AsyncIterator[Downloads]:
-        downloads = Downloads(server_ca, executor, self._tally, connections_max=self._limits.in_flight.downloads)
+    async def _downloads(self, server_ca: str, flash: Flash, executor: ThreadPoolExecutor) -> AsyncIterator[Downloads]:
+        connections_max = self._limits.in_flight.downloads
+        downloads = Downloads(server_ca, flash, executor, self._tally, connections_max=connections_max)
         try:
             yield downloads
         finally:

@@ -25,6 +25,7 @@ from agent_sim.endpoints import EndpointsFile
 from agent_sim.enrolment import enrol
 from agent_sim.errands import FleetErrands, make_car
 from agent_sim.errors import EnrollmentError
+from agent_sim.flash import Flash
 from agent_sim.fleet import FactoryImage, Fleet
 from agent_sim.folder_car import FolderCar
 from agent_sim.provisioned import ProvisionedFolder, ProvisionedVehicle
@@ -114,7 +115,7 @@ async def run_agent(folder: Path, habits: Habits, stop: asyncio.Event) -> None:
         clock = KeptClock(provisioned.state / "clock.json", endpoints.current.scale)
         async with (
             _calls(endpoints, clock, tally) as calls,
-            _downloads(provisioning.enrolment_ca, executor, tally) as d,
+            _downloads(provisioning.enrolment_ca, fleet.flash, executor, tally) as d,
         ):
             renewals = Renewals(fleet.home, calls.renew, machine_date)
             errands = FleetErrands(fleet, calls, renewals, d, verifications, journal)
@@ -147,8 +148,10 @@ async def _calls(endpoints: EndpointsFile, clock: FleetClock, tally: Tally) -> A
 
 
 @asynccontextmanager
-async def _downloads(server_ca: str, executor: ThreadPoolExecutor, tally: Tally) -> AsyncIterator[Downloads]:
-    downloads = Downloads(server_ca, executor, tally, connections_max=1)
+async def _downloads(
+    server_ca: str, flash: Flash, executor: ThreadPoolExecutor, tally: Tally
+) -> AsyncIterator[Downloads]:
+    downloads = Downloads(server_ca, flash, executor, tally, connections_max=1)
     try:
         yield downloads
     finally:

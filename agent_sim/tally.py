@@ -15,5 +15,9 @@ class Tally:
     downloads: Counter[str] = field(default_factory=Counter)
     """`started`, `resumed`, `broken`, `complete`, `refused`."""
     bytes_downloaded: int = 0
+    deltas: Counter[str] = field(default_factory=Counter)
+    """`applied`, `refused`, `given_up`: what became of those that were tried."""
+    bytes_saved: int = 0
+    """Length of the images that deltas led to, without that of these deltas."""
     verifications: Counter[str] = field(default_factory=Counter)
     """`good`, or the attack's code."""

@@ -18,6 +18,7 @@ from agent_sim.messages import MetadataVersions
 from agent_sim.tally import Tally
 from agent_sim.vehicle import VehicleSpec
 from signing import versions as signed
+from signing.deltas import Delta
 from signing.errors import VerificationError
 from signing.partial import SecondaryUnit
 from signing.secondary import SecondaryVerifier
@@ -111,7 +112,8 @@ class Verifications:
         except VerificationError as error:
             return VerificationFailed(verify.token, error.code.value)
         director, image = verifier.versions()
-        images = tuple(_wanted(image) for image in bundle.images)
+        at_hand = {slot.sha256 for ecu in ecus for slot in ecu.slots if slot is not None}
+        images = tuple(_wanted(image, verifier.deltas(image, at_hand)) for image in bundle.images)
         return Verified(verify.token, images, held_versions(director), held_versions(image))
 
     def _pass_on(
@@ -138,7 +140,7 @@ def held_versions(versions: signed.MetadataVersions) -> MetadataVersions:
     return MetadataVersions(versions.root, versions.timestamp, versions.snapshot, versions.targets)
 
 
-def _wanted(image: VerifiedImage) -> WantedImage:
+def _wanted(image: VerifiedImage, deltas: tuple[Delta, ...]) -> WantedImage:
     return WantedImage(
         path=image.path,
         length=image.length,
@@ -146,4 +148,5 @@ def _wanted(image: VerifiedImage) -> WantedImage:
         hardware_id=image.hardware_id,
         release_counter=image.release_counter,
         ecu_serials=tuple(image.ecu_serials),
+        deltas=deltas,
     )

@@ -95,12 +95,17 @@ class TrustedFiles:
     timestamp: Timestamp
     snapshot: Snapshot
     targets: Targets
-    delegators: tuple[Targets, ...]
-    """The targets that delegate, top level included."""
+    listings: tuple[Targets, ...]
+    """The targets that were looked at, top level first."""
     sought: Mapping[str, tuple[str, ...]]
     """The target paths that were asked, each with the hardware ids that it is for."""
     found: Mapping[str, TargetFile | None]
     """For each target path asked, what the repository says; None when it lists no such target."""
+
+    @property
+    def delegators(self) -> tuple[Targets, ...]:
+        """The targets that delegate, of those that were looked at."""
+        return tuple(targets for targets in self.listings if targets.delegations is not None)
 
     @property
     def expires(self) -> datetime:
@@ -217,21 +222,21 @@ class MemoryUpdater(Updater):
         """What a finished refresh accepted."""
         trusted = self._trusted_set
         roles = dict(self._held.roles)  # a delegated role that nobody asked for stays as it was
-        delegators = []
+        listings = []
         for role, content in self._accepted.items():
             signed = trusted.get(role)
             if signed is None:
                 continue
             roles[role] = HeldFile(signed.version, content)
-            if isinstance(signed, Targets) and signed.delegations is not None:
-                delegators.append(signed)
+            if isinstance(signed, Targets):
+                listings.append(signed)
         return TrustedFiles(
             held=HeldFiles(roots=self.accepted_roots(), roles=roles),
             root=trusted.root,
             timestamp=trusted.timestamp,
             snapshot=trusted.snapshot,
             targets=trusted.targets,
-            delegators=tuple(delegators),
+            listings=tuple(listings),
             sought=sought,
             found=found,
         )

@@ -8,7 +8,7 @@ which rest on offline keys alone. Downloading files and images, and deciding whe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -18,6 +18,7 @@ from typing import Literal
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
+from signing.deltas import Delta, delta_path, read_delta
 from signing.errors import AttackCode, MissingFileError, VerificationError
 from signing.held import Held, load_held, save_held
 from signing.match import (
@@ -147,6 +148,27 @@ class PrimaryVerifier:
             check_counters(entry, installed)
         self._keep(director, image, now)
         return VerifiedBundle(images=assignment)
+
+    def deltas(self, image: VerifiedImage, at_hand: Collection[str]) -> tuple[Delta, ...]:
+        """Signed ways to an image that was just verified, from images that are at hand, the smallest first.
+
+        Only what was looked at to verify the image is searched: a delta is never a reason to fetch or to refuse
+        anything, and whoever signed it, what comes out is judged as the image is (see `deltas.apply_delta`).
+
+        Args:
+            image: Of the last verified bundle.
+            at_hand: Hex digests of images that the vehicle has, such as those in its slots.
+        """
+        trusted = self._trusted.get("image")
+        found: dict[str, Delta] = {}
+        for from_sha256 in at_hand:
+            path = delta_path(from_sha256, image.sha256)
+            for targets in trusted.listings if trusted else ():
+                target = targets.targets.get(path)
+                delta = read_delta(path, target) if target is not None else None
+                if delta is not None and delta.length < image.length:
+                    found.setdefault(path, delta)
+        return tuple(sorted(found.values(), key=lambda delta: delta.length))
 
     def _fleet_time(self, now: datetime) -> datetime:
         now = require_utc(now)

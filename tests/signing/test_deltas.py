@@ -27,6 +27,8 @@ from signing.deltas import (
 )
 from signing.errors import DeltaError
 from signing.names import target_path_fault
+from signing.verify import VerifiedBundle, VerifiedImage
+from tests.signing.uptane_simulator import GATEWAY_PATH, IMAGES, SimulatedPrimary, UptaneSimulator
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -283,3 +285,44 @@ def test_image_is_no_delta() -> None:
     assert read_delta("acme/gw.img", a_target()) is None
     assert read_delta(delta_path(FROM, TO), TargetFile(5, {"sha256": "ef" * 32}, "x")) is None
     assert ALGORITHM == "zstd-patch-from"
+
+
+def listed(uptane: UptaneSimulator, *origins: str, length: int = 5, **fields: object) -> None:
+    """List deltas from images with these digests to the gateway's; publish."""
+    targets = uptane.image.targets.targets
+    image = targets[GATEWAY_PATH]
+    for number, origin in enumerate(origins):
+        path = delta_path(origin, image.hashes["sha256"])
+        signed = delta_fields(from_sha256=origin, to_sha256=image.hashes["sha256"], from_length=9, to_length=9)
+        signed = {"delta": dict(signed["delta"]) | fields}
+        targets[path] = TargetFile(length + number, {"sha256": "ef" * 32}, path, {"custom": signed})
+    uptane.image.publish()
+
+
+def gateway_of(bundle: VerifiedBundle) -> VerifiedImage:
+    return next(image for image in bundle.images if image.path == GATEWAY_PATH)
+
+
+def test_vehicle_finds_the_deltas_from_what_it_has(uptane: UptaneSimulator, primary: SimulatedPrimary) -> None:
+    """By digest of what it runs, in targets that it verified anyway, the smallest first, and no others."""
+    listed(uptane, "aa" * 32, "bb" * 32, "cc" * 32)
+    gateway = gateway_of(primary.verify(uptane.files()))
+    found = primary.verifier.deltas(gateway, ["cc" * 32, "aa" * 32, "dd" * 32])
+    assert [delta.from_sha256 for delta in found] == ["aa" * 32, "cc" * 32]
+    assert {delta.to_sha256 for delta in found} == {gateway.sha256}
+    assert primary.verifier.deltas(gateway, []) == ()
+
+
+def test_odd_or_useless_deltas_are_passed_over(uptane: UptaneSimulator, primary: SimulatedPrimary) -> None:
+    """They are no reason to refuse the image that they lead to."""
+    listed(uptane, "aa" * 32, algorithm="of tomorrow")
+    listed(uptane, "bb" * 32, length=len(IMAGES[GATEWAY_PATH]))
+    gateway = gateway_of(primary.verify(uptane.files()))
+    assert primary.verifier.deltas(gateway, ["aa" * 32, "bb" * 32]) == ()
+
+
+def test_nothing_verified_has_no_deltas(uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path) -> None:
+    """What a verifier of another run found is not this one's to say."""
+    listed(uptane, "aa" * 32)
+    gateway = gateway_of(primary.verify(uptane.files()))
+    assert uptane.vehicle(tmp_path / "other").verifier.deltas(gateway, ["aa" * 32]) == ()
