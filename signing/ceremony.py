@@ -12,16 +12,15 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 from signing.errors import KeyFileError, SigningError
 from signing.files import sync_folder, write_atomically
 from signing.image_repo import ImageRepository
 from signing.keys import generate_keys, write_private
+from signing.names import RepositoryName
 from signing.pki import Authority
 from signing.roots import first_root
 
-RepositoryName = Literal["director", "image"]
 AUTHORITY_LIFE = timedelta(days=3650)
 OPERATOR_LIFE = timedelta(days=365)
 

@@ -22,10 +22,10 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from signing import canonical
-from signing.ceremony import RepositoryName
 from signing.errors import ChangeFileError, KeyFileError, StaleChangeError, WrongKeyError
 from signing.files import write_atomically
 from signing.key_names import label
+from signing.names import RepositoryName
 
 CHANGE_MAX_BYTES = 16 * 1024 * 1024
 """Twice what the targets of an Image repository may have."""

@@ -15,12 +15,12 @@ from datetime import datetime
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets
 
-from signing.ceremony import RepositoryName
 from signing.change import PendingChange
 from signing.errors import ChangeRefusedError, VerificationError
-from signing.image_repo import TARGETS_LIFE
+from signing.image_metadata import TARGETS_LIFE
 from signing.key_names import label, name_of
 from signing.keys import key_value
+from signing.names import RepositoryName
 from signing.roots import ROOT_LIFE, check_root_keys
 from signing.versions import next_version, require_utc
 

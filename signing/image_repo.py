@@ -1,28 +1,24 @@
 """The Image repository as a folder of static files: which images exist, and who released them.
 
-Owns `<path>/metadata/*.json` and `<path>/targets/<sha256>.<name>`. Readers need no lock: every file appears whole,
-and whatever a file refers to is there before it. Writers take the folder's lock. Only the keys that a step needs are
-loaded; the orchestrator reads this folder and reaches none of the keys. What may be published is `publication`'s
-matter, serving the files the web edge's.
+Owns `<path>/targets/<sha256>.<name>`, and what `<path>/metadata` says (`image_metadata` signs and writes it). Readers
+need no lock; writers take the folder's. Only the keys that a step needs are loaded; the orchestrator reads this folder
+and reaches none of the keys. What may be published is `publication`'s matter, serving the files the web edge's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
-from tuf.api.serialization.json import JSONSerializer
+from tuf.api.metadata import Snapshot, TargetFile, Targets, Timestamp
 
 from signing.deltas import Delta, is_delta, read_delta
-from signing.errors import ImageRefusedError, KeyFileError, SigningError
+from signing.errors import ImageRefusedError, SigningError
 from signing.files import copy_atomically, exclusive, write_atomically
-from signing.keys import load_signer
-from signing.names import METADATA_NAME_PATTERN, image_file_name
+from signing.image_metadata import SNAPSHOT_LIFE, TARGETS_LIFE, TIMESTAMP_LIFE, ImageMetadata, past_half_life
+from signing.names import image_file_name
 from signing.publication import (
     NewDelta,
     NewImage,
@@ -38,16 +34,9 @@ from signing.publication import (
 )
 from signing.roots import first_root
 from signing.tuf_client import IMAGE_CAPS, HeldFiles, RefreshError, TrustedFiles, refresh
-from signing.versions import MetadataVersions, next_version, require_utc
+from signing.versions import MetadataVersions, require_utc
 
 __all__ = ["SNAPSHOT_LIFE", "TARGETS_LIFE", "TIMESTAMP_LIFE", "ImageRepository", "NewDelta", "NewImage", "TargetInfo"]
-
-TARGETS_LIFE = timedelta(days=90)
-SNAPSHOT_LIFE = timedelta(days=7)
-TIMESTAMP_LIFE = timedelta(hours=24)
-
-_LIVES: Mapping[str, timedelta] = {"targets": TARGETS_LIFE, "snapshot": SNAPSHOT_LIFE, "timestamp": TIMESTAMP_LIFE}
-_S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
 
 
 class ImageRepository:
@@ -59,7 +48,8 @@ class ImageRepository:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._metadata = path / "metadata"
+        self.metadata = ImageMetadata(path)
+        """Its metadata files; who writes them holds the folder's lock."""
         self._targets = path / "targets"
 
     @classmethod
@@ -76,14 +66,16 @@ class ImageRepository:
             KeyFileError: A key is missing.
         """
         repository = cls(path)
-        if repository._metadata.exists():
+        if repository.metadata.folder.exists():
             raise SigningError(f"{path} holds an Image repository already; nothing was changed")
         root = first_root(keys_folder, now)
-        repository._metadata.mkdir(parents=True)
+        repository.metadata.folder.mkdir(parents=True)
         repository._targets.mkdir(exist_ok=True)
-        write_atomically(repository._metadata / "1.root.json", root)
+        write_atomically(repository.metadata.folder / "1.root.json", root)
         with exclusive(path):
-            repository._release(Targets(), Snapshot(version=1), Timestamp(version=1), keys_folder, require_utc(now))
+            repository.metadata.release(
+                Targets(version=1), Snapshot(version=1), Timestamp(version=1), keys_folder, require_utc(now)
+            )
         return repository
 
     def publish(
@@ -110,7 +102,7 @@ class ImageRepository:
         """
         now = require_utc(now)
         with exclusive(self._path):
-            current = self._load("targets", Targets)
+            current = self.metadata.load("targets", Targets)
             entries = [self._entry(image) for image in images]
             check_publication(images, entries, current)
             fresh = {image.path: entry for image, entry in zip(images, entries, strict=True)}
@@ -121,10 +113,13 @@ class ImageRepository:
             for path, entry in (fresh | short).items():
                 if path in wanted:
                     self._take_in(files[path], entry)
-            if wanted != current.targets or _past_half_life(current, now):
+            if wanted != current.targets or past_half_life(current, now):
                 current.targets = wanted
-                snapshot, timestamp = self._load("snapshot", Snapshot), self._load("timestamp", Timestamp)
-                self._release(current, snapshot, timestamp, keys_folder, now)
+                snapshot, timestamp = (
+                    self.metadata.load("snapshot", Snapshot),
+                    self.metadata.load("timestamp", Timestamp),
+                )
+                self.metadata.release(current, snapshot, timestamp, keys_folder, now)
             return [target_info(image.path, current.targets[image.path], current.version) for image in images]
 
     def renew(self, keys_folder: Path, now: datetime) -> tuple[str, ...]:
@@ -142,24 +137,19 @@ class ImageRepository:
         """
         now = require_utc(now)
         with exclusive(self._path):
-            snapshot, timestamp = self._load("snapshot", Snapshot), self._load("timestamp", Timestamp)
+            snapshot, timestamp = self.metadata.load("snapshot", Snapshot), self.metadata.load("timestamp", Timestamp)
             renewed = []
-            if _past_half_life(snapshot, now):
-                timestamp.snapshot_meta = self._sign(snapshot, keys_folder, now)
+            if past_half_life(snapshot, now):
+                timestamp.snapshot_meta = self.metadata.sign(snapshot, keys_folder, now)
                 renewed.append("snapshot")
-            if renewed or _past_half_life(timestamp, now):
-                self._sign(timestamp, keys_folder, now)
+            if renewed or past_half_life(timestamp, now):
+                self.metadata.sign(timestamp, keys_folder, now)
                 renewed.append("timestamp")
             return tuple(renewed)
 
     def metadata_file(self, name: str) -> bytes | None:
         """The exact bytes of a metadata file, or None when there is no such file."""
-        if not METADATA_NAME_PATTERN.fullmatch(name):
-            return None
-        try:
-            return (self._metadata / name).read_bytes()
-        except FileNotFoundError:
-            return None
+        return self.metadata.content(name)
 
     def image_file(self, path: str, sha256: str) -> Path:
         """Where the bytes of a published image are."""
@@ -171,10 +161,9 @@ class ImageRepository:
         Raises:
             SigningError: The repository is missing or damaged.
         """
-        timestamp = self._load("timestamp", Timestamp)
-        snapshot = self._load_version("snapshot", Snapshot, timestamp.snapshot_meta.version)
+        timestamp, snapshot = self.metadata.load("timestamp", Timestamp), self.metadata.load("snapshot", Snapshot)
         return MetadataVersions(
-            root=self._root_version(),
+            root=self.metadata.root_version(),
             timestamp=timestamp.version,
             snapshot=snapshot.version,
             targets=snapshot.meta["targets.json"].version,
@@ -186,9 +175,9 @@ class ImageRepository:
         Raises:
             SigningError: The repository is missing or damaged.
         """
-        root = self._load_version("root", Root, self._root_version())
-        files: tuple[Signed, ...] = (root, self._load("targets", Targets), self._load("snapshot", Snapshot))
-        return {file.type: file.expires for file in (*files, self._load("timestamp", Timestamp))}
+        return {
+            role: self.metadata.current(role).signed.expires for role in ("root", "targets", "snapshot", "timestamp")
+        }
 
     def verified_target(self, path: str, now: datetime) -> TargetInfo | None:
         """What image the repository lists under `path`, after verifying it as a vehicle would, from root version 1 on.
@@ -265,68 +254,6 @@ class ImageRepository:
         if not stored.exists():
             copy_atomically(file, stored)
             _check_stored(stored, entry)
-
-    def _release(
-        self, targets: Targets, snapshot: Snapshot, timestamp: Timestamp, keys_folder: Path, now: datetime
-    ) -> None:
-        snapshot.meta["targets.json"] = self._sign(targets, keys_folder, now)
-        timestamp.snapshot_meta = self._sign(snapshot, keys_folder, now)
-        self._sign(timestamp, keys_folder, now)
-
-    def _sign(self, signed: Targets | Snapshot | Timestamp, keys_folder: Path, now: datetime) -> MetaFile:
-        """Sign and write one file under its next version; what it refers to is written already."""
-        role = signed.type
-        signer = load_signer(keys_folder, role)
-        root = self._load_version("root", Root, self._root_version())
-        if signer.public_key.keyid not in root.roles[role].keyids:
-            raise KeyFileError(f"the key in {keys_folder / role}.pem is not the {role} key of this repository's root")
-        signed.version = next_version(self._highest(role), now)
-        signed.expires = now + _LIVES[role]
-        metadata: Metadata[Any] = Metadata(signed)
-        metadata.sign(signer)
-        data = metadata.to_bytes(JSONSerializer(compact=True))
-        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
-        write_atomically(self._metadata / name, data)
-        return MetaFile(signed.version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
-
-    def _highest(self, role: str) -> int:
-        """The highest version of `role` in the folder, listed or not: a publication may have been cut short."""
-        if role == "timestamp":
-            return self._load("timestamp", Timestamp).version if (self._metadata / "timestamp.json").exists() else 0
-        names = (path.name for path in self._metadata.glob(f"*.{role}.json"))
-        return max((int(n.partition(".")[0]) for n in names if METADATA_NAME_PATTERN.fullmatch(n)), default=0)
-
-    def _root_version(self) -> int:
-        return self._highest("root")
-
-    def _load(self, role: str, kind: type[_S]) -> _S:
-        """The file of `role` that readers see now."""
-        if role == "timestamp":
-            return self._parse("timestamp.json", kind)
-        timestamp = self._parse("timestamp.json", Timestamp)
-        if role == "snapshot":
-            return self._load_version("snapshot", kind, timestamp.snapshot_meta.version)
-        snapshot = self._load_version("snapshot", Snapshot, timestamp.snapshot_meta.version)
-        return self._load_version("targets", kind, snapshot.meta["targets.json"].version)
-
-    def _load_version(self, role: str, kind: type[_S], version: int) -> _S:
-        return self._parse(f"{version}.{role}.json", kind)
-
-    def _parse(self, name: str, kind: type[_S]) -> _S:
-        data = self.metadata_file(name)
-        if data is None:
-            raise SigningError(f"{self._metadata / name} is missing; `outrider keys init` makes a repository")
-        try:
-            signed = Metadata[_S].from_bytes(data).signed
-        except RepositoryError as exc:
-            raise SigningError(f"{self._metadata / name} is damaged: {exc}") from exc
-        if not isinstance(signed, kind):
-            raise SigningError(f"{self._metadata / name} is {signed.type} metadata")
-        return signed
-
-
-def _past_half_life(signed: Signed, now: datetime) -> bool:
-    return now >= signed.expires - _LIVES[signed.type] / 2
 
 
 def _check_stored(stored: Path, entry: TargetFile) -> None:

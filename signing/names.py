@@ -6,6 +6,9 @@ Everything here is pure. Callers decide which error a refused name becomes.
 from __future__ import annotations
 
 import re
+from typing import Literal
+
+RepositoryName = Literal["director", "image"]
 
 VEHICLE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Safe in a SPIFFE path, in a file name and in canonical JSON."""

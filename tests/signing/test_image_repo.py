@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata
 
-from signing import image_repo as image_repo_module
+from signing import image_metadata as image_metadata_module
 from signing.ceremony import DataFolder
 from signing.errors import AttackCode, ImageRefusedError, KeyFileError, SigningError, VerificationError
 from signing.image_repo import ImageRepository, NewImage
@@ -153,7 +153,7 @@ def test_a_publication_that_is_cut_short_is_invisible_and_can_be_repeated(
 ):
     """Pitfall 19: images, targets, snapshot, timestamp, in this order; cut anywhere, readers find the state before."""
     before, image = repository.versions(), an_image(tmp_path)
-    write = image_repo_module.write_atomically
+    write = image_metadata_module.write_atomically
 
     def failing(path: Path, content: bytes, **arguments: object) -> None:
         if path.name.endswith(cut):
@@ -161,7 +161,7 @@ def test_a_publication_that_is_cut_short_is_invisible_and_can_be_repeated(
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_repo_module, "write_atomically", failing)
+        patch.setattr(image_metadata_module, "write_atomically", failing)
         with pytest.raises(OSError, match="power lost"):
             repository.publish([image], data.image_keys, NOW)
     assert repository.versions() == before
@@ -303,14 +303,14 @@ def test_a_file_that_changes_while_it_is_copied_is_not_listed(
 ):
     """What is signed is what is stored, not what was there a moment ago."""
     image, before = an_image(tmp_path), repository.versions()
-    copy = image_repo_module.copy_atomically
+    copy = image_metadata_module.copy_atomically
 
     def changed(source: Path, path: Path) -> None:
         source.write_bytes(b"changed")
         copy(source, path)
 
     image.file.write_bytes(b"gateway, first")
-    monkeypatch.setattr(image_repo_module, "copy_atomically", changed)
+    monkeypatch.setattr(image_metadata_module, "copy_atomically", changed)
     with pytest.raises(ImageRefusedError, match="changed while"):
         repository.publish([image], data.image_keys, NOW)
     assert repository.versions() == before
