@@ -20,7 +20,7 @@ from tuf.api.serialization.json import JSONSerializer
 from signing.change import published_bytes
 from signing.errors import KeyFileError, SigningError
 from signing.files import write_atomically
-from signing.keys import signers_of
+from signing.keys import Secret, environment_secret, signers_of
 from signing.names import METADATA_NAME_PATTERN
 from signing.roots import root_versions
 from signing.tuf_client import keys_rotated
@@ -104,7 +104,14 @@ class ImageMetadata:
         return self._sign(signed, self._signers(signed.type, keys_folder, self.current("root").signed), now)
 
     def adopt(
-        self, before: Root, root: Metadata[Root], targets: Metadata[Targets] | None, keys_folder: Path, now: datetime
+        self,
+        before: Root,
+        root: Metadata[Root],
+        targets: Metadata[Targets] | None,
+        keys_folder: Path,
+        now: datetime,
+        *,
+        secret: Secret = environment_secret,
     ) -> tuple[str, ...]:
         """Take over a root that was signed elsewhere, with targets if they were, and sign what is signed online anew.
 
@@ -117,6 +124,7 @@ class ImageMetadata:
             targets: New ones; None leaves those that are published.
             keys_folder: Holds the keys of snapshot and timestamp that `root` names.
             now: Fleet time, UTC.
+            secret: Asked for encrypted keys.
 
         Returns:
             The roles that were signed anew by keys in the folder.
@@ -126,7 +134,7 @@ class ImageMetadata:
         """
         now, after = require_utc(now), root.signed
         due = self._due(before, after, targets is not None)
-        signers = {role: self._signers(role, keys_folder, after) for role in due}
+        signers = {role: self._signers(role, keys_folder, after, secret) for role in due}
         snapshot, timestamp = self.load("snapshot", Snapshot), self.load("timestamp", Timestamp)
         if keys_rotated(before, after):
             self._forget_fast_forward(snapshot, timestamp, now)
@@ -149,8 +157,10 @@ class ImageMetadata:
         file = self.current(role)
         return root.get_verification_result(role, file.signed_bytes, file.signatures).verified
 
-    def _signers(self, role: str, keys_folder: Path, root: Root) -> list[CryptoSigner]:
-        signers, needed = signers_of(keys_folder, role, root), root.roles[role].threshold
+    def _signers(
+        self, role: str, keys_folder: Path, root: Root, secret: Secret = environment_secret
+    ) -> list[CryptoSigner]:
+        signers, needed = signers_of(keys_folder, role, root, secret), root.roles[role].threshold
         if len(signers) < needed:
             raise KeyFileError(
                 f"{role} of the Image repository takes {needed} keys, {len(signers)} of them in {keys_folder}: bring "

@@ -23,7 +23,18 @@ from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.words import plain
 from signing.ceremony import DataFolder
 from signing.change import PendingChange, load_change, same_signed, save_change
-from signing.change_edits import RootEdit, adding, begin, edit_root, renewing, requiring, revoking, rotating
+from signing.change_edits import (
+    RootEdit,
+    adding,
+    begin,
+    edit_root,
+    renewing,
+    requiring,
+    revoking,
+    rotating,
+    with_targets,
+)
+from signing.image_repo import ImageRepository
 from signing.key_names import find_key, name_of, named
 from signing.key_sources import public_key_at, scheme_of
 from signing.keys import save_signer
@@ -89,9 +100,24 @@ def make(
 
 
 @operator_command(app, "renew")
-def renew(session: Session, repository: RepositoryArgument, out: Out = None) -> None:
-    """Have a root last another year, with the keys it has."""
-    edited(session, repository, out, lambda root: renewing)
+def renew(
+    session: Session,
+    repository: RepositoryArgument,
+    role: Annotated[
+        Role, typer.Argument(metavar="[ROLE]", help="root, or targets of image. Default: root.")
+    ] = Role.ROOT,
+    out: Out = None,
+) -> None:
+    """Have a root last another year, or the Image repository's targets another 90 days, with the keys they have."""
+    if role is Role.ROOT:
+        edited(session, repository, out, lambda root: renewing)
+    elif role is Role.TARGETS and repository is RepositoryName.IMAGE:
+        edited(session, repository, out, None)
+    else:
+        raise BadInputError(
+            f"{role.value} of {repository.value} is renewed online, without a ceremony",
+            remedy="`outrider image-repo renew` for the Image repository; the Director's signer does it by itself",
+        )
 
 
 @operator_command(app, "add")
@@ -170,7 +196,7 @@ def edited(
     session: Session,
     repository: RepositoryName,
     out: Path | None,
-    edit: Callable[[Root], RootEdit],
+    edit: Callable[[Root], RootEdit] | None,
     keep: Callable[[], None] = lambda: None,
 ) -> None:
     """Make or alter a pending change, and show it.
@@ -179,7 +205,7 @@ def edited(
         session: Of the command.
         repository: Whose keys.
         out: The change's file; None takes the data folder's.
-        edit: Makes the edit of a root, the one that the change has by now.
+        edit: Makes the edit of a root, the one that the change has by now; None renews the targets instead.
         keep: Called when the edit was taken, before the change is written.
     """
     data = DataFolder(require_folder(session.data))
@@ -188,7 +214,11 @@ def edited(
     with ceremony_errors("nothing was changed"):
         change = started(file, repository, data)
         others = newest_root(data.metadata_of("image" if repository is RepositoryName.DIRECTOR else "director"))
-        change = edit_root(change, edit(change.root_after), now, others=others.signed)
+        if edit is not None:
+            change = edit_root(change, edit(change.root_after), now, others=others.signed)
+        if repository is RepositoryName.IMAGE:
+            targets = ImageRepository(data.image_repo).metadata.current("targets")
+            change = with_targets(change, targets, now, renew=edit is None)
         keep()
         save_change(change, file)
     session.screen.answer(change_document(change, file), *change_view(change, file), plain(next_step(change, file)))

@@ -23,7 +23,7 @@ from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.words import plain
 from signing.ceremony import DataFolder
 from signing.change import PendingChange, collect, load_change, save_change, sign_change
-from signing.change_publication import publish_director
+from signing.change_publication import publish_director, publish_image
 from signing.errors import ChangeFileError, SigningError
 from signing.key_names import find_key
 from signing.key_sources import scheme_of, signer_at
@@ -121,10 +121,9 @@ def publish(session: Session, file: ChangeArgument, password_file: PasswordFile 
     data = DataFolder(require_folder(session.data))
     with ceremony_errors("nothing was published"):
         change = load_change(file)
-        if change.repository != "director":
-            raise RefusedError("changes of the Image repository cannot be published yet", remedy="keep the file")
         now = time_of_signing(session)
-        done = publish_director(change, data, now, secret_from(password_file))
+        publish_it = publish_director if change.repository == "director" else publish_image
+        done = publish_it(change, data, now, secret_from(password_file))
         file.unlink()
     document = {
         "repository": change.repository,
@@ -135,7 +134,8 @@ def publish(session: Session, file: ChangeArgument, password_file: PasswordFile 
     }
     session.screen.answer(
         document,
-        plain(f"Published root version {change.root_after.version} of the {REPOSITORIES[change.repository]}."),
+        plain(f"Published. The {REPOSITORIES[change.repository]} has root version {change.root_after.version}."),
+        *([plain(f"  signed anew by keys that are here: {', '.join(done.signed)}")] if done.signed else []),
         *(plain(f"  wrote {path}") for path in done.files),
         plain("Running services take it up by themselves; each vehicle follows when it next calls."),
         plain(

@@ -26,6 +26,15 @@ TIMESTAMP_LIFE_MS = 24 * 3600 * 1000
 CACHED_VEHICLES_MAX = 4096
 
 
+class HeldVersions(Protocol):
+    """Versions that a vehicle holds."""
+
+    @property
+    def root(self) -> int: ...  # noqa: D102 - named by the protocol's docstring
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+
+
 class Signer(Protocol):
     """The signer process, as this desk sees it."""
 
@@ -122,6 +131,22 @@ class DirectorDesk:
         """Root files newer than the one a vehicle holds, by name, in order."""
         self.newest_root()
         return {f"{number}.root.json": self._roots[number] for number in sorted(self._roots) if number > version}
+
+    async def newer_than(
+        self, held: HeldVersions, vehicle: Vehicle, state: DirectorState, release: Release | None
+    ) -> Mapping[str, bytes]:
+        """What a vehicle lacks: newer roots, and the other files if they are newer, or signed by another root's keys.
+
+        What it holds may be the higher version: whoever stole the old keys may have driven it up. Behind a new root
+        the vehicle forgets it, and needs ours.
+
+        Raises:
+            signing.errors.SignerUnavailableError: the signer process did not answer.
+        """
+        files: Mapping[str, bytes] = {}
+        if held.timestamp < self.versions(state).timestamp_version or held.root < self.newest_root():
+            files = await self.files(vehicle, state, release)
+        return {**self.roots_above(held.root), **files}  # roots last: files may have waited for a new one
 
     async def files(self, vehicle: Vehicle, state: DirectorState, release: Release | None) -> Mapping[str, bytes]:
         """Targets, snapshot and timestamp of `state`, by name, signed by the keys of the newest root.

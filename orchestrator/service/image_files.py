@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Snapshot, Timestamp
+from tuf.api.metadata import Metadata, Root, Snapshot, Timestamp
+
+from orchestrator.service.director import HeldVersions
+from signing.roots import root_versions
 
 log = structlog.get_logger()
 
 REFRESH_S = 1.0
 TIMESTAMP = "timestamp.json"
 TARGETS = "targets.json"
-
-
-class HeldVersions(Protocol):
-    """Versions that a vehicle holds."""
-
-    @property
-    def root(self) -> int: ...  # noqa: D102 - named by the protocol's docstring
-    @property
-    def timestamp(self) -> int: ...  # noqa: D102
 
 
 class ImageFiles:
@@ -47,12 +40,21 @@ class ImageFiles:
         Raises:
             OSError: the folder cannot be read.
             ValueError: a file is not metadata.
+            RepositoryError: a file is damaged, or its keys are not those of the newest root (yet).
         """
         timestamp = (self._metadata / TIMESTAMP).read_bytes()
-        if timestamp == self._files.get(TIMESTAMP):
+        next_root = self._metadata / f"{max(self._roots, default=0) + 1}.root.json"
+        if timestamp == self._files.get(TIMESTAMP) and not next_root.exists():
             return
         version, files = current_files(self._metadata, timestamp)
-        self._roots = {int(path.name.split(".")[0]): path.read_bytes() for path in self._metadata.glob("*.root.json")}
+        roots = {
+            number: (self._metadata / f"{number}.root.json").read_bytes() for number in root_versions(self._metadata)
+        }
+        # A root is published a moment before the timestamp by its keys: what is served must be the one or the other.
+        signed = Metadata[Timestamp].from_bytes(timestamp)
+        newest = Metadata[Root].from_bytes(roots[max(roots)]).signed
+        newest.verify_delegate(Timestamp.type, signed.signed_bytes, signed.signatures)
+        self._roots = roots
         self._files = files
         self._timestamp_version = version
         self._targets_version = max(int(name.split(".")[0]) for name in files if name.endswith(f".{TARGETS}"))
@@ -81,9 +83,9 @@ class ImageFiles:
             log.warning("image_repository_unreadable", error=str(error))
 
     def newer_than(self, held: HeldVersions) -> Mapping[str, bytes]:
-        """Every current file, when the vehicle's timestamp is older, and every newer root."""
+        """Every newer root, and every current file when its timestamp is older, or forgotten behind a root."""
         roots = {f"{number}.root.json": content for number, content in self._roots.items() if number > held.root}
-        return roots | (self._files if held.timestamp < self._timestamp_version else {})
+        return roots | (self._files if roots or held.timestamp < self._timestamp_version else {})
 
     def named(self, names: Sequence[str]) -> Mapping[str, bytes]:
         """Files by name; unknown names are absent."""

@@ -293,12 +293,8 @@ class VehicleDesk:
         return replace(record, director=state) if won else await record_of(self._store, record.vehicle.vehicle_id)
 
     async def _director_files(self, record: VehicleRecord, snapshot: Snapshot, held: Held) -> Mapping[str, bytes]:
-        files: dict[str, bytes] = {}
-        if held.timestamp < self._director.versions(record.director).timestamp_version:
-            files |= await self._director.files(
-                record.vehicle, record.director, assigned_release(record.director, snapshot)
-            )
-        return self._director.roots_above(held.root) | files  # roots last: files may have waited for a new one
+        release = assigned_release(record.director, snapshot)
+        return await self._director.newer_than(held, record.vehicle, record.director, release)
 
     async def director_metadata(self, vehicle_id: VehicleId, names: Sequence[str]) -> Mapping[str, bytes]:
         """The vehicle's own Director files by name; unknown names are absent."""

@@ -191,3 +191,26 @@ def test_edits_add_up_in_one_change(data: Path, outrider: Outrider) -> None:
         ("root keys of version 1", 2),
         ("root keys of version 2", 3),
     ]
+
+
+def test_the_image_repository_signs_anew_what_a_new_key_asks_for(data: Path, outrider: Outrider) -> None:
+    """Root, snapshot and timestamp change together; readers find a whole repository."""
+    done(outrider("keys", "rotate", "image", "timestamp"))
+    change = data / "pending" / "image.json"
+    for number in (1, 2):
+        done(outrider("keys", "sign", change, "--key", data / "keys" / "image" / f"root-{number}.pem", "--yes"))
+    outcome = done(outrider("keys", "publish", change, "-o", "json"))
+    assert (outcome.json["root"], outcome.json["signed"]) == (2, ["snapshot", "timestamp"])
+    assert outrider("image-repo", "renew").exit_code == 0
+
+
+def test_targets_are_renewed_where_their_key_is(data: Path, tmp_path: Path, outrider: Outrider) -> None:
+    """The key that signs releases need not come to the server for another ninety days."""
+    key = data / "keys" / "image" / "targets.pem"
+    key.rename(tmp_path / "targets.pem")
+    outcome = done(outrider("keys", "renew", "image", "targets"))
+    assert "targets: 0 images are signed anew" in outcome.stdout
+    change = data / "pending" / "image.json"
+    done(outrider("keys", "sign", change, "--key", tmp_path / "targets.pem", "--yes"))
+    assert done(outrider("keys", "publish", change, "-o", "json")).json["root"] == 1
+    assert outrider("keys", "renew", "image", "snapshot").exit_code == 2
