@@ -221,6 +221,8 @@ class FetchBroken:
     """Bytes that are here now, from the start of the image."""
     no_link_until: int | None = None
     """Fleet time at which there is a link again, when there is none now."""
+    slow: bool = False
+    """Whether a mirror was given up because it was too slow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from agent_sim.actions import (
 )
 from agent_sim.agent import Agent, SignManifest
 from agent_sim.car_state import CarState
+from agent_sim.ecu import Ecu
 from agent_sim.faults import Fault, FaultBook, FaultKind
 from agent_sim.images import version_of
 from agent_sim.messages import Conditions, Diagnostic, PollReply
@@ -46,6 +47,7 @@ from agent_sim.pacing import AgentConfig
 from agent_sim.persisted import PersistedState, Phase
 from agent_sim.surroundings import World
 from agent_sim.vehicle import VehicleSpec
+from signing.errors import AttackCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class Car:
         self._offline_until = 0
         self._once: set[tuple[str, str]] = set()
         self._replies = 0
+        self._slow = False
 
     @property
     def state(self) -> CarState:
@@ -222,6 +225,8 @@ class Car:
             happened = CallFailed(happened.token)
         elif isinstance(happened, PollReplied):
             happened = replace(happened, reply=self._without_lost_files(happened.reply))
+        elif isinstance(happened, FetchBroken) and happened.slow:
+            self._slow = True
         elif isinstance(happened, PermitReplied) and happened.reply.permitted:
             self._note_permit(happened.reply.attempt_id)
         return self._give(happened, now)
@@ -235,9 +240,14 @@ class Car:
         self._state = replace(self._state, boots=boots)
         rng = random.Random(f"{self._seed}/{self.spec.vehicle_id}/{boots}")  # noqa: S311 - jitter, not secrets
         self._agent = Agent(
-            self._agent_config, self._state.agent, senses=self, sign=self._sign, rng=rng, tokens=self._tokens
+            self._agent_config, self._state.agent, senses=self, sign=self._signed, rng=rng, tokens=self._tokens
         )
         return self._carry_out(self._agent.start(now, self_test_passed=passed), now)
+
+    def _signed(self, ecus: tuple[Ecu, ...], counter: int, at: int, attack: str) -> bytes:
+        """A manifest; the first after a mirror was too slow reports that, where there is nothing worse."""
+        slow, self._slow = self._slow, False
+        return self._sign(ecus, counter, at, attack or (AttackCode.SLOW_RETRIEVAL.value if slow else ""))
 
     def _say(self, attempt_id: str, answered: OwnerAnswered, now: int) -> list[Errand]:
         """The owner answers."""

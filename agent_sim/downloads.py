@@ -17,12 +17,14 @@ import aiohttp
 
 from agent_sim.actions import FetchBroken, ImageFetched, ImageRefused, Input
 from agent_sim.car import Download
+from agent_sim.clock import machine_ms
 from agent_sim.ecu import WantedImage
 from agent_sim.flash import Flash
 from agent_sim.tally import Tally
 from signing.deltas import Delta, apply_delta
 from signing.errors import AttackCode, DeltaError, VerificationError
 from signing.names import image_file_name
+from signing.pace import WINDOW_S, RateFloor
 from signing.verify import VerifiedImage, check_image
 
 _CHUNK_BYTES = 64 * 1024
@@ -31,6 +33,10 @@ _DELTA_MEMORY_BYTES_MAX = 256 * 1024 * 1024
 """What a Primary can spare to apply a delta."""
 _DELTA_TRIES_MAX = 5
 """Tries to fetch a delta within an attempt, so that a mirror that lets it trickle cannot keep the image away."""
+
+
+class _TooSlowError(Exception):
+    """The server was below the floor of the rate."""
 
 
 class _TooLongError(Exception):
@@ -46,9 +52,20 @@ class Downloads:
         executor: where large hashing goes.
         tally: counted into.
         connections_max: connections at once.
+        window_s: machine time after which a server that is too slow is given up.
     """
 
-    def __init__(self, server_ca: str, flash: Flash, executor: Executor, tally: Tally, *, connections_max: int) -> None:
+    def __init__(
+        self,
+        server_ca: str,
+        flash: Flash,
+        executor: Executor,
+        tally: Tally,
+        *,
+        connections_max: int,
+        window_s: float = WINDOW_S,
+    ) -> None:
+        self._window_s = window_s
         context = ssl.create_default_context(cadata=server_ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._session = aiohttp.ClientSession(
@@ -82,26 +99,34 @@ class Downloads:
             if answer is not None:
                 return answer
         try:
-            received = await self._fetch_file(download, image.path, image.sha256, image.length, path)
+            received, slow = await self._fetch_file(download, image.path, image.sha256, image.length, path)
         except _TooLongError:
             return self._refused(path, fetch.token, AttackCode.ENDLESS_DATA)
         if received == image.length:
             return await self._check(path, fetch.token, image)
         self._tally.downloads["broken"] += 1
-        return FetchBroken(fetch.token, received)
+        return FetchBroken(fetch.token, received, slow=slow)
 
-    async def _fetch_file(self, download: Download, name: str, sha256: str, length: int, path: Path) -> int:
-        """Go on with one file, from the first address that serves; returns how much is there."""
-        received = await asyncio.to_thread(_cut, path, length)
+    async def _fetch_file(
+        self, download: Download, name: str, sha256: str, length: int, path: Path
+    ) -> tuple[int, bool]:
+        """Go on with one file, from the first address that serves.
+
+        Returns:
+            How much is there, and whether a server was too slow.
+        """
+        received, slow = await asyncio.to_thread(_cut, path, length), False
         for base_url in download.fetch.base_urls:
             url = f"{base_url.rstrip('/')}/{image_file_name(name, sha256)}"
             try:
                 received = await self._read(url, path, received, length, download.break_at)
-            except (aiohttp.ClientError, TimeoutError):
+            except (aiohttp.ClientError, TimeoutError, _TooSlowError) as error:
                 received = await asyncio.to_thread(_cut, path, length)
+                slow = slow or isinstance(error, _TooSlowError)
+                self._tally.downloads["slow"] += isinstance(error, _TooSlowError)
             if received == length or (download.break_at is not None and received >= download.break_at):
                 break
-        return received
+        return received, slow
 
     # Deltas
 
@@ -118,7 +143,7 @@ class Downloads:
         path, token, image = folder / delta.sha256, download.fetch.token, download.fetch.image
         had = await asyncio.to_thread(_cut, path, delta.length)
         try:
-            received = await self._fetch_file(download, delta.path, delta.sha256, delta.length, path)
+            received, slow = await self._fetch_file(download, delta.path, delta.sha256, delta.length, path)
         except _TooLongError:
             self._give_up(folder, delta, "refused")
             return None
@@ -128,7 +153,7 @@ class Downloads:
         if received < delta.length:
             if _note_try(folder, delta) < _DELTA_TRIES_MAX:
                 self._tally.downloads["broken"] += 1
-                return FetchBroken(token, received)
+                return FetchBroken(token, received, slow=slow)
             self._give_up(folder, delta, "given_up")
             return None
         try:
@@ -177,6 +202,7 @@ class Downloads:
                 self._tally.downloads["resumed"] += 1
             elif offset:
                 offset = _cut(path, 0)
+            floor, since_ms = RateFloor(window_s=self._window_s), machine_ms()
             with path.open("ab") as file:
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     kept = chunk if break_at is None else chunk[: max(0, break_at - offset)]
@@ -188,6 +214,11 @@ class Downloads:
                         raise _TooLongError
                     if len(kept) < len(chunk):
                         break
+                    now_ms = machine_ms()
+                    if floor.undercut(len(chunk), (now_ms - since_ms) / 1000) and offset < length:
+                        _hang_up(response)
+                        raise _TooSlowError
+                    since_ms = now_ms
         return offset
 
     async def _check(self, path: Path, token: int, image: WantedImage) -> Input:

@@ -31,6 +31,7 @@ from agent_sim.state_journal import StateJournal
 from agent_sim.steps import poll_of
 from agent_sim.tally import Tally
 from agent_sim.verification import Verifications, read_provisioning
+from signing.pace import WINDOW_S
 
 _REPORT_EVERY_S = 1.0
 _REPORT_SHARE = 0.05
@@ -63,6 +64,8 @@ class RunLimits:
     in_flight: InFlight = field(default_factory=InFlight)
     channels_max: int = 256
     call_timeout_s: float = 15.0
+    slow_window_s: float = WINDOW_S
+    """Machine time after which a mirror below the floor of the rate is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +166,14 @@ class Simulation:
 
     @asynccontextmanager
     async def _downloads(self, server_ca: str, flash: Flash, executor: ThreadPoolExecutor) -> AsyncIterator[Downloads]:
-        connections_max = self._limits.in_flight.downloads
-        downloads = Downloads(server_ca, flash, executor, self._tally, connections_max=connections_max)
+        downloads = Downloads(
+            server_ca,
+            flash,
+            executor,
+            self._tally,
+            connections_max=self._limits.in_flight.downloads,
+            window_s=self._limits.slow_window_s,
+        )
         try:
             yield downloads
         finally:

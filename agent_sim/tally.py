@@ -13,7 +13,7 @@ class Tally:
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By method and gRPC status name."""
     downloads: Counter[str] = field(default_factory=Counter)
-    """`started`, `resumed`, `broken`, `complete`, `refused`."""
+    """`started`, `resumed`, `broken`, `slow`, `complete`, `refused`."""
     bytes_downloaded: int = 0
     deltas: Counter[str] = field(default_factory=Counter)
     """`applied`, `refused`, `given_up`: what became of those that were tried."""

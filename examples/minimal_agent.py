@@ -26,7 +26,7 @@ class Agent:
 
     def __init__(self, folder: Path) -> None:
         state, self.memory = folder / "state", folder / "state" / "agent.json"
-        self.primary = primary.Primary(folder, state)
+        self.primary = primary.Primary(folder, state, time.monotonic)
         fresh: Any = {"manifest": {}, "fleet_ms": 0, "attempt": None, "finished": [], "outbox": {}, "slots": {}}
         self.s: Any = json.loads(self.memory.read_bytes()) if self.memory.exists() else fresh
         self.calls = calls.Calls(folder, state, self.s["fleet_ms"], now_s=now_s, today=partial(datetime.now, UTC))

@@ -85,6 +85,8 @@ class AttackCode(StrEnum):
     """A file that is needed was neither given nor held."""
     MALFORMED = "malformed"
     """Not the form that was agreed."""
+    SLOW_RETRIEVAL = "slow_retrieval"
+    """A mirror below the floor of the rate; reported, and no reason to reject an image."""
     CLOCK = "clock"
     """Fleet time lies before a time that was already proven."""
     MANIFEST_FORGED = "manifest_forged"

@@ -20,7 +20,7 @@ from typing import Any
 from outrider.v1 import vehicle_pb2
 
 from signing.completion import Fetch, verify_completing
-from signing.errors import KeyFileError
+from signing.errors import AttackCode, KeyFileError
 from signing.keys import load_signer
 from signing.manifest import EcuReport, sign_manifest, sign_report
 from signing.partial import SecondaryUnit
@@ -71,6 +71,7 @@ class Primary:
     Args:
         folder: The provisioning folder.
         state: Where verified metadata and downloads are kept; created if need be.
+        now_s: The machine's monotonic clock, seconds, to give up mirrors that are too slow; None: they are not.
 
     Raises:
         KeyFileError: The folder lacks something, or holds something unusable.
@@ -78,7 +79,8 @@ class Primary:
         VerificationError: A provisioned root would let one key count twice.
     """
 
-    def __init__(self, folder: Path, state: Path) -> None:
+    def __init__(self, folder: Path, state: Path, now_s: Callable[[], float] | None = None) -> None:
+        self._now_s, self._slow = now_s, False
         self._folder = folder
         vehicle, roots = _vehicle(folder / "vehicle.json"), folder / "provisioning"
         self.vehicle_id: str = vehicle["vehicle_id"]
@@ -170,7 +172,9 @@ class Primary:
                 file=self.downloaded(each),
                 tls=self._tls,
                 meanwhile=meanwhile,
+                now_s=self._now_s,
             )
+            self._slow = self._slow or got.slow
             received_bytes += got.received_bytes
             if not got.complete:
                 return Retrieval(False, received_bytes)
@@ -192,7 +196,7 @@ class Primary:
             running: What each control unit runs, by serial.
             fleet_ms: The latest fleet time that is known, milliseconds since 1970.
             last_counter: Of the manifest before; 0 without one.
-            attack: What the Primary detected; empty when nothing.
+            attack: What the Primary detected; empty when nothing. A mirror that was too slow is reported by itself.
 
         Returns:
             The manifest. Its counter rises even where the last one was forgotten.
@@ -200,6 +204,8 @@ class Primary:
         Raises:
             SigningError: A field cannot be signed as it is.
         """
+        attack = attack or (AttackCode.SLOW_RETRIEVAL.value if self._slow else "")
+        self._slow = False
         counter = max(last_counter + 1, fleet_ms // 1000)
         time = datetime.fromtimestamp(fleet_ms // 1000, UTC)
         reports = [

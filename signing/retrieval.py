@@ -20,6 +20,7 @@ from typing import IO
 
 from signing.errors import AttackCode, VerificationError
 from signing.names import image_file_name
+from signing.pace import RateFloor
 
 _PIECE_BYTES = 64 * 1024
 _TIMEOUT_S = 30.0
@@ -34,6 +35,8 @@ class Retrieval:
     """Whether all of it is here, on disk, and is what was signed."""
     received_bytes: int
     """How much came in this time."""
+    slow: bool = False
+    """Whether a mirror was given up because it was too slow: to be reported in the next manifest."""
 
 
 def retrieve(
@@ -45,6 +48,7 @@ def retrieve(
     file: Path,
     tls: ssl.SSLContext,
     meanwhile: Callable[[], bool] = lambda: True,
+    now_s: Callable[[], float] | None = None,
 ) -> Retrieval:
     """Go on with the download of an image, from the first of `bases` that serves.
 
@@ -56,6 +60,7 @@ def retrieve(
         file: Where its bytes are; what is there already is not fetched again.
         tls: Whom the servers' certificates have to be of.
         meanwhile: Called after each piece; False ends this try. Its exceptions pass through, and lose no byte.
+        now_s: The machine's monotonic clock, seconds, to give up mirrors that are too slow; None: they are not.
 
     Returns:
         What came of it. An incomplete one is no fault of the image: try again later.
@@ -65,18 +70,37 @@ def retrieve(
         OSError: The disk failed.
     """
     had = file.stat().st_size if file.exists() else 0
-    opener, stopped = _https_only(tls), False
+    opener, stopped, slow = _https_only(tls), False, False
     with file.open("ab") as into:
         for base in bases:
             if stopped or into.tell() >= length:
                 break
             pieces = _pieces(opener, f"{base}/{image_file_name(path, sha256)}", into.tell())
-            stopped = not _append(into, pieces, length, meanwhile)
+            watched = _Watched(pieces, now_s) if now_s else None
+            stopped = not _append(into, watched or pieces, length, meanwhile)
+            slow = slow or (watched is not None and watched.slow)
         have = into.tell()
         os.fsync(into.fileno())
     if have >= length and not stopped:
         _check(file, path=path, length=length, sha256=sha256)
-    return Retrieval(have == length and not stopped, max(have - had, 0))
+    return Retrieval(have == length and not stopped, max(have - had, 0), slow)
+
+
+class _Watched(Iterator[tuple[bool, bytes]]):
+    """Pieces until they come too slowly; only the waiting for them counts, not what is done meanwhile."""
+
+    def __init__(self, pieces: Iterator[tuple[bool, bytes]], now_s: Callable[[], float]) -> None:
+        self._pieces, self._now_s = pieces, now_s
+        self._floor = RateFloor()
+        self.slow = False
+
+    def __next__(self) -> tuple[bool, bytes]:
+        if self.slow:
+            raise StopIteration
+        since_s = self._now_s()
+        anew, piece = next(self._pieces)
+        self.slow = self._floor.undercut(len(piece), self._now_s() - since_s)
+        return anew, piece
 
 
 def _append(into: IO[bytes], pieces: Iterator[tuple[bool, bytes]], length: int, meanwhile: Callable[[], bool]) -> bool:
@@ -103,7 +127,7 @@ def _pieces(opener: urllib.request.OpenerDirector, url: str, start: int) -> Iter
             part = reply.headers["Content-Range"] or ""
             if not anew and part and not part.startswith(f"bytes {start}-"):
                 return  # another part than was asked for: of use to nobody. Who does not say is judged by the digest
-            while piece := reply.read(_PIECE_BYTES):
+            while piece := reply.read1(_PIECE_BYTES):  # what there is: a slow server must not be waited for unseen
                 yield anew, piece
                 anew = False
     except (OSError, HTTPException, ValueError):

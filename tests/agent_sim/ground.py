@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Ground:
         self.fleet = build_fleet(scenario, folder / "fleet")
         self.orchestrator = served_by(folder / "data", self.fleet.csv.read_text(), scale=SCALE)
         self.report = folder / "report.json"
+        self.limits = RunLimits()
         if offered:
             images = release_images(self.fleet, folder, "1.1.0")
             self.orchestrator.offer("1.1.0", images, list(self.orchestrator.vehicles))
@@ -86,7 +88,7 @@ class Ground:
             report=self.report,
             stop=self.folder / "stop",
         )
-        simulation = Simulation(self.scenario, files, RunLimits(scale=scale), wall=wall)
+        simulation = Simulation(self.scenario, files, replace(self.limits, scale=scale), wall=wall)
         async with asyncio.timeout(60):
             await simulation.run(lambda _: None)
         report: dict[str, Any] = json.loads(self.report.read_bytes())

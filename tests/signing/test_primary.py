@@ -17,6 +17,7 @@ from signing.keys import generate_ecu_key, public_key_base64, save_signer
 from signing.manifest import InventoryEcu, verify_manifest
 from signing.pki import Authority
 from signing.primary import Primary, Software
+from signing.retrieval import Retrieval
 from signing.slots import Slots
 from tests.signing.uptane_simulator import BRAKE_PATH, GATEWAY_PATH, IMAGES, NOW, VEHICLE, UptaneSimulator
 
@@ -83,6 +84,21 @@ def test_what_a_poll_brought_says_what_each_unit_shall_run(car: Car):
     assert wanted["BRAKE-1"].sha256 == hashlib.sha256(IMAGES[BRAKE_PATH]).hexdigest()
     assert primary.from_json(json.loads(json.dumps(primary.to_json(wanted)))) == wanted
     assert car.primary().versions()["director_versions"].targets > 0, "kept across a restart"
+
+
+@pytest.mark.uptane("A14", "V2")
+def test_a_slow_mirror_is_reported_once_in_the_next_manifest(car: Car, monkeypatch: pytest.MonkeyPatch):
+    """The Director learns which mirror to look at; an attack that was seen besides is not covered up."""
+    made = car.primary()
+    monkeypatch.setattr(primary, "retrieve", lambda **_: Retrieval(False, 16, slow=True))
+    reported = []
+    for attack in ("", "", "rollback"):
+        if attack or not reported:
+            assert not made.retrieve(NEW.values(), ["https://mirror.test"], lambda: True).complete
+        content = made.manifest(made.factory, fleet_ms=1_000_000, last_counter=0, attack=attack).content
+        reports = json.loads(content)["signed"]["ecuVersionReports"]
+        reported.append({report["signed"]["attacksDetected"] for report in reports})
+    assert reported == [{"slow_retrieval", ""}, {""}, {"rollback", ""}]
 
 
 @pytest.mark.uptane("V7", "P1", "A12", "A17")

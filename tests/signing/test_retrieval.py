@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ class Mirror:
         self.ranges = True
         self.breaks_after: int | None = None
         self.redirects_to = ""
+        self.stalls: threading.Event | None = None
+        """Until it is set, the connection stays open after what `breaks_after` let through."""
         self.says: int | None = 0
         """Offset from the asked start in Content-Range; None: it does not say."""
         self.asked: list[tuple[str, str]] = []
@@ -72,6 +75,9 @@ class Mirror:
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body if self.breaks_after is None else body[: self.breaks_after])
+        if self.stalls is not None:
+            handler.wfile.flush()
+            self.stalls.wait(timeout=30)
         handler.close_connection = True
 
 
@@ -95,7 +101,12 @@ def file(tmp_path: Path) -> Path:
 
 
 def fetch(
-    mirror: Mirror, file: Path, *bases: str, length: int = len(CONTENT), meanwhile: Callable[[], bool] = lambda: True
+    mirror: Mirror,
+    file: Path,
+    *bases: str,
+    length: int = len(CONTENT),
+    meanwhile: Callable[[], bool] = lambda: True,
+    now_s: Callable[[], float] | None = None,
 ) -> Retrieval:
     return retrieve(
         path=PATH,
@@ -105,6 +116,7 @@ def fetch(
         file=file,
         tls=mirror.tls,
         meanwhile=meanwhile,
+        now_s=now_s,
     )
 
 
@@ -222,3 +234,45 @@ def test_an_error_of_meanwhile_passes_through_and_loses_nothing(mirror: Mirror, 
         fetch(mirror, file, meanwhile=failing)
     assert file.stat().st_size > 0
     assert fetch(mirror, file).complete
+
+
+@pytest.mark.uptane("A14", "V2")
+def test_a_server_that_serves_a_byte_now_and_then_is_given_up(mirror: Mirror, file: Path):
+    """It never breaks off and never ends: what came is kept, the slowness is told, and nobody waits for the rest."""
+    mirror.breaks_after, mirror.stalls = 100, threading.Event()
+    clock = itertools.count(step=31)
+    assert fetch(mirror, file, now_s=lambda: next(clock)) == Retrieval(False, 100, slow=True)
+    mirror.stalls.set()
+
+
+@pytest.mark.uptane("A14")
+def test_the_next_address_is_tried_after_a_slow_one(mirror: Mirror, file: Path):
+    """One hostile mirror of several delays an update by half a minute."""
+    clock = itertools.count(step=31)
+    at_once, late = lambda: 0.0, lambda: next(clock)
+    calls = itertools.count()
+
+    def now_s() -> float:
+        """Late for the first piece, of the first address, and quick from then on."""
+        return late() if next(calls) < 2 else at_once()
+
+    mirror.breaks_after, mirror.stalls = 100, threading.Event()
+    mirror.stalls.set()
+
+    def meanwhile() -> bool:
+        mirror.breaks_after = None
+        return True
+
+    assert fetch(mirror, file, mirror.base, mirror.base, now_s=now_s, meanwhile=meanwhile).complete
+    assert [wanted for _, wanted in mirror.asked] == ["bytes=0-", "bytes=100-"]
+
+
+def test_what_the_vehicle_does_meanwhile_is_not_the_mirrors_time(mirror: Mirror, file: Path):
+    """A call that takes minutes between two pieces says nothing about who serves them."""
+    now = [0.0]
+
+    def meanwhile() -> bool:
+        now[0] += 3600
+        return True
+
+    assert fetch(mirror, file, now_s=lambda: now[0], meanwhile=meanwhile) == Retrieval(True, len(CONTENT))

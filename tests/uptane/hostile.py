@@ -8,6 +8,7 @@ is the attacker.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class HostileMirror:
 
     async def slow(self, request: web.Request, content: bytes) -> web.StreamResponse:
         """A few bytes at a time, never so late that a connection would be given up for it."""
-        return await self._send(request, [content[at : at + 16] for at in range(len(content))], pause_s=0.05)
+        return await self._send(request, [content[at : at + 16] for at in range(0, len(content), 16)], pause_s=0.05)
 
     async def _send(
         self, request: web.Request, pieces: Sequence[bytes], *, length: int | None = None, pause_s: float = 0.0
@@ -134,11 +135,12 @@ class HostileMirror:
             response.content_length = length
         self.served.append(0)
         await response.prepare(request)
-        for piece in pieces:
-            await response.write(piece)
-            self.served[-1] += len(piece)
-            if pause_s:
-                await asyncio.sleep(pause_s)
+        with contextlib.suppress(ConnectionResetError):  # the vehicle hung up
+            for piece in pieces:
+                await response.write(piece)
+                self.served[-1] += len(piece)
+                if pause_s:
+                    await asyncio.sleep(pause_s)
         if request.transport is not None and length is not None and self.served[-1] < length:
             request.transport.abort()
         return response

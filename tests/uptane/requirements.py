@@ -81,7 +81,7 @@ VEHICLE: tuple[Entry, ...] = (
         "Nothing is installed or passed on before it is verified, by secure time.",
         "time comes from one source, see T1",
     ),
-    not_met("V2", "5.4", "Download speed is watched, and slow retrieval reported.", "the agents do not measure it yet"),
+    met("V2", "5.4", "Download speed is watched, and slow retrieval reported in the next manifest."),
     met("V3", "5.4.1", "A vehicle leaves the factory with metadata of both repositories, keys and mapping."),
     met(
         "V4", "5.4.2.1.1", "A manifest is signed over the hash of its payload: vehicle, Primary, a report of each unit."

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from securesystemslib.signer import CryptoSigner
 
 from agent_sim.images import image_path
 from agent_sim.scenario import parse_scenario
+from agent_sim.simulation import RunLimits
 from signing.image_repo import NewImage
 from tests.agent_sim.ground import SCENARIO, Ground, release_images
 from tests.uptane.forging import forge
@@ -201,6 +203,28 @@ async def test_a13_images_that_do_not_end(ground: Field, how: str) -> None:
     mirror.answer = getattr(mirror, how)
     await ground.refused_as("endless_data")
     assert max(mirror.served) < 16 << 20, "the vehicle hung up"
+
+
+@pytest.mark.uptane("A14", "V2")
+async def test_a14_a_mirror_that_is_slow_and_never_silent(ground: Field) -> None:
+    """Given up after a window, again and again; once it serves, the update goes on, and the manifest tells of it."""
+    mirror = ground.orchestrator.mirror
+    ground.limits = RunLimits(slow_window_s=0.2)
+
+    async def slow_at_first(request: web.Request, content: bytes) -> web.StreamResponse:
+        if len(mirror.served) >= 4:
+            mirror.answer = None
+            return await ground.orchestrator.serve_image(request)
+        return await mirror.slow(request, content)
+
+    mirror.answer = slow_at_first
+    report = await ground.ride()
+    assert report["downloads"]["slow"] == 4
+    assert max(mirror.served) < 2_000
+    assert [vehicle["release"] for vehicle in report["vehicles"].values()] == ["1.1.0"] * 2
+    for served in ground.orchestrator.vehicles.values():
+        reported = [report.attack for manifest in served.orchestrator.manifests for report in manifest.reports]
+        assert reported.count("slow_retrieval") == 1
 
 
 @pytest.mark.uptane("A15")
