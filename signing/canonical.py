@@ -16,6 +16,7 @@ from typing import Any
 INTEGER_MAX = 2**53 - 1
 """Beyond it, readers of JSON disagree on the value."""
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -24,15 +25,24 @@ class JsonFormError(ValueError):
     """The value or text is outside the agreed form; the message says how."""
 
 
-def encode(value: object) -> bytes:
+def encode(value: object, *, decoded: bool = False) -> bytes:
     """Encode `value` in OLPC canonical JSON.
+
+    Args:
+        value: What.
+        decoded: It is what `decode` gave, which has looked at its types already.
 
     Raises:
         JsonFormError: A float, a control character, half a surrogate pair, text that is not NFC, a key that is not
             text, an odd type.
     """
+    if decoded or _is_plain(value):
+        text = _ENCODER.encode(value)
+        # What has to be escaped, a control character for one, leaves a backslash.
+        if text.isascii() and "\\" not in text:
+            return text.encode("ascii")
     _check(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def decode(data: bytes) -> Any:
@@ -88,6 +98,23 @@ def _check_texts(value: object) -> None:
     elif isinstance(value, list):
         for item in value:
             _check_texts(item)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is made of the exact types that have a form, whatever its texts hold; False is no verdict."""
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if type(key) is not str:
+                return False
+            if type(item) is not str and not _is_plain(item):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(map(_is_plain, value))  # type: ignore[call-overload]
+    if kind is int:
+        return -INTEGER_MAX <= value <= INTEGER_MAX  # type: ignore[operator]
+    return kind is str or kind is bool or value is None
 
 
 def _check_text(text: str) -> None:

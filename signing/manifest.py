@@ -9,18 +9,22 @@ Source: Uptane 2.1.0, Vehicle version manifest; ECU version report; Inventory an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NewType, cast
 
-from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from securesystemslib.signer import CryptoSigner
 
 from signing import canonical
 from signing.errors import AttackCode, SigningError, VerificationError
-from signing.keys import public_key_from_base64
+from signing.keys import key_value, public_key_from_base64
 from signing.names import NAME_PATTERN, SHA256_PATTERN, target_path_fault
 from signing.versions import format_time, parse_time, require_utc
 
@@ -35,6 +39,9 @@ REPORT_AHEAD_MAX = timedelta(hours=1)
 _MANIFEST_TYPE = "vehicle-version-manifest"
 _REPORT_TYPE = "ecu-version-report"
 _ATTACK_MAX_CHARS = 256
+_P256 = ECDSA(SHA256())
+_ENVELOPE = {"signatures", "signed"}
+_ENTRY = {"keyid", "method", "hash", "hashFunction", "sig"}
 
 SignedReport = NewType("SignedReport", Mapping[str, Any])
 """A version report with its signature, as it stands in a manifest."""
@@ -216,14 +223,13 @@ def _read(data: bytes) -> dict[str, Any]:
 
 def _envelope(value: object, what: str) -> dict[str, Any]:
     """A value in the form {signatures: [one entry], signed: {...}}."""
-    if not isinstance(value, dict) or set(value) != {"signatures", "signed"} or not isinstance(value["signed"], dict):
+    if not isinstance(value, dict) or value.keys() != _ENVELOPE or not isinstance(value["signed"], dict):
         raise VerificationError(AttackCode.MALFORMED, f"{what} is not made of signatures and a signed part")
     signatures = value["signatures"]
-    fields = {"keyid", "method", "hash", "hashFunction", "sig"}
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
         raise VerificationError(AttackCode.MALFORMED, f"{what} does not have exactly one signature")
-    if set(signatures[0]) != fields or not all(isinstance(field, str) for field in signatures[0].values()):
-        raise VerificationError(AttackCode.MALFORMED, f"{what}: a signature has the fields {', '.join(sorted(fields))}")
+    if signatures[0].keys() != _ENTRY or {*map(type, signatures[0].values())} != {str}:
+        raise VerificationError(AttackCode.MALFORMED, f"{what}: a signature has the fields {', '.join(sorted(_ENTRY))}")
     return value
 
 
@@ -320,24 +326,44 @@ def _check_times(reports: Mapping[str, EcuReport], now: datetime) -> None:
 
 
 def _check_signature(envelope: Mapping[str, Any], ecu: InventoryEcu, code: AttackCode, what: str) -> None:
-    key = _public_key(ecu.public_key)
+    scheme, is_signed = _verifier(ecu.public_key)
     entry = envelope["signatures"][0]
     try:
-        digest = hashlib.sha256(canonical.encode(envelope["signed"])).digest()
+        digest = hashlib.sha256(canonical.encode(envelope["signed"], decoded=True)).digest()
     except canonical.JsonFormError as exc:
         raise VerificationError(AttackCode.MALFORMED, f"{what}: {exc}") from exc
-    if entry["hashFunction"] != "sha256" or entry["hash"] != digest.hex() or entry["method"] != key.scheme:
+    if entry["hashFunction"] != "sha256" or entry["hash"] != digest.hex() or entry["method"] != scheme:
         raise VerificationError(code, f"{what} has other content than what was signed")
-    try:
-        key.verify_signature(Signature(entry["keyid"], entry["sig"]), digest)
-    except UnverifiedSignatureError as exc:
-        raise VerificationError(code, f"{what} is not signed by the key of control unit {ecu.serial!r}") from exc
+    if not is_signed(entry["sig"], digest):
+        raise VerificationError(code, f"{what} is not signed by the key of control unit {ecu.serial!r}")
 
 
 @lru_cache(maxsize=8192)
-def _public_key(text: str) -> SSlibKey:
-    """Parsing a key costs more than one check with it; the most recently used are kept."""
-    return public_key_from_base64(text)
+def _verifier(text: str) -> tuple[str, Callable[[str, bytes], bool]]:
+    """A key's scheme, and whether a signature in hex is its own over some bytes.
+
+    Parsing a key costs more than one check with it, and securesystemslib parses it for each: so the most recently used
+    are kept as cryptography has them.
+    """
+    key = public_key_from_base64(text)
+    public = load_der_public_key(key_value(key))
+
+    def is_signed(signature: str, data: bytes) -> bool:
+        try:
+            check(bytes.fromhex(signature), data)
+        except (ValueError, InvalidSignature):
+            return False
+        return True
+
+    if isinstance(public, EllipticCurvePublicKey):
+        check: Callable[[bytes, bytes], None] = partial(_verify_p256, public)
+    else:
+        check = cast("Ed25519PublicKey", public).verify
+    return key.scheme, is_signed
+
+
+def _verify_p256(key: EllipticCurvePublicKey, signature: bytes, data: bytes) -> None:
+    key.verify(signature, data, _P256)
 
 
 def _brief(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,8 @@ from signing.errors import SigningError
 from signing.names import VERSION_MAX
 
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
-_TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_SECONDS = len("2031-05-01T12:00:00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def require_utc(now: datetime) -> datetime:
 
 def format_time(value: datetime) -> str:
     """`value` as metadata writes it, whole seconds in UTC."""
-    return require_utc(value).strftime(_TIME_FORMAT)
+    return f"{require_utc(value).isoformat()[:_SECONDS]}Z"
 
 
 def parse_time(text: str) -> datetime:
@@ -62,4 +64,6 @@ def parse_time(text: str) -> datetime:
     Raises:
         ValueError: `text` is not such a time.
     """
-    return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"{text[:32]!r} is not a time as 2031-05-01T12:00:00Z")
+    return datetime.fromisoformat(text[:_SECONDS]).replace(tzinfo=UTC)
