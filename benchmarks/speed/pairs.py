@@ -7,9 +7,9 @@ about that: so each figure is the ratio to a baseline that was measured between 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 ROUNDS = 7
 """Of each pair."""
@@ -22,6 +22,8 @@ Work = Callable[[], int]
 class Pair:
     """What is measured, and against what."""
 
+    key: str
+    """Name of the ratio in `build/bench.json`."""
     name: str
     unit: str
     """What is counted, in the plural."""
@@ -29,12 +31,17 @@ class Pair:
     """What the barest thing is."""
     ours: Work
     bare: Work
+    at_most: float | None = None
+    """What the ratio was asked to be, where it was."""
+    clock: Callable[[], float] = process_time
+    """Seconds; of the process, or of the wall where another process does the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One pair, measured."""
 
+    key: str
     name: str
     unit: str
     baseline: str
@@ -45,28 +52,33 @@ class Figure:
     """How many of the baseline one of ours costs: median over the rounds of the ratio within a round."""
     times_least: float
     times_most: float
+    at_most: float | None
 
-    def as_json(self) -> dict[str, object]:
-        """For `build/speed.json`."""
-        return asdict(self)
+    def as_json(self, command: str) -> dict[str, object]:
+        """For `build/bench.json`.
+
+        Args:
+            command: That measured it.
+        """
+        return {"name": self.key, "value": self.times, "unit": "ratio", "baseline": self.baseline, "command": command}
 
 
-def measured(pair: Pair, rounds: int = ROUNDS, clock: Callable[[], float] = perf_counter) -> Figure:
+def measured(pair: Pair, rounds: int = ROUNDS) -> Figure:
     """Measure a pair in turns; the first round warms up and does not count.
 
     Args:
         pair: What.
         rounds: How many count; at least 1.
-        clock: Seconds.
     """
     ours, bare = [], []
     for number in range(rounds + 1):
-        both = _rate(pair.ours, clock), _rate(pair.bare, clock)
+        both = _rate(pair.ours, pair.clock), _rate(pair.bare, pair.clock)
         if number:
             ours.append(both[0])
             bare.append(both[1])
     times = [plain / own for own, plain in zip(ours, bare, strict=True)]
     return Figure(
+        key=pair.key,
         name=pair.name,
         unit=pair.unit,
         baseline=pair.baseline,
@@ -75,6 +87,7 @@ def measured(pair: Pair, rounds: int = ROUNDS, clock: Callable[[], float] = perf
         times=median(times),
         times_least=min(times),
         times_most=max(times),
+        at_most=pair.at_most,
     )
 
 

@@ -32,6 +32,7 @@ PLAN = "release: 1.1.0\nlimits: {in_flight: 100000, starts_per_minute: 10000, bl
 REHEARSED_PLAN = "release: 1.1.0\nlimits: {in_flight: 100000, starts_per_minute: 10000}\n"
 STRATA = 10
 HASHES = 20_000
+BARE = "BLAKE2b of 32 bytes"
 
 
 def thinking(*, judgements: int = 300, admissions: int = 5_000, vehicles: int = 200_000) -> list[Pair]:
@@ -43,9 +44,10 @@ def thinking(*, judgements: int = 300, admissions: int = 5_000, vehicles: int = 
         vehicles: Of a rehearsal.
     """
     return [
-        Pair("gate: judge, 10 strata", "judgements", "BLAKE2b of 32 bytes", _judging(judgements), _hashing),
-        Pair("admission: consider, granted", "vehicles", "BLAKE2b of 32 bytes", _considering(admissions), _hashing),
+        Pair("gate_judge_ratio", "gate: judge, 10 strata", "judgements", BARE, _judging(judgements), _hashing),
+        Pair("admission_ratio", "admission: consider, granted", "vehicles", BARE, _considering(admissions), _hashing),
         Pair(
+            "rehearse_ratio",
             "rehearse: a release that comes through",
             "vehicles",
             "a NumPy pass: draw a normal each and sort them",

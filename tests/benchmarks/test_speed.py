@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.__main__ import as_markdown
+from benchmarks.speed.__main__ import as_json, as_markdown
 from benchmarks.speed.pairs import Pair, measured
+from benchmarks.speed.proving import proving
 from benchmarks.speed.storing import AT_ONCE, storing
 from benchmarks.speed.thinking import HASHES, thinking
 
@@ -37,10 +39,14 @@ def test_a_pair_is_a_ratio_within_its_rounds_and_the_first_does_not_count() -> N
         clock.now_s += next(slow)
         return 20
 
-    figure = measured(Pair("name", "things", "bare", ours, bare), rounds=4, clock=clock)
+    figure = measured(Pair("a_ratio", "name", "things", "bare", ours, bare, at_most=7.5, clock=clock), rounds=4)
     assert (figure.times, figure.times_least, figure.times_most) == (6.0, 6.0, 6.0)
     assert figure.bare_per_s == pytest.approx(15.0)
-    assert "| name | 2 things | bare | 15 | 6.0 | 6.0 to 6.0 |" in as_markdown([figure], 4)
+    assert "| name | 2 things | bare | 15 | 6.00 | 6.00 to 6.00 | 7.50 |" in as_markdown([figure], 4)
+    told = json.loads(as_json([figure], 4))
+    wanted = {"name": "a_ratio", "value": 6.0, "unit": "ratio", "baseline": "bare"}
+    assert told["results"] == [{**wanted, "command": "python -m benchmarks.speed --rounds 4"}]
+    assert told["machine"]
 
 
 def test_the_pairs_of_the_engine_do_what_they_count() -> None:
@@ -48,6 +54,12 @@ def test_the_pairs_of_the_engine_do_what_they_count() -> None:
     for pair, count in zip(thinking(judgements=2, admissions=20, vehicles=500), (2, 20, 500), strict=True):
         assert pair.ours() == count
         assert pair.bare() in (HASHES, 500)
+
+
+def test_the_pairs_of_signatures_do_what_they_count(tmp_path: Path) -> None:
+    """A refresh that signs nothing and a manifest that is refused would be the fastest."""
+    for pair, count in zip(proving(tmp_path, refreshes=2, manifests=3, polls=4), (2, 3, 4), strict=True):
+        assert pair.ours() == pair.bare() == count
 
 
 def test_the_pairs_of_the_store_do_what_they_count(tmp_path: Path) -> None:
