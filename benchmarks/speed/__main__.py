@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from benchmarks.speed.pairs import ROUNDS, Figure, measured
 from benchmarks.speed.proving import proving
+from benchmarks.speed.sizes import Size, delta_bytes_ratio
 from benchmarks.speed.storing import storing
 from benchmarks.speed.thinking import thinking
 
@@ -38,21 +39,22 @@ def main(arguments: Sequence[str]) -> int:
                 figures.append(measured(pair, options.rounds))
                 progress.advance(task)
     (ROOT / "build").mkdir(exist_ok=True)
-    (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds))
-    (ROOT / "benchmarks" / "speed.md").write_text(as_markdown(figures, options.rounds))
-    sys.stdout.write(as_markdown(figures, options.rounds))
+    sizes = [delta_bytes_ratio()]
+    (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds, sizes))
+    (ROOT / "benchmarks" / "speed.md").write_text(as_markdown(figures, options.rounds, sizes))
+    sys.stdout.write(as_markdown(figures, options.rounds, sizes))
     return 0
 
 
-def as_json(figures: Sequence[Figure], rounds: int) -> str:
+def as_json(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = ()) -> str:
     """`build/bench.json`: the machine, and each ratio with the command that measures it."""
     command = "make bench" if rounds == ROUNDS else f"python -m benchmarks.speed --rounds {rounds}"
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    results = [figure.as_json(command) for figure in figures]
+    results = [*(figure.as_json(command) for figure in figures), *(size.as_json(command) for size in sizes)]
     return json.dumps({"machine": machine, "results": results}, indent=2, allow_nan=False) + "\n"
 
 
-def as_markdown(figures: Sequence[Figure], rounds: int) -> str:
+def as_markdown(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = ()) -> str:
     """The table that is committed."""
     rows = [
         f"| {figure.name} | {figure.per_s:,.0f} {figure.unit} | {figure.baseline} | {figure.bare_per_s:,.0f} "
@@ -70,6 +72,10 @@ def as_markdown(figures: Sequence[Figure], rounds: int) -> str:
             "| what | a second | baseline | a second | costs so many of it | in the rounds | asked: at most |",
             "|---|---:|---|---:|---:|---:|---:|",
             *rows,
+            "",
+            "| bytes | share | of | asked: at most |",
+            "|---|---:|---|---:|",
+            *(f"| {each.key} | {each.value:.3%} | {each.baseline} | {each.at_most:.3%} |" for each in sizes),
             "",
         )
     )

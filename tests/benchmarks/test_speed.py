@@ -10,6 +10,7 @@ import pytest
 from benchmarks.speed.__main__ import as_json, as_markdown
 from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
+from benchmarks.speed.sizes import Size, delta_bytes_ratio, old_image, small_change
 from benchmarks.speed.storing import AT_ONCE, storing
 from benchmarks.speed.thinking import HASHES, thinking
 
@@ -67,3 +68,23 @@ def test_the_pairs_of_the_store_do_what_they_count(tmp_path: Path) -> None:
     with storing(tmp_path / "store", calls=AT_ONCE) as pairs:
         for pair in (*pairs, *pairs):
             assert pair.ours() == AT_ONCE == pair.bare()
+
+
+def test_sizes_stand_beside_the_pairs() -> None:
+    """In the same file under the same names, so that versions are compared by one thing."""
+    size = Size("x_ratio", 0.005, "all of it", at_most=0.01)
+    [told] = json.loads(as_json([], 7, [size]))["results"]
+    wanted = {"name": "x_ratio", "value": 0.005, "unit": "ratio", "baseline": "all of it", "command": "make bench"}
+    assert told == wanted
+    assert "| x_ratio | 0.500% | all of it | 1.000% |" in as_markdown([], 7, [size])
+
+
+def test_delta_of_a_small_change_is_a_hundredth_at_most() -> None:
+    """The promise to whoever pays for bytes; the change is real, and the same at each run."""
+    old = old_image(9_000_000)
+    new = small_change(old)
+    assert sum(a != b for a, b in zip(old[:4_000_000], new[:4_000_000], strict=True)) > 2_000
+    assert len(new) > len(old)
+    size = delta_bytes_ratio(9_000_000)
+    assert size == delta_bytes_ratio(9_000_000)
+    assert 0.001 < size.value <= size.at_most
