@@ -1,19 +1,17 @@
-"""What an operator of the service sees: structured logs and every Prometheus metric.
+"""Every Prometheus metric.
 
-Owns log set-up, the names, labels and units of all metrics, and the one exposition of several processes. Leaves to each
-part when to count, and to the evaluator which rollouts to show. Two promises hold here and nowhere else: no metric has
-a vehicle for a label, and no log line carries a VIN.
+Owns the names, labels and units of all metrics, and the one exposition of several processes. Leaves to each part when
+to count, and to the evaluator which rollouts to show. One promise holds here and nowhere else: no metric has a vehicle
+for a label.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, TextIO, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
@@ -30,62 +28,8 @@ GAUGE_SERIES_MAX = 10_000
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,79}")
-_VIN = re.compile(r"\b(?=[A-HJ-NPR-Z]*[0-9])(?=[0-9]*[A-HJ-NPR-Z])[A-HJ-NPR-Z0-9]{17}\b")
 
 M = TypeVar("M", bound=MetricWrapperBase)
-
-
-def configure_logging(*, level: str, log_format: Literal["auto", "json", "console"], stream: TextIO) -> None:
-    """Send every log line of this process, those of libraries too, to `stream` in one form.
-
-    Args:
-        level: Least severity: `debug`, `info`, `warning` or `error`.
-        log_format: `json` is one object a line, `console` is for people, `auto` asks whether `stream` is a terminal.
-        stream: Usually standard error.
-    """
-    console = log_format == "console" or (log_format == "auto" and stream.isatty())
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        _without_vin,
-    ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if console else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-def _without_vin(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A VIN is personal data: drop fields of that name and blot out whatever looks like one."""
-    return {key: _blotted(value) for key, value in event.items() if key.lower() != "vin"}
-
-
-def _blotted(value: Any) -> Any:
-    match value:
-        case str():
-            return _VIN.sub("[vin]", value)
-        case dict():
-            return {key: _blotted(item) for key, item in value.items() if str(key).lower() != "vin"}
-        case list() | tuple():
-            return [_blotted(item) for item in value]
-        case _:
-            return value
 
 
 class Family(Generic[M]):

@@ -16,12 +16,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.logs import configure_logging
 from orchestrator.model.rollout import RolloutStatus, VerdictKind
 from orchestrator.telemetry import (
     OTHER,
     Exposition,
     Metrics,
-    configure_logging,
     forget_worker,
     prepare_workers_folder,
 )
@@ -56,7 +56,7 @@ STATES = {
 LABELS = {
     *("service", "method", "code", "outcome", "reason", "rollout", "region", "hardware", "state", "checkpoint"),
     *("status", "verdict", "kind", "process", "certificate", "repository", "role", "version", "le"),
-    *("phase", "quantity", "part", "child", "by", "folder", "habit", "group", "signal", "scope"),
+    *("phase", "quantity", "part", "child", "by", "told_by", "folder", "habit", "group", "signal", "scope"),
 }
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from orchestrator.app.children import end_with_parent, say_ready
 from orchestrator.app.installation import Installation, Orders
+from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
-from orchestrator.telemetry import configure_logging
 from signing import signer
 
 

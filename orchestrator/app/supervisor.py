@@ -39,6 +39,7 @@ from orchestrator.app.vitals import show_vitals
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.evaluator import Evaluator
 from orchestrator.ledger import Ledger
+from orchestrator.logs import configure_logging
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.settings import Settings, load
 from orchestrator.store.base import StoreError, StoreRefusedError
@@ -48,7 +49,6 @@ from orchestrator.telemetry import (
     PREFIX,
     Exposition,
     Metrics,
-    configure_logging,
     forget_worker,
     prepare_workers_folder,
 )

@@ -20,6 +20,7 @@ from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.ledger import LedgerReader
+from orchestrator.logs import configure_logging
 from orchestrator.rpc import servers
 from orchestrator.rpc.case_servicer import CaseServicer
 from orchestrator.rpc.fleet_servicer import FleetServicer
@@ -48,7 +49,7 @@ from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.service.vehicles import PollPace, VehicleDesk
 from orchestrator.settings import Settings
 from orchestrator.store.redis import RedisStore
-from orchestrator.telemetry import Metrics, configure_logging
+from orchestrator.telemetry import Metrics
 from signing.image_repo import ImageRepository
 from signing.pki import Authority
 from signing.signer import SignerClient

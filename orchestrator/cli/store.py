@@ -12,10 +12,10 @@ from orchestrator.cli.local import require_folder
 from orchestrator.cli.screen import table
 from orchestrator.cli.session import Session, local_command
 from orchestrator.cli.words import count, plain
+from orchestrator.logs import configure_logging
 from orchestrator.store.base import StoreError
 from orchestrator.store.redis import RepairReport, repair
 from orchestrator.store.redis.append_only import check
-from orchestrator.telemetry import configure_logging
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from orchestrator.app.children import Child
-from orchestrator.telemetry import configure_logging
+from orchestrator.logs import configure_logging
 
 
 async def main(script: str) -> None:
