@@ -69,14 +69,15 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 # Real programs that tests use. Installed only as root in CI, where nothing may be skipped; elsewhere it says what is missing.
-SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool
+SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool softhsm2-util
+SYSTEM_PACKAGES := prometheus prometheus-alertmanager softhsm2
 system-packages:
 	@missing=; for name in $(SYSTEM_PROGRAMS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ]; then \
 		echo "Installing$$missing ..."; apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus prometheus-alertmanager >/dev/null; \
-	else echo "Not installed:$$missing. Their tests are skipped; apt-get install prometheus prometheus-alertmanager runs them."; fi
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null; \
+	else echo "Not installed:$$missing. Their tests are skipped; apt-get install $(SYSTEM_PACKAGES) runs them."; fi
 
 lint: setup-dev
 	@$(BIN)/ruff check $(SOURCES)
