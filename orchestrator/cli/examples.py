@@ -12,6 +12,7 @@ from rich.markup import escape
 
 EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys init": ("outrider keys init --data outrider-data --trust-domain fleet.example",),
+    "keys status": ("outrider keys status", "outrider keys status -o json"),
     "keys make": ("outrider keys make anna.pem   # asks for its password; hand anna.pub to whoever edits the root",),
     "keys renew": ("outrider keys renew director",),
     "keys add": ("outrider keys add director root anna.pub", "outrider keys add image root bob=hsm:2?label=bob"),

@@ -130,6 +130,7 @@ CASES: Mapping[str, Case] = {
     "keys show": Case(("data/pending/director.json",), before=with_change),
     "keys sign": Case(("data/pending/director.json", "--key", ROOT_1, "--yes"), before=with_change),
     "keys collect": Case(("data/pending/director.json", "copy.json"), before=with_signed_change),
+    "keys status": Case((), before=with_change),
     "keys publish": Case(("data/pending/director.json",), before=with_signed_change),
     "ca issue-operator": Case(("eve", "--role", "viewer"), before=with_keys),
     "ca renew": Case(("server", "--days", "7300"), before=with_keys),

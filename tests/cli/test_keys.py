@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tuf.api.metadata import Metadata, Root
 
+from orchestrator.cli import keys_status
 from signing.roots import newest_root
 from tests.cli.conftest import Outcome, Outrider
 
@@ -214,3 +216,32 @@ def test_targets_are_renewed_where_their_key_is(data: Path, tmp_path: Path, outr
     done(outrider("keys", "sign", change, "--key", tmp_path / "targets.pem", "--yes"))
     assert done(outrider("keys", "publish", change, "-o", "json")).json["root"] == 1
     assert outrider("keys", "renew", "image", "snapshot").exit_code == 2
+
+
+def test_status_tells_what_ends_long_before_it_does(
+    data: Path, outrider: Outrider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A root nine months old is due, with the command that renews it; what waits for signatures is not forgotten."""
+    roles = done(outrider("keys", "status", "-o", "json")).json["roles"]
+    assert {role["state"] for role in roles} == {"ok", "online"}
+    assert [role["threshold"] for role in roles if role["role"] == "root"] == [2, 2]
+    later = datetime.fromisoformat(roles[0]["expire_time"]) - timedelta(days=90)
+    monkeypatch.setattr(keys_status, "time_of_signing", lambda session: later)
+    done(outrider("keys", "renew", "director"))
+    outcome = done(outrider("keys", "status"))
+    assert "Director, root: due -> outrider keys renew director" in outcome.stdout
+    assert "Image repository, timestamp: expired -> outrider image-repo renew" in outcome.stdout
+    assert f"{pending(data)} waits for 4 more signature(s) -> outrider keys show {pending(data)}" in outcome.stdout
+
+
+def test_status_says_that_a_pending_change_was_overtaken(data: Path, outrider: Outrider) -> None:
+    """Nobody shall be sent to sign what can never be published."""
+    done(outrider("keys", "threshold", "director", "root", "3"))
+    old = pending(data).read_bytes()
+    pending(data).unlink()
+    done(outrider("keys", "renew", "director"))
+    for number in (1, 2):
+        done(outrider("keys", "sign", pending(data), "--key", root_key(data, number), "--yes"))
+    done(outrider("keys", "publish", pending(data)))
+    pending(data).write_bytes(old)
+    assert "was overtaken by another root" in done(outrider("keys", "status")).stdout
