@@ -118,6 +118,7 @@ class Metrics:
         self.manifests = self._counter("manifests", "Vehicle version manifests, by what became of them.", "outcome")
         self.refused_requests = self._counter("refused_requests", "Requests refused at the edge.", "reason")
         self.downloads_broken = self._counter("downloads_broken", "Downloads that a vehicle broke off.", "reason")
+        self.image_bytes = self._counter("image_bytes", "Bytes sent to vehicles, of images and of deltas.", "kind")
         self.quarantines = self._counter("quarantines", "Vehicles kept out after repeated failures.", "region")
 
     def _rollouts(self) -> None:
@@ -238,6 +239,9 @@ class Metrics:
         self.metadata_expiry = self._gauge(
             "metadata_expiry_timestamp_seconds", "When metadata ends, fleet time.", "repository", "role"
         )
+        self.delta_saved = self._gauge(
+            "delta_saved_bytes", "What deltas save a vehicle from one release to another.", "version", "from_version"
+        )
         self.build_info = self._gauge("build_info", "1, with what runs here.", "version", mode="livemax")
 
     def show_status(
@@ -254,6 +258,12 @@ class Metrics:
         self.vehicles.keep(counts)
         for (region, release), count in counts.items():
             self.vehicles.labels(region=region, version=release).set(count)
+
+    def show_savings(self, saved: Mapping[tuple[str, str], int]) -> None:
+        """Set what deltas save by (version, version they start from); what is not among these is forgotten."""
+        self.delta_saved.keep(saved)
+        for (release, start), size in saved.items():
+            self.delta_saved.labels(version=release, from_version=start).set(size)
 
     def drop_rollout(self, rollout: str) -> None:
         """Forget every series of a rollout that has been over for long."""

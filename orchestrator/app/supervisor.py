@@ -23,6 +23,7 @@ import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from orchestrator.app.children import Child, python_module
+from orchestrator.app.delta_savings import show_savings
 from orchestrator.app.expiries import server_expiry, show_expiries
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import (
@@ -114,6 +115,8 @@ class Supervisor:
             running.append(tasks.create_task(evaluator.run(self._settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))
+            saved = show_savings(self._installation, self._metrics, clock, self._machine)
+            running.append(tasks.create_task(saved))
             durability = self._settings.store_durability
             vitals = show_vitals(self._installation, store, durability, self._metrics, self._machine)
             running.append(tasks.create_task(vitals))

@@ -6,6 +6,7 @@ themselves and verify them, so what stands here is only shown.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,29 @@ class ReleaseDelta:
     def saved_bytes(self) -> int:
         """What a vehicle saves by it."""
         return self.image_length_bytes - self.length_bytes
+
+
+def savings(repository: ImageRepository, now: datetime) -> Mapping[tuple[str, str], int]:
+    """What deltas save a vehicle with all images of both releases, in bytes. Blocking: the repository is verified.
+
+    Args:
+        repository: The Image repository.
+        now: Fleet time.
+
+    Returns:
+        By the release that deltas lead to, and the release they start from.
+
+    Raises:
+        SigningError: The repository does not verify.
+    """
+    images = repository.verified_targets(now)
+    saved: Counter[tuple[str, str]] = Counter()
+    for delta in repository.verified_deltas(now):
+        # An image may belong to several releases: to one, and to what undoes the next.
+        for start in {image.version for image in images if image.sha256 == delta.from_sha256}:
+            for to in (image for image in images if image.sha256 == delta.to_sha256):
+                saved[to.version, start] += to.length - delta.length
+    return saved
 
 
 def deltas_to(

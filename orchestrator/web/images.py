@@ -33,6 +33,7 @@ STALL_S = 60.0
 log = structlog.get_logger()
 
 _TARGET = re.compile(r"([0-9a-f]{64})\.[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_DELTA = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{64}\.zst")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -110,7 +111,7 @@ class _Images:
         try:
             await response.prepare(request)
             if request.method != "HEAD":
-                await self._copy(file, wanted, response)
+                await self._copy(request.match_info["name"], file, wanted, response)
         except (ConnectionError, TimeoutError) as error:
             # Tunnels and garages: the vehicle comes back and asks for the rest. Nothing is wrong here.
             self._broken(request, "stalled" if isinstance(error, TimeoutError) else "gone")
@@ -123,7 +124,8 @@ class _Images:
         if request.transport is not None:
             request.transport.abort()
 
-    async def _copy(self, file: BinaryIO, wanted: range, response: web.StreamResponse) -> None:
+    async def _copy(self, name: str, file: BinaryIO, wanted: range, response: web.StreamResponse) -> None:
+        kind = "delta" if _DELTA.fullmatch(name) else "image"
         file.seek(wanted.start)
         left = len(wanted)
         while left:
@@ -133,6 +135,7 @@ class _Images:
                 raise EOFError("image ended early")
             async with asyncio.timeout(self._stall_s):
                 await response.write(chunk)
+            self._metrics.image_bytes.labels(kind=kind).inc(len(chunk))
             left -= len(chunk)
 
 

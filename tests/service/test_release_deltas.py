@@ -6,7 +6,11 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from orchestrator.model.ids import ReleaseVersion
+from orchestrator.service.release_deltas import savings
+from orchestrator.telemetry import Metrics
 from signing.image_repo import NewDelta
 from tests.service.world import World
 
@@ -51,3 +55,22 @@ async def test_repository_that_does_not_verify_has_no_deltas(world: World, tmp_p
     timestamp = world.data.image_repo / "metadata" / "timestamp.json"
     timestamp.write_bytes(timestamp.read_bytes().replace(b'"timestamp"', b'"stamptime"'))
     assert await world.releases.deltas([release]) == {"1.2.0": ()}
+
+
+async def test_savings_are_told_by_release_and_start_and_forgotten_with_the_deltas(
+    world: World, tmp_path: Path
+) -> None:
+    """A board shows what a release costs in bytes; what is listed no more must not stay on it."""
+    old, new = await with_delta(world, tmp_path)
+    release = await world.releases.get("1.2.0")
+    length = next(image.length_bytes for image in release.images if image.sha256 == new)
+    saved = savings(world.repository, world.signed_now())
+    # The way back from 1.2.0 has the bytes of 1.1.0: who went back saves the same on the way to 1.2.0.
+    assert saved == {("1.2.0", "1.1.0"): length - 1, ("1.2.0", "1.2.0-revert"): length - 1}
+    metrics = Metrics(CollectorRegistry())
+    metrics.show_savings(saved)
+    name, labels = "outrider_delta_saved_bytes", {"version": "1.2.0", "from_version": "1.1.0"}
+    assert metrics.registry.get_sample_value(name, labels) == length - 1
+    metrics.show_savings({})
+    assert metrics.registry.get_sample_value(name, labels) is None
+    assert old != new

@@ -355,3 +355,19 @@ def tls_contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(folder / "server.pem")
     return serving, ssl.create_default_context(cadata=pem.decode())
+
+
+async def test_bytes_are_counted_by_what_they_are_of(repository: Path, client: aiohttp.ClientSession):
+    """What deltas spare the port is seen beside what images cost; a range counts as what was sent of it."""
+    (repository / "targets" / f"{'6' * 64}.{'7' * 64}.zst").write_bytes(b"a delta")
+    metrics = some_metrics()
+    runner, port = await start(build_images_app(repository, metrics), "127.0.0.1", 0)
+    for name, headers in ((NAME, {"Range": "bytes=0-99"}), (f"{'6' * 64}.{'7' * 64}.zst", {})):
+        async with client.get(f"http://127.0.0.1:{port}/targets/{name}", headers=headers) as response:
+            await response.read()
+    await runner.cleanup()
+    sent = {
+        kind: metrics.registry.get_sample_value("outrider_image_bytes_total", {"kind": kind})
+        for kind in ("image", "delta")
+    }
+    assert sent == {"image": 100, "delta": 7}
