@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge bench conform alerts simulate sessions uptane-page system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench conform alerts simulate fuzz sessions uptane-page system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -39,6 +39,11 @@ test: check system-packages
 SEEDS ?= 1000
 simulate: setup-dev
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+# Hostile bytes for everything that reads what others wrote. Ten minutes; `make test` has a short form.
+MINUTES ?= 10
+fuzz: setup-dev
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 # Every alert, made to fire by causing its fault. About ten minutes.
 alerts: setup-dev
