@@ -56,8 +56,7 @@ class Installation:
     def offline_keys(self) -> list[Path]:
         """Keys that no running service needs, and that still lie here."""
         keys = self.data / "keys"
-        found = [*keys.glob("*/root-*.pem"), keys / "image" / "targets.pem"]
-        return sorted(path for path in found if path.exists())
+        return sorted([*keys.glob("*/root-*.pem"), *keys.glob("image/targets*.pem")])
 
     @property
     def run(self) -> Path:

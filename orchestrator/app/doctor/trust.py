@@ -8,14 +8,14 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root
 
 from orchestrator.app.doctor.findings import Finding, error, ok, skipped, warning
 from orchestrator.app.doctor.patient import Patient
+from signing.director import DirectorSigners
 from signing.errors import SigningError
 from signing.image_repo import ImageRepository
 from signing.pki import Authority
+from signing.roots import newest_root
 
 AUTHORITIES = ("server", "vehicle", "operator")
 AUTHORITY_WARNING = timedelta(days=365)
@@ -88,40 +88,34 @@ def check_image_repository(patient: Patient) -> Iterator[Finding]:
     for role, expires in sorted(expiries.items()):
         life = RENEWED_SHARE.get(role)
         margin = life / 4 if life else ROOT_WARNING if role == "root" else TARGETS_WARNING
-        remedy = _RENEW if life else "publish any release, or hold a key ceremony for the root: docs/runbooks"
+        offline = "renew image` (docs/keys.md)" if role == "root" else "renew image targets`, or publish any release"
+        remedy = _RENEW if life else f"`outrider keys {offline}"
         yield _ends(f"image {role}", expires, now, margin, remedy, "fleet time")
 
 
 def check_director(patient: Patient) -> Iterator[Finding]:
     """Whether the Director's online keys and roots are there."""
     check = "director"
-    missing = [
-        role
-        for role in ("targets", "snapshot", "timestamp")
-        if not (patient.installation.director_keys / f"{role}.pem").is_file()
-    ]
-    if missing:
-        where = patient.installation.director_keys
-        yield error(check, f"the signer lacks the {', '.join(missing)} key(s) in {where}", "restore them from backup")
-    roots = sorted(patient.installation.director_metadata.glob("*.root.json"), key=_root_number)
-    if not roots:
-        yield error(check, "there is no Director root: vehicles can verify nothing", "restore director/metadata")
+    try:
+        root = newest_root(patient.installation.director_metadata).signed
+    except (SigningError, OSError) as fault:
+        yield error(check, f"vehicles can verify nothing: {fault}", "restore director/metadata from the backup")
         return
     try:
-        root = Metadata[Root].from_bytes(roots[-1].read_bytes()).signed
-    except (OSError, RepositoryError, ValueError) as fault:
-        yield error(check, f"{roots[-1].name} cannot be read: {fault}", "restore director/metadata from the backup")
-        return
+        DirectorSigners.load(patient.installation.director_keys, root)
+    except SigningError as fault:
+        yield error(
+            check,
+            f"the signer cannot sign: {fault}",
+            "restore the key from backup, or replace it: docs/runbooks/keys/director-online-key.md",
+        )
     now = patient.fleet_now
     if now is None:
         yield skipped("director root", "it ends by fleet time, which only a running service tells")
         return
-    yield _ends("director root", root.expires, now, ROOT_WARNING, "sign a new root with the offline keys", "fleet time")
-
-
-def _root_number(path: Path) -> int:
-    number = path.name.partition(".")[0]
-    return int(number) if number.isdecimal() else 0
+    yield _ends(
+        "director root", root.expires, now, ROOT_WARNING, "`outrider keys renew director`; docs/keys.md", "fleet time"
+    )
 
 
 def check_offline_keys(patient: Patient) -> Iterator[Finding]:
