@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.vectors.repository import ROLES, Payload, delegate, key, public, target
-from tests.vectors.vector import BRAKE, GATEWAY, IMAGES, Vector, World
+from tests.vectors.repository import ROLES, Payload, delegate, target
+from tests.vectors.vector import GATEWAY, IMAGES, Vector, World
 
 Make = Callable[[World], None]
 REPOSITORIES = ("director", "image")
@@ -81,37 +81,6 @@ def no_hash(world: World) -> None:
     world.director.change["timestamp"] = lambda payload: payload["meta"]["snapshot.json"].pop("hashes")
 
 
-def suppliers(*roles: tuple[str, Payload], lists: dict[str, tuple[str, ...]]) -> Make:
-    """The images are listed by suppliers only."""
-
-    def make(world: World) -> None:
-        entries, world.image.targets = world.image.targets, {}
-        world.image.delegations = delegate(*roles)
-        world.image.delegated = {name: {path: entries[path] for path in paths} for name, paths in lists.items()}
-
-    return make
-
-
-def unlisted(world: World) -> None:
-    suppliers(("one", {}), lists={"one": (GATEWAY, BRAKE)})(world)
-    world.image.change["snapshot"] = lambda payload: payload["meta"].pop("one.json")
-
-
-def by_thief(world: World) -> None:
-    suppliers(("one", {}), lists={"one": (GATEWAY, BRAKE)})(world)
-    world.image.signers["one"] = [key("thief")]
-
-
-def two_needed(world: World) -> None:
-    suppliers(("one", {}), lists={"one": (GATEWAY, BRAKE)})(world)
-    second = key("supplier second")
-    assert world.image.delegations is not None
-    world.image.delegations["keys"][second.public_key.keyid] = public(second)
-    world.image.delegations["roles"][0]["keyids"].append(second.public_key.keyid)
-    world.image.delegations["roles"][0]["threshold"] = 2
-
-
-ALL = (GATEWAY, BRAKE)
 MISMATCH, HARDWARE = "image_mismatch", "wrong_hardware"
 SINGLE: tuple[tuple[str, tuple[str, ...], str, str, Make], ...] = (
     ("honest", (), "", "all is as it should be", nothing),
@@ -181,38 +150,6 @@ SINGLE: tuple[tuple[str, tuple[str, ...], str, str, Make], ...] = (
     ),
     ("name-absolute", ("A27",), "bad_name", "released and assigned, absolute", released_under("/evil.img")),
     ("timestamp-without-hash", ("A16",), "malformed", "the timestamp has no hash of the snapshot", no_hash),
-    ("supplier", (), "", "a supplier lists both images", suppliers(("one", {}), lists={"one": ALL})),
-    (
-        "supplier-second",
-        (),
-        "",
-        "the second supplier lists them",
-        suppliers(("one", {}), ("two", {}), lists={"one": (), "two": ALL}),
-    ),
-    (
-        "supplier-after-terminating",
-        ("A3",),
-        MISMATCH,
-        "after a terminating one that does not",
-        suppliers(("one", {"terminating": True}), ("two", {}), lists={"one": (), "two": ALL}),
-    ),
-    (
-        "supplier-outside-its-paths",
-        ("A3",),
-        MISMATCH,
-        "it may sign for brakes only",
-        suppliers(("one", {"paths": ["acme/brake-*"]}), lists={"one": ALL}),
-    ),
-    (
-        "supplier-outside-its-hardware",
-        ("A3",),
-        MISMATCH,
-        "its hardware is the brake only",
-        suppliers(("one", {"hardwareIds": ["acme-brake-1"]}), lists={"one": ALL}),
-    ),
-    ("supplier-by-another-key", ("A3",), "arbitrary_software", "signed by a key that it does not have", by_thief),
-    ("supplier-unmet-threshold", ("A3",), "arbitrary_software", "one of its two keys has signed", two_needed),
-    ("supplier-not-in-snapshot", ("A16",), "rollback", "the snapshot does not list its role", unlisted),
 )
 
 
@@ -236,6 +173,17 @@ def _over_time() -> Iterator[Vector]:
         files[repository]["1.snapshot.json"] = other.files()[repository]["1.snapshot.json"]
         world.step("endless_data", files=files)
         yield Vector(f"{repository}-snapshot-longer-than-pinned", ("A13", "A16"), "a snapshot of another time", world)
+    world = World()
+    world.step()
+    world.image.targets["acme/gw-9.img"] = target("x", ["acme-gw-1"], 9)
+    world.step()
+    yield Vector("image-changed-under-one-version", (), "other files of the same versions: the held ones stay", world)
+    world = World()
+    world.image.change["snapshot"] = lambda payload: payload["meta"].update({"targets.json": {"version": 2}})
+    files = world.files()
+    files["image"]["2.targets.json"] = files["image"].pop("1.targets.json")
+    world.step("mix_and_match", files=files)
+    yield Vector("image-targets-older-than-listed", ("A16",), "version 1 in the place of version 2", world)
     world = World()
     world.step()
     world.step("clock", now="2031-05-01T11:00:00Z")
@@ -263,6 +211,23 @@ def _bindings() -> Iterator[Vector]:
 
 
 def _texts() -> Iterator[Vector]:
+    for repository in REPOSITORIES:
+        for role in ROLES:
+            world = World()
+            repo = world.repository(repository)
+            odd: Callable[[Payload], object] = lambda payload: payload.update(_type="invalidrole")  # noqa: E731
+            if role == "root":
+                repo.rotations = [(odd, repo.keys("root"))]
+            else:
+                repo.change[role] = odd
+            world.step("malformed")
+            says = f"{role} of the {repository} repository says that it is something else"
+            yield Vector(f"{repository}-{role}-other-type", ("A5",), says, world)
+    for repository, role in (("director", "targets"), ("image", "timestamp")):
+        world = World()
+        world.repository(repository).change[role] = lambda payload: payload.update(padding="x" * 65536)
+        world.step("endless_data")
+        yield Vector(f"{repository}-{role}-too-large", ("A13",), f"{role} above 64 KiB, which is our cap", world)
     rewrites: dict[str, tuple[str, Callable[[str], str]]] = {
         "name-twice": ("a name twice in one object", lambda t: t.replace('"version":1', '"version":9,"version":1', 1)),
         "float": ("a version that is no integer", lambda t: t.replace('"version":1}', '"version":1.0}', 1)),

@@ -105,6 +105,9 @@ def _roots(repository: str) -> Iterator[Vector]:
     def skip(root: Payload) -> None:
         root["version"] = 3
 
+    def same(root: Payload) -> None:
+        root["version"] = 1
+
     def soon(root: Payload) -> None:
         root["expires"] = EXPIRED
 
@@ -126,6 +129,7 @@ def _roots(repository: str) -> Iterator[Vector]:
         ("key-under-two-ids", ("A4",), "duplicate_key", "a root key stands under two ids", [(twin, old)]),
         ("key-in-two-roles", ("A4",), "duplicate_key", "the timestamp key may sign targets too", [(two_roles, old)]),
         ("version-skipped", ("A6",), "rollback", "version 3 in the place of version 2", [(skip, old)]),
+        ("version-unchanged", ("A6",), "rollback", "version 1 in the place of version 2", [(same, old)]),
         ("expired-between", ("A26",), "", "an expired root, and one after it that is not", [(soon, old), (later, old)]),
     )
     for fault, attacks, code, says, rotations in cases:
