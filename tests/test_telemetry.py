@@ -55,21 +55,8 @@ STATES = {
 }
 LABELS = {
     *("service", "method", "code", "outcome", "reason", "rollout", "region", "hardware", "state", "checkpoint"),
-    *("status", "verdict", "kind", "process", "certificate", "repository", "role", "version", "le"),
-    *(
-        "phase",
-        "quantity",
-        "part",
-        "child",
-        "by",
-        "told_by",
-        "from_version",
-        "folder",
-        "habit",
-        "group",
-        "signal",
-        "scope",
-    ),
+    *("status", "verdict", "kind", "process", "certificate", "repository", "role", "version", "from_version", "le"),
+    *("phase", "quantity", "part", "child", "by", "told_by", "folder", "habit", "group", "signal", "scope"),
 }
 
 
