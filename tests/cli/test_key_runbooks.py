@@ -63,6 +63,7 @@ def data(tmp_path: Path, outrider: Outrider, monkeypatch: pytest.MonkeyPatch) ->
     return data
 
 
+@pytest.mark.uptane("A25")
 @pytest.mark.parametrize("name", PAGES)
 def test_a_runbook_typed_as_it_stands_replaces_the_key(name: str, data: DataFolder, outrider: Outrider) -> None:
     """At 3 a.m. nobody finds out that a step is missing; the lost key is really gone before it begins."""

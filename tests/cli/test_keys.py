@@ -44,6 +44,7 @@ def root_key(data: Path, number: int) -> Path:
     return data / "keys" / "director" / f"root-{number}.pem"
 
 
+@pytest.mark.uptane("K1")
 def test_the_keys_go_to_people_and_two_of_them_sign(data: Path, tmp_path: Path, outrider: Outrider) -> None:
     """The whole first ceremony of the guide, with a stick for each person."""
     for name in ("anna", "bob", "carl"):

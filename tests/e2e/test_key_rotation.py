@@ -24,6 +24,7 @@ def rotate(installation: Installation, repository: str, *roles: str) -> None:
     installation.must("keys", "publish", change)
 
 
+@pytest.mark.uptane("A25", "C-root")
 def test_a_vehicle_follows_rotations_of_every_online_key(tmp_path: Path) -> None:
     """Between two polls all online keys of both repositories become others; the offer that stands is verified again."""
     with an_installation(tmp_path) as installation:

@@ -216,6 +216,7 @@ def test_message_has_both_numbers():
     assert "halt from 20" in silent
 
 
+@pytest.mark.uptane("A15")
 def test_silence_holds_by_a_higher_probability_than_words_and_clears_later():
     """A word is a fact; of silence a good fleet has some as well, by chance now more and now fewer."""
     by_silence = a_tally(succeeded=1_000, aged=((1_000, 60, 3_000, 120), (0, 0)))

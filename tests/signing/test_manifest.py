@@ -108,7 +108,7 @@ def test_the_primary_cannot_speak_for_a_secondary(car: Car):
     assert car.refusal(car.manifest(reports)) is AttackCode.REPORT_FORGED
 
 
-@pytest.mark.uptane("A21")
+@pytest.mark.uptane("A21", "A25")
 def test_a_secondary_cannot_speak_for_another(car: Car):
     """A21: keys are bound to serials by the inventory, not by what a report says."""
     reports = car.reports()

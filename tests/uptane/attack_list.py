@@ -46,12 +46,7 @@ ATTACKS: tuple[Entry, ...] = (
     met("A22", "replayed manifest", "An old counter, an old time: dropped and recorded."),
     met("A23", "unsigned success", "An event claims success: the signed report alone decides."),
     met("A24", "fast-forward", "Stolen online keys use up the versions: new keys from the root start anew."),
-    partly(
-        "A25",
-        "stolen keys",
-        "Each key gives its thief what its role allows and no more; recovery bricks nobody.",
-        "what each key gives is tested; the drills of recovery are those of the root only",
-    ),
+    met("A25", "stolen keys", "Each gives its thief what its role allows and no more; recovery bricks nobody."),
     met("A26", "long sleep", "Several roots later, some expired: the vehicle walks the chain."),
     met("A27", "odd names", "Paths that lead elsewhere, odd role names: refused at both ends."),
     met("A28", "flood", "Of calls, of huge or costly manifests: cheap checks first, caps, a rate for each vehicle."),
