@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge bench conform alerts simulate fuzz sessions uptane-page system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench conform alerts simulate fuzz coverage sessions uptane-page system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -39,6 +39,11 @@ test: check system-packages
 SEEDS ?= 1000
 simulate: setup-dev
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+# Every branch of what decides whether software may run, and of what the Director signs.
+coverage: setup-dev
+	@$(BIN)/python -m coverage run -m pytest -q -m "not processes" tests/signing tests/uptane
+	@$(BIN)/python -m coverage report
 
 # Hostile bytes for everything that reads what others wrote. Ten minutes; `make test` has a short form.
 MINUTES ?= 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -156,11 +157,11 @@ def test_new_roots_are_kept_when_a_later_file_is_refused(
     director = uptane.director
     revoked = director.signers["timestamp"][0]
 
-    def replace(root: Root) -> None:
+    def revoke(root: Root) -> None:
         root.revoke_key(revoked.public_key.keyid, "timestamp")
         root.add_key(CryptoSigner.generate_ed25519().public_key, "timestamp")
 
-    content = director.rotate_root(replace)
+    content = director.rotate_root(revoke)
     with pytest.raises(VerificationError) as caught:
         primary.verify({("director", "2.root.json"): content})
     assert caught.value.code is AttackCode.ARBITRARY, "the held timestamp is by a revoked key now"
@@ -168,3 +169,14 @@ def test_new_roots_are_kept_when_a_later_file_is_refused(
         assert vehicle.verifier.versions()[0].root == 2
         with pytest.raises(VerificationError):
             vehicle.verify({})
+
+
+def test_new_root_of_the_same_online_keys_leaves_what_is_held(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A yearly renewal takes nothing away, though what came with it was refused: rollback protection stays."""
+    primary.verify(uptane.files())
+    before, _ = primary.verifier.versions()
+    content = uptane.director.rotate_root(lambda root: None)
+    strange = uptane.director.sign(uptane.director.timestamp, [CryptoSigner.generate_ed25519()])
+    with pytest.raises(VerificationError):
+        primary.verify({("director", "2.root.json"): content, ("director", "timestamp.json"): strange})
+    assert primary.verifier.versions()[0] == replace(before, root=2)
