@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner, Key
+from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, Snapshot, Timestamp
 
 from orchestrator.model.ids import FleetTime, HardwareId
@@ -17,7 +18,17 @@ from orchestrator.service.director import DirectorDesk, assigned, assignment, re
 from orchestrator.service.image_files import ImageFiles
 from signing.ceremony import DataFolder, initialise
 from signing.change import PendingChange, sign_change
-from signing.change_edits import RootEdit, begin, edit_root, renewing, revoking, rotating, with_targets
+from signing.change_edits import (
+    RootEdit,
+    adding,
+    begin,
+    edit_root,
+    renewing,
+    requiring,
+    revoking,
+    rotating,
+    with_targets,
+)
 from signing.change_publication import publish_director, publish_image
 from signing.director import Assignment, DirectorSigners, DirectorVersions, director_files
 from signing.errors import AttackCode, KeyFileError, StaleChangeError, VerificationError
@@ -282,3 +293,40 @@ async def test_an_image_publication_that_is_cut_short_is_repeated(road: Road, mo
     road.publish(change)
     await road.poll()
     assert road.verifier.versions()[1].root == 2
+
+
+async def test_a_publication_needs_as_many_keys_as_the_threshold_of_targets(road: Road, tmp_path: Path) -> None:
+    """Two of two sign releases: one of them at hand publishes nothing, both do."""
+    fresh = CryptoSigner.generate_ecdsa()
+    one, two = adding("targets", [fresh.public_key]), requiring("targets", 2)
+    change = edit_root(road.edited("image", one), two, road.now)
+    change = with_targets(change, road.targets(), road.now)
+    keys = [load_signer(road.data.image_keys, name) for name in ("root-1", "root-2", "targets")]
+    road.publish(signed(change, *keys, fresh))
+    (tmp_path / "image").write_bytes(b"1.2.0")
+    new = NewImage("acme/gw-2.img", tmp_path / "image", PRIMARY_HARDWARE, 3, "1.2.0")
+    with pytest.raises(KeyFileError, match="targets of the Image repository takes 2 keys, 1 of them in"):
+        road.repository.publish([new], road.data.image_keys, road.now)
+    save_signer(fresh, road.data.image_keys / "targets-2.pem")
+    assert road.repository.publish([new], road.data.image_keys, road.now)
+    assert len(road.targets().signatures) == 2
+    await road.poll()
+
+
+async def test_a_root_is_not_served_before_the_timestamp_that_fits_it(road: Road) -> None:
+    """Between the two writes of a publication a vehicle gets what was there before, and no alarm is raised."""
+    await road.poll()
+    edit, _ = road.rotation("image", "timestamp")
+    road.hold("image", edit)
+    timestamp = road.data.image_repo / "metadata" / "timestamp.json"
+    fits, root = timestamp.read_bytes(), road.data.image_repo / "metadata" / "2.root.json"
+    content, served = root.read_bytes(), ImageFiles(timestamp.parent)
+    metadata = Metadata.from_bytes(fits)
+    metadata.sign(load_signer(road.data.image_keys, "timestamp"))
+    timestamp.write_bytes(metadata.to_bytes())  # as it was a moment ago: by the key that the new root takes away
+    with pytest.raises(UnsignedMetadataError):
+        served.refresh()
+    assert served.named(["2.root.json", "timestamp.json"]) == {}
+    timestamp.write_bytes(fits)
+    served.refresh()
+    assert served.named(["2.root.json", "timestamp.json"]) == {"2.root.json": content, "timestamp.json": fits}

@@ -180,3 +180,24 @@ def test_new_root_of_the_same_online_keys_leaves_what_is_held(uptane: UptaneSimu
     with pytest.raises(VerificationError):
         primary.verify({("director", "2.root.json"): content, ("director", "timestamp.json"): strange})
     assert primary.verifier.versions()[0] == replace(before, root=2)
+
+
+def test_a_rotated_snapshot_key_has_the_timestamp_forgotten_as_well(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A24: a timestamp by a key that stays may list the thief's highest snapshot; no honest one would follow it."""
+    director = uptane.director
+    for role in ROLES:
+        getattr(director, role).version = 2**31 - 2
+    director.publish()
+    primary.verify(uptane.files())
+
+    def replace_snapshot_key(root: Root) -> None:
+        root.revoke_key(director.signers["snapshot"][0].public_key.keyid, "snapshot")
+        director.signers["snapshot"] = [CryptoSigner.generate_ed25519()]
+        root.add_key(director.signers["snapshot"][0].public_key, "snapshot")
+
+    director.rotate_root(replace_snapshot_key)
+    for role in ("snapshot", "timestamp"):
+        getattr(director, role).version = 10
+    director.publish("snapshot", "timestamp")
+    assert primary.verify(uptane.files()).images
+    assert primary.verifier.versions()[0].timestamp == 11
