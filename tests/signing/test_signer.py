@@ -319,6 +319,22 @@ async def test_a_new_root_whose_key_is_missing_is_refused_not_signed_by_the_old(
             await client.director_files(ASSIGNMENT, VERSIONS)
 
 
+async def test_an_encrypted_online_key_is_opened_by_the_environment(
+    data: DataFolder, socket_path: Path, client: SignerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody watches the signer start; without its password it says which file wants one, and does not start."""
+    expected = director_files(DirectorSigners.load(data.director_keys), ASSIGNMENT, VERSIONS)
+    signer = load_signer(data.director_keys, "timestamp")
+    (data.director_keys / "timestamp.pem").unlink()
+    save_signer(signer, data.director_keys / "timestamp.pem", password="correct horse battery")
+    cause = failure(socket_path, data)["cause"]
+    assert "timestamp.pem is encrypted: set OUTRIDER_KEY_PASSWORD_FILE" in cause
+    (tmp_path / "pw").write_text("correct horse battery\n")
+    monkeypatch.setenv("OUTRIDER_KEY_PASSWORD_FILE", str(tmp_path / "pw"))
+    with signer_process(socket_path, data):
+        assert await client.director_files(ASSIGNMENT, VERSIONS) == expected
+
+
 def test_sigterm_ends_it_and_removes_the_socket(data: DataFolder, socket_path: Path):
     """A supervisor's way to end it."""
     with signer_process(socket_path, data) as process:
