@@ -19,7 +19,7 @@ import signing.files
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "save": (signing.files, "write_atomically", False),
     "torn": (os, "replace", True),
-    "chunk": (http.client.HTTPResponse, "read", False),
+    "chunk": (http.client.HTTPResponse, "read1", False),
     "slot": (signing.files, "copy_atomically", False),
 }
 """What is called at a point: where, its name, and whether death comes before it."""
