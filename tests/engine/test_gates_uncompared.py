@@ -44,7 +44,7 @@ def verdict(tally: Tally, **kwargs: object) -> Verdict:
         (counted(2_000, 400), True),
         (counted(EXPOSED_MIN, EXPOSED_MIN), True),
         (counted(EXPOSED_MIN - 1, 19), False),
-        (counted(2_000, 400, controls=29), False),
+        (counted(2_000, 400, controls=299), False),
     ],
     ids=["as usual", "a little more", "a fifth", "few", "too few", "nobody knows what is usual"],
 )
@@ -75,3 +75,30 @@ def test_person_who_looked_lets_it_go_on() -> None:
     tally = counted(2_000, 400)
     assert verdict(tally, waived=waived[:1]).kind is VerdictKind.HOLD
     assert verdict(tally, waived=waived).kind is VerdictKind.PROCEED
+
+
+def of_both(daily: AgeGroup, often: AgeGroup) -> Tally:
+    """Vehicles of two habits, at the last checkpoint."""
+    places = {HabitAge(Habit.DAILY, AGES_MS[1]): daily, HabitAge(Habit.OFTEN, AGES_MS[1]): often}
+    group = daily + often
+    tally = a_tally(succeeded=group.exposed - group.silent, timed_out=group.silent)
+    return replace(tally, age_groups=(group, group), habit_groups=places)
+
+
+def test_each_habit_is_held_against_its_own_controls() -> None:
+    """Late in a wave mostly those come that call once a day, and most controls were of those that call often."""
+    often = AgeGroup(30_000, 60, 90_000, 180, 0, 0)
+    daily = AgeGroup(21_000, 2_940, 3_000, 420, 20_000, 2_800)
+    assert verdict(of_both(daily, often)).kind is VerdictKind.PROCEED
+    worse = replace(daily, silent=2_940 + 2_800, unpaired_silent=5_600)
+    assert verdict(of_both(worse, often)).rule == "silence_uncompared_posterior_1"
+
+
+def test_who_calls_seldom_is_not_looked_at() -> None:
+    """Of these only a few lucky ones were ever controls: a perfect release was held for the others."""
+    place = HabitAge(Habit.SELDOM, AGES_MS[1])
+    seldom = AgeGroup(13_576, 6_700, 400, 40, 13_557, 6_695)
+    tally = replace(
+        a_tally(succeeded=6_876, timed_out=6_700), age_groups=(seldom, seldom), habit_groups={place: seldom}
+    )
+    assert not [name for name in verdict(tally).inputs if "uncompared" in name]

@@ -10,7 +10,7 @@ most of those are missing that should have been heard does it count whatever is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.plan import GateLimits
@@ -43,16 +43,6 @@ class Told:
     """How much the posterior minds that controls are few: 0 takes their share for known, 1 for estimated."""
     later: tuple[AgeGroup, ...] = ()
     """The same habits at the later checkpoints."""
-
-    @property
-    def by_habit(self) -> bool:
-        """Whether habits were told apart."""
-        return self.doubt > 0.0
-
-    @property
-    def uncompared(self) -> Told:
-        """The same of the exposures that no control stands beside."""
-        return replace(self, group=self.group.uncompared, later=tuple(each.uncompared for each in self.later))
 
 
 def told(tally: Tally, gate: GateLimits) -> tuple[Told, ...]:

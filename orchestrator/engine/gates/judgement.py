@@ -250,7 +250,7 @@ def _judged(
     *,
     accepted: tuple[str, ...] = (),
 ) -> Verdict:
-    weighed = (*rules.weigh(tally, scope, heard), *uncompared.weigh(tally, scope, heard))
+    weighed = (*rules.weigh(tally, scope, heard), *uncompared.weigh(tally, scope))
     usual = rules.usual(heard, scope)
     said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals, scope.terms.now), *more)
     inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)
