@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
@@ -28,13 +28,11 @@ from signing.match import (
     named_units,
 )
 from signing.roots import check_root_keys
+from signing.time_floor import believed_time
 from signing.tuf_client import DIRECTOR_CAPS, parse_offered
-from signing.versions import require_utc
 
 ROOTS_MAX = 64
 """Most new roots in one verification."""
-CLOCK_SLACK = timedelta(minutes=5)
-"""How far fleet time may lag behind the floor without being called an attack; the floor is used instead."""
 
 T = TypeVar("T", Root, Targets)
 
@@ -103,7 +101,7 @@ def verify_partially(
         PartialError: Something was refused; the code says what it looks like.
     """
     try:
-        now = _fleet_time(now, held.time_floor)
+        now = believed_time(now, held.time_floor)
         held, root = _newest_root(files, held)
         if now >= root.expires:
             raise VerificationError(AttackCode.FREEZE, f"the Director's root {root.version} is expired by fleet time")
@@ -117,15 +115,6 @@ def verify_partially(
     except VerificationError as exc:
         raise PartialError(exc, held) from exc
     return PartialVerdict(image, replace(held, targets=content, time_floor=now))
-
-
-def _fleet_time(now: datetime, floor: datetime) -> datetime:
-    now = require_utc(now)
-    if now < floor - CLOCK_SLACK:
-        raise VerificationError(
-            AttackCode.CLOCK, f"fleet time {now.isoformat()} lies before {floor.isoformat()}, which was proven"
-        )
-    return max(now, floor)
 
 
 def _newest_root(files: Mapping[str, bytes], held: SecondaryHeld) -> tuple[SecondaryHeld, Root]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from signing.errors import HeldMetadataError
 from signing.files import write_atomically
 from signing.match import InstalledImage, VerifiedImage
-from signing.partial import CLOCK_SLACK, PartialError, SecondaryHeld, SecondaryUnit, verify_partially
+from signing.partial import PartialError, SecondaryHeld, SecondaryUnit, verify_partially
+from signing.time_floor import CLOCK_SLACK
 from signing.versions import format_time, parse_time
 
 _FORM = 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ from signing.match import (
     read_shall_match,
 )
 from signing.roots import check_delegation_keys, check_root_keys
+from signing.time_floor import CLOCK_SLACK, believed_time
 from signing.tuf_client import (
     DIRECTOR_CAPS,
     FAST_FORWARDED,
@@ -46,7 +47,7 @@ from signing.tuf_client import (
     parse_offered,
     refresh,
 )
-from signing.versions import MetadataVersions, require_utc
+from signing.versions import MetadataVersions
 
 __all__ = ["InstalledImage", "PrimaryVerifier", "VerifiedBundle", "VerifiedImage", "check_image"]
 
@@ -55,8 +56,6 @@ Files = Mapping[tuple[str, str], bytes]
 
 MAX_FILES = 128
 """Most files that one verification takes."""
-CLOCK_SLACK = timedelta(minutes=5)
-"""How far fleet time may lag behind the floor without being called an attack; the floor is used instead."""
 
 _CAPS: Mapping[str, Caps] = {"director": DIRECTOR_CAPS, "image": IMAGE_CAPS}
 
@@ -138,7 +137,7 @@ class PrimaryVerifier:
             VerificationError: Something was refused; the code says what it looks like.
             HeldMetadataError: The disk failed.
         """
-        now = self._fleet_time(now)
+        now = believed_time(now, self._held.time_floor)
         self._check_offered(files)
         director = self._refresh("director", files, now, {})
         assignment = self._check_director(director)
@@ -169,15 +168,6 @@ class PrimaryVerifier:
                 if delta is not None and delta.length < image.length:
                     found.setdefault(path, delta)
         return tuple(sorted(found.values(), key=lambda delta: delta.length))
-
-    def _fleet_time(self, now: datetime) -> datetime:
-        now = require_utc(now)
-        floor = self._held.time_floor
-        if now < floor - CLOCK_SLACK:
-            raise VerificationError(
-                AttackCode.CLOCK, f"fleet time {now.isoformat()} lies before {floor.isoformat()}, which was proven"
-            )
-        return max(now, floor)
 
     def _check_offered(self, files: Files) -> None:
         if len(files) > MAX_FILES:
