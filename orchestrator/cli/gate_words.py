@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 from orchestrator.cli.words import moment_of, number, percent
 
-RULE = re.compile(r"(failures|silence|silence_uncompared|losses|losses_silence)_(evalue|posterior)(_(?:[a-z]+_)?\d+)?")
-_SILENT = ("silence", "silence_uncompared", "losses_silence")
+RULE = re.compile(r"(failures|silence|silence_unpaired|losses|losses_silence)_(evalue|posterior)(_(?:[a-z]+_)?\d+)?")
+_SILENT = ("silence", "silence_unpaired", "losses_silence")
 """Quantities that are held by another probability than what vehicles say."""
 
 SIGNAL, OVERDUE = "signal_", "overdue_"
@@ -60,7 +60,7 @@ def _counts(quantity: str, suffix: str, inputs: Mapping[str, float]) -> list[str
         return [f"granted {number(inputs['granted'])}", f"failed {number(inputs['failed_before_permit'])}"]
     number_of = suffix.removeprefix("_")
     group = "losses" if quantity == "losses_silence" else f"a{number_of}" if number_of.isdecimal() else number_of
-    if quantity == "silence_uncompared":
+    if quantity == "silence_unpaired":
         aged, silent = (inputs[f"{name}_{group}"] for name in ("u", "v"))
         limit = inputs[f"{quantity}_limit{suffix}"]
         return [f"not compared {number(aged)}", f"silent {number(silent)}", f"limit {percent(limit)}"]

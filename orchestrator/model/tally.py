@@ -39,7 +39,7 @@ class AgeGroup:
         return self.silent - self.unpaired_silent
 
     @property
-    def uncompared(self) -> AgeGroup:
+    def unpaired_alone(self) -> AgeGroup:
         """The exposures that no control stands beside, next to the controls of the others."""
         return AgeGroup(self.unpaired, self.unpaired_silent, self.controls, self.controls_silent)
 

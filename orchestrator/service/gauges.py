@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import log
 
 from orchestrator.engine.gates import Judgement, scope_name
-from orchestrator.engine.gates.uncompared import UNCOMPARED
+from orchestrator.engine.gates.unpaired import UNPAIRED
 from orchestrator.engine.strata import apart, by_part
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.fleet import OTHER as TOGETHER
@@ -141,7 +141,7 @@ def quantities(gate: GateLimits) -> Iterator[tuple[str, str, str]]:
     for quantity, (rule, suffix) in places.items():
         yield quantity, f"{rule}_log_e{suffix}", f"{rule}_posterior{suffix}"
         if rule == "silence":
-            yield quantity.replace(rule, UNCOMPARED, 1), "", f"{UNCOMPARED}_posterior{suffix}"
+            yield quantity.replace(rule, UNPAIRED, 1), "", f"{UNPAIRED}_posterior{suffix}"
 
 
 def show_stops(metrics: Metrics, rollout: Rollout) -> None:

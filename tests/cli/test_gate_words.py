@@ -46,6 +46,11 @@ OFTEN = HabitAge(Habit.OFTEN, 6 * HOUR_MS)
             "losses_silence_evalue",
             ["aged 30", "silent 30", "normal 5 %", "evidence", "halts from"],
         ),
+        (
+            replace(a_tally(succeeded=600, rebooting=300), habit_groups={OFTEN: AgeGroup(900, 300, 900, 9, 900, 300)}),
+            "silence_unpaired_posterior_often_0",
+            ["not compared 900", "silent 300", "limit 12 %", "probability", "holds above 90 %"],
+        ),
     ],
 )
 def test_a_real_verdict_is_shown_by_the_numbers_of_its_rule(tally: Tally, rule: str, words: list[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine.gates import judge
-from orchestrator.engine.gates.uncompared import EXPOSED_MIN
+from orchestrator.engine.gates.unpaired import EXPOSED_MIN
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.rollout import Verdict, VerdictKind
 from orchestrator.model.tally import AgeGroup, Tally
@@ -52,7 +52,7 @@ def test_silence_far_from_usual_holds_though_it_is_not_compared(tally: Tally, he
     """A cohort that only the last wave reaches is hardly compared: a fifth of it silent must not go unheard."""
     found = verdict(tally)
     assert found.kind is (VerdictKind.HOLD if held else VerdictKind.PROCEED)
-    assert found.rule.startswith("silence_uncompared_posterior") is held
+    assert found.rule.startswith("silence_unpaired_posterior") is held
 
 
 def test_it_is_no_evidence_and_never_halts() -> None:
@@ -60,7 +60,7 @@ def test_it_is_no_evidence_and_never_halts() -> None:
     found = verdict(counted(50_000, 50_000))
     assert found.kind is VerdictKind.HOLD
     assert found.inputs["log_e"] < 0.0
-    assert not [name for name in found.inputs if "uncompared_log_e" in name]
+    assert not [name for name in found.inputs if "unpaired_log_e" in name]
 
 
 def test_who_is_heard_by_the_last_checkpoint_was_slow() -> None:
@@ -71,7 +71,7 @@ def test_who_is_heard_by_the_last_checkpoint_was_slow() -> None:
 
 def test_person_who_looked_lets_it_go_on() -> None:
     """All its places are waived by their names, like those of every rule."""
-    waived = tuple(f"silence_uncompared_posterior_{place}@all" for place in ("0", "1", "often_0"))
+    waived = tuple(f"silence_unpaired_posterior_{place}@all" for place in ("0", "1", "often_0"))
     tally = counted(2_000, 400)
     assert verdict(tally, waived=waived[:1]).kind is VerdictKind.HOLD
     assert verdict(tally, waived=waived).kind is VerdictKind.PROCEED
@@ -91,7 +91,7 @@ def test_each_habit_is_held_against_its_own_controls() -> None:
     daily = AgeGroup(21_000, 2_940, 3_000, 420, 20_000, 2_800)
     assert verdict(of_both(daily, often)).kind is VerdictKind.PROCEED
     worse = replace(daily, silent=2_940 + 2_800, unpaired_silent=5_600)
-    assert verdict(of_both(worse, often)).rule == "silence_uncompared_posterior_1"
+    assert verdict(of_both(worse, often)).rule == "silence_unpaired_posterior_1"
 
 
 def test_who_calls_seldom_is_not_looked_at() -> None:
@@ -101,4 +101,4 @@ def test_who_calls_seldom_is_not_looked_at() -> None:
     tally = replace(
         a_tally(succeeded=6_876, timed_out=6_700), age_groups=(seldom, seldom), habit_groups={place: seldom}
     )
-    assert not [name for name in verdict(tally).inputs if "uncompared" in name]
+    assert not [name for name in verdict(tally).inputs if "silence_unpaired" in name]

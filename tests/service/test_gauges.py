@@ -105,6 +105,20 @@ def test_evidence_of_all_quantities_together_is_what_halts(metrics: Metrics):
     assert shown(metrics, "habit_silence", **where, group="exposed") is None, "a checkpoint is told of all, by stratum"
 
 
+def test_silence_that_is_not_compared_is_on_the_board_without_evidence(metrics: Metrics):
+    """Whoever is woken by a hold looks for the line that crossed; of evidence there is none."""
+    tally = replace(a_tally(succeeded=600, rebooting=300), habit_groups={OFTEN: AgeGroup(900, 300, 900, 9, 900, 300)})
+    plan = a_plan(gate=a_gate(habit_ages_ms={Habit.OFTEN: (6 * HOUR_MS,)}))
+    judgement = show(metrics, a_rollout(plan=plan), {a_cell("eu"): tally})
+    where = {"rollout": "spring", "quantity": "silence_unpaired_often_6h"}
+    likely = shown(metrics, "gate_probability_ratio", **where)
+    assert likely == pytest.approx(judgement.worst.inputs["silence_unpaired_posterior_often_0"])
+    bounds = [shown(metrics, "gate_hold_above_ratio", rollout="spring", told_by=by) for by in ("word", "silence")]
+    assert bounds == [0.8, 0.9]
+    assert likely > bounds[1]
+    assert shown(metrics, "gate_evidence_ratio", **where) is None
+
+
 def test_controls_stand_beside_exposures_and_say_what_is_usual(metrics: Metrics):
     """A holiday on which everybody is silent is no alarm: the expected count follows the controls, not the plan."""
     holiday = a_tally(succeeded=400, aged=((400, 80), (0, 0)))

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.engine.gates import budget as budgets
-from orchestrator.engine.gates import findings, rules, uncompared
+from orchestrator.engine.gates import findings, rules, unpaired
 from orchestrator.engine.gates import signals as signalled
 from orchestrator.engine.gates.budget import AGED_MIN
 from orchestrator.engine.gates.counts import contradiction
@@ -193,9 +193,9 @@ def judge_by(cells: CellTallies, terms: Terms) -> Judgement:
 
 def _doubt(overall: Verdict, whole: Scope) -> budgets.Doubt:
     """How likely each limit is broken; not at all where a person answered for it."""
-    open_ = {name: likely for name, likely in overall.inputs.items() if not is_waived(name, None, whole)}
-    silence = (likely for name, likely in open_.items() if name.startswith(rules.SILENCE_DOUBT))
-    return budgets.Doubt(open_.get(rules.FAILURES_DOUBT, 0.0), max(silence, default=0.0))
+    unanswered = {name: likely for name, likely in overall.inputs.items() if not is_waived(name, None, whole)}
+    silence = (likely for name, likely in unanswered.items() if name.startswith(rules.SILENCE_DOUBT))
+    return budgets.Doubt(unanswered.get(rules.FAILURES_DOUBT, 0.0), max(silence, default=0.0))
 
 
 def _apart_from(halted: Sequence[str], cells: CellTallies, apart: tuple[str, ...]) -> Tally:
@@ -250,7 +250,7 @@ def _judged(
     *,
     accepted: tuple[str, ...] = (),
 ) -> Verdict:
-    weighed = (*rules.weigh(tally, scope, heard), *uncompared.weigh(tally, scope))
+    weighed = (*rules.weigh(tally, scope, heard), *unpaired.weigh(tally, scope))
     usual = rules.usual(heard, scope)
     said = (*signalled.findings(scope.name, tally.safety, scope.terms.signals, scope.terms.now), *more)
     inputs = findings.counted(tally, scope) | findings.weights(weighed, scope.normal, usual)

@@ -132,7 +132,7 @@ def resolved(group: AgeGroup, later: AgeGroup) -> float:
     return max(0.0, fewer - usually)
 
 
-def slow(told: Told) -> float:
+def _slow(told: Told) -> float:
     """Share at a checkpoint that was only slow, by the last checkpoint that nearly all have reached.
 
     What is heard by a later one was slow: a vehicle that is broken stays silent. While few are as old as that the
@@ -229,7 +229,7 @@ def _at_checkpoint(
         hits=group.paired_silent,
         trials=group.paired,
         log_e=log_share + _beside(group, margin, normal, alternatives(reference + margin, SILENCE_GRID)),
-        likely=above_usual(told, share + slow(told), margin),
+        likely=above_usual(told, share + _slow(told), margin),
         limit=share + margin,
         usual=share,
     )

@@ -1,6 +1,6 @@
 """Exposures that no control stands beside: most of a last wave, in which a cohort may be exposed for the first time.
 
-Owns their rule, `silence_uncompared_posterior_*`. They called at other times than the controls did, so what differs is
+Owns their rule, `silence_unpaired_posterior_*`. They called at other times than the controls did, so what differs is
 not the release's alone, and they are no evidence. But where a tenth more of them is silent than is usual for their
 habits, and the limit besides, somebody has to look before more are exposed: this holds. Why: docs/decisions, Silence
 that is not compared.
@@ -19,7 +19,7 @@ from orchestrator.engine.wording import duration
 from orchestrator.model.fleet import Habit, HabitAge
 from orchestrator.model.tally import AgeGroup, Tally
 
-UNCOMPARED = "silence_uncompared"
+UNPAIRED = "silence_unpaired"
 """Name of the quantity."""
 MARGIN = 0.1
 """Silence that is accepted beyond what is usual and the limit."""
@@ -53,7 +53,7 @@ def _groups(tally: Tally, habits: tuple[Habit, ...], age_ms: int) -> Mapping[Hab
 
 
 def _weighed(suffix: str, what: str, groups: Mapping[Habit, AgeGroup], tally: Tally, scope: Scope) -> Iterator[Weighed]:
-    group = sum((each.uncompared for each in groups.values()), AgeGroup())
+    group = sum((each.unpaired_alone for each in groups.values()), AgeGroup())
     if group.exposed < EXPOSED_MIN:
         return
     # Habits are mixed otherwise than among the controls: each counts by how many of it were exposed here.
@@ -63,7 +63,7 @@ def _weighed(suffix: str, what: str, groups: Mapping[Habit, AgeGroup], tally: Ta
     )
     share, margin = fsum(usual) / group.exposed, scope.gate.failure_ratio_max + MARGIN
     yield Weighed(
-        name=UNCOMPARED,
+        name=UNPAIRED,
         suffix=suffix,
         what=f"{what} and are not compared",
         hits=group.silent,
@@ -78,4 +78,4 @@ def _weighed(suffix: str, what: str, groups: Mapping[Habit, AgeGroup], tally: Ta
 def _slow(tally: Tally, habit: Habit, group: AgeGroup, scope: Scope) -> float:
     """Share of a habit that was only slow: by any later checkpoint that so many have reached as can say it."""
     later = (tally.habit_groups.get(HabitAge(habit, age_ms), AgeGroup()) for age_ms in scope.gate.checkpoints_ms)
-    return max(rules.resolved(group.uncompared, each.uncompared) for each in later)
+    return max(rules.resolved(group.unpaired_alone, each.unpaired_alone) for each in later)
