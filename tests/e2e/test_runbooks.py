@@ -280,7 +280,11 @@ def test_metadata_that_ends_soon_is_renewed_by_hand(house: Installation) -> None
     for file in release.iterdir():
         shutil.copy(file, house.data.parent / file.name)
     shutil.copy(release / "release.yaml", house.data.parent / "release-1.1.0.yaml")
-    runbook = page("metadata-near-expiry", house)
+    # Anna and Bob are the keys that `keys init` made, and each confirms what is shown.
+    people = {
+        f"{name}.pem": f"outrider-data/keys/director/root-{key}.pem --yes" for name, key in (("anna", 1), ("bob", 3))
+    }
+    runbook = Runbook("metadata-near-expiry", house, people)
     runbook.follow("First look")
     runbook.follow("Decide and act")
     runbook.follow("Afterwards")
