@@ -83,8 +83,8 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 # Real programs that tests use. Installed only as root in CI, where nothing may be skipped; elsewhere it says what is missing.
-SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool softhsm2-util
-SYSTEM_PACKAGES := prometheus prometheus-alertmanager softhsm2
+SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool softhsm2-util zstd
+SYSTEM_PACKAGES := prometheus prometheus-alertmanager softhsm2 zstd
 system-packages:
 	@missing=; for name in $(SYSTEM_PROGRAMS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
