@@ -1,6 +1,7 @@
 """The Director's three online files for one vehicle: a pure function of assignment, versions and keys.
 
-Ed25519 is deterministic and so is every byte here: who keeps the inputs can make the files again, in any process.
+Ed25519 is deterministic and so is every byte here: who keeps the inputs can make the files again, in any process; who
+keeps what a timestamp says of its snapshot can renew the timestamp alone, by one signature.
 What a vehicle is assigned, and when versions rise, is the caller's decision. All three files carry the vehicle's id
 inside the signed part: without it in snapshot and timestamp one vehicle's fresh timestamp silently freezes another.
 """
@@ -33,7 +34,11 @@ __all__ = [
     "Assignment",
     "DirectorSigners",
     "DirectorVersions",
+    "Renewal",
+    "SnapshotPin",
+    "assignment_digest",
     "director_files",
+    "director_timestamp",
     "next_version",
 ]
 
@@ -49,6 +54,7 @@ SERIALISER_VERSION = 1
 _BOUND = '"vehicleId":"%s","version":%d}'
 _TARGETS = '{"_type":"targets","expires":"%s","spec_version":"1.0.31","targets":{%s},' + _BOUND
 _SNAPSHOT = '{"_type":"snapshot","expires":"%s","meta":{"targets.json":%s},"spec_version":"1.0.31",' + _BOUND
+_META = '{"hashes":{"sha256":"%s"},"length":%d,"version":%d}'
 _TIMESTAMP = '{"_type":"timestamp","expires":"%s","meta":{"snapshot.json":%s},"spec_version":"1.0.31",' + _BOUND
 
 
@@ -89,6 +95,29 @@ class DirectorVersions:
     timestamp_version: int
     timestamp_issued_at: datetime
     """Fleet time, UTC, whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPin:
+    """A snapshot that was signed, as its timestamp describes it."""
+
+    version: int
+    length: int
+    """Bytes."""
+    sha256: str
+    """Hex digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A later timestamp over a snapshot that stays as it is."""
+
+    vehicle_id: str
+    version: int
+    """Of the timestamp."""
+    issued_at: datetime
+    """Fleet time, UTC, whole seconds."""
+    snapshot: SnapshotPin
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +179,7 @@ def director_files(signers: DirectorSigners, assignment: Assignment, versions: D
     version, vehicle_id = versions.version, assignment.vehicle_id
     of_targets, of_snapshot, of_timestamp = signers.raw
     expires = format_time(versions.issued_at + TARGETS_LIFE)
-    listed = ",".join(map(_target, sorted(assignment.images, key=attrgetter("path"))))
-    targets = _signed_file(of_targets, _TARGETS % (expires, listed, vehicle_id, version))
+    targets = _signed_file(of_targets, _TARGETS % (expires, _listed(assignment), vehicle_id, version))
     expires = format_time(versions.issued_at + SNAPSHOT_LIFE)
     snapshot = _signed_file(of_snapshot, _SNAPSHOT % (expires, _meta(targets, version), vehicle_id, version))
     expires = format_time(versions.timestamp_issued_at + TIMESTAMP_LIFE)
@@ -164,6 +192,40 @@ def director_files(signers: DirectorSigners, assignment: Assignment, versions: D
     }
 
 
+def director_timestamp(signers: DirectorSigners, renewal: Renewal) -> bytes:
+    """Sign a vehicle's timestamp alone: the bytes that `director_files` gives it over the same snapshot.
+
+    Raises:
+        SigningError: The renewal is malformed; the message says where.
+    """
+    pin = renewal.snapshot
+    _check_vehicle_id(renewal.vehicle_id)
+    _check_version("timestamp version", renewal.version)
+    _check_version("snapshot version", pin.version)
+    _check_time("issued_at", renewal.issued_at)
+    if not 0 < pin.length <= DIRECTOR_FILE_MAX_BYTES or not SHA256_PATTERN.fullmatch(pin.sha256):
+        raise SigningError(f"no snapshot has {pin.length} bytes and the SHA-256 {pin.sha256[:80]!r}")
+    expires = format_time(renewal.issued_at + TIMESTAMP_LIFE)
+    described = _META % (pin.sha256, pin.length, pin.version)
+    payload = _TIMESTAMP % (expires, described, renewal.vehicle_id, renewal.version)
+    return _signed_file(signers.raw[2], payload)
+
+
+def assignment_digest(assignment: Assignment) -> str:
+    """Tells whether files of one version would still say the same: 16 hex digits that change when targets would.
+
+    Raises:
+        SigningError: The assignment is malformed; the message says where.
+    """
+    _check_assignment(assignment)
+    text = f"{SERIALISER_VERSION} {assignment.vehicle_id} {_listed(assignment)}"
+    return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+
+
+def _listed(assignment: Assignment) -> str:
+    return ",".join(map(_target, sorted(assignment.images, key=attrgetter("path"))))
+
+
 def _target(image: AssignedImage) -> str:
     ecus = ",".join(f'"{serial}":{{"hardwareId":"{image.hardware_id}"}}' for serial in sorted(image.ecu_serials))
     must_match = f'{{"hardwareIds":["{image.hardware_id}"],"releaseCounter":{image.release_counter}}}'
@@ -172,8 +234,7 @@ def _target(image: AssignedImage) -> str:
 
 
 def _meta(content: bytes, version: int) -> str:
-    digest = hashlib.sha256(content).hexdigest()
-    return f'{{"hashes":{{"sha256":"{digest}"}},"length":{len(content)},"version":{version}}}'
+    return _META % (hashlib.sha256(content).hexdigest(), len(content), version)
 
 
 def _raw(signer: CryptoSigner) -> tuple[str, Ed25519PrivateKey]:
@@ -193,17 +254,29 @@ def _signed_file(key: tuple[str, Ed25519PrivateKey], payload: str) -> bytes:
 
 
 def _check_versions(versions: DirectorVersions) -> None:
-    for name, value in (("version", versions.version), ("timestamp version", versions.timestamp_version)):
-        if not 0 < value <= VERSION_MAX:
-            raise SigningError(f"the {name} {value} is not between 1 and {VERSION_MAX}")
-    for name, time in (("issued_at", versions.issued_at), ("timestamp_issued_at", versions.timestamp_issued_at)):
-        if time.utcoffset() != timedelta(0) or time.microsecond:
-            raise SigningError(f"{name} {time.isoformat()} is not a whole second in UTC")
+    _check_version("version", versions.version)
+    _check_version("timestamp version", versions.timestamp_version)
+    _check_time("issued_at", versions.issued_at)
+    _check_time("timestamp_issued_at", versions.timestamp_issued_at)
+
+
+def _check_version(name: str, version: int) -> None:
+    if not 0 < version <= VERSION_MAX:
+        raise SigningError(f"the {name} {version} is not between 1 and {VERSION_MAX}")
+
+
+def _check_time(name: str, time: datetime) -> None:
+    if time.utcoffset() != timedelta(0) or time.microsecond:
+        raise SigningError(f"{name} {time.isoformat()} is not a whole second in UTC")
+
+
+def _check_vehicle_id(vehicle_id: str) -> None:
+    if not VEHICLE_ID_PATTERN.fullmatch(vehicle_id):
+        raise SigningError(f"{vehicle_id[:80]!r} is not a vehicle id")
 
 
 def _check_assignment(assignment: Assignment) -> None:
-    if not VEHICLE_ID_PATTERN.fullmatch(assignment.vehicle_id):
-        raise SigningError(f"{assignment.vehicle_id[:80]!r} is not a vehicle id")
+    _check_vehicle_id(assignment.vehicle_id)
     paths: set[str] = set()
     serials: set[str] = set()
     for image in assignment.images:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from signing.director import DirectorSigners, director_files
+from signing.director import DirectorSigners, Renewal, director_files, director_timestamp
 from signing.errors import SignerRefusedError, SignerUnavailableError, SigningError
 from signing.roots import newest_root
 from signing.signer_client import SignerClient
@@ -137,8 +137,7 @@ class _Server:
 
     def _answer(self, data: bytes) -> bytes:
         try:
-            assignment, versions = read_request(data)
-            files = director_files(self._keys.current(), assignment, versions)
+            files = _signed(self._keys.current(), data)
         except FrameError as exc:
             _log("request_refused", cause=str(exc))
             return _error("malformed", exc)
@@ -146,6 +145,13 @@ class _Server:
             _log("request_refused", cause=str(exc))
             return _error("refused", exc)
         return frame({"files": {name: content.decode() for name, content in files.items()}})
+
+
+def _signed(signers: DirectorSigners, data: bytes) -> dict[str, bytes]:
+    request = read_request(data)
+    if isinstance(request, Renewal):
+        return {"timestamp.json": director_timestamp(signers, request)}
+    return director_files(signers, *request)
 
 
 def _error(code: str, exc: Exception) -> bytes:

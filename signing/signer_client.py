@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from signing import canonical
-from signing.director import Assignment, DirectorVersions
+from signing.director import Assignment, DirectorVersions, Renewal
 from signing.errors import SignerRefusedError, SignerUnavailableError
-from signing.signer_wire import REPLY_MAX_BYTES, REQUEST_MAX_BYTES, FrameError, frame, read_frame, request_value
+from signing.signer_wire import (
+    REPLY_MAX_BYTES,
+    REQUEST_MAX_BYTES,
+    FrameError,
+    frame,
+    read_frame,
+    renewal_value,
+    request_value,
+)
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -40,7 +48,27 @@ class SignerClient:
             SignerUnavailableError: No answer in time; repeat later.
             SignerRefusedError: The signer refuses this request.
         """
-        request = frame(request_value(assignment, versions))
+        return await self._files(request_value(assignment, versions))
+
+    async def director_timestamp(self, renewal: Renewal) -> bytes:
+        """The timestamp that `signing.director.director_timestamp` makes, made in the signer.
+
+        Raises:
+            SignerUnavailableError: No answer in time, or one without a timestamp; repeat later.
+            SignerRefusedError: The signer refuses this request.
+        """
+        files = await self._files(renewal_value(renewal))
+        if "timestamp.json" not in files:
+            raise SignerUnavailableError("what answers at the signer's socket signs no timestamp alone; restart it")
+        return files["timestamp.json"]
+
+    async def close(self) -> None:
+        """Close idle connections; a later request opens a new one."""
+        while self._idle:
+            await _close(self._idle.pop())
+
+    async def _files(self, value: dict[str, Any]) -> dict[str, bytes]:
+        request = frame(value)
         if len(request) > REQUEST_MAX_BYTES:
             raise SignerRefusedError(f"the request has {len(request)} bytes, at most {REQUEST_MAX_BYTES}")
         try:
@@ -51,11 +79,6 @@ class SignerClient:
         except (OSError, asyncio.IncompleteReadError, FrameError) as exc:
             raise SignerUnavailableError(f"no signer at {self._path}: {exc}") from exc
         return _files(reply)
-
-    async def close(self) -> None:
-        """Close idle connections; a later request opens a new one."""
-        while self._idle:
-            await _close(self._idle.pop())
 
     async def _ask(self, request: bytes) -> bytes:
         while self._idle:

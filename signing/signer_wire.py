@@ -1,7 +1,7 @@
 """What travels between the signer process and its clients: length-prefixed JSON over a unix socket, capped both ways.
 
-A request is an assignment and its versions, and nothing else can be expressed: whoever reaches the socket can have
-Director files signed, never bytes of their own.
+A request is an assignment and its versions, or a timestamp over a snapshot that was signed before, and nothing else can
+be expressed: whoever reaches the socket can have Director files signed, never bytes of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from signing import canonical
-from signing.director import AssignedImage, Assignment, DirectorVersions
+from signing.director import AssignedImage, Assignment, DirectorVersions, Renewal, SnapshotPin
 from signing.errors import SigningError
 from signing.versions import format_time, parse_time
 
@@ -76,16 +76,31 @@ def request_value(assignment: Assignment, versions: DirectorVersions) -> dict[st
     }
 
 
-def read_request(data: bytes) -> tuple[Assignment, DirectorVersions]:
-    """The inverse of `request_value`; contents are judged by `director_files`.
+def renewal_value(renewal: Renewal) -> dict[str, Any]:
+    """A request for a timestamp alone, as JSON."""
+    pin = renewal.snapshot
+    return {
+        "renewal": {
+            "vehicle_id": renewal.vehicle_id,
+            "version": renewal.version,
+            "issued_at": format_time(renewal.issued_at),
+            "snapshot": {"version": pin.version, "length": pin.length, "sha256": pin.sha256},
+        }
+    }
+
+
+def read_request(data: bytes) -> tuple[Assignment, DirectorVersions] | Renewal:
+    """The inverse of `request_value` and `renewal_value`; contents are judged where they are signed.
 
     Raises:
-        FrameError: Not in that form.
+        FrameError: Not in either form.
     """
     try:
         value = canonical.decode(data)
     except canonical.JsonFormError as exc:
         raise FrameError(f"the request is malformed: {exc}") from exc
+    if isinstance(value, dict) and "renewal" in value:
+        return _renewal(_fields(value, "request", renewal=dict)["renewal"])
     assignment = _fields(
         _fields(value, "request", assignment=dict, versions=dict)["assignment"],
         "assignment",
@@ -104,6 +119,12 @@ def read_request(data: bytes) -> tuple[Assignment, DirectorVersions]:
             timestamp_issued_at=_time(versions["timestamp_issued_at"]),
         ),
     )
+
+
+def _renewal(value: object) -> Renewal:
+    renewal = _fields(value, "renewal", vehicle_id=str, version=int, issued_at=str, snapshot=dict)
+    pin = SnapshotPin(**_fields(renewal["snapshot"], "snapshot", version=int, length=int, sha256=str))
+    return Renewal(**{**renewal, "issued_at": _time(renewal["issued_at"]), "snapshot": pin})
 
 
 def _image(value: object) -> AssignedImage:

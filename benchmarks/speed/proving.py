@@ -17,7 +17,16 @@ from tuf.api.serialization.json import JSONSerializer
 from tuf.ngclient import FetcherInterface, Updater
 
 from benchmarks.speed.pairs import Pair, Work
-from signing.director import AssignedImage, Assignment, DirectorSigners, DirectorVersions, director_files
+from signing.director import (
+    AssignedImage,
+    Assignment,
+    DirectorSigners,
+    DirectorVersions,
+    Renewal,
+    SnapshotPin,
+    director_files,
+    director_timestamp,
+)
 from signing.keys import generate_ecu_key, public_key_base64
 from signing.manifest import EcuReport, InventoryEcu, sign_manifest, sign_report, verify_manifest
 from signing.tuf_client import set_fleet_time
@@ -35,12 +44,15 @@ SECONDARIES = 3
 SERIALISER = JSONSerializer(compact=True)
 
 
-def proving(folder: Path, *, refreshes: int = 400, manifests: int = 200, polls: int = 60) -> list[Pair]:
+def proving(
+    folder: Path, *, refreshes: int = 400, timestamps: int = 2000, manifests: int = 200, polls: int = 60
+) -> list[Pair]:
     """The pairs.
 
     Args:
         folder: For what a verifier holds.
         refreshes: Of a vehicle's Director files, a round.
+        timestamps: Renewed alone, a round.
         manifests: A round.
         polls: A round, by an agent for which nothing is new.
     """
@@ -55,6 +67,7 @@ def proving(folder: Path, *, refreshes: int = 400, manifests: int = 200, polls: 
             ours=_refreshing(signers, refreshes),
             bare=_refreshing_by_objects(signers, refreshes),
         ),
+        _timestamp_pair(signers, timestamps),
         _manifest_pair(manifests),
         _idle_pair(folder, signers, polls),
     ]
@@ -100,6 +113,34 @@ def _refreshing_by_objects(signers: DirectorSigners, count: int) -> Work:
         return count
 
     return work
+
+
+def _timestamp_pair(signers: DirectorSigners, count: int) -> Pair:
+    """What a quiet vehicle costs the signer, once in half a day."""
+    snapshot = director_files(signers, Assignment(VEHICLE, IMAGES), DirectorVersions(1, NOW, 1, NOW))["1.snapshot.json"]
+    pin = SnapshotPin(1, len(snapshot), hashlib.sha256(snapshot).hexdigest())
+    _, raw = signers.raw[2]
+    payload = director_timestamp(signers, Renewal(VEHICLE, 1, NOW, pin)).partition(b'"signed":')[2][:-1]
+
+    def ours() -> int:
+        for number in range(1, count + 1):
+            director_timestamp(signers, Renewal(VEHICLE, number, NOW, pin))
+        return count
+
+    def bare() -> int:
+        for _ in range(count):
+            raw.sign(payload)
+        return count
+
+    return Pair(
+        key="director_timestamp_ratio",
+        at_most=1.5,
+        name="director: a timestamp alone, over the snapshot that stands",
+        unit="timestamps",
+        baseline="one raw Ed25519 signature of its signed part",
+        ours=ours,
+        bare=bare,
+    )
 
 
 def _manifest_pair(count: int) -> Pair:

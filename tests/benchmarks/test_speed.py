@@ -59,7 +59,9 @@ def test_the_pairs_of_the_engine_do_what_they_count() -> None:
 
 def test_the_pairs_of_signatures_do_what_they_count(tmp_path: Path) -> None:
     """A refresh that signs nothing and a manifest that is refused would be the fastest."""
-    for pair, count in zip(proving(tmp_path, refreshes=2, manifests=3, polls=4), (2, 3, 4), strict=True):
+    for pair, count in zip(
+        proving(tmp_path, refreshes=2, timestamps=5, manifests=3, polls=4), (2, 5, 3, 4), strict=True
+    ):
         assert pair.ours() == pair.bare() == count
 
 

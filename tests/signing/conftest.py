@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from signing.ceremony import DataFolder, initialise
+from signing.signer_client import SignerClient
 from tests.signing.uptane_simulator import NOW, SimulatedPrimary, UptaneSimulator
 
 
@@ -34,3 +37,18 @@ def data(pristine: DataFolder, tmp_path: Path) -> DataFolder:
     """A data folder of its own, right after the ceremony."""
     shutil.copytree(pristine.path, tmp_path / "data")
     return DataFolder(tmp_path / "data")
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """In a short folder: a unix socket's path has 107 characters at most."""
+    folder = Path(tempfile.mkdtemp(prefix="signer-"))
+    yield folder / "s"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def client(socket_path: Path) -> AsyncIterator[SignerClient]:
+    client = SignerClient(socket_path)
+    yield client
+    await client.close()

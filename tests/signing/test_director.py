@@ -10,11 +10,23 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from signing.ceremony import DataFolder
-from signing.director import AssignedImage, Assignment, DirectorSigners, DirectorVersions, director_files, next_version
+from signing.director import (
+    AssignedImage,
+    Assignment,
+    DirectorSigners,
+    DirectorVersions,
+    Renewal,
+    SnapshotPin,
+    assignment_digest,
+    director_files,
+    director_timestamp,
+    next_version,
+)
 from signing.errors import KeyFileError, SigningError
 from tests.signing.uptane_simulator import NOW
 
@@ -69,6 +81,74 @@ def test_a_renewed_timestamp_leaves_the_other_files_as_they_are(signers: Directo
         signers, ASSIGNMENT, replace(VERSIONS, timestamp_version=10, timestamp_issued_at=NOW + timedelta(hours=13))
     )
     assert {name for name in first if first[name] != renewed[name]} == {"timestamp.json"}
+
+
+def a_renewal(signers: DirectorSigners, **fields: object) -> Renewal:
+    """Of the timestamp over `ASSIGNMENT`'s snapshot; `length` and `sha256` are the snapshot's."""
+    snapshot = director_files(signers, ASSIGNMENT, VERSIONS)["7.snapshot.json"]
+    pin = SnapshotPin(7, len(snapshot), hashlib.sha256(snapshot).hexdigest())
+    of_pin = {name: value for name, value in fields.items() if name in ("length", "sha256")}
+    of_renewal = {name: value for name, value in fields.items() if name not in of_pin}
+    whole = Renewal("veh-1", 10, NOW + timedelta(hours=13), replace(pin, **of_pin))
+    return replace(whole, **of_renewal)
+
+
+@pytest.mark.uptane("M13")
+def test_a_timestamp_alone_is_the_one_that_all_three_files_would_have(signers: DirectorSigners):
+    """One signature in place of three, and nobody can tell which way it was made."""
+    later = replace(VERSIONS, timestamp_version=10, timestamp_issued_at=NOW + timedelta(hours=13))
+    assert (
+        director_timestamp(signers, a_renewal(signers)) == director_files(signers, ASSIGNMENT, later)["timestamp.json"]
+    )
+
+
+def test_what_is_composed_is_the_canonical_form(signers: DirectorSigners):
+    """Bytes are composed, not encoded: what python-tuf would write of the same values is what was signed."""
+    for content in (
+        *director_files(signers, ASSIGNMENT, VERSIONS).values(),
+        director_timestamp(signers, a_renewal(signers)),
+    ):
+        signed = json.loads(content)["signed"]
+        assert b'"signed":%b}' % encode_canonical(signed).encode() == content[content.index(b'"signed":') :]
+        assert encode_canonical(json.loads(content)).encode() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vehicle_id": 'a","x":"'}, "not a vehicle id"),
+        ({"version": 0}, "timestamp version 0"),
+        ({"version": 2**31}, "timestamp version 2147483648"),
+        ({"issued_at": NOW.replace(microsecond=1)}, "not a whole second"),
+        ({"issued_at": NOW.replace(tzinfo=None)}, "not a whole second"),
+        ({"length": 0}, "no snapshot has 0 bytes"),
+        ({"length": 64 * 1024 + 1}, "no snapshot has 65537 bytes"),
+        ({"sha256": "AB" * 32}, "no snapshot has"),
+        ({"sha256": '"}' + "a" * 62}, "no snapshot has"),
+        ({"snapshot": SnapshotPin(0, 400, "ab" * 32)}, "snapshot version 0"),
+    ],
+    ids=str,
+)
+def test_odd_renewals_are_not_signed(signers: DirectorSigners, change: dict[str, object], words: str):
+    """Whoever reaches the signer says what a snapshot was; it must not be able to say anything else that way."""
+    with pytest.raises(SigningError, match=words):
+        director_timestamp(signers, a_renewal(signers, **change))
+
+
+def test_the_digest_of_an_assignment_changes_with_what_targets_would_say():
+    """By it a renewal sees that units were replaced, and that files under the old version would say something else."""
+    same = assignment_digest(ASSIGNMENT)
+    assert same == assignment_digest(Assignment("veh-1", (replace(IMAGE),)))
+    others = [
+        Assignment("veh-2", (IMAGE,)),
+        Assignment("veh-1", ()),
+        Assignment("veh-1", (replace(IMAGE, ecu_serials=("PRIMARY-1", "PRIMARY-3")),)),
+        Assignment("veh-1", (replace(IMAGE, release_counter=3),)),
+        Assignment("veh-1", (replace(IMAGE, sha256="cd" * 32),)),
+    ]
+    assert len({same, *map(assignment_digest, others)}) == 6
+    with pytest.raises(SigningError):
+        assignment_digest(Assignment("../x", ()))
 
 
 def test_equal_input_gives_equal_bytes_in_every_process(data: DataFolder, signers: DirectorSigners):

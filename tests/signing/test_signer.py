@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import shutil
 import signal
@@ -12,7 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -26,12 +27,20 @@ from signing.ceremony import DataFolder
 from signing.change import sign_change
 from signing.change_edits import begin, edit_root, rotating
 from signing.change_publication import publish_director
-from signing.director import AssignedImage, Assignment, DirectorSigners, DirectorVersions, director_files
+from signing.director import (
+    AssignedImage,
+    Assignment,
+    DirectorSigners,
+    DirectorVersions,
+    Renewal,
+    SnapshotPin,
+    director_files,
+)
 from signing.errors import SignerRefusedError, SignerUnavailableError
 from signing.keys import load_signer, save_signer
 from signing.roots import newest_root
 from signing.signer import SignerClient
-from signing.signer_wire import REQUEST_MAX_BYTES, request_value
+from signing.signer_wire import REQUEST_MAX_BYTES, renewal_value, request_value
 from tests.signing.uptane_simulator import NOW
 
 pytestmark = pytest.mark.processes
@@ -39,14 +48,6 @@ pytestmark = pytest.mark.processes
 IMAGE = AssignedImage("acme/gw-1.1.0.img", 130, "ab" * 32, "acme-gw-1", 2, ("PRIMARY-1",))
 ASSIGNMENT = Assignment("veh-1", (IMAGE,))
 VERSIONS = DirectorVersions(7, NOW, 9, NOW + timedelta(hours=1))
-
-
-@pytest.fixture
-def socket_path() -> Iterator[Path]:
-    """In a short folder: a unix socket's path has 107 characters at most."""
-    folder = Path(tempfile.mkdtemp(prefix="signer-"))
-    yield folder / "s"
-    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -77,18 +78,24 @@ def running(pristine: DataFolder) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-async def client(socket_path: Path) -> AsyncIterator[SignerClient]:
-    client = SignerClient(socket_path)
-    yield client
-    await client.close()
-
-
 async def test_the_process_signs_what_the_function_signs(data: DataFolder, socket_path: Path, client: SignerClient):
     """Pure in here, pure over there: the very same bytes."""
     expected = director_files(DirectorSigners.load(data.director_keys), ASSIGNMENT, VERSIONS)
     with signer_process(socket_path, data):
         assert await client.director_files(ASSIGNMENT, VERSIONS) == expected
+
+
+async def test_the_process_signs_a_timestamp_alone(data: DataFolder, socket_path: Path, client: SignerClient):
+    """What a quiet vehicle needs once in half a day: one signature, over what was signed before."""
+    signers = DirectorSigners.load(data.director_keys)
+    snapshot = director_files(signers, ASSIGNMENT, VERSIONS)["7.snapshot.json"]
+    pin = SnapshotPin(7, len(snapshot), hashlib.sha256(snapshot).hexdigest())
+    later = replace(VERSIONS, timestamp_version=10, timestamp_issued_at=NOW + timedelta(hours=13))
+    with signer_process(socket_path, data):
+        alone = await client.director_timestamp(Renewal("veh-1", 10, later.timestamp_issued_at, pin))
+        assert alone == (await client.director_files(ASSIGNMENT, later))["timestamp.json"]
+        with pytest.raises(SignerRefusedError, match="no snapshot has 0 bytes"):
+            await client.director_timestamp(Renewal("veh-1", 10, NOW, replace(pin, length=0)))
 
 
 def test_the_socket_is_for_its_owner_only(data: DataFolder, socket_path: Path):
@@ -171,6 +178,7 @@ def changed(**changes: object) -> dict[str, object]:
 
 
 VERSION_FIELDS = request_value(ASSIGNMENT, VERSIONS)["versions"]
+RENEWAL = renewal_value(Renewal("veh-1", 10, NOW, SnapshotPin(7, 400, "ab" * 32)))["renewal"]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +200,12 @@ VERSION_FIELDS = request_value(ASSIGNMENT, VERSIONS)["versions"]
         framed(changed(versions=VERSION_FIELDS | {"version": True})),
         framed(changed(versions=VERSION_FIELDS | {"issued_at": "now"})),
         framed(changed(versions=VERSION_FIELDS | {"version": 0})),
+        framed({"renewal": []}),
+        framed(changed(renewal=RENEWAL)),
+        framed({"renewal": RENEWAL | {"payload": "sign this as well"}}),
+        framed({"renewal": RENEWAL | {"issued_at": "now"}}),
+        framed({"renewal": RENEWAL | {"snapshot": {"version": 7, "length": 400}}}),
+        framed({"renewal": RENEWAL | {"snapshot": {"version": 7, "length": 400, "sha256": '"}'}}}),
         struct.pack(">I", REQUEST_MAX_BYTES + 1),
         struct.pack(">I", 2**32 - 1) + b"x" * 100,
     ],
@@ -222,58 +236,6 @@ async def test_half_a_request_does_not_keep_the_signer_busy(data: DataFolder, so
         silent.connect(str(socket_path))
         silent.sendall(struct.pack(">I", 1000) + b"{")
         assert await client.director_files(ASSIGNMENT, VERSIONS)
-
-
-@pytest.mark.parametrize("answer", [b"", framed(b"{}"), framed(b"[]"), framed({"files": 1}), struct.pack(">I", 2**31)])
-async def test_a_stranger_at_the_socket_is_no_signer(socket_path: Path, client: SignerClient, answer: bytes):
-    """Whatever answers there, the caller gets an error it knows, and no files."""
-
-    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(answer)
-        writer.close()
-
-    async with await asyncio.start_unix_server(stranger, str(socket_path)):
-        with pytest.raises(SignerUnavailableError):
-            await client.director_files(ASSIGNMENT, VERSIONS)
-
-
-async def test_connections_are_used_again(socket_path: Path, client: SignerClient):
-    """A handshake of its own for every vehicle's poll would double the work."""
-    connections = 0
-
-    async def signer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        while header := await reader.read(4):
-            await reader.readexactly(struct.unpack(">I", header)[0])
-            writer.write(framed({"files": {}}))
-
-    async with await asyncio.start_unix_server(signer, str(socket_path)):
-        for _ in range(5):
-            assert await client.director_files(ASSIGNMENT, VERSIONS) == {}
-        assert connections == 1
-        await client.close()
-
-
-async def test_a_silent_signer_is_given_up(socket_path: Path):
-    """A vehicle's poll must not hang on a signer that hangs."""
-
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    client = SignerClient(socket_path, timeout_s=0.05)
-    async with await asyncio.start_unix_server(silent, str(socket_path)):
-        with pytest.raises(SignerUnavailableError, match=r"within 0\.05 s"):
-            await client.director_files(ASSIGNMENT, VERSIONS)
-        assert client._idle == [], "its late answer must not be taken for that of a later request"
-
-
-async def test_no_signer_at_all_is_said(socket_path: Path, client: SignerClient):
-    """The path is in the message: the first thing to look at."""
-    with pytest.raises(SignerUnavailableError, match=str(socket_path)):
-        await client.director_files(ASSIGNMENT, VERSIONS)
 
 
 async def test_the_process_takes_up_the_keys_of_a_new_root(data: DataFolder, socket_path: Path, client: SignerClient):
