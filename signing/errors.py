@@ -41,6 +41,10 @@ class ImageRefusedError(SigningError):
     """An image that the Image repository does not take in."""
 
 
+class EvidenceError(SigningError):
+    """Evidence for an image that is missing, faulty, or about something else; the message says which and what to do."""
+
+
 class HeldMetadataError(SigningError):
     """What a vehicle holds cannot be read or written: a disk problem, not an attack."""
 

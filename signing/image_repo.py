@@ -1,8 +1,9 @@
 """The Image repository as a folder of static files: which images exist, and who released them.
 
-Owns `<path>/targets/<sha256>.<name>`, and what `<path>/metadata` says (`image_metadata` signs and writes it). Readers
-need no lock; writers take the folder's. Only the keys that a step needs are loaded; the orchestrator reads this folder
-and reaches none of the keys. What may be published is `publication`'s matter, serving the files the web edge's.
+Owns `<path>/targets/<sha256>.<name>`, `<path>/evidence/<sha256>.json`, and what `<path>/metadata` says
+(`image_metadata` signs and writes it). Readers need no lock; writers take the folder's. Only the keys that a step needs
+are loaded; the orchestrator reads this folder and reaches none of the keys. What may be published is `publication`'s
+matter, serving the files the web edge's.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from pathlib import Path
 
 from tuf.api.metadata import Snapshot, TargetFile, Targets, Timestamp
 
+from signing.attestation import ATTEST, Attesters, attesters_of, with_attesters
 from signing.deltas import Delta, is_delta, read_delta
 from signing.errors import ImageRefusedError, SigningError
 from signing.files import copy_atomically, exclusive, write_atomically
 from signing.image_metadata import SNAPSHOT_LIFE, TARGETS_LIFE, TIMESTAMP_LIFE, ImageMetadata, past_half_life
-from signing.names import image_file_name
+from signing.key_names import named
+from signing.keys import load_signer
+from signing.names import SHA256_PATTERN, image_file_name
 from signing.publication import (
     NewDelta,
     NewImage,
@@ -26,6 +30,7 @@ from signing.publication import (
     check_deltas,
     check_publication,
     delta_entry,
+    entry_to_list,
     image_fault,
     images_in,
     signed_fields,
@@ -51,6 +56,7 @@ class ImageRepository:
         self.metadata = ImageMetadata(path)
         """Its metadata files; who writes them holds the folder's lock."""
         self._targets = path / "targets"
+        self._evidence = path / "evidence"
 
     @classmethod
     def create(cls, path: Path, keys_folder: Path, now: datetime) -> ImageRepository:
@@ -58,7 +64,7 @@ class ImageRepository:
 
         Args:
             path: Its folder; created if need be.
-            keys_folder: Holds all six keys.
+            keys_folder: Holds the keys of all roles; without one of `attest` nobody has to vouch for images.
             now: Fleet time, UTC.
 
         Raises:
@@ -72,9 +78,12 @@ class ImageRepository:
         repository.metadata.folder.mkdir(parents=True)
         repository._targets.mkdir(exist_ok=True)
         write_atomically(repository.metadata.folder / "1.root.json", root)
+        targets = Targets(version=1)
+        if (keys_folder / f"{ATTEST}.pem").exists():
+            with_attesters(targets, [named(load_signer(keys_folder, ATTEST).public_key, ATTEST)])
         with exclusive(path):
             repository.metadata.release(
-                Targets(version=1), Snapshot(version=1), Timestamp(version=1), keys_folder, require_utc(now)
+                targets, Snapshot(version=1), Timestamp(version=1), keys_folder, require_utc(now)
             )
         return repository
 
@@ -105,7 +114,10 @@ class ImageRepository:
             current = self.metadata.load("targets", Targets)
             entries = [self._entry(image) for image in images]
             check_publication(images, entries, current)
-            fresh = {image.path: entry for image, entry in zip(images, entries, strict=True)}
+            fresh = {
+                image.path: entry_to_list(image, entry, current.targets.get(image.path))
+                for image, entry in zip(images, entries, strict=True)
+            }
             check_deltas(deltas, current.targets | fresh)
             short = {delta.path: delta_entry(delta) for delta in deltas if delta.path not in current.targets}
             wanted = with_useful_deltas(current.targets | fresh | short)
@@ -113,6 +125,8 @@ class ImageRepository:
             for path, entry in (fresh | short).items():
                 if path in wanted:
                     self._take_in(files[path], entry)
+            for image in images:
+                self._keep_evidence(image)
             if wanted != current.targets or past_half_life(current, now):
                 current.targets = wanted
                 snapshot, timestamp = (
@@ -154,6 +168,24 @@ class ImageRepository:
     def image_file(self, path: str, sha256: str) -> Path:
         """Where the bytes of a published image are."""
         return self._targets / image_file_name(path, sha256)
+
+    def evidence(self, sha256: str) -> bytes | None:
+        """A file that stands behind an image, by its hex digest; None when it is missing or was changed."""
+        if not SHA256_PATTERN.fullmatch(sha256):
+            return None
+        try:
+            data = (self._evidence / f"{sha256}.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+    def attesters(self) -> Attesters | None:
+        """Who may vouch for images, by the targets that readers see now; None when nobody was ever named.
+
+        Raises:
+            SigningError: The repository is missing or damaged.
+        """
+        return attesters_of(self.metadata.load("targets", Targets))
 
     def versions(self) -> MetadataVersions:
         """The versions that a reader finds now.
@@ -248,6 +280,13 @@ class ImageRepository:
             raise ImageRefusedError(f"image {image.path!r}: cannot read {image.file}: {exc.strerror}") from exc
         entry.unrecognized_fields["custom"] = signed_fields(image)
         return entry
+
+    def _keep_evidence(self, image: NewImage) -> None:
+        for data in image.evidence.values():
+            self._evidence.mkdir(exist_ok=True)
+            kept = self._evidence / f"{hashlib.sha256(data).hexdigest()}.json"
+            if not kept.exists() or kept.read_bytes() != data:
+                write_atomically(kept, data)
 
     def _take_in(self, file: Path, entry: TargetFile) -> None:
         stored = self._targets / image_file_name(entry.path, entry.hashes["sha256"])

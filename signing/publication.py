@@ -6,17 +6,24 @@ locks and signatures to `image_repo`, what undoes what to `reverts`, and which d
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tuf.api.metadata import TargetFile, Targets
 
+from signing.attestation import SUMMARY
 from signing.deltas import delta_fields, delta_path, is_delta, read_delta
 from signing.errors import ImageRefusedError
+from signing.evidence import KINDS
 from signing.match import read_shall_match
-from signing.names import NAME_PATTERN, VERSION_MAX, target_path_fault
+from signing.names import NAME_PATTERN, SHA256_PATTERN, VERSION_MAX, target_path_fault
+from signing.release_facts import NO_FACTS, ReleaseFacts, facts_fault, facts_fields, facts_of
+
+EVIDENCE = "evidence"
+"""Field of what is signed with an image: digests of the files that stand behind it, by kind."""
 
 DELTAS_KEPT_TO = 4
 """Images of each hardware id, the highest release counters first, to which deltas stay listed: every vehicle pays some
@@ -41,6 +48,10 @@ class NewImage:
     """Version of the release that it undoes; empty for others."""
     sha256: str = ""
     """Hex digest that the bytes must have; empty where whoever publishes vouches for the file."""
+    facts: ReleaseFacts = NO_FACTS
+    """Of its release."""
+    evidence: Mapping[str, bytes] = field(default_factory=dict)
+    """Files by kind: those of `evidence.KINDS`, and the summary. Empty keeps what is listed for the same image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,10 @@ class TargetInfo:
     """Of the release that it was published with; empty when none is signed."""
     reverts: str = ""
     """Version of the release that it undoes; empty for others."""
+    facts: ReleaseFacts = NO_FACTS
+    """Of its release."""
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    """Hex digests of the files that stand behind it, by kind."""
 
 
 def signed_fields(image: NewImage) -> Mapping[str, Any]:
@@ -87,8 +102,30 @@ def signed_fields(image: NewImage) -> Mapping[str, Any]:
     fields: dict[str, Any] = {
         "shallMatch": {"hardwareIds": [image.hardware_id], "releaseCounter": image.release_counter},
         "version": image.version,
+        **facts_fields(image.facts),
     }
-    return fields | {"reverts": image.reverts} if image.reverts else fields
+    if image.reverts:
+        fields["reverts"] = image.reverts
+    if image.evidence:
+        fields[EVIDENCE] = {kind: hashlib.sha256(data).hexdigest() for kind, data in sorted(image.evidence.items())}
+    return fields
+
+
+def entry_to_list(image: NewImage, entry: TargetFile, listed: TargetFile | None) -> TargetFile:
+    """What is listed for an image from now on: its entry, or the one that stands if it brings nothing new.
+
+    An image stays what it is under its path. What stands behind it may be renewed: a summary by a key that was revoked
+    says nothing any more.
+    """
+    if listed is None or not image_differs(entry, listed):
+        return listed if listed is not None and not image.evidence else entry
+    return entry
+
+
+def image_differs(one: TargetFile, other: TargetFile) -> bool:
+    """Whether two targets are different images, whatever evidence stands behind them."""
+    fields = [{name: value for name, value in (each.custom or {}).items() if name != EVIDENCE} for each in (one, other)]
+    return fields[0] != fields[1] or (one.length, one.hashes) != (other.length, other.hashes)
 
 
 def image_fault(image: NewImage) -> str | None:
@@ -101,6 +138,10 @@ def image_fault(image: NewImage) -> str | None:
         return f"{image.hardware_id[:80]!r} is not a hardware id"
     if type(image.release_counter) is not int or not 0 <= image.release_counter <= VERSION_MAX:
         return f"release counter {image.release_counter!r} is not between 0 and {VERSION_MAX}"
+    if fault := facts_fault(image.facts):
+        return fault
+    if image.evidence and (SUMMARY not in image.evidence or not image.evidence.keys() <= {*KINDS, SUMMARY}):
+        return f"its evidence is {', '.join(sorted(image.evidence))}, not a summary and what it was made from"
     for version in (image.version, image.reverts):
         if not version.isascii() or not version.isprintable() or len(version) > 64:
             return f"{version[:80]!r} is not a version"
@@ -131,7 +172,7 @@ def check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile],
                 f"{image.file} does not hold the bytes that were signed: sha256 is not {image.sha256}"
             )
         listed = current.targets.get(image.path)
-        if listed == entry:
+        if listed is not None and not image_differs(listed, entry):
             continue
         if listed is not None:
             raise ImageRefusedError(f"{image.path!r} was published with other bytes or fields; choose another path")
@@ -207,7 +248,21 @@ def target_info(path: str, target: TargetFile, targets_version: int) -> TargetIn
         targets_version=targets_version,
         version=_text(target, "version"),
         reverts=_text(target, "reverts"),
+        facts=facts_of(target.custom or {}),
+        evidence=evidence_of(target),
     )
+
+
+def evidence_of(target: TargetFile) -> Mapping[str, str]:
+    """Hex digests of what stands behind an image, by kind, as signed with it."""
+    value = (target.custom or {}).get(EVIDENCE)
+    if not isinstance(value, dict):
+        return {}
+    return {
+        kind: digest
+        for kind, digest in value.items()
+        if kind in (*KINDS, SUMMARY) and isinstance(digest, str) and SHA256_PATTERN.fullmatch(digest)
+    }
 
 
 def _text(target: TargetFile, field: str) -> str:

@@ -1,8 +1,9 @@
 """The Director's signer, a process of its own: the only one that holds the Director's online keys.
 
-`python -m signing.signer SOCKET KEYS_FOLDER ROOTS_FOLDER` serves a unix socket that only its owner may open, and logs
-JSON lines on standard error. It keeps nothing: the same request gives the same bytes, so it may be killed and started
-at will.
+`python -m signing.signer SOCKET KEYS_FOLDER ROOTS_FOLDER IMAGE_REPOSITORY` serves a unix socket that only its owner may
+open, and logs JSON lines on standard error. It keeps nothing: the same request gives the same bytes, so it may be
+killed and started at will. It directs no image that the Image repository's keys did not release, or that nobody
+vouches for (`ingest_gate`), whoever asks.
 Which keys are in force is what the Director's newest root says; after a rotation it takes up the new ones by itself.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 from signing.director import DirectorSigners, Renewal, director_files, director_timestamp
 from signing.errors import SignerRefusedError, SignerUnavailableError, SigningError
+from signing.ingest_gate import IngestGate
 from signing.roots import newest_root
 from signing.signer_client import SignerClient
 from signing.signer_wire import REQUEST_MAX_BYTES, FrameError, frame, read_frame, read_request
@@ -37,7 +39,12 @@ PROBE_TIMEOUT_S = 2.0
 
 
 def serve(
-    socket_path: Path, keys_folder: Path, roots_folder: Path, *, ready: Callable[[], None] = lambda: None
+    socket_path: Path,
+    keys_folder: Path,
+    roots_folder: Path,
+    image_repository: Path,
+    *,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Sign until SIGTERM or SIGINT.
 
@@ -45,6 +52,7 @@ def serve(
         socket_path: Where to listen; a socket that a dead signer left behind is replaced.
         keys_folder: Holds `targets.pem`, `snapshot.pem`, `timestamp.pem` and their successors; no other key is read.
         roots_folder: Holds the Director's roots.
+        image_repository: Folder of the Image repository; only read.
         ready: Called once requests are taken.
 
     Raises:
@@ -55,7 +63,7 @@ def serve(
     listener = _listen(socket_path)
     ready()
     try:
-        asyncio.run(_Server(keys).run(listener))
+        asyncio.run(_Server(keys, IngestGate(image_repository)).run(listener))
     finally:
         with contextlib.suppress(FileNotFoundError):
             socket_path.unlink()
@@ -91,8 +99,9 @@ class _KeysInForce:
 class _Server:
     """Answers requests, one at a time on each connection."""
 
-    def __init__(self, keys: _KeysInForce) -> None:
+    def __init__(self, keys: _KeysInForce, gate: IngestGate) -> None:
         self._keys = keys
+        self._gate = gate
         self._open = 0
 
     async def run(self, listener: socket.socket) -> None:
@@ -137,7 +146,7 @@ class _Server:
 
     def _answer(self, data: bytes) -> bytes:
         try:
-            files = _signed(self._keys.current(), data)
+            files = self._signed(data)
         except FrameError as exc:
             _log("request_refused", cause=str(exc))
             return _error("malformed", exc)
@@ -146,12 +155,15 @@ class _Server:
             return _error("refused", exc)
         return frame({"files": {name: content.decode() for name, content in files.items()}})
 
-
-def _signed(signers: DirectorSigners, data: bytes) -> dict[str, bytes]:
-    request = read_request(data)
-    if isinstance(request, Renewal):
-        return {"timestamp.json": director_timestamp(signers, request)}
-    return director_files(signers, *request)
+    def _signed(self, data: bytes) -> dict[str, bytes]:
+        request, signers = read_request(data), self._keys.current()
+        if isinstance(request, Renewal):
+            return {"timestamp.json": director_timestamp(signers, request)}
+        assignment, versions = request
+        for image in assignment.images:
+            if fault := self._gate.fault(image):
+                raise SignerRefusedError(f"image {image.path[:80]} is not directed: {fault}")
+        return director_files(signers, assignment, versions)
 
 
 def _error(code: str, exc: Exception) -> bytes:
@@ -204,9 +216,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("socket", type=Path, metavar="SOCKET", help="unix socket to serve")
     parser.add_argument("keys_folder", type=Path, metavar="KEYS_FOLDER", help="folder with the online Director keys")
     parser.add_argument("roots_folder", type=Path, metavar="ROOTS_FOLDER", help="folder with the Director's roots")
+    parser.add_argument(
+        "image_repository", type=Path, metavar="IMAGE_REPOSITORY", help="folder of the Image repository"
+    )
     options = parser.parse_args(arguments)
     try:
-        serve(options.socket, options.keys_folder, options.roots_folder)
+        serve(options.socket, options.keys_folder, options.roots_folder, options.image_repository)
     except SigningError as exc:
         _log("signer_failed", cause=str(exc))
         return 1

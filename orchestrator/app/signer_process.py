@@ -22,7 +22,11 @@ def main(data: Path) -> None:
     settings = Settings(**orders.settings)
     configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
     signer.serve(
-        Path(orders.signer_socket), installation.director_keys, installation.director_metadata, ready=say_ready
+        Path(orders.signer_socket),
+        installation.director_keys,
+        installation.director_metadata,
+        installation.image_repository,
+        ready=say_ready,
     )
 
 

@@ -50,11 +50,16 @@ ASSIGNMENT = Assignment("veh-1", (IMAGE,))
 VERSIONS = DirectorVersions(7, NOW, 9, NOW + timedelta(hours=1))
 
 
+def signer_arguments(socket_path: Path, data: DataFolder) -> list[Path]:
+    """What a signer of a data folder is started with."""
+    return [socket_path, data.director_keys, data.director_metadata, data.image_repo]
+
+
 @contextmanager
 def signer_process(socket_path: Path, data: DataFolder) -> Iterator[subprocess.Popen[str]]:
     """Start a signer, wait until it says that it listens, and end it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "signing.signer", socket_path, data.director_keys, data.director_metadata],
+        [sys.executable, "-m", "signing.signer", *signer_arguments(socket_path, data)],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -307,7 +312,7 @@ def test_sigterm_ends_it_and_removes_the_socket(data: DataFolder, socket_path: P
 
 def failure(socket_path: Path, data: DataFolder) -> dict[str, str]:
     process = subprocess.run(
-        [sys.executable, "-m", "signing.signer", socket_path, data.director_keys, data.director_metadata],
+        [sys.executable, "-m", "signing.signer", *signer_arguments(socket_path, data)],
         capture_output=True,
         text=True,
         timeout=30,
