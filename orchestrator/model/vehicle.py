@@ -12,6 +12,19 @@ from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId
 
 
 @dataclass(frozen=True, slots=True)
+class SignedSnapshot:
+    """What is kept of a Director snapshot that was signed, so that its timestamp is renewed by one signature."""
+
+    version: int
+    """In the file; above the state's by the roots that were published since the first."""
+    length_bytes: int
+    sha256: str
+    """Hex digest."""
+    assignment: str
+    """`signing.director.assignment_digest` of what its targets list."""
+
+
+@dataclass(frozen=True, slots=True)
 class DirectorState:
     """What the vehicle's Director files are made from, deterministically: bytes follow from this and the key."""
 
@@ -23,6 +36,8 @@ class DirectorState:
     timestamp_issued_at: FleetTime = FleetTime(0)
     release: ReleaseVersion = ReleaseVersion("")
     """Release that the targets assign; empty means no images."""
+    snapshot: SignedSnapshot | None = None
+    """None until files of this version were signed for a vehicle that asks for nothing else."""
 
 
 class LinkType(StrEnum):

@@ -2,14 +2,15 @@
 signs.
 
 Files are signed on change, not on poll: a changed assignment raises all three, a quiet vehicle gets a fresh timestamp
-at half life. They are made from `DirectorState` alone, byte for byte the same each time, so nothing but the state is
-stored.
+at half life, which is one signature: the state keeps how the snapshot under it was signed. All files are made from
+`DirectorState` alone, byte for byte the same each time, so nothing but the state is stored.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,22 @@ from typing import Protocol
 from orchestrator.model.fleet import Vehicle
 from orchestrator.model.ids import EcuSerial, FleetTime, ReleaseVersion
 from orchestrator.model.release import Release
-from orchestrator.model.vehicle import DirectorState
-from signing.director import AssignedImage, Assignment, DirectorVersions, next_version
+from orchestrator.model.vehicle import DirectorState, SignedSnapshot
+from signing.director import (
+    AssignedImage,
+    Assignment,
+    DirectorVersions,
+    Renewal,
+    SnapshotPin,
+    assignment_digest,
+    next_version,
+)
 
 TARGETS_LIFE_MS = 7 * 24 * 3600 * 1000
 TIMESTAMP_LIFE_MS = 24 * 3600 * 1000
 CACHED_VEHICLES_MAX = 4096
+
+Files = Mapping[str, bytes]
 
 
 class HeldVersions(Protocol):
@@ -33,6 +44,10 @@ class HeldVersions(Protocol):
     def root(self) -> int: ...  # noqa: D102 - named by the protocol's docstring
     @property
     def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def snapshot(self) -> int: ...  # noqa: D102
+    @property
+    def targets(self) -> int: ...  # noqa: D102
 
 
 class Signer(Protocol):
@@ -40,6 +55,9 @@ class Signer(Protocol):
 
     async def director_files(self, assignment: Assignment, versions: DirectorVersions) -> dict[str, bytes]:
         """Sign; the same input gives the same bytes."""
+
+    async def director_timestamp(self, renewal: Renewal) -> bytes:
+        """Sign the timestamp alone, which has the bytes that it has among all three."""
 
 
 def to_datetime(at: FleetTime) -> datetime:
@@ -59,16 +77,21 @@ def assigned(state: DirectorState, release: ReleaseVersion, now: FleetTime) -> D
 
 
 def renewed(state: DirectorState, now: FleetTime) -> DirectorState:
-    """The state with whatever is past half its life issued anew; `state` itself when nothing is."""
+    """The state with whatever is past half its life issued anew; `state` itself when nothing is.
+
+    Without a snapshot that was kept everything is: files under an old version are never signed twice in doubt.
+    """
     if state.version == 0 or now - state.issued_at > TARGETS_LIFE_MS // 2:
         return assigned(state, state.release, now)
-    if now - state.timestamp_issued_at > TIMESTAMP_LIFE_MS // 2:
-        return replace(
-            state,
-            timestamp_version=next_version(state.timestamp_version, to_datetime(now)),
-            timestamp_issued_at=now,
-        )
-    return state
+    if now - state.timestamp_issued_at <= TIMESTAMP_LIFE_MS // 2:
+        return state
+    if state.snapshot is None:
+        return assigned(state, state.release, now)
+    return replace(
+        state,
+        timestamp_version=next_version(state.timestamp_version, to_datetime(now)),
+        timestamp_issued_at=now,
+    )
 
 
 def assignment(vehicle: Vehicle, release: Release | None) -> Assignment:
@@ -103,7 +126,7 @@ class DirectorDesk:
         self._signer = signer
         self._metadata = metadata
         self._roots = read_roots(metadata)
-        self._files: OrderedDict[tuple[str, DirectorState], dict[str, bytes]] = OrderedDict()
+        self._files: OrderedDict[tuple[str, str, DirectorState], Files] = OrderedDict()
 
     def newest_root(self) -> int:
         """The version of the newest root, which says by which keys files are signed; read when it appears."""
@@ -132,9 +155,37 @@ class DirectorDesk:
         self.newest_root()
         return {f"{number}.root.json": self._roots[number] for number in sorted(self._roots) if number > version}
 
+    async def pinned(
+        self, vehicle: Vehicle, state: DirectorState, release: Release | None, now: FleetTime
+    ) -> DirectorState:
+        """A state that was just renewed, with the snapshot that its later timestamps will stand on.
+
+        Where the snapshot that is kept no longer stands, all files are signed before the state is committed: at worst
+        for nobody. Other control units or another form of the files are other content, and so take another version.
+
+        Raises:
+            signing.errors.SignerUnavailableError: the signer process did not answer.
+        """
+        digest = assignment_digest(assignment(vehicle, release))
+        if state.snapshot is not None and state.snapshot.assignment != digest:
+            state = assigned(state, state.release, now)
+        if state.snapshot is not None and state.snapshot.version == self.versions(state).version:
+            return state
+        files = await self.files(vehicle, state, release)
+        name, content = next(file for file in files.items() if file[0].endswith(".snapshot.json"))
+        return replace(
+            state,
+            snapshot=SignedSnapshot(
+                version=int(name.partition(".")[0]),
+                length_bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+                assignment=digest,
+            ),
+        )
+
     async def newer_than(
         self, held: HeldVersions, vehicle: Vehicle, state: DirectorState, release: Release | None
-    ) -> Mapping[str, bytes]:
+    ) -> Files:
         """What a vehicle lacks: newer roots, and the other files if they are newer, or signed by another root's keys.
 
         What it holds may be the higher version: whoever stole the old keys may have driven it up. Behind a new root
@@ -143,23 +194,54 @@ class DirectorDesk:
         Raises:
             signing.errors.SignerUnavailableError: the signer process did not answer.
         """
-        files: Mapping[str, bytes] = {}
-        if held.timestamp < self.versions(state).timestamp_version or held.root < self.newest_root():
-            files = await self.files(vehicle, state, release)
+        files: Files = {}
+        versions, root = self.versions(state), self.newest_root()
+        if held.timestamp < versions.timestamp_version or held.root < root:
+            holds_the_rest = held.root >= root and held.snapshot == held.targets == versions.version
+            if state.snapshot is not None and holds_the_rest and state.snapshot.version == versions.version:
+                files = await self._timestamp(vehicle, state, release, state.snapshot)
+            else:
+                files = await self.files(vehicle, state, release)
         return {**self.roots_above(held.root), **files}  # roots last: files may have waited for a new one
 
-    async def files(self, vehicle: Vehicle, state: DirectorState, release: Release | None) -> Mapping[str, bytes]:
+    async def files(self, vehicle: Vehicle, state: DirectorState, release: Release | None) -> Files:
         """Targets, snapshot and timestamp of `state`, by name, signed by the keys of the newest root.
 
         Raises:
             signing.errors.SignerUnavailableError: the signer process did not answer.
         """
+
+        async def sign(versions: DirectorVersions) -> Files:
+            return await self._signer.director_files(assignment(vehicle, release), versions)
+
+        return await self._remembered("all", sign, vehicle, state, release)
+
+    async def _timestamp(
+        self, vehicle: Vehicle, state: DirectorState, release: Release | None, over: SignedSnapshot
+    ) -> Files:
+        """The timestamp alone, over a snapshot that stands; all files when a root came in between."""
+        pin = SnapshotPin(over.version, over.length_bytes, over.sha256)
+
+        async def sign(versions: DirectorVersions) -> Files:
+            renewal = Renewal(vehicle.vehicle_id, versions.timestamp_version, versions.timestamp_issued_at, pin)
+            return {"timestamp.json": await self._signer.director_timestamp(renewal)}
+
+        return await self._remembered("timestamp", sign, vehicle, state, release)
+
+    async def _remembered(
+        self,
+        what: str,
+        sign: Callable[[DirectorVersions], Awaitable[Files]],
+        vehicle: Vehicle,
+        state: DirectorState,
+        release: Release | None,
+    ) -> Files:
         root = self.newest_root()
-        key = (vehicle.vehicle_id, state)
+        key = (what, vehicle.vehicle_id, replace(state, snapshot=None))
         if key in self._files:
             self._files.move_to_end(key)
             return self._files[key]
-        files = await self._signer.director_files(assignment(vehicle, release), self.versions(state))
+        files = await sign(self.versions(state))
         if self.newest_root() != root:
             # The signer may have signed before or after the rotation: ask again, it is cheap and rare.
             return await self.files(vehicle, state, release)

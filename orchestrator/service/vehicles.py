@@ -183,7 +183,7 @@ class VehicleDesk:
         await self._diagnose(record, poll.diagnostics, now)
         snapshot = self._snapshots.current
         record, directive = await self._direct(record, snapshot, now)
-        record = await self._keep_director_fresh(record, now)
+        record = await self._keep_director_fresh(record, snapshot, now)
         wants_images = isinstance(directive, Install)
         if isinstance(directive, Install) and (release := snapshot.releases.get(directive.attempt.release)):
             await self._images.cover(release.targets_version)
@@ -281,12 +281,13 @@ class VehicleDesk:
         granted = answer.record.attempt
         return answer.record, install(granted, snapshot) if granted and not granted.state.terminal else None
 
-    async def _keep_director_fresh(self, record: VehicleRecord, now: FleetTime) -> VehicleRecord:
+    async def _keep_director_fresh(self, record: VehicleRecord, snapshot: Snapshot, now: FleetTime) -> VehicleRecord:
         wanted = owed(record)
         state = record.director
         state = renewed(state, now) if state.release == wanted else assigned(state, wanted, now)
         if state == record.director:
             return record
+        state = await self._director.pinned(record.vehicle, state, assigned_release(state, snapshot), now)
         won = await self._store.direct(
             record.vehicle.vehicle_id, state, expected_timestamp_version=record.director.timestamp_version
         )
@@ -298,8 +299,9 @@ class VehicleDesk:
 
     async def director_metadata(self, vehicle_id: VehicleId, names: Sequence[str]) -> Mapping[str, bytes]:
         """The vehicle's own Director files by name; unknown names are absent."""
-        record = await self._keep_director_fresh(await record_of(self._store, vehicle_id), self._now())
-        release = assigned_release(record.director, self._snapshots.current)
+        snapshot = self._snapshots.current
+        record = await self._keep_director_fresh(await record_of(self._store, vehicle_id), snapshot, self._now())
+        release = assigned_release(record.director, snapshot)
         files = dict(await self._director.files(record.vehicle, record.director, release))
         files |= self._director.roots_above(0)
         return {name: files[name] for name in names if name in files}

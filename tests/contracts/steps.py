@@ -11,7 +11,7 @@ from orchestrator.model.decision import Refusal
 from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import DirectorState
+from orchestrator.model.vehicle import DirectorState, SignedSnapshot
 from orchestrator.store.base import Applied, Attestation, JournalEntry, Store
 from tests.builders import (
     DAY_MS,
@@ -33,6 +33,7 @@ DIRECTOR = DirectorState(
     timestamp_version=9,
     timestamp_issued_at=NOW,
     release=ReleaseVersion("1.1.0"),
+    snapshot=SignedSnapshot(version=8, length_bytes=431, sha256="ab" * 32, assignment="cd" * 8),
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.model.ids import FleetTime, ReleaseVersion
-from orchestrator.model.vehicle import DirectorState
+from orchestrator.model.vehicle import DirectorState, SignedSnapshot
 from orchestrator.service.director import (
     TARGETS_LIFE_MS,
     TIMESTAMP_LIFE_MS,
@@ -58,10 +58,11 @@ def test_version_jumps_ahead_of_a_lost_one() -> None:
 )
 def test_files_are_renewed_past_half_their_life(age_ms: int, targets: bool, timestamp: bool) -> None:
     """Signed on change, not on poll; and never found expired by a vehicle that calls now and then."""
-    state = renewed(ISSUED, FleetTime(NOW + age_ms))
+    issued = replace(ISSUED, snapshot=SignedSnapshot(ISSUED.version, 400, "ab" * 32, "cd" * 8))
+    state = renewed(issued, FleetTime(NOW + age_ms))
     assert (state.version > ISSUED.version, state.timestamp_version > ISSUED.timestamp_version) == (targets, timestamp)
     assert state.release == ISSUED.release
-    assert (state is ISSUED) == (not targets and not timestamp)
+    assert (state is issued) == (not targets and not timestamp)
 
 
 @pytest.mark.uptane("D6")

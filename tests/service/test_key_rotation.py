@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,7 +31,14 @@ from signing.change_edits import (
     with_targets,
 )
 from signing.change_publication import publish_director, publish_image
-from signing.director import Assignment, DirectorSigners, DirectorVersions, director_files
+from signing.director import (
+    Assignment,
+    DirectorSigners,
+    DirectorVersions,
+    Renewal,
+    director_files,
+    director_timestamp,
+)
 from signing.errors import AttackCode, KeyFileError, StaleChangeError, VerificationError
 from signing.image_repo import ImageRepository, NewImage
 from signing.key_names import find_key
@@ -53,8 +61,13 @@ class NewestKeys:
         self._data = data
 
     async def director_files(self, wanted: Assignment, versions: DirectorVersions) -> dict[str, bytes]:
-        root = newest_root(self._data.director_metadata).signed
-        return director_files(DirectorSigners.load(self._data.director_keys, root), wanted, versions)
+        return director_files(self._in_force(), wanted, versions)
+
+    async def director_timestamp(self, renewal: Renewal) -> bytes:
+        return director_timestamp(self._in_force(), renewal)
+
+    def _in_force(self) -> DirectorSigners:
+        return DirectorSigners.load(self._data.director_keys, newest_root(self._data.director_metadata).signed)
 
 
 class Road:
@@ -93,7 +106,9 @@ class Road:
     async def offered(self) -> dict[tuple[str, str], bytes]:
         """What the server answers to a vehicle that says what it holds."""
         director, image = self.verifier.versions()
-        self.state = renewed(self.state, self.fleet_time())
+        state = renewed(self.state, self.fleet_time())
+        if state != self.state:
+            self.state = await self.desk.pinned(VEHICLE, state, self.release, self.fleet_time())
         files = await self.desk.newer_than(director, VEHICLE, self.state, self.release)
         self.images.refresh()
         offered = {("director", name): content for name, content in files.items()}
@@ -158,6 +173,30 @@ async def test_a_vehicle_follows_the_rotation_of_every_role(road: Road, reposito
     road.hold(repository, edit, *signers)
     await road.poll()
     assert [versions.root for versions in road.verifier.versions()] == ([2, 1] if repository == "director" else [1, 2])
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_quiet_vehicle_is_sent_a_timestamp_alone_again_after_a_rotation(road: Road, role: str) -> None:
+    """What was kept of a snapshot is of one root's keys; the one behind the next root is kept in its place."""
+
+    async def half_a_day_later() -> list[str]:
+        road.now += timedelta(hours=13)
+        road.repository.renew(road.data.image_keys, road.now)
+        names = [name for repository, name in await road.offered() if repository == "director"]
+        await road.poll()
+        return names
+
+    await road.poll()
+    await half_a_day_later()
+    assert await half_a_day_later() == ["timestamp.json"]
+    edit, signers = road.rotation("director", role)
+    road.hold("director", edit, *signers)
+    assert len([name for repository, name in await road.offered() if repository == "director"]) == len(ROLES)
+    await road.poll()
+    only_timestamp_lost = replace(road.verifier.versions()[0], timestamp=0)
+    assert len(await road.desk.newer_than(only_timestamp_lost, VEHICLE, road.state, road.release)) == len(ROLES) - 1
+    for _ in range(2):
+        assert await half_a_day_later() == ["timestamp.json"]
 
 
 async def test_a_vehicle_that_was_away_walks_through_all_rotations(road: Road) -> None:

@@ -35,7 +35,14 @@ from orchestrator.store.base import JournalEntry
 from orchestrator.store.memory import MemoryStore
 from orchestrator.telemetry import Metrics
 from signing.ceremony import DataFolder, initialise
-from signing.director import Assignment, DirectorSigners, DirectorVersions, director_files
+from signing.director import (
+    Assignment,
+    DirectorSigners,
+    DirectorVersions,
+    Renewal,
+    director_files,
+    director_timestamp,
+)
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
 from signing.keys import generate_ecu_key, public_key_base64
 from signing.manifest import EcuReport, sign_manifest, sign_report
@@ -116,10 +123,17 @@ class InProcessSigner:
     def __init__(self, keys_folder: Path) -> None:
         self._signers = DirectorSigners.load(keys_folder)
         self.asked = 0
+        """How often for all three files."""
+        self.renewed = 0
+        """How often for a timestamp alone."""
 
     async def director_files(self, assignment: Assignment, versions: DirectorVersions) -> dict[str, bytes]:
         self.asked += 1
         return director_files(self._signers, assignment, versions)
+
+    async def director_timestamp(self, renewal: Renewal) -> bytes:
+        self.renewed += 1
+        return director_timestamp(self._signers, renewal)
 
 
 class Car:

@@ -16,7 +16,7 @@ from pathlib import Path
 from agent_sim.ecu import Ecu
 from orchestrator.model.ids import FleetTime, HardwareId, ReleaseVersion
 from orchestrator.model.release import Image, Release
-from signing.director import Assignment, DirectorVersions
+from signing.director import Assignment, DirectorVersions, Renewal
 from signing.errors import AttackCode, VerificationError
 from signing.manifest import EcuReport, InventoryEcu, Manifest
 from tests.builders import NOW
@@ -42,7 +42,7 @@ def a_signed_release(version: str, number: int) -> Release:
 
 
 class UnsignedDirector:
-    """The signer, without keys: one file that says everything."""
+    """The signer, without keys: one file that says everything, and a snapshot that says nothing."""
 
     async def director_files(self, assignment: Assignment, versions: DirectorVersions) -> dict[str, bytes]:
         """See `service.director.Signer`."""
@@ -50,7 +50,12 @@ class UnsignedDirector:
             "timestamp_version": versions.timestamp_version,
             "images": [asdict(image) for image in assignment.images],
         }
-        return {"timestamp.json": json.dumps(content, sort_keys=True).encode()}
+        timestamp = json.dumps(content, sort_keys=True).encode()
+        return {f"{versions.version}.snapshot.json": b"{}", "timestamp.json": timestamp}
+
+    async def director_timestamp(self, renewal: Renewal) -> bytes:
+        """See `service.director.Signer`; these vehicles hold no snapshot, so that nobody asks."""
+        raise AssertionError(f"a timestamp alone for {renewal.vehicle_id}")
 
 
 def sign_unsigned(ecus: tuple[Ecu, ...], counter: int, at: int, attack: str) -> bytes:

@@ -18,7 +18,7 @@ from orchestrator.model.fleet import Cell, Ecu, Habit, Profile, Vehicle
 from orchestrator.model.ids import AttemptId, EcuSerial, FleetTime, HardwareId, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import DirectorState, Exclusion, Gaps, VehicleRecord
+from orchestrator.model.vehicle import DirectorState, Exclusion, Gaps, SignedSnapshot, VehicleRecord
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
 from orchestrator.store.redis.contact import decode_seen
 
@@ -34,7 +34,7 @@ HOT = (
     "manifest_counter",
     "outbox_id",
     "acknowledged_number",
-    "director",  # version, issued_at, timestamp_version, timestamp_issued_at, release
+    "director",  # version, issued_at, timestamp_version, timestamp_issued_at, release, signed snapshot or false
     "tries",  # array of (rollout id, number, state, state_at, exposed, failure code)
     "attempt_id",  # latest attempt, "" when none
     "exclusions",  # array of (scope, actor, reason, at), by scope
@@ -159,12 +159,14 @@ def _decode_vehicle(data: bytes) -> Vehicle:
 
 def director_fields(director: DirectorState) -> list[Any]:
     """A Director state by position."""
+    snapshot = director.snapshot
     return [
         director.version,
         director.issued_at,
         director.timestamp_version,
         director.timestamp_issued_at,
         director.release,
+        [snapshot.version, snapshot.length_bytes, snapshot.sha256, snapshot.assignment] if snapshot else False,
     ]
 
 
@@ -172,7 +174,8 @@ def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> 
     """A vehicle's record from its four parts; `attempt` and `seen` are empty where there is none."""
     _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, *more = unpack(hot, HOT)
     tries, _, exclusions, _, forgiven_at = more
-    version, issued_at, timestamp_version, timestamp_issued_at, release = director
+    # That of a new vehicle, and what was written before snapshots were kept, ends with the release.
+    version, issued_at, timestamp_version, timestamp_issued_at, release, snapshot = (*director, False)[:6]
     contact, gaps = decode_seen(seen) if seen else (None, Gaps())
     return VehicleRecord(
         vehicle=_decode_vehicle(inventory),
@@ -188,6 +191,7 @@ def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> 
             timestamp_version=timestamp_version,
             timestamp_issued_at=FleetTime(timestamp_issued_at),
             release=ReleaseVersion(release),
+            snapshot=SignedSnapshot(*snapshot) if snapshot else None,
         ),
         tries={
             RolloutId(rollout_id): Try(
