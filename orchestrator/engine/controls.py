@@ -30,7 +30,7 @@ CONTROLS_PER_EXPOSURE = 3
 """
 FLEET_MIN = 100
 """Targeted vehicles from which a plan that does not say has controls: of fewer nothing is learnt from silence."""
-PAIRED_SHARE_MIN = 0.0125
+PAIRED_SHARE_MIN = 0.03
 """Part of the exposures of a wave that is compared, however few it leaves to wait."""
 HEARD_AFTER_MS = 2 * SAME_CONTACT_MS
 """Fleet time after the enrolment within which a call is still the one at which it asked; no exposure is heard so early.

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.judge.__main__ import main
 from benchmarks.judge.cells import (
     COHORTS,
+    GOOD,
     HELD_OUT,
     LIMITED,
     OTHERS_MOST,
@@ -114,8 +115,9 @@ def test_fleets_that_nothing_is_tuned_on_are_run_on_fewer_seeds() -> None:
     assert (len(seeds[tuned]), len(seeds[held_out])) == (60, 60 // OTHERS_SHARE)
     assert len(seeds_of([held_out], range(1, 2))[held_out]) == 1
     perfect = (OUTRIDER, replace(CASE, failure_rate=PERFECT[0], silent_share=PERFECT[1]))
-    seeds = seeds_of([tuned, held_out, perfect], range(1, 1001))
-    assert [len(seeds[cell]) for cell in (tuned, held_out, perfect)] == [1000, OTHERS_MOST, UNCLAIMED_MOST]
+    good, unclaimed = (Case(fleet, 0.01, *GOOD[0]) for fleet in ("1.3", "habits"))
+    seeds = seeds_of([tuned, (OUTRIDER, good), held_out, perfect, (OUTRIDER, unclaimed)], range(1, 1001))
+    assert [len(of_cell) for of_cell in seeds.values()] == [1000, 1000, OTHERS_MOST, UNCLAIMED_MOST, UNCLAIMED_MOST]
 
 
 @pytest.mark.parametrize("name", LIMITED)

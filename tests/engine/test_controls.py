@@ -127,7 +127,7 @@ def test_openings_are_wider_by_those_that_stand_aside() -> None:
     assert of_plan[name].quota == of_none[name].quota == 100
     assert of_plan[name].share == pytest.approx(4 * of_none[name].share)
     assert openings.trial(plan, 0, {cell: 10_000}) == 1.0
-    assert openings.trial(plan, 1, {cell: 10_000}) == pytest.approx(4 * 0.0125 / (1 + 3 * 0.0125))
+    assert openings.trial(plan, 1, {cell: 10_000}) == pytest.approx(4 * PAIRED_SHARE_MIN / (1 + 3 * PAIRED_SHARE_MIN))
     assert openings.trial(without, 0, {cell: 10_000}) == 0.0
 
 
