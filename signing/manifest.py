@@ -9,7 +9,7 @@ Source: Uptane 2.1.0, Vehicle version manifest; ECU version report; Inventory an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -25,6 +25,7 @@ from securesystemslib.signer import CryptoSigner
 from signing import canonical
 from signing.errors import AttackCode, SigningError, VerificationError
 from signing.keys import key_value, public_key_from_base64
+from signing.manifest_bytes import read_canonical
 from signing.names import NAME_PATTERN, SHA256_PATTERN, target_path_fault
 from signing.versions import format_time, parse_time, require_utc
 
@@ -42,6 +43,9 @@ _ATTACK_MAX_CHARS = 256
 _P256 = ECDSA(SHA256())
 _ENVELOPE = {"signatures", "signed"}
 _ENTRY = {"keyid", "method", "hash", "hashFunction", "sig"}
+_MANIFEST = {"_type", "vehicleIdentifier", "primaryIdentifier", "ecuVersionReports"}
+_REPORT = {"_type", "ecuIdentifier", "installedImage", "attacksDetected", "time", "counter"}
+_IMAGE = {"filename", "length", "hashes"}
 
 SignedReport = NewType("SignedReport", Mapping[str, Any])
 """A version report with its signature, as it stands in a manifest."""
@@ -157,8 +161,8 @@ def verify_manifest(
     """
     now = require_utc(now)
     primary = _primary(ecus)
-    envelope = _read(data)
-    payload = _payload(envelope, _MANIFEST_TYPE, ("vehicleIdentifier", "primaryIdentifier", "ecuVersionReports"))
+    envelope, signed = _read(data)
+    payload = _payload(envelope, _MANIFEST_TYPE, _MANIFEST)
     if payload["vehicleIdentifier"] != vehicle_id:
         raise VerificationError(
             AttackCode.WRONG_VEHICLE,
@@ -173,10 +177,12 @@ def verify_manifest(
     reports = {serial: _report(inner) for serial, inner in _by_serial(envelopes, ecus).items()}
     counter = _check_counters(reports, primary, counter_above)
     _check_times(reports, now)
-    _check_signature(envelope, primary, AttackCode.MANIFEST_FORGED, "the manifest")
-    for ecu in ecus:
-        inner = next(item for item in envelopes if item["signed"]["ecuIdentifier"] == ecu.serial)
-        _check_signature(inner, ecu, AttackCode.REPORT_FORGED, f"the report of control unit {ecu.serial!r}")
+    own, *inner_parts = signed or _signed_parts(envelope, envelopes)
+    _check_signature(envelope, own, primary, AttackCode.MANIFEST_FORGED, "the manifest")
+    unit = {ecu.serial: ecu for ecu in ecus}
+    for serial, inner, content in zip(reports, envelopes, inner_parts, strict=True):
+        what = f"the report of control unit {serial!r}"
+        _check_signature(inner, content, unit[serial], AttackCode.REPORT_FORGED, what)
     return Manifest(
         vehicle_id=vehicle_id,
         reports=tuple(reports[serial] for serial in sorted(reports)),
@@ -209,16 +215,20 @@ def _primary(ecus: Sequence[InventoryEcu]) -> InventoryEcu:
     return primaries[0]
 
 
-def _read(data: bytes) -> dict[str, Any]:
+def _read(data: bytes) -> tuple[dict[str, Any], Sequence[bytes]]:
+    """A manifest, and its signed parts where they are plain to see."""
     if len(data) > MANIFEST_MAX_BYTES:
         raise VerificationError(
             AttackCode.ENDLESS_DATA, f"the manifest has {len(data)} bytes, at most {MANIFEST_MAX_BYTES}"
         )
+    exact = read_canonical(data)
+    if exact is not None:
+        return _envelope(exact[0], "the manifest"), exact[1]
     try:
         value = canonical.decode(data)
     except canonical.JsonFormError as exc:
         raise VerificationError(AttackCode.MALFORMED, f"the manifest is malformed: {exc}") from exc
-    return _envelope(value, "the manifest")
+    return _envelope(value, "the manifest"), ()
 
 
 def _envelope(value: object, what: str) -> dict[str, Any]:
@@ -233,10 +243,10 @@ def _envelope(value: object, what: str) -> dict[str, Any]:
     return value
 
 
-def _payload(envelope: Mapping[str, Any], kind: str, fields: Sequence[str]) -> dict[str, Any]:
-    payload = cast("dict[str, Any]", envelope["signed"])
-    if payload.get("_type") != kind or set(payload) != {"_type", *fields}:
-        raise VerificationError(AttackCode.MALFORMED, f"a {kind} has the fields {', '.join(fields)}")
+def _payload(envelope: Mapping[str, Any], kind: str, fields: Set[str]) -> dict[str, Any]:
+    payload: dict[str, Any] = envelope["signed"]
+    if payload.keys() != fields or payload["_type"] != kind:
+        raise VerificationError(AttackCode.MALFORMED, f"a {kind} has the fields {', '.join(sorted(fields))}")
     return payload
 
 
@@ -263,9 +273,7 @@ def _by_serial(envelopes: Sequence[dict[str, Any]], ecus: Sequence[InventoryEcu]
 
 
 def _report(envelope: Mapping[str, Any]) -> EcuReport:
-    payload = _payload(
-        envelope, _REPORT_TYPE, ("ecuIdentifier", "installedImage", "attacksDetected", "time", "counter")
-    )
+    payload = _payload(envelope, _REPORT_TYPE, _REPORT)
     serial, image, attack = payload["ecuIdentifier"], payload["installedImage"], payload["attacksDetected"]
     if not NAME_PATTERN.fullmatch(serial) or not _is_image(image):
         raise VerificationError(AttackCode.MALFORMED, f"the report of {_brief(serial)} does not say what it runs")
@@ -289,12 +297,12 @@ def _report(envelope: Mapping[str, Any]) -> EcuReport:
 
 
 def _is_image(value: object) -> bool:
-    if not isinstance(value, dict) or set(value) != {"filename", "length", "hashes"}:
+    if not isinstance(value, dict) or value.keys() != _IMAGE:
         return False
     path, length, hashes = value["filename"], value["length"], value["hashes"]
     if not isinstance(path, str) or target_path_fault(path) or type(length) is not int or length < 0:
         return False
-    if not isinstance(hashes, dict) or set(hashes) != {"sha256"}:
+    if not isinstance(hashes, dict) or hashes.keys() != {"sha256"}:
         return False
     return isinstance(hashes["sha256"], str) and bool(SHA256_PATTERN.fullmatch(hashes["sha256"]))
 
@@ -325,13 +333,20 @@ def _check_times(reports: Mapping[str, EcuReport], now: datetime) -> None:
             )
 
 
-def _check_signature(envelope: Mapping[str, Any], ecu: InventoryEcu, code: AttackCode, what: str) -> None:
+def _signed_parts(envelope: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """What was signed by the Primary, then in each report."""
+    try:
+        return [canonical.encode(each["signed"], decoded=True) for each in (envelope, *reports)]
+    except canonical.JsonFormError as exc:
+        raise VerificationError(AttackCode.MALFORMED, f"the manifest: {exc}") from exc
+
+
+def _check_signature(
+    envelope: Mapping[str, Any], signed: bytes, ecu: InventoryEcu, code: AttackCode, what: str
+) -> None:
     scheme, is_signed = _verifier(ecu.public_key)
     entry = envelope["signatures"][0]
-    try:
-        digest = hashlib.sha256(canonical.encode(envelope["signed"], decoded=True)).digest()
-    except canonical.JsonFormError as exc:
-        raise VerificationError(AttackCode.MALFORMED, f"{what}: {exc}") from exc
+    digest = hashlib.sha256(signed).digest()
     if entry["hashFunction"] != "sha256" or entry["hash"] != digest.hex() or entry["method"] != scheme:
         raise VerificationError(code, f"{what} has other content than what was signed")
     if not is_signed(entry["sig"], digest):

@@ -21,6 +21,7 @@ METADATA_NAME_PATTERN = re.compile(r"(?:[1-9][0-9]{0,9}\.)?[A-Za-z0-9][A-Za-z0-9
 """What a TUF repository with consistent snapshots serves."""
 
 _SEGMENT_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_PATH_PATTERN = re.compile(rf"{_SEGMENT_PATTERN.pattern}(?:/{_SEGMENT_PATTERN.pattern})*")
 _TARGET_PATH_MAX = 255
 VERSION_MAX = 2**31 - 1
 """Metadata versions and release counters stay below: some clients read a 32-bit integer."""
@@ -34,10 +35,10 @@ def target_path_fault(path: str) -> str | None:
     """
     if not path or len(path) > _TARGET_PATH_MAX:
         return f"its length {len(path)} is not between 1 and {_TARGET_PATH_MAX}"
-    for segment in path.split("/"):
-        if not _SEGMENT_PATTERN.fullmatch(segment):
-            return f"its part {segment!r} is not [A-Za-z0-9][A-Za-z0-9._+-]*"
-    return None
+    if _PATH_PATTERN.fullmatch(path):
+        return None
+    odd = next(segment for segment in path.split("/") if not _SEGMENT_PATTERN.fullmatch(segment))
+    return f"its part {odd!r} is not [A-Za-z0-9][A-Za-z0-9._+-]*"
 
 
 def image_file_name(path: str, sha256: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from signing.errors import SigningError
 from signing.names import VERSION_MAX
@@ -58,8 +59,9 @@ def format_time(value: datetime) -> str:
     return f"{require_utc(value).isoformat()[:_SECONDS]}Z"
 
 
+@lru_cache(maxsize=1024)
 def parse_time(text: str) -> datetime:
-    """The time that `format_time` wrote.
+    """The time that `format_time` wrote. The reports of one manifest mostly name the same; what is no time is not kept.
 
     Raises:
         ValueError: `text` is not such a time.
