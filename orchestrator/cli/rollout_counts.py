@@ -143,7 +143,7 @@ class Silence:
     expected: float = 0.0
     """What is normal for as many exposures, by the rate that the gate judges with."""
     aged: int = 0
-    """Exposures that reached the checkpoint."""
+    """Exposures that reached the checkpoint, but for those that are not compared."""
     controls: int = 0
     """Controls that reached it beside them."""
     controls_silent: int = 0
@@ -155,7 +155,8 @@ def silence(cells: Sequence[CellCounts], gate: GateReport) -> Silence:
     found = Silence()
     for index in range(max((len(cell.age_groups) for cell in cells), default=0)):
         groups = [cell.age_groups[index] for cell in cells if index < len(cell.age_groups)]
-        aged, silent = sum(group.exposed for group in groups), sum(group.silent for group in groups)
+        aged = sum(group.exposed - group.unpaired for group in groups)
+        silent = sum(group.silent - group.unpaired_silent for group in groups)
         here = Silence(
             silent=silent,
             expected=gate.inputs.get(f"q_a{index}", 0.0) * aged,
@@ -176,9 +177,13 @@ class AgeSum:
     habit: str
     """Of those that are looked at earlier than the others; empty: all."""
     exposed: int
+    """Of those that controls stand beside, where any do."""
     silent: int
     controls: int
     controls_silent: int
+    unpaired: int
+    """Exposures that no control stands beside: they called at other times, so their silence is not compared."""
+    unpaired_silent: int
 
     @property
     def conspicuous(self) -> bool:
@@ -205,10 +210,12 @@ def ages(cells: Sequence[CellCounts]) -> list[AgeSum]:
         AgeSum(
             age_s=age_s,
             habit=habit,
-            exposed=sum(group.exposed for group in groups),
-            silent=sum(group.silent for group in groups),
+            exposed=sum(group.exposed - group.unpaired for group in groups),
+            silent=sum(group.silent - group.unpaired_silent for group in groups),
             controls=sum(group.controls for group in groups),
             controls_silent=sum(group.controls_silent for group in groups),
+            unpaired=sum(group.unpaired for group in groups),
+            unpaired_silent=sum(group.unpaired_silent for group in groups),
         )
         for (age_s, habit), groups in sorted(found.items(), key=lambda item: (item[0][0], not item[0][1], item[0][1]))
     ]

@@ -159,15 +159,17 @@ def bare(scope: str, message: str) -> str:
 
 
 def silence_lines(rollout: Rollout) -> list[Text]:
-    """Silence at each age with the controls beside it, for example `after 1 d: 4 of 60, controls 3 of 61`."""
-    return [silence_line(each) for each in ages(rollout.cells) if each.exposed]
+    """Silence at each age, its controls beside it: `after 1 d: 4 of 60, controls 3 of 61; not compared 9 of 200`."""
+    return [silence_line(each) for each in ages(rollout.cells) if each.exposed or each.unpaired]
 
 
 def silence_line(each: AgeSum) -> Text:
     """One age."""
     whose = f", of those that call {each.habit}" if each.habit else ""
     controls = f", controls {count(each.controls_silent)} of {count(each.controls)}" if each.controls else ""
-    text = f"after {durations.in_words(each.age_s)}{whose}: {count(each.silent)} of {count(each.exposed)}{controls}"
+    alone = f"; not compared {count(each.unpaired_silent)} of {count(each.unpaired)}" if each.unpaired else ""
+    compared = f"{count(each.silent)} of {count(each.exposed)}{controls}{alone}"
+    text = f"after {durations.in_words(each.age_s)}{whose}: {compared}"
     return plain(text, words.RED if each.conspicuous else "")
 
 

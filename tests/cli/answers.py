@@ -19,9 +19,11 @@ def ago(**span: float) -> Timestamp:
 
 
 def an_age_group(
-    hours: float, exposed: int, silent: int, controls: int = 0, controls_silent: int = 0
+    hours: float, exposed: int, silent: int, controls: int = 0, controls_silent: int = 0, **unpaired: int
 ) -> rollout_pb2.AgeGroup:
-    group = rollout_pb2.AgeGroup(exposed=exposed, silent=silent, controls=controls, controls_silent=controls_silent)
+    group = rollout_pb2.AgeGroup(
+        exposed=exposed, silent=silent, controls=controls, controls_silent=controls_silent, **unpaired
+    )
     group.age.FromTimedelta(timedelta(hours=hours))
     return group
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from outrider.v1.rollout_pb2 import HabitGroup
 
 from orchestrator.cli.rollout_counts import ages, endings, of_cell, quotas, total
+from orchestrator.cli.rollout_parts import silence_line
 from tests.cli.answers import a_cell, an_age_group
 
 
@@ -50,6 +51,15 @@ def test_silence_is_conspicuous_only_beside_controls_that_are_not() -> None:
     [usual] = ages([a_cell(age_groups=[an_age_group(24, 50, 9, 40, 8)])])
     [alone] = ages([a_cell(age_groups=[an_age_group(24, 50, 9)])])
     assert (many.conspicuous, usual.conspicuous, alone.conspicuous) == (True, False, False)
+
+
+def test_exposures_without_controls_are_told_apart_from_those_that_are_compared() -> None:
+    """They called at other times: beside the controls of the others they would look broken, or hide what is."""
+    group = an_age_group(24, 850, 49, 40, 1, unpaired=800, unpaired_silent=48)
+    [age] = ages([a_cell(age_groups=[group])])
+    assert (age.exposed, age.silent, age.unpaired, age.unpaired_silent) == (50, 1, 800, 48)
+    assert not age.conspicuous
+    assert silence_line(age).plain == "after 1 d: 1 of 50, controls 1 of 40; not compared 48 of 800"
 
 
 def test_who_was_admitted_of_a_quota_are_live_attempts_and_permits() -> None:
