@@ -31,7 +31,7 @@ COHORTS = {"1.3-cohorts": "1.3", "habits-cohorts": "habits"}
 """The same fleets in cohorts, under a plan whose waves take whole cohorts. By name, the fleet's."""
 OTHER_PLANS = {**LIMITED, **COHORTS}
 COHORT_SHARES = {"internal": 0.001, "canary": 0.01, "early": 0.1, "general": 0.889}
-OTHERS_SHARE = 6
+OTHERS_SHARE = 10
 """Of the fleets that nothing is tuned on, and of those under other plans, one seed in so many is run: their runs are
 the longest, and 60 runs of everything are to take twenty minutes.
 """
