@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge bench conform conformance alerts simulate fuzz coverage sessions uptane-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench conform alerts simulate fuzz coverage sessions uptane-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -48,10 +48,6 @@ simulate: setup-dev
 coverage: setup-dev
 	@$(BIN)/python -m coverage run -m pytest -q -m "not processes" tests/signing tests/uptane
 	@$(BIN)/python -m coverage report
-
-# The TUF client conformance suite over our verifier of the Image repository; without SUITE it says how to get it. Its main cases are in `make test`.
-conformance: setup-dev
-	@$(BIN)/python -m tests.conformance $(SUITE)
 
 # Hostile bytes for everything that reads what others wrote. Ten minutes; `make test` has a short form.
 MINUTES ?= 10

@@ -71,6 +71,19 @@ class Evidence:
     tests_warned: int
 
 
+def describe_evidence(files: Mapping[str, bytes], *, sha256: str) -> Evidence:
+    """What evidence says that was judged before, by whatever policy.
+
+    Args:
+        files: As of `judge_evidence`.
+        sha256: Of the image, hex.
+
+    Raises:
+        EvidenceError: As of `judge_evidence`, whoever built the image.
+    """
+    return _judged(files, sha256, None)
+
+
 def judge_evidence(files: Mapping[str, bytes], *, sha256: str, policy: Policy) -> Evidence:
     """Read and judge what stands behind an image.
 
@@ -83,18 +96,23 @@ def judge_evidence(files: Mapping[str, bytes], *, sha256: str, policy: Policy) -
         EvidenceError: Something is missing, malformed, about another image, by an unknown builder, or tells of a
             failure.
     """
+    return _judged(files, sha256, policy)
+
+
+def _judged(files: Mapping[str, bytes], sha256: str, policy: Policy | None) -> Evidence:
     for kind in KINDS:
         if kind not in files:
             raise EvidenceError(f"there is no {kind} for it")
         if len(files[kind]) > EVIDENCE_MAX_BYTES[kind]:
             raise EvidenceError(f"its {kind} has {len(files[kind])} bytes, at most {EVIDENCE_MAX_BYTES[kind]} are read")
-    builder, build_type = _provenance(files["provenance"], sha256, policy)
+    built = _provenance(files["provenance"], sha256)
     component, components = _bill_of_materials(files["sbom"], sha256)
     passed, warned = _test_result(files["tests"], sha256)
+    signed = built.envelope is not None if policy is None else _check_builder(built, policy)
     return Evidence(
-        builder=builder.builder_id,
-        signed=bool(builder.keys),
-        build_type=build_type,
+        builder=built.builder_id,
+        signed=signed,
+        build_type=built.build_type,
         component=component,
         components=components,
         tests_passed=passed,
@@ -167,7 +185,17 @@ def signed_by(envelope: Envelope, keys: Sequence[Key], threshold: int) -> Sequen
         return ()
 
 
-def _provenance(data: bytes, sha256: str, policy: Policy) -> tuple[Builder, str]:
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """What provenance says."""
+
+    builder_id: str
+    build_type: str
+    envelope: Envelope | None
+    """With its signatures; None of an unsigned statement."""
+
+
+def _provenance(data: bytes, sha256: str) -> _Built:
     value = read_object(data, "its provenance")
     envelope = read_envelope(value, "its provenance") if "payload" in value else None
     if envelope is not None:
@@ -178,17 +206,21 @@ def _provenance(data: bytes, sha256: str, policy: Policy) -> tuple[Builder, str]
     definition = _object(predicate.get("buildDefinition"), "buildDefinition of its provenance")
     build_type = _text(definition.get("buildType"), "buildType of its provenance")
     _object(definition.get("externalParameters"), "externalParameters of its provenance")
-    builder = policy.builders.get(builder_id)
+    return _Built(builder_id, build_type, envelope)
+
+
+def _check_builder(built: _Built, policy: Policy) -> bool:
+    """Refuse a builder that is not believed; whether its key had to sign, and did."""
+    builder = policy.builders.get(built.builder_id)
     if builder is None:
         known = ", ".join(sorted(policy.builders)) or "none"
-        raise EvidenceError(f"it was built by {builder_id}, which is not among the allowed builders ({known})")
-    if builder.build_types and build_type not in builder.build_types:
-        raise EvidenceError(
-            f"it was built as {build_type}; of {builder_id} {', '.join(builder.build_types)} is allowed"
-        )
-    if builder.keys and (envelope is None or not signed_by(envelope, builder.keys, 1)):
-        raise EvidenceError(f"its provenance is not signed by a key of {builder_id}")
-    return builder, build_type
+        raise EvidenceError(f"it was built by {built.builder_id}, which is not among the allowed builders ({known})")
+    if builder.build_types and built.build_type not in builder.build_types:
+        allowed = ", ".join(builder.build_types)
+        raise EvidenceError(f"it was built as {built.build_type}; of {built.builder_id} {allowed} is allowed")
+    if builder.keys and (built.envelope is None or not signed_by(built.envelope, builder.keys, 1)):
+        raise EvidenceError(f"its provenance is not signed by a key of {built.builder_id}")
+    return bool(builder.keys)
 
 
 def _bill_of_materials(data: bytes, sha256: str) -> tuple[str, int]:

@@ -242,6 +242,15 @@ class ImageRepository:
         targets = self._verified(now).targets
         return [target_info(path, target, targets.version) for path, target in images_in(targets.targets).items()]
 
+    def listed(self) -> list[TargetInfo]:
+        """All images that the targets list on which the next publication builds, whether they have expired or not.
+
+        Raises:
+            SigningError: The repository is missing or damaged.
+        """
+        targets = self.metadata.load("targets", Targets)
+        return [target_info(path, target, targets.version) for path, target in images_in(targets.targets).items()]
+
     def verified_deltas(self, now: datetime) -> list[Delta]:
         """All deltas that the repository's own targets list, verified likewise.
 
@@ -282,7 +291,7 @@ class ImageRepository:
         return entry
 
     def _keep_evidence(self, image: NewImage) -> None:
-        for data in image.evidence.values():
+        for data in image.documents:
             self._evidence.mkdir(exist_ok=True)
             kept = self._evidence / f"{hashlib.sha256(data).hexdigest()}.json"
             if not kept.exists() or kept.read_bytes() != data:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets
 
@@ -73,8 +74,26 @@ class IngestGate:
             self._verdicts[asked] = self._judge(image, self._attesters)
         return self._verdicts[asked]
 
-    def summary(self, path: str, hardware_id: str) -> tuple[Summary, Sequence[str]] | None:
-        """The summary that vouches for a listed image, and the ids of the keys that signed it; None without one.
+    def listed(self, path: str, hardware_id: str) -> TargetFile | None:
+        """An image as offline keys have listed it; None when they have not.
+
+        Raises:
+            SigningError: The Image repository does not verify.
+        """
+        self._read_anew()
+        return self._listed(path, hardware_id)
+
+    def attesters(self) -> Attesters | None:
+        """Who may vouch for images; None when nobody was ever named.
+
+        Raises:
+            SigningError: The Image repository does not verify.
+        """
+        self._read_anew()
+        return self._attesters
+
+    def summary(self, path: str, hardware_id: str) -> tuple[Summary, Sequence[Key]] | None:
+        """The summary that vouches for a listed image, and the keys that signed it; None without one.
 
         Raises:
             SigningError: The Image repository does not verify.
@@ -84,10 +103,9 @@ class IngestGate:
         if target is None or self._attesters is None:
             return None
         try:
-            summary, signers = self._summary(target, hardware_id, self._attesters)
+            return self._summary(target, hardware_id, self._attesters)
         except EvidenceError:
             return None
-        return summary, [key.keyid for key in signers]
 
     def _judge(self, image: DirectedImage, attesters: Attesters) -> str | None:
         target = self._listed(image.path, image.hardware_id)
@@ -103,7 +121,7 @@ class IngestGate:
             return str(exc)
         return None
 
-    def _summary(self, target: TargetFile, hardware_id: str, attesters: Attesters) -> tuple[Summary, Sequence[Any]]:
+    def _summary(self, target: TargetFile, hardware_id: str, attesters: Attesters) -> tuple[Summary, Sequence[Key]]:
         evidence = evidence_of(target)
         if SUMMARY not in evidence:
             raise EvidenceError("no verification summary is listed with it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -40,13 +40,13 @@ PASSWORD_MIN = 12
 ROOT_ROLES = ("root-1", "root-2", "root-3")
 """Three root keys, of which two must sign."""
 DIRECTOR_ROLES = (*ROOT_ROLES, "targets", "snapshot", "timestamp")
-IMAGE_ROLES = (*ROOT_ROLES, "targets", "snapshot", "timestamp")
+IMAGE_ROLES = (*ROOT_ROLES, "targets", "attest", "snapshot", "timestamp")
 _ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
-_OFFLINE_ROLES = {"director": frozenset(ROOT_ROLES), "image": frozenset((*ROOT_ROLES, "targets"))}
+_OFFLINE_ROLES = {"director": frozenset(ROOT_ROLES), "image": frozenset((*ROOT_ROLES, "targets", "attest"))}
 
 
 def generate_keys(folder: Path, repository: str) -> None:
-    """Make the six keys of a repository, `<folder>/<role>.pem`.
+    """Make the keys of a repository, three of root and one of every other role, `<folder>/<role>.pem`.
 
     Offline roles get P-256, which hardware tokens have; online roles get Ed25519, whose signatures are deterministic.
 
@@ -185,7 +185,24 @@ def signers_of(folder: Path, role: str, root: Root, secret: Secret = environment
     Raises:
         KeyFileError: None of that role's keys is there, or one cannot be opened.
     """
-    wanted = set(root.roles[role].keyids)
+    return signers_among(folder, role, [root.keys[keyid] for keyid in root.roles[role].keyids], secret)
+
+
+def signers_among(
+    folder: Path, role: str, keys: Sequence[Key], secret: Secret = environment_secret
+) -> list[CryptoSigner]:
+    """The keys in a folder that are among those of a role: `<role>.pem`, `<role>-2.pem`, ...
+
+    Args:
+        folder: Holds key files.
+        role: Whose.
+        keys: That it has.
+        secret: Asked for encrypted files that are used.
+
+    Raises:
+        KeyFileError: As of `signers_of`.
+    """
+    wanted = {key.keyid for key in keys}
     paths = [path for path in (folder / f"{role}.pem", *sorted(folder.glob(f"{role}-*.pem"))) if path.exists()]
     found = []
     for path in paths:
@@ -202,7 +219,7 @@ def signers_of(folder: Path, role: str, root: Root, secret: Secret = environment
     names = ", ".join(path.name for path in paths)
     raise KeyFileError(
         f"the key in {folder / role}.pem is not the {role} key of this repository's root; looked at {names}; "
-        f"bring {labels([root.keys[keyid] for keyid in root.roles[role].keyids])}"
+        f"bring {labels(keys)}"
     )
 
 

@@ -52,6 +52,13 @@ class NewImage:
     """Of its release."""
     evidence: Mapping[str, bytes] = field(default_factory=dict)
     """Files by kind: those of `evidence.KINDS`, and the summary. Empty keeps what is listed for the same image."""
+    notes: bytes = b""
+    """The file whose digest is in `facts`; empty when there is none."""
+
+    @property
+    def documents(self) -> Sequence[bytes]:
+        """What is kept beside its bytes."""
+        return [*self.evidence.values(), *([self.notes] if self.notes else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,8 @@ def image_fault(image: NewImage) -> str | None:
         return f"release counter {image.release_counter!r} is not between 0 and {VERSION_MAX}"
     if fault := facts_fault(image.facts):
         return fault
+    if image.notes and hashlib.sha256(image.notes).hexdigest() != image.facts.notes_sha256:
+        return "its notes are not those whose digest it has"
     if image.evidence and (SUMMARY not in image.evidence or not image.evidence.keys() <= {*KINDS, SUMMARY}):
         return f"its evidence is {', '.join(sorted(image.evidence))}, not a summary and what it was made from"
     for version in (image.version, image.reverts):

@@ -14,6 +14,7 @@ from semver import Version
 
 from signing.errors import ImageRefusedError
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
+from signing.release_facts import ReleaseFacts
 
 SUFFIX = "revert"
 
@@ -122,6 +123,8 @@ def _undoing(image: NewImage, source: TargetInfo, repository: ImageRepository) -
         version=version,
         reverts=image.version,
         sha256=source.sha256,
+        # What was signed about these bytes holds of them again; what had to run before them does not.
+        facts=ReleaseFacts(rxswin=source.facts.rxswin, safety_relevant=source.facts.safety_relevant),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 
-from agent_sim.evidence import BUILDER, evidence_of
+from agent_sim.evidence import BUILDER, evidence_of, write_evidence
+from agent_sim.evidence import POLICY as FACTORY_POLICY
 from signing.attestation import LEVEL_UNSIGNED, SUMMARY, Summary, sign_summary
+from signing.ceremony import DataFolder
 from signing.evidence import Builder, Policy
-from signing.image_repo import NewImage
+from signing.image_repo import ImageRepository, NewImage
 from signing.keys import load_signer
 from tests.signing.uptane_simulator import NOW
 
@@ -34,6 +37,24 @@ def some_evidence(image: bytes, *, change: Mapping[str, Callable[[Any], object]]
     for kind, alter in (change or {}).items():
         alter(documents[kind])
     return {kind: json.dumps(document).encode() for kind, document in documents.items()}
+
+
+def believe(data: Path) -> None:
+    """Let an installation believe the simulated factory."""
+    (data / "ingest.yaml").write_text(FACTORY_POLICY, encoding="utf-8")
+
+
+def without_attesters(data: DataFolder) -> None:
+    """Make the Image repository of a data folder one that names nobody who has to vouch, as those from before did."""
+    (data.image_keys / "attest.pem").unlink()
+    shutil.rmtree(data.image_repo)
+    ImageRepository.create(data.image_repo, data.image_keys, NOW)
+
+
+def evidence_fields(image: Path, *, name: str = "image", version: str = "1.0.0") -> str:
+    """Write evidence beside an image; the fields of a release file that name it, as YAML in braces has them."""
+    files = write_evidence(image, name=name, version=version)
+    return ", ".join(f"{kind}: {file.name}" for kind, file in files.items())
 
 
 def a_summary(files: Mapping[str, bytes], *, sha256: str, hardware_id: str, **changes: Any) -> Summary:

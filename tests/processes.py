@@ -27,6 +27,7 @@ from outrider.v1 import case_pb2_grpc, fleet_pb2_grpc, release_pb2_grpc, rollout
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.clock import MachineClock
+from tests.evidence import believe, evidence_fields
 
 T = TypeVar("T")
 
@@ -316,11 +317,13 @@ class Installation:
         folder.mkdir(exist_ok=True)
         lines = [f"version: {version}", f"notes: Release {version}", "images:"]
         for image in images:
-            (folder / f"{image.hardware_id}.img").write_bytes(image.content)
+            file = folder / f"{image.hardware_id}.img"
+            file.write_bytes(image.content)
             lines.append(
                 f"  - {{file: {image.hardware_id}.img, hardware_id: {image.hardware_id}, "
-                f"release_counter: {release_counter}}}"
+                f"release_counter: {release_counter}, {evidence_fields(file, version=version)}}}"
             )
+        believe(self.data)
         (folder / "release.yaml").write_text("\n".join(lines) + "\n")
         return self.must("release", "publish", folder / "release.yaml")
 

@@ -52,7 +52,7 @@ images:
   - {file: gw-$version.img, hardware_id: acme-gw-1, release_counter: $counter, path: acme/gw-1-$version.img}
   - {file: brake-$version.img, hardware_id: acme-brake-1, release_counter: $counter, path: acme/brake-1-$version.img}
 END
-  outrider release publish release-$version.yaml
+  outrider release publish release-$version.yaml --without-evidence "trying it out"
 done
 while outrider fleet list -o json | grep -q '"enrolled": false'; do sleep 0.5; done
 """

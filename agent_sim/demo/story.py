@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent_sim.demo.house import Folders, House, program
 from agent_sim.demo.screen import Screen, variant_table
 from agent_sim.demo.view import View
 from agent_sim.errors import DemoError
+from agent_sim.evidence import POLICY, write_evidence
 from agent_sim.fleet import Fleet, build_fleet
 from agent_sim.images import build_image, image_path, release_counter
 from agent_sim.scenario import Scenario, load_scenario
@@ -100,6 +102,7 @@ class Story:
             await house.command("keys", "init")
         with (folders.data / "outrider.toml").open("a", encoding="utf-8") as settings:
             settings.write(SETTINGS.format(scale=self._scale))
+        (folders.data / "ingest.yaml").write_text(POLICY, encoding="utf-8")
         with screen.step("orchestrator: enrolment, vehicle, operator and web ports"):
             await house.serve()
         size = self._scenario.fleet.size
@@ -130,6 +133,7 @@ class Story:
                 "hardware_id": hardware_id,
                 "path": image_path(hardware_id, version),
                 "release_counter": release_counter(version),
+                **self._evidence(hardware_id, version, file),
             }
             for hardware_id, file in sorted(files.items())
         ]
@@ -137,6 +141,13 @@ class Story:
         # JSON is YAML.
         description.write_text(json.dumps({"version": version, "notes": notes, "images": images}, indent=1))
         await house.command("release", "publish", description, "--reason", "demonstration")
+
+    def _evidence(self, hardware_id: str, version: str, file: Path) -> Mapping[str, str]:
+        """What a build hands over with its image; the factory's images lie in a folder that stays as it was made."""
+        image = self._folders.releases / f"{hardware_id}-{version}.img"
+        if image != file:
+            shutil.copyfile(file, image)
+        return {kind: str(each) for kind, each in write_evidence(image, name=hardware_id, version=version).items()}
 
     async def _drive(self, house: House) -> None:
         self._screen.heading("2  The fleet drives: enrols, polls over gRPC, loses its links")

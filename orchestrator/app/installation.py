@@ -56,7 +56,7 @@ class Installation:
     def offline_keys(self) -> list[Path]:
         """Keys that no running service needs, and that still lie here."""
         keys = self.data / "keys"
-        return sorted([*keys.glob("*/root-*.pem"), *keys.glob("image/targets*.pem")])
+        return sorted([*keys.glob("*/root-*.pem"), *keys.glob("image/targets*.pem"), *keys.glob("image/attest*.pem")])
 
     @property
     def run(self) -> Path:

@@ -47,10 +47,12 @@ from orchestrator.service.releases import ReleaseDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.service.vehicles import PollPace, VehicleDesk
+from orchestrator.service.vouching import Vouching
 from orchestrator.settings import Settings
 from orchestrator.store.redis import RedisStore
 from orchestrator.telemetry import Metrics
 from signing.image_repo import ImageRepository
+from signing.ingest_gate import IngestGate
 from signing.pki import Authority
 from signing.signer import SignerClient
 
@@ -100,6 +102,8 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         store, context.clock, origin=machine_origin(settings, context.machine), scale=settings.scale
     )
     images = ImageFiles(installation.image_repository / "metadata")
+    repository = ImageRepository(installation.image_repository)
+    vouching = Vouching(repository, IngestGate(installation.image_repository))
     last_seen = LastSeen(store)
     vehicles = VehicleDesk(
         store=store,
@@ -111,6 +115,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         pace=PollPace(idle_ms=settings.poll_s * 1000, live_ms=settings.poll_live_s * 1000),
         metrics=context.metrics,
         repeats_max=settings.quarantine_after,
+        vouching=vouching,
     )
     enrollment = EnrollmentDesk(
         store=store,
@@ -127,7 +132,6 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         machine=context.machine,
         token_life_ms=TOKEN_LIFE_MS,
     )
-    repository = ImageRepository(installation.image_repository)
     return Desks(
         vehicles=vehicles,
         permits=PermitDesk(store=store, snapshots=snapshots, clock=context.clock, metrics=context.metrics),
@@ -137,8 +141,8 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         care=FleetCareDesk(store=store, clock=context.clock),
         explain=ExplainDesk(store=store, snapshots=snapshots, clock=context.clock),
         cases=CaseDesk(store=store, clock=context.clock),
-        releases=ReleaseDesk(store=store, repository=repository, clock=context.clock),
-        rollouts=RolloutDesk(store=store, clock=context.clock, machine=context.machine),
+        releases=ReleaseDesk(store=store, repository=repository, clock=context.clock, vouching=vouching),
+        rollouts=RolloutDesk(store=store, clock=context.clock, machine=context.machine, vouching=vouching),
         snapshots=snapshots,
         images=images,
         last_seen=last_seen,

@@ -62,6 +62,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider release publish release-1.1.0.yaml",
         "outrider release publish release-1.2.0.yaml --delta-from 1.1.0 --delta-from 1.0.0",
     ),
+    "release attest": (
+        "outrider release attest   # after a key of attest was revoked",
+        'outrider release attest 1.0.0 --without-evidence "built before we kept any"',
+    ),
     "release show": ("outrider release show", "outrider release show 1.1.0"),
     "rehearse": (
         "outrider rehearse plan.yaml --failure-rate 2% --silent 30% --vehicles 1000000",

@@ -33,6 +33,7 @@ MADE = (
     ("keys/director/", "its online keys: targets, snapshot, timestamp", "keep on this server, private"),
     ("keys/image/root-*.pem", "root keys of the Image repository, 2 of 3 sign", "take offline: a new root only"),
     ("keys/image/targets.pem", "signs releases", "take offline: `outrider release publish` only"),
+    ("keys/image/attest.pem", "vouches for images", "take offline: where evidence is judged"),
     ("keys/image/", "its online keys: snapshot, timestamp", "move to where `outrider image-repo renew` runs"),
     ("director/, image-repo/", "both repositories with their first metadata", "keep on this server"),
     ("provisioning/", "what a factory puts into a vehicle", "hand to the factory, authentically"),
@@ -41,7 +42,7 @@ MADE = (
 )
 """What a ceremony makes, what for, and where it belongs."""
 
-OFFLINE = ("keys/director/root-*.pem", "keys/image/root-*.pem", "keys/image/targets.pem")
+OFFLINE = ("keys/director/root-*.pem", "keys/image/root-*.pem", "keys/image/targets.pem", "keys/image/attest.pem")
 """Keys that must go offline before production: whoever steals this machine must not find them."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,16 @@ from rich.console import RenderableType
 
 from orchestrator.cli.client import fleet_time
 from orchestrator.cli.errors import BadInputError, CliError, NotFoundError, RefusedError
+from orchestrator.cli.image_repo import time_of_signing
 from orchestrator.cli.release_deltas import deltas_view, new_deltas, saving
+from orchestrator.cli.release_evidence import (
+    attested_anew,
+    evidence_view,
+    ingest_of,
+    said_of,
+    taken_in,
+    way_back_taken_in,
+)
 from orchestrator.cli.release_file import ReleaseFile, read_release
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
@@ -29,11 +39,18 @@ from orchestrator.cli.way_back import way_back
 from orchestrator.cli.words import count, moment, plain
 from signing.errors import KeyFileError, SigningError
 from signing.image_repo import ImageRepository, NewDelta, NewImage, TargetInfo
+from signing.release_facts import ReleaseFacts, notes_file
 from signing.reverts import revert_version
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 PAGE_SIZE = 1000
+WithoutEvidence = Annotated[
+    str,
+    typer.Option(
+        "--without-evidence", metavar="WHY", help="Vouch for images that have no evidence; the reason is signed."
+    ),
+]
 
 
 @app.callback()
@@ -55,6 +72,7 @@ def publish(
         typer.Option("--delta-from", metavar="VERSION", help="Make deltas from it. Default: what most vehicles run."),
     ] = None,
     no_deltas: Annotated[bool, typer.Option("--no-deltas", help="Make no deltas.")] = False,
+    without_evidence: WithoutEvidence = "",
 ) -> None:
     """Sign the images of a release into the Image repository, then register the release.
 
@@ -73,8 +91,11 @@ def publish(
         now = fleet_time(client)
         repository = repository_of(session.data)
         with refusals(), tempfile.TemporaryDirectory(prefix="outrider-deltas-") as folder:
+            ingest, listed = ingest_of(session.data, repository, now), repository.listed()
+            images = taken_in(session.screen, ingest, description, images, listed, waiver=without_evidence)
             wanted = revert_to or description.revert_to
             to, back = ("", ()) if no_revert else way_back(client, repository, images, to=wanted, now=now)
+            back = way_back_taken_in(ingest, back, listed, waiver=without_evidence)
             deltas: Sequence[NewDelta] = ()
             if not no_deltas:
                 deltas = new_deltas(
@@ -116,6 +137,14 @@ def publish(
 
 def new_images(description: ReleaseFile) -> Sequence[NewImage]:
     """The images of a release file, to be signed."""
+    notes = notes_file(description.notes_by_language) if description.notes_by_language else b""
+    facts = ReleaseFacts(
+        requires=description.requires,
+        conflicts=description.conflicts,
+        rxswin=description.rxswin,
+        safety_relevant=description.safety_relevant,
+        notes_sha256=hashlib.sha256(notes).hexdigest() if notes else "",
+    )
     return [
         NewImage(
             path=image.path,
@@ -123,6 +152,8 @@ def new_images(description: ReleaseFile) -> Sequence[NewImage]:
             hardware_id=image.hardware_id,
             release_counter=image.release_counter,
             version=description.version,
+            facts=facts,
+            notes=notes,
         )
         for image in description.images
     ]
@@ -183,6 +214,49 @@ def image_message(target: TargetInfo) -> Image:
     )
 
 
+@operator_command(app, "attest")
+def attest(
+    session: Session,
+    versions: Annotated[
+        list[str] | None, typer.Argument(metavar="[VERSION]...", help="Releases. Default: all that nobody vouches for.")
+    ] = None,
+    without_evidence: WithoutEvidence = "",
+) -> None:
+    """Vouch anew for releases that are published: after a key of attest was revoked, or from before it was asked for.
+
+    Their evidence is judged again, by the policy of today, and signed together with the list of images.
+    """
+    now = time_of_signing(session)
+    repository = repository_of(session.data)
+    with refusals():
+        ingest = ingest_of(session.data, repository, now)
+        if ingest is None:
+            raise RefusedError(
+                "this Image repository names nobody who has to vouch for images",
+                remedy="docs/keys.md says how a key of attest is added",
+            )
+        listed = repository.listed()
+        if unknown := set(versions or ()) - {target.version for target in listed}:
+            raise NotFoundError(
+                f"release {', '.join(sorted(unknown))} is not signed here", remedy="`outrider release show` lists all"
+            )
+        chosen = [target for target in listed if not versions or target.version in versions]
+        lacking = [
+            target
+            for target in chosen
+            if not ingest.kept(target.evidence, sha256=target.sha256, hardware_id=target.hardware_id)
+        ]
+        images = attested_anew(ingest, repository, lacking, waiver=without_evidence)
+        if images:
+            repository.publish(images, session.data / "keys" / "image", now)
+    document = {"attested": [image.path for image in images], "fleet_time": now.isoformat()}
+    done = ", ".join(sorted({image.version for image in images}))
+    session.screen.answer(
+        document,
+        f"Vouched for {len(images)} images of {done}." if images else "Nothing to do: all are vouched for.",
+    )
+
+
 @operator_command(app, "show")
 def show(
     session: Session,
@@ -236,7 +310,9 @@ def release_view(release: Release) -> list[RenderableType]:
             ("targets", f"version {release.targets_version} of the Image repository"),
             ("notes", plain(release.notes)),
             *([("undoes", plain(release.reverts))] if release.reverts else []),
+            *said_of(release),
         ),
         images,
+        *evidence_view(release),
         *deltas_view(release),
     ]

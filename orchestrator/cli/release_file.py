@@ -6,8 +6,9 @@ Owns its fields, defaults and faults. Leaves YAML and its places to the engine's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.cli.errors import BadInputError
@@ -16,10 +17,15 @@ from orchestrator.engine.plan import readers as read
 from orchestrator.engine.plan import words
 from orchestrator.engine.plan.nodes import Place, PlanError, PlanFault, compose
 from orchestrator.model.ids import VEHICLE_ID_PATTERN, ReleaseVersion
+from signing.evidence import EVIDENCE_MAX_BYTES, KINDS
+from signing.release_facts import LIST_MAX, RXSWIN_PATTERN
 
-FIELDS = ("version", "notes", "revert_to", "images")
-IMAGE_FIELDS = ("file", "hardware_id", "path", "release_counter")
+FIELDS = ("version", "notes", "requires", "conflicts", "rxswin", "safety_relevant", "revert_to", "images")
+IMAGE_FIELDS = ("file", "hardware_id", "path", "release_counter", *KINDS)
 COUNTER_MAX = 2**31 - 1
+LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
+"""As BCP 47 writes languages, for example `de` or `pt-BR`."""
+NOTES_EXAMPLE = "a text, or texts by language such as {en: Better brakes, de: Bessere Bremsen}"
 IMAGE_EXAMPLE = "an image such as {file: gw.img, hardware_id: acme-gw-2, release_counter: 11}"
 
 
@@ -35,6 +41,8 @@ class ImageFile:
     """Target path in the Image repository; default `<hardware_id>-<version><suffix of the file>`."""
     release_counter: int
     """Never lower than what a control unit ran before; at least 1."""
+    evidence: Mapping[str, Path] = field(default_factory=dict)
+    """Files that stand behind it, by kind: all of `KINDS`, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +52,19 @@ class ReleaseFile:
     version: str
     """Semantic version."""
     notes: str
-    """What changes, for people."""
+    """What changes, for people; where there are several languages, in the first of them."""
     images: Sequence[ImageFile]
     """At least one; one a hardware id."""
+    notes_by_language: Mapping[str, str] = field(default_factory=dict)
+    """The same by language; empty where there is one text only."""
+    requires: str = ""
+    """Comparisons with the release that a vehicle runs; empty: it may follow any."""
+    conflicts: tuple[str, ...] = ()
+    """Releases that it must not follow."""
+    rxswin: tuple[str, ...] = ()
+    """Regulatory identifiers that a vehicle has with it."""
+    safety_relevant: bool | None = None
+    """None when the file does not say."""
     revert_to: str = ""
     """Release to go back to if this one is bad; empty: the one before."""
 
@@ -93,7 +111,38 @@ def release_of(root: Place, folder: Path) -> ReleaseFile:
     revert_to = read.take(fields, "revert_to", words.release, ReleaseVersion(""))
     if revert_to and revert_to == version:
         fields["revert_to"].fault(f"{version} cannot be undone by itself", "name an earlier release, or leave it out")
-    return ReleaseFile(version, read.take(fields, "notes", text_of, ""), images, revert_to)
+    empty: Mapping[str, str] = {}
+    notes = read.take(fields, "notes", notes_of, empty)
+    return ReleaseFile(
+        version=version,
+        notes=next(iter(notes.values()), ""),
+        images=images,
+        notes_by_language=notes if "" not in notes else {},
+        requires=read.take(fields, "requires", words.comparisons, ""),
+        conflicts=read.take(fields, "conflicts", CONFLICTS, ()),
+        rxswin=read.take(fields, "rxswin", RXSWIN, ()),
+        safety_relevant=read.truth(fields["safety_relevant"]) if "safety_relevant" in fields else None,
+        revert_to=revert_to,
+    )
+
+
+CONFLICTS = read.different(read.several(words.release, "a list of versions such as [1.0.3]", most=LIST_MAX))
+RXSWIN = read.different(
+    read.several(read.matching(RXSWIN_PATTERN, "an RXSWIN"), "a list such as [R79 SWIN 0042-01]", most=LIST_MAX)
+)
+
+
+def notes_of(place: Place) -> Mapping[str, str] | None:
+    """Reader of notes by language; of one text, under no language."""
+    if not place.mapping:
+        text = place.scalar(NOTES_EXAMPLE)
+        return None if text is None else {"": text}
+    entries = place.entries(NOTES_EXAMPLE) or {}
+    for language, at in entries.items():
+        if not LANGUAGE_PATTERN.fullmatch(language):
+            at.fault(f"`{language[:40]}` is no language", "write a tag such as de or pt-BR")
+    found = {language: at.scalar("a text") for language, at in entries.items()}
+    return {language: text for language, text in found.items() if text is not None}
 
 
 def image_of(place: Place, version: str, folder: Path) -> ImageFile:
@@ -108,9 +157,24 @@ def image_of(place: Place, version: str, folder: Path) -> ImageFile:
     return ImageFile(
         file=file,
         hardware_id=hardware_id,
+        evidence=evidence_of(place, fields, folder),
         path=read.take(fields, "path", text_of, f"{hardware_id}-{version}{file.suffix}" if hardware_id else ""),
         release_counter=read.take(fields, "release_counter", read.count(1, COUNTER_MAX), 1),
     )
+
+
+def evidence_of(place: Place, fields: Mapping[str, Place], folder: Path) -> Mapping[str, Path]:
+    """The files that stand behind an image: all of them, or none."""
+    named = {kind: folder / name for kind in KINDS if (name := read.take(fields, kind, text_of, ""))}
+    for kind, file in named.items():
+        if not file.is_file():
+            fields[kind].fault(f"{kind} file {file} does not exist", "paths count from the folder of this file")
+        elif file.stat().st_size > EVIDENCE_MAX_BYTES[kind]:
+            most = EVIDENCE_MAX_BYTES[kind]
+            fields[kind].fault(f"{kind} file {file} has more than {most} bytes", f"bring one of at most {most} bytes")
+    if named:
+        require(place, fields, KINDS)
+    return named
 
 
 def text_of(place: Place) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from semver import Version
@@ -15,12 +15,23 @@ from orchestrator.model.release import Image, Release
 from orchestrator.service.director import to_datetime
 from orchestrator.service.errors import InvalidInputError, NotFoundError, StateError, Violation
 from orchestrator.service.release_deltas import ReleaseDelta, deltas_to
+from orchestrator.service.vouching import NOTHING_ASKED, REMEDY, ImageEvidence, Vouching
 from orchestrator.store.base import FleetStore, JournalEntry
 from signing.errors import SigningError
 from signing.image_repo import ImageRepository, TargetInfo
+from signing.release_facts import NO_FACTS, ReleaseFacts
 
 IMAGES_MAX = 64
 NOTES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a release says of itself, as it was signed."""
+
+    facts: ReleaseFacts = NO_FACTS
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """By language; empty where there is one text only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +41,15 @@ class ReleaseDesk:
     store: FleetStore
     repository: ImageRepository
     clock: FleetClock
+    vouching: Vouching = NOTHING_ASKED
 
     async def create(self, release: Release, *, actor: str, reason: str) -> Release:
         """Register a release after each of its images was found, verified, in the Image repository.
 
         Raises:
             InvalidInputError: the release contradicts itself.
-            StateError: an image is not signed there or differs, the version exists with other images, or the release
-                does not undo what it says.
+            StateError: an image is not signed there or differs, nobody vouches for it, the version exists with other
+                images, or the release does not undo what it says.
         """
         faults = release_faults(release)
         if faults:
@@ -48,6 +60,8 @@ class ReleaseDesk:
             check_undoes(release, await self.store.releases())
         now = FleetTime(self.clock.now())
         version = await asyncio.to_thread(self._check_images, release, to_datetime(now))
+        if fault := self.vouching.fault(release):
+            raise StateError(fault, reason="RELEASE_UNATTESTED", remedy=REMEDY)
         checked = replace(release, created_at=now, targets_version=version)
         entry = JournalEntry(
             stream="fleet",
@@ -110,6 +124,14 @@ class ReleaseDesk:
         """Deltas to the images of each of these releases, as the Image repository lists them now."""
         now = to_datetime(FleetTime(self.clock.now()))
         return await asyncio.to_thread(deltas_to, releases, self.repository, now)
+
+    def said(self, release: Release) -> Said:
+        """What was signed about a release beside its images."""
+        return Said(self.vouching.facts(release), self.vouching.notes(release))
+
+    async def evidence(self, release: Release) -> Sequence[ImageEvidence]:
+        """What stands behind the images of a release."""
+        return await asyncio.to_thread(self.vouching.evidence, release)
 
 
 def check_undoes(release: Release, registered: Sequence[Release]) -> None:

@@ -45,6 +45,7 @@ from orchestrator.service.reverts import check_proposal, check_resume, check_rev
 from orchestrator.service.rollout_views import RolloutView, view_of
 from orchestrator.service.scopes import check_variant
 from orchestrator.service.successors import check_supersedes, end_superseded
+from orchestrator.service.vouching import NOTHING_ASKED, REMEDY, Vouching, narrowed
 from orchestrator.store.base import Json, Store
 
 CAS_TRIES = 8
@@ -65,6 +66,7 @@ class RolloutDesk:
         store: committed to.
         clock: fleet time.
         machine: for waiting between looks.
+        vouching: what is signed about releases.
         random_bytes: that many bytes nobody can foresee; a simulation draws them from its seed.
     """
 
@@ -74,11 +76,13 @@ class RolloutDesk:
         store: Store,
         clock: FleetClock,
         machine: MachineClock,
+        vouching: Vouching = NOTHING_ASKED,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._store = store
         self._clock = clock
         self._machine = machine
+        self._vouching = vouching
         self._random_bytes = random_bytes
 
     async def preview(self, plan_text: str) -> tuple[Plan, Preview, str]:
@@ -108,7 +112,8 @@ class RolloutDesk:
                     for fault in error.faults
                 ],
             ) from error
-        if not any(release.version == plan.release for release in await self._store.releases()):
+        release = next((each for each in await self._store.releases() if each.version == plan.release), None)
+        if release is None:
             line, column = release_position(plan_text)
             raise InvalidInputError(
                 f"release {plan.release} is not registered; nothing was started",
@@ -116,7 +121,9 @@ class RolloutDesk:
                 remedy="publish it with `outrider release publish`",
                 violations=[Violation(f"{line}:{column}", f"release {plan.release} is not registered")],
             )
-        return plan
+        if fault := self._vouching.fault(release):
+            raise StateError(f"{fault}; nothing was started", reason="RELEASE_UNATTESTED", remedy=REMEDY)
+        return narrowed(plan, self._vouching.facts(release))
 
     async def create(
         self,

@@ -7,12 +7,12 @@ held across an await without being committed by version: a grant is only true on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from orchestrator.clock import FleetClock
-from orchestrator.engine.admission import choose
+from orchestrator.engine.admission import Candidate, choose
 from orchestrator.engine.permits import rules_of
 from orchestrator.engine.repeats import REPEATS_MAX
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState, VehicleEvent
@@ -37,6 +37,7 @@ from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.quarantine import keep_out
 from orchestrator.service.records import record_of, still_known
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
+from orchestrator.service.vouching import NOTHING_ASKED, Vouching
 from orchestrator.service.waiting import closed, defer
 from orchestrator.store.base import Applied, Store
 from orchestrator.telemetry import Metrics
@@ -80,6 +81,8 @@ class Install:
     """What the vehicle looks at before it asks for a permit, which looks again."""
     notes: str
     """The release's, for the owner."""
+    notes_by_language: Mapping[str, str] = field(default_factory=dict)
+    """The same in other languages, where there are several."""
     offline_permit_ms: int = 0
     """Longest permit to install out of reach, in that region; 0: none is given."""
 
@@ -103,6 +106,7 @@ class WithdrawalReason:
 
 
 FENCED = WithdrawalReason("fenced", "the rollout was aborted or halted")
+UNATTESTED = WithdrawalReason("unattested", "nobody vouches for the release any more")
 EXCLUDED = WithdrawalReason("excluded", "the vehicle is kept out of this rollout")
 
 
@@ -141,6 +145,7 @@ class VehicleDesk:
         pace: polls.
         repeats_max: rollouts in a row that a vehicle may fail in before it is kept out; 0: however many.
         metrics: counted into.
+        vouching: says which releases may be assigned.
     """
 
     def __init__(
@@ -155,6 +160,7 @@ class VehicleDesk:
         pace: PollPace,
         metrics: Metrics,
         repeats_max: int = REPEATS_MAX,
+        vouching: Vouching = NOTHING_ASKED,
     ) -> None:
         self._store = store
         self._snapshots = snapshots
@@ -165,6 +171,7 @@ class VehicleDesk:
         self._pace = pace
         self._metrics = metrics
         self._repeats_max = repeats_max
+        self._vouching = vouching
 
     async def check_in(self, vehicle_id: VehicleId, poll: CheckIn) -> CheckInReply:
         """Answer a poll.
@@ -187,6 +194,7 @@ class VehicleDesk:
         wants_images = isinstance(directive, Install)
         if isinstance(directive, Install) and (release := snapshot.releases.get(directive.attempt.release)):
             await self._images.cover(release.targets_version)
+            directive = replace(directive, notes_by_language=self._vouching.notes(release))
         return CheckInReply(
             now=now,
             next_poll_ms=self._pace.live_ms if wants_images else self._pace.idle_ms,
@@ -223,6 +231,8 @@ class VehicleDesk:
                 return await self._withdraw(record, attempt, snapshot, now, FENCED)
             if attempt.state in BEFORE_PERMIT_STATES and _excluded(record, attempt.rollout_id):
                 return await self._withdraw(record, attempt, snapshot, now, EXCLUDED)
+            if attempt.state in BEFORE_PERMIT_STATES and self._vouching.fault(snapshot.releases.get(attempt.release)):
+                return await self._withdraw(record, attempt, snapshot, now, UNATTESTED)
             self._metrics.checkins.labels(outcome="attempt_live").inc()
             rollout = snapshot.rollouts.get(attempt.rollout_id)
             shut = closed(record, attempt, rollout, now) if rollout else None
@@ -232,16 +242,24 @@ class VehicleDesk:
         record = await keep_out(
             self._store, self._metrics, record, snapshot.rollouts, now, repeats_max=self._repeats_max
         )
-        if not snapshot.candidates:
+        candidates = self._assignable(snapshot)
+        if not candidates:
             self._metrics.checkins.labels(outcome="nothing").inc()
             return record, None
-        answer = choose(record, snapshot.candidates, now)
+        answer = choose(record, candidates, now)
         if isinstance(answer, Grant):
             return await self._grant(record, answer, snapshot, now)
         for refusal in answer:
             self._metrics.refusals.labels(reason=refusal.reason.value).inc()
         self._metrics.checkins.labels(outcome="refused").inc()
         return record, None
+
+    def _assignable(self, snapshot: Snapshot) -> Sequence[Candidate]:
+        """Rollouts whose release somebody vouches for: of any other the signer would refuse the files."""
+        found = [candidate for candidate in snapshot.candidates if not self._vouching.fault(candidate.release)]
+        if left_out := len(snapshot.candidates) - len(found):
+            self._metrics.refusals.labels(reason=UNATTESTED.code).inc(left_out)
+        return found
 
     async def _withdraw(
         self, record: VehicleRecord, attempt: Attempt, snapshot: Snapshot, now: FleetTime, why: WithdrawalReason
@@ -283,6 +301,8 @@ class VehicleDesk:
 
     async def _keep_director_fresh(self, record: VehicleRecord, snapshot: Snapshot, now: FleetTime) -> VehicleRecord:
         wanted = owed(record)
+        if self._vouching.fault(self._snapshots.current.releases.get(wanted)):
+            wanted = ReleaseVersion("")
         state = record.director
         state = renewed(state, now) if state.release == wanted else assigned(state, wanted, now)
         if state == record.director:

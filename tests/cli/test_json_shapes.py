@@ -18,12 +18,16 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from outrider.v1 import case_pb2, fleet_pb2, ledger_pb2, release_pb2, rollout_pb2
+from securesystemslib.signer import CryptoSigner
 
 from orchestrator.ledger import Ledger
 from orchestrator.store.redis.embedded import EmbeddedServer
+from signing.ceremony import DataFolder
+from signing.image_repo import ImageRepository, NewImage
 from tests.cli.conftest import Outrider
-from tests.cli.server import OperatorServer
+from tests.cli.server import FLEET_TIME, OperatorServer
 from tests.cli.test_main import COMMANDS
+from tests.evidence import believe, evidence_fields, vouched_for
 from tests.ledger.test_ledger import an_entry
 
 FILE = Path(__file__).with_name("json_shapes.json")
@@ -94,8 +98,18 @@ def with_signed_change(data: Path, outrider: Outrider) -> None:
 def with_release(data: Path, outrider: Outrider) -> None:
     with_keys(data, outrider)
     Path("a.img").write_bytes(b"image")
-    images = "images: [{file: a.img, hardware_id: acme-gw-2, release_counter: 2}]\n"
+    believe(data)
+    evidence = evidence_fields(Path("a.img"))
+    images = f"images: [{{file: a.img, hardware_id: acme-gw-2, release_counter: 2, {evidence}}}]\n"
     Path("release.yaml").write_text(f"version: 1.1.0\n{images}", encoding="utf-8")
+
+
+def with_listed_image(data: Path, outrider: Outrider) -> None:
+    with_release(data, outrider)
+    folder = DataFolder(data)
+    image = NewImage("a.img", Path("a.img"), "acme-gw-2", 2, "1.1.0")
+    image = vouched_for(image, [CryptoSigner.generate_ed25519()])
+    ImageRepository(folder.image_repo).publish([image], folder.image_keys, FLEET_TIME)
 
 
 def with_store(data: Path, outrider: Outrider) -> None:
@@ -162,6 +176,7 @@ CASES: Mapping[str, Case] = {
         {"CreateRelease": release_pb2.Release, "ListRollouts": rollout_pb2.ListRolloutsResponse},
         before=with_release,
     ),
+    "release attest": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}, before=with_listed_image),
     "release show": Case((), {"ListReleases": release_pb2.ListReleasesResponse}),
     "rehearse": Case(
         (

@@ -10,19 +10,23 @@ import pytest
 from outrider.v1.release_pb2 import CreateReleaseRequest, ListReleasesResponse, Release
 from outrider.v1.rollout_pb2 import ListRolloutsResponse
 
+from agent_sim.evidence import SUFFIXES
 from orchestrator import settings
 from signing.image_repo import ImageRepository
 from tests.cli.answers import a_release
 from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, TRUST_DOMAIN, OperatorServer, Refused
+from tests.evidence import believe, evidence_fields
 
 RELEASE = """\
 version: 1.1.0
 notes: Better brakes
 images:
-  - {file: gw.img, hardware_id: acme-gw-2, release_counter: 11}
-  - {file: brake.bin, hardware_id: acme-brake-2, release_counter: 7, path: brakes-1.1.0.bin}
-"""
+  - {file: gw.img, hardware_id: acme-gw-2, release_counter: 11, GW}
+  - {file: brake.bin, hardware_id: acme-brake-2, release_counter: 7, path: brakes-1.1.0.bin, BRAKE}
+""".replace("GW", ", ".join(f"{kind}: gw.img{suffix}" for kind, suffix in SUFFIXES.items())).replace(
+    "BRAKE", ", ".join(f"{kind}: brake.bin{suffix}" for kind, suffix in SUFFIXES.items())
+)
 
 
 @pytest.fixture
@@ -45,6 +49,9 @@ def release(installation: Path) -> Path:
     path.write_text(RELEASE, encoding="utf-8")
     (installation / "gw.img").write_bytes(b"gateway" * 100)
     (installation / "brake.bin").write_bytes(b"brake" * 50)
+    believe(installation)
+    for name in ("gw.img", "brake.bin"):
+        evidence_fields(installation / name)
     return path
 
 
@@ -115,6 +122,7 @@ def test_a_lower_release_counter_is_refused_before_registration(
     server.will_answer("CreateRelease", register)
     outrider("release", "publish", release)
     (release.parent / "gw.img").write_bytes(b"older")
+    evidence_fields(release.parent / "gw.img")
     release.write_text(RELEASE.replace("1.1.0", "1.2.0").replace("release_counter: 11", "release_counter: 10"))
     outcome = outrider("release", "publish", release)
     assert outcome.exit_code == 4
@@ -129,7 +137,7 @@ def test_a_lower_release_counter_is_refused_before_registration(
         (RELEASE.replace("notes", "note"), "2:1", "unknown field `note`"),
         (RELEASE.replace("1.1.0\n", "1.1\n", 1), "1:10", "`1.1` is not a semantic version"),
         (RELEASE.replace("release_counter: 7", "release_counter: seven"), "5:67", "`seven` is not a whole number"),
-        (RELEASE.replace("gw.img", "gone.img"), "4:12", "gone.img does not exist"),
+        (RELEASE.replace("gw.img", "gone.img", 1), "4:12", "gone.img does not exist"),
         (RELEASE.replace("hardware_id: acme-gw-2, ", ""), "4:5", "`hardware_id` is missing"),
         (RELEASE.replace("acme-brake-2", "acme-gw-2"), "5:5", "hardware_id acme-gw-2 has an image already"),
         ("version: 1.1.0\nimages: []\n", "2:9", "no image stands here"),

@@ -17,6 +17,7 @@ from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, OperatorServer
 from tests.cli.test_release import installation  # noqa: F401 - a fixture
 from tests.cli.test_way_back import HARDWARE, Publisher
+from tests.evidence import believe, evidence_fields
 
 COMMON = random.Random(1).randbytes(100_000)
 
@@ -26,10 +27,13 @@ class LargePublisher(Publisher):
 
     def __call__(self, version: str, counter: int, *options: str, content: bytes = COMMON):
         file = self.folder / f"{version}.yaml"
-        (self.folder / f"{version}.img").write_bytes(content + version.encode())
+        image = self.folder / f"{version}.img"
+        image.write_bytes(content + version.encode())
+        believe(self.folder)
         file.write_text(
             f"version: {version}\nimages:\n"
-            f"  - {{file: {version}.img, hardware_id: {HARDWARE}, release_counter: {counter}}}\n"
+            f"  - {{file: {version}.img, hardware_id: {HARDWARE}, release_counter: {counter}, "
+            f"{evidence_fields(image)}}}\n"
         )
         return self.outrider("release", "publish", file, "--no-revert", *options)
 

@@ -13,6 +13,7 @@ from tests.cli.answers import a_release, a_rollout
 from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, OperatorServer
 from tests.cli.test_release import installation  # noqa: F401 - a fixture
+from tests.evidence import believe, evidence_fields
 
 HARDWARE = "acme-gw-2"
 
@@ -38,10 +39,13 @@ class Publisher:
 
     def __call__(self, version: str, counter: int, *options: str, extra: str = ""):
         file = self.folder / f"{version}.yaml"
-        (self.folder / f"{version}.img").write_bytes(version.encode() * 100)
+        image = self.folder / f"{version}.img"
+        image.write_bytes(version.encode() * 100)
+        believe(self.folder)
         file.write_text(
             f"version: {version}\n{extra}images:\n"
-            f"  - {{file: {version}.img, hardware_id: {HARDWARE}, release_counter: {counter}}}\n"
+            f"  - {{file: {version}.img, hardware_id: {HARDWARE}, release_counter: {counter}, "
+            f"{evidence_fields(image)}}}\n"
         )
         return self.outrider("release", "publish", file, *options)
 

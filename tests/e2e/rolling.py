@@ -22,9 +22,11 @@ from typing import Any
 import grpc
 from outrider.v1 import case_pb2, fleet_pb2, rollout_pb2
 
+from agent_sim.evidence import write_evidence
 from agent_sim.fleet import build_fleet
 from agent_sim.images import build_image, image_path, release_counter
 from agent_sim.scenario import load_scenario
+from tests.evidence import believe
 from tests.processes import (
     CALL_TIMEOUT_S,
     STOP_TIMEOUT_S,
@@ -185,15 +187,18 @@ def publish(installation: Installation, version: str, contents: Mapping[str, byt
     folder.mkdir()
     images = []
     for hardware_id, content in sorted(contents.items()):
-        (folder / f"{hardware_id}.img").write_bytes(content)
+        file = folder / f"{hardware_id}.img"
+        file.write_bytes(content)
         images.append(
             {
                 "file": f"{hardware_id}.img",
                 "hardware_id": hardware_id,
                 "path": image_path(hardware_id, version),
                 "release_counter": release_counter(version),
+                **{kind: str(each) for kind, each in write_evidence(file, name=hardware_id, version=version).items()},
             }
         )
+    believe(installation.data)
     # JSON is YAML.
     (folder / "release.yaml").write_text(json.dumps({"version": version, "notes": "", "images": images}))
     installation.must("release", "publish", folder / "release.yaml")

@@ -31,6 +31,7 @@ from orchestrator.service.releases import ReleaseDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, PollPace, VehicleDesk
+from orchestrator.service.vouching import Vouching
 from orchestrator.store.base import JournalEntry
 from orchestrator.store.memory import MemoryStore
 from orchestrator.telemetry import Metrics
@@ -44,10 +45,12 @@ from signing.director import (
     director_timestamp,
 )
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
+from signing.ingest_gate import IngestGate
 from signing.keys import generate_ecu_key, public_key_base64
 from signing.manifest import EcuReport, sign_manifest, sign_report
 from signing.reverts import revert_images, revert_version
 from tests.builders import NOW, PRIMARY_HARDWARE, SECONDARY_HARDWARE, a_vehicle, an_ecu
+from tests.evidence import vouched_for
 
 TICK_LIFE_MS = 10_000
 PLAN = "release: 1.1.0\nholdout: 0%\nwaves: [{name: all}]\n"
@@ -81,7 +84,7 @@ def publish(data: DataFolder, version: str, counter: int, now: FleetTime) -> Seq
     for hardware_id in (PRIMARY_HARDWARE, SECONDARY_HARDWARE):
         file = data.path / f"{hardware_id}-{version}.img"
         file.write_bytes(f"{hardware_id} {version}".encode())
-        new.append(NewImage(file.name, file, hardware_id, counter, version))
+        new.append(vouched_for(NewImage(file.name, file, hardware_id, counter, version), data.image_keys))
     return ImageRepository(data.image_repo).publish(new, data.image_keys, to_datetime(now))
 
 
@@ -195,6 +198,8 @@ class World:
         self.director = DirectorDesk(self.signer, self.data.director_metadata)
         self.images = ImageFiles(self.data.image_repo / "metadata")
         self.last_seen = LastSeen(self.store)
+        self.repository = ImageRepository(self.data.image_repo)
+        self.vouching = Vouching(self.repository, IngestGate(self.data.image_repo))
         self.desk = VehicleDesk(
             store=self.store,
             snapshots=self.snapshots,
@@ -204,17 +209,21 @@ class World:
             last_seen=self.last_seen,
             pace=PollPace(idle_ms=3_600_000, live_ms=300_000),
             metrics=self.metrics,
+            vouching=self.vouching,
         )
         self.permits = PermitDesk(store=self.store, snapshots=self.snapshots, clock=self.clock, metrics=self.metrics)
         self.manifests = ManifestDesk(
             store=self.store, snapshots=self.snapshots, clock=self.clock, metrics=self.metrics
         )
-        self.repository = ImageRepository(self.data.image_repo)
-        self.releases = ReleaseDesk(store=self.store, repository=self.repository, clock=self.clock)
+        self.releases = ReleaseDesk(
+            store=self.store, repository=self.repository, clock=self.clock, vouching=self.vouching
+        )
         self.care = FleetCareDesk(store=self.store, clock=self.clock)
         self.explain = ExplainDesk(store=self.store, snapshots=self.snapshots, clock=self.clock)
         self.cases = CaseDesk(store=self.store, clock=self.clock)
-        self.rollouts = RolloutDesk(store=self.store, clock=self.clock, machine=self.hand.machine)
+        self.rollouts = RolloutDesk(
+            store=self.store, clock=self.clock, machine=self.hand.machine, vouching=self.vouching
+        )
         self.ledger = Ledger(folder / "ledger.sqlite3", busy_timeout_s=0.1)
         self.feed = LedgerFeed(self.store, self.ledger)
         self.evaluator = self.an_evaluator(self.feed)
@@ -267,6 +276,7 @@ class World:
             if target.version == version
         ]
         images = revert_images(new, to=to, listed=listed, repository=self.repository)
+        images = [vouched_for(image, self.data.image_keys) for image in images]
         targets = self.repository.publish(images, self.data.image_keys, self.signed_now())
         return Release(
             version=ReleaseVersion(revert_version(version)),

@@ -42,7 +42,7 @@ def test_the_folder_holds_what_the_contract_says(data: DataFolder):
 def test_private_files_are_for_their_owner_only(data: DataFolder):
     """Every key, wherever it lies."""
     private = [p for p in data.path.rglob("*") if p.suffix == ".key" or p.parent.parent.name == "keys"]
-    assert len(private) == 3 + 12 + 1
+    assert len(private) == 3 + 13 + 1
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
 
@@ -54,7 +54,7 @@ def test_every_key_is_unique_across_roles_and_repositories(data: DataFolder):
         for folder in (data.director_keys, data.image_keys)
         for path in folder.iterdir()
     ]
-    assert len(values) == len(set(values)) == 12
+    assert len(values) == len(set(values)) == 13
 
 
 @pytest.mark.uptane("M1", "M14", "V3", "F1", "F2", "F3", "F4", "F5", "F7", "F8", "F9", "F10", "F11")

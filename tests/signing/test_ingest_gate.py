@@ -24,7 +24,7 @@ from signing.ingest_gate import IngestGate
 from signing.keys import load_signer, save_signer
 from signing.release_facts import ReleaseFacts
 from signing.signer import SignerClient
-from tests.evidence import vouched_for
+from tests.evidence import vouched_for, without_attesters
 from tests.signing.test_signer import signer_process
 from tests.signing.uptane_simulator import NOW
 
@@ -100,9 +100,9 @@ def test_an_image_that_is_vouched_for_passes(ground: Ground):
     assert ground.gate.fault(image) is None
     shown = ground.gate.summary(image.path, HARDWARE)
     assert shown is not None
-    summary, keyids = shown
+    summary, keys = shown
     assert (summary.sha256, summary.hardware_id, summary.level) == (image.sha256, HARDWARE, "SLSA_BUILD_LEVEL_1")
-    assert keyids == [load_signer(ground.data.image_keys, ATTEST).public_key.keyid]
+    assert [key.keyid for key in keys] == [load_signer(ground.data.image_keys, ATTEST).public_key.keyid]
 
 
 def test_an_image_without_a_summary_is_refused(ground: Ground):
@@ -238,9 +238,8 @@ def test_publishing_again_without_evidence_keeps_what_is_listed(ground: Ground):
 
 def test_where_nobody_is_named_nothing_is_asked(data: DataFolder):
     """Installations from before the gate go on as they did, until somebody is named."""
-    shutil.rmtree(data.image_repo)
-    (data.image_keys / f"{ATTEST}.pem").unlink(missing_ok=True)
-    repository = ImageRepository.create(data.image_repo, data.image_keys, NOW)
+    without_attesters(data)
+    repository = ImageRepository(data.image_repo)
     assert repository.attesters() is None
     odd = AssignedImage("acme/any.img", 1, "0" * 64, HARDWARE, 1, ("s",))
     assert IngestGate(data.image_repo).fault(odd) is None
@@ -273,6 +272,7 @@ def test_a_role_without_paths_is_none_that_vehicles_look_into(ground: Ground, tm
     assert updater.get_targetinfo("acme/none.img") is None
 
 
+@pytest.mark.processes
 async def test_the_signer_process_directs_only_what_is_vouched_for(ground: Ground, socket_path: Path):
     """The last place with power: whoever reaches its socket gets no file for an image without a summary."""
     good = ground.publish(ground.vouched(ground.image()))

@@ -41,6 +41,7 @@ from signing.keys import load_signer, save_signer
 from signing.roots import newest_root
 from signing.signer import SignerClient
 from signing.signer_wire import REQUEST_MAX_BYTES, renewal_value, request_value
+from tests.evidence import without_attesters
 from tests.signing.uptane_simulator import NOW
 
 pytestmark = pytest.mark.processes
@@ -48,6 +49,13 @@ pytestmark = pytest.mark.processes
 IMAGE = AssignedImage("acme/gw-1.1.0.img", 130, "ab" * 32, "acme-gw-1", 2, ("PRIMARY-1",))
 ASSIGNMENT = Assignment("veh-1", (IMAGE,))
 VERSIONS = DirectorVersions(7, NOW, 9, NOW + timedelta(hours=1))
+
+
+@pytest.fixture
+def data(data: DataFolder) -> DataFolder:
+    """Whether images are vouched for is the matter of `test_ingest_gate`; here nobody has to."""
+    without_attesters(data)
+    return data
 
 
 def signer_arguments(socket_path: Path, data: DataFolder) -> list[Path]:
@@ -75,10 +83,12 @@ def signer_process(socket_path: Path, data: DataFolder) -> Iterator[subprocess.P
 
 
 @pytest.fixture(scope="module")
-def running(pristine: DataFolder) -> Iterator[Path]:
+def running(pristine: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One signer for the tests that cannot harm it, if they pass."""
     folder = Path(tempfile.mkdtemp(prefix="signer-"))
-    with signer_process(folder / "s", pristine):
+    own = DataFolder(shutil.copytree(pristine.path, tmp_path_factory.mktemp("running") / "data"))
+    without_attesters(own)
+    with signer_process(folder / "s", own):
         yield folder / "s"
     shutil.rmtree(folder)
 

@@ -152,6 +152,7 @@ def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str])
                     consent=CONSENT_POLICIES[consent],
                     preconditions=preconditions_out(preconditions),
                     notes=notes,
+                    notes_by_language=wanted.notes_by_language,
                     offline_permit=duration(offline_ms) if offline_ms else None,
                 )
             )

@@ -10,6 +10,8 @@ from orchestrator.model.ids import FleetTime, HardwareId, ReleaseVersion
 from orchestrator.model.release import Image, Release
 from orchestrator.rpc.convert.wire import timestamp
 from orchestrator.service.release_deltas import ReleaseDelta
+from orchestrator.service.releases import Said
+from orchestrator.service.vouching import ImageEvidence
 
 
 def release_in(message: release_pb2.Release) -> Release:
@@ -33,8 +35,17 @@ def release_in(message: release_pb2.Release) -> Release:
     )
 
 
-def release(value: Release, deltas: Sequence[ReleaseDelta] = ()) -> release_pb2.Release:
-    """A release as operators see it, with the deltas to its images."""
+NOTHING_SAID = Said()
+
+
+def release(
+    value: Release,
+    deltas: Sequence[ReleaseDelta] = (),
+    *,
+    said: Said = NOTHING_SAID,
+    evidence: Sequence[ImageEvidence] = (),
+) -> release_pb2.Release:
+    """A release as operators see it, with the deltas to its images, and what was signed about it."""
     return release_pb2.Release(
         name=f"releases/{value.version}",
         version=value.version,
@@ -63,4 +74,29 @@ def release(value: Release, deltas: Sequence[ReleaseDelta] = ()) -> release_pb2.
             )
             for delta in deltas
         ],
+        requires=said.facts.requires,
+        conflicts=said.facts.conflicts,
+        rxswin=said.facts.rxswin,
+        safety_relevant=said.facts.safety_relevant,
+        notes_by_language=said.notes,
+        evidence=[_evidence(each) for each in evidence],
+    )
+
+
+def _evidence(value: ImageEvidence) -> release_pb2.Evidence:
+    found = value.found
+    return release_pb2.Evidence(
+        hardware_id=value.hardware_id,
+        fault=value.fault,
+        builder=found.builder if found else "",
+        level=value.level,
+        component=found.component if found else "",
+        component_count=found.components if found else 0,
+        tests_passed=found.tests_passed if found else 0,
+        tests_warned=found.tests_warned if found else 0,
+        waived=value.waived,
+        attested_by=value.attested_by,
+        attest_time=timestamp(round(value.attested_at.timestamp() * 1000)) if value.attested_at else None,
+        sha256=value.digests,
+        missing=value.missing,
     )
