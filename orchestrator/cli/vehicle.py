@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
 from outrider.v1.attempt_pb2 import Attempt
 from outrider.v1.fleet_pb2 import ExplainVehicleRequest, Explanation, GetVehicleRequest, Vehicle
+from outrider.v1.release_pb2 import GetReleaseRequest
 from outrider.v1.vehicle_pb2 import LinkType, Severity
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import durations
+from orchestrator.cli.client import OperatorClient
+from orchestrator.cli.errors import NotFoundError
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import NONE, attempt_state, moment, of_id, plain, status, vehicle_state
@@ -33,7 +36,18 @@ def show(session: Session, vehicle: VehicleArgument) -> None:
     """Show a vehicle: how it stood when it last called, what it is kept out of, its control units and attempts."""
     with session.client() as client:
         answer = client.ask(client.fleet.GetVehicle, GetVehicleRequest(name=f"vehicles/{vehicle}"))
-    session.screen.answer(answer, *vehicle_view(answer))
+        identifiers = () if session.screen.json else rxswin_of(client, answer.installed_release)
+    session.screen.answer(answer, *vehicle_view(answer, identifiers))
+
+
+def rxswin_of(client: OperatorClient, release: str) -> Sequence[str]:
+    """The regulatory identifiers of the software that a release brings, as they were signed; none when none were."""
+    if not release:
+        return ()
+    try:
+        return client.ask(client.releases.GetRelease, GetReleaseRequest(name=f"releases/{release}")).rxswin
+    except NotFoundError:
+        return ()  # a vehicle may run what was never registered here
 
 
 @operator_command(app, "explain")
@@ -60,8 +74,8 @@ def explain(
     session.screen.answer(answer, *head, *(part for item in answer.explanations for part in explanation_view(item)))
 
 
-def vehicle_view(vehicle: Vehicle) -> list[RenderableType]:
-    """A vehicle for people."""
+def vehicle_view(vehicle: Vehicle, rxswin: Sequence[str] = ()) -> list[RenderableType]:
+    """A vehicle for people, with the RXSWINs of what it runs."""
     parts: list[RenderableType] = [
         fields(
             ("vehicle", plain(vehicle.vehicle_id, "bold")),
@@ -73,6 +87,7 @@ def vehicle_view(vehicle: Vehicle) -> list[RenderableType]:
             ("zone", plain(vehicle.zone or "that of its region")),
             ("tags", plain(", ".join(vehicle.tags) or NONE)),
             ("installed", plain(vehicle.installed_release or NONE)),
+            *([("RXSWIN", plain(", ".join(rxswin)))] if rxswin else []),
             ("last seen", moment(vehicle.last_seen_time)),
             ("calls", plain(habit_words(vehicle))),
             ("conditions", conditions_view(vehicle)),

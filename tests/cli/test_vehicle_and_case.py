@@ -11,7 +11,7 @@ from outrider.v1.fleet_pb2 import Exclusion, ExplainVehicleResponse, Explanation
 from outrider.v1.ledger_pb2 import LedgerEntry, ListLedgerEntriesResponse
 from outrider.v1.vehicle_pb2 import LINK_TYPE_CELLULAR, SEVERITY_CRITICAL, Conditions, Diagnostic
 
-from tests.cli.answers import a_case, a_vehicle, ago, an_attempt
+from tests.cli.answers import a_case, a_release, a_vehicle, ago, an_attempt
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
 
@@ -20,9 +20,10 @@ def test_show_has_control_units_and_attempts(server: OperatorServer, data: Path,
     """All that is known of one vehicle stands on one page."""
     attempts = [an_attempt("ROLLED_BACK", failure_code="boot_loop", permit_time=ago(hours=1))]
     server.will_answer("GetVehicle", a_vehicle(attempts=attempts))
+    server.will_answer("GetRelease", a_release("1.0.0", rxswin=["R79 SWIN 0042-01"]))
     outcome = outrider("vehicle", "show", "v-0001")
     assert outcome.exit_code == 0
-    for words in ("acme-gw-2", "Primary", "✗ rolled_back", "boot_loop", "2031-04-05 05:07:08 UTC"):
+    for words in ("acme-gw-2", "R79 SWIN 0042-01", "Primary", "✗ rolled_back", "boot_loop", "2031-04-05 05:07:08 UTC"):
         assert words in outcome.stdout
     assert server.asked("GetVehicle")[0].name == "vehicles/v-0001"
 
@@ -43,6 +44,7 @@ def test_show_says_how_often_a_vehicle_calls(
     if gap_s is not None:
         vehicle.usual_gap.FromSeconds(gap_s)
     server.will_answer("GetVehicle", vehicle)
+    server.will_answer("GetRelease", a_release("1.0.0", rxswin=["R79 SWIN 0042-01"]))
     lines = [" ".join(line.split()) for line in outrider("vehicle", "show", "v-0001").stdout.splitlines()]
     assert f"calls {words}" in lines
 
@@ -123,6 +125,7 @@ def test_show_has_conditions_diagnoses_and_exclusions(server: OperatorServer, da
         diagnostics=[Diagnostic(code="U0100", ecu_serial="v-0001-gw", severity=SEVERITY_CRITICAL)],
     )
     server.will_answer("GetVehicle", vehicle)
+    server.will_answer("GetRelease", a_release("1.0.0", rxswin=["R79 SWIN 0042-01"]))
     stdout = outrider("vehicle", "show", "v-0001").stdout
     for words in (
         "✗ quarantined",

@@ -105,6 +105,7 @@ async def test_attempt_before_its_permit_is_withdrawn_when_the_word_is_revoked(w
     assert b'"targets":{}' in files[0]
 
 
+@pytest.mark.uptane("D5")
 async def test_plan_is_for_those_whom_the_release_may_follow(world: World):
     """What was signed narrows every plan: counted by the preview, and judged at each grant."""
     facts = ReleaseFacts(requires=">=1.1.0", conflicts=("1.1.3",))
@@ -115,6 +116,21 @@ async def test_plan_is_for_those_whom_the_release_may_follow(world: World):
     read, _, effective = await world.rollouts.preview(plan)
     assert read.target.installed == "<1.2.0,>=1.1.0,!=1.1.3"
     assert "!=1.1.3" in effective
+
+
+@pytest.mark.uptane("D5")
+async def test_vehicle_is_granted_only_what_may_follow_what_it_runs(world: World):
+    """At each grant, by what the last manifest proves: nothing proven is not enough, and what it must not follow is."""
+    proven = await world.releases.get("1.1.0")
+    await registered(world, a_release(world, "1.2.0", facts=ReleaseFacts(requires=">=1.1.0")))
+    behind, ready = Car("v-1"), Car("v-2")
+    await world.add(behind, ready)
+    await world.manifests.submit(ready.vehicle_id, ready.manifest(world.now, proven))
+    await world.start("release: 1.2.0\nholdout: 0%\nwaves: [{name: all}]\nregions: {eu: {}}\n")
+    assert (await world.check_in(behind)).directive is None
+    assert isinstance((await world.check_in(ready)).directive, Install)
+    said = await world.explain.explain(behind.vehicle_id, None)
+    assert ">=1.1.0" in said.explanations[0].message
 
 
 async def test_facts_and_notes_are_read_from_what_was_signed(world: World):

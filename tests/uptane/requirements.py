@@ -58,12 +58,10 @@ REPOSITORIES: tuple[Entry, ...] = (
         "A manifest is checked against the inventory: all units, every signature under its own key, the time.",
     ),
     met("D4", "5.3.2.1", "A counter that was used before is not taken again."),
-    partly(
+    met(
         "D5",
         "5.3.2.1",
         "Dependencies and conflicts are heeded; nothing is issued that may conflict with what was installed since.",
-        "one attempt a vehicle, and none before the last was settled; dependencies between releases are not "
-        "resolved: `installed:` of a plan is what a person has for it",
     ),
     met("D6", "5.3.2.1", "Targets, snapshot and timestamp are made for each vehicle."),
     met(
