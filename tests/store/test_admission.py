@@ -12,8 +12,8 @@ from orchestrator.store.base import StoreRefusedError, StoreUnavailableError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.admission import check_server
 from orchestrator.store.redis.calls import Calls
-from orchestrator.store.redis.codec import SCHEMA
 from orchestrator.store.redis.library import LIBRARY
+from orchestrator.store.redis.packing import SCHEMA
 from tests.store_fixtures import empty
 
 

@@ -17,6 +17,7 @@ from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore, codec
 from orchestrator.store.redis.keys import ALL_KEYS, FLEET_KEYS, ROLLOUT_KEYS, SHARD_KEYS, key, shard_tag
 from orchestrator.store.redis.library import FILES, render
+from orchestrator.store.redis.packing import SCHEMA
 from orchestrator.store.shards import shard_of
 from tests.builders import NOW, a_rollout, a_vehicle, an_attempt
 from tests.contracts.steps import V1, a_control, assigned, authorize, permitted, reserve, running
@@ -110,14 +111,14 @@ def test_attempt_survives_encoding_in_every_state(state: AttemptState, exposed: 
 
 async def test_record_of_a_newer_build_is_refused(redis_store: RedisStore, embedded_server: EmbeddedServer) -> None:
     """Both sides refuse what they might misread: Python when it reads, Lua when it would change."""
-    newer = f"has schema {codec.SCHEMA + 1}"
+    newer = f"has schema {SCHEMA + 1}"
     await assigned(redis_store)
     name = key(shard_tag(shard_of(V1, redis_store.shards)), "hot")
     with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
         packed = client.hget(name, V1)
         assert isinstance(packed, bytes)
         record = msgpack.unpackb(packed)
-        client.hset(name, V1, msgpack.packb([codec.SCHEMA + 1, *record[1:]]))
+        client.hset(name, V1, msgpack.packb([SCHEMA + 1, *record[1:]]))
     with pytest.raises(Exception, match=newer):
         await redis_store.vehicle(V1)
     with pytest.raises(Exception, match=newer):
@@ -126,8 +127,8 @@ async def test_record_of_a_newer_build_is_refused(redis_store: RedisStore, embed
 
 def test_document_of_a_newer_build_is_refused() -> None:
     """Rollouts carry a schema too."""
-    newer = codec.encode_rollout(a_rollout()).replace(f'{{"schema": {codec.SCHEMA}', f'{{"schema": {codec.SCHEMA + 1}')
-    with pytest.raises(StoreRefusedError, match=f"has schema {codec.SCHEMA + 1}, this build reads {codec.SCHEMA}"):
+    newer = codec.encode_rollout(a_rollout()).replace(f'{{"schema": {SCHEMA}', f'{{"schema": {SCHEMA + 1}')
+    with pytest.raises(StoreRefusedError, match=f"has schema {SCHEMA + 1}, this build reads {SCHEMA}"):
         codec.decode_rollout(newer.encode())
 
 

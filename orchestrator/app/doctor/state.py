@@ -16,9 +16,9 @@ from orchestrator.app.doctor.patient import ANSWER_S, Patient, read_json
 from orchestrator.ledger.schema import APPLICATION_ID, VERSION
 from orchestrator.store.redis import append_only
 from orchestrator.store.redis.admission import VERSION_MIN
-from orchestrator.store.redis.codec import SCHEMA
 from orchestrator.store.redis.keys import FLEET_TAG, key
 from orchestrator.store.redis.library import LIBRARY, render
+from orchestrator.store.redis.packing import SCHEMA
 
 MEMORY_WARNING_SHARE = 0.8
 _START = "start it: `outrider serve`; docs/runbooks/store-down.md helps where it does not start"

@@ -9,9 +9,9 @@ from typing import Any
 
 from orchestrator.store.base import StoreError, StoreRefusedError, StoreUnavailableError
 from orchestrator.store.redis.calls import Calls, number
-from orchestrator.store.redis.codec import SCHEMA
 from orchestrator.store.redis.keys import FLEET_TAG, key
 from orchestrator.store.redis.library import LIBRARY, render
+from orchestrator.store.redis.packing import SCHEMA
 
 VERSION_MIN = (7, 0)
 

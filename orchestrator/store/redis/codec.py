@@ -14,18 +14,16 @@ import msgpack  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
 
 from orchestrator.model.attempt import LIVE_STATES, Attempt, AttemptState, Case, Try, VehicleEvent
-from orchestrator.model.fleet import Cell, Ecu, Habit, Profile, Vehicle
-from orchestrator.model.ids import AttemptId, EcuSerial, FleetTime, HardwareId, ReleaseVersion, RolloutId, VehicleId
+from orchestrator.model.fleet import Cell, Habit, Profile
+from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import DirectorState, Exclusion, Gaps, SignedSnapshot, VehicleRecord
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
 from orchestrator.store.redis.contact import decode_seen
+from orchestrator.store.redis.inventory import decode_vehicle
+from orchestrator.store.redis.packing import SCHEMA, pack, unpack
 
-SCHEMA = 3
-"""Version of every record; a higher one is refused."""
-
-INVENTORY = ("schema", "vehicle_id", "model", "hardware", "region", "cohort", "tags", "ecus", "zone")
 HOT = (
     "schema",
     "enrolled",
@@ -101,62 +99,6 @@ _ROLLOUT: TypeAdapter[Rollout] = TypeAdapter(Rollout)
 _RELEASE: TypeAdapter[Release] = TypeAdapter(Release)
 
 
-def pack(values: Sequence[Any]) -> bytes:
-    """One msgpack array."""
-    packed: bytes = msgpack.packb(list(values))
-    return packed
-
-
-def unpack(data: bytes, fields: Sequence[str]) -> list[Any]:
-    """The values of a record of this schema.
-
-    Raises:
-        StoreRefusedError: it is of another one.
-    """
-    values: list[Any] = msgpack.unpackb(data)
-    if values[0] != SCHEMA or len(values) != len(fields):
-        raise StoreRefusedError(
-            f"a record has schema {values[0]} with {len(values)} fields, this build reads schema {SCHEMA} with "
-            f"{len(fields)}: start the build that wrote it"
-        )
-    return values
-
-
-def encode_vehicle(vehicle: Vehicle) -> bytes:
-    """Inventory record of a vehicle; equal vehicles give equal bytes."""
-    ecus = [[ecu.serial, ecu.hardware_id, ecu.public_key, ecu.primary] for ecu in vehicle.ecus]
-    return pack(
-        [
-            SCHEMA,
-            vehicle.vehicle_id,
-            vehicle.model,
-            vehicle.hardware,
-            vehicle.region,
-            vehicle.cohort,
-            vehicle.tags,
-            ecus,
-            vehicle.zone,
-        ]
-    )
-
-
-def _decode_vehicle(data: bytes) -> Vehicle:
-    _, vehicle_id, model, hardware, region, cohort, tags, ecus, zone = unpack(data, INVENTORY)
-    return Vehicle(
-        vehicle_id=VehicleId(vehicle_id),
-        model=model,
-        hardware=hardware,
-        region=region,
-        cohort=cohort,
-        tags=tuple(tags),
-        ecus=tuple(
-            Ecu(serial=EcuSerial(serial), hardware_id=HardwareId(hardware_id), public_key=key, primary=primary)
-            for serial, hardware_id, key, primary in ecus
-        ),
-        zone=zone,
-    )
-
-
 def director_fields(director: DirectorState) -> list[Any]:
     """A Director state by position."""
     snapshot = director.snapshot
@@ -170,15 +112,17 @@ def director_fields(director: DirectorState) -> list[Any]:
     ]
 
 
-def decode_record(inventory: bytes, hot: bytes, attempt: bytes, seen: bytes) -> VehicleRecord:
-    """A vehicle's record from its four parts; `attempt` and `seen` are empty where there is none."""
+def decode_record(
+    vehicle_id: bytes, shape: bytes, inventory: bytes, hot: bytes, attempt: bytes, seen: bytes
+) -> VehicleRecord:
+    """A vehicle's record from its id and its five parts; the last two are empty where there is none."""
     _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, *more = unpack(hot, HOT)
     tries, _, exclusions, _, forgiven_at = more
     # That of a new vehicle, and what was written before snapshots were kept, ends with the release.
     version, issued_at, timestamp_version, timestamp_issued_at, release, snapshot = (*director, False)[:6]
     contact, gaps = decode_seen(seen) if seen else (None, Gaps())
     return VehicleRecord(
-        vehicle=_decode_vehicle(inventory),
+        vehicle=decode_vehicle(vehicle_id, shape, inventory),
         enrolled=enrolled,
         installed=ReleaseVersion(installed),
         manifest_sha256=sha256,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.model.attempt import Control
 from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
-from orchestrator.store.redis.codec import SCHEMA, pack, unpack
+from orchestrator.store.redis.packing import SCHEMA, pack, unpack
 from orchestrator.store.watched import Watched
 
 CONTROL = (

@@ -26,9 +26,14 @@ def rollout_tag(rollout_id: RolloutId) -> str:
 
 
 SHARD_KEYS: Mapping[str, str] = {
-    # hash: vehicle id -> inventory record (codec.INVENTORY). Written by import and change_vehicles; stays on removal.
+    # hash: vehicle id -> inventory record (inventory.py). Written by import and change_vehicles; stays on removal.
     "inventory": ":inventory",
-    # hash: vehicle id -> hot record (codec.HOT). Written by every function that concerns a vehicle.
+    # hash: number -> shape (inventory.SHAPE): what many vehicles have in common. Written as `inventory`; only grows.
+    "shapes": ":shapes",
+    # hash: shape -> its number.
+    "shape_numbers": ":shape_numbers",
+    # hash: vehicle id -> hot record (codec.HOT), from the first thing that is known of a vehicle. Written by every
+    # function that concerns one.
     "hot": ":hot",
     # hash: vehicle id -> last contact (contact.py): when, gaps, conditions, diagnostics. Written behind by touch.
     "seen": ":seen",

@@ -20,15 +20,18 @@ from orchestrator.store.contacts import HALF_HOUR_MS, HALF_HOURS_KEPT
 from orchestrator.store.counters import FAILED_STATES
 from orchestrator.store.redis import codec, keys
 from orchestrator.store.redis.control_records import CONTROL
+from orchestrator.store.redis.inventory import SHAPE
+from orchestrator.store.redis.packing import SCHEMA
 from orchestrator.store.refusals import REFUSED_BY_BRAKE, REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
-LIBRARY = "outrider_v4"
+LIBRARY = "outrider_v5"
 """Raised whenever functions of an earlier build could not serve this one."""
 PREFIX = f"{LIBRARY}_"
 """In front of every function's name."""
 FILES = (
     "core.lua",
+    "inventory.lua",
     "vehicles.lua",
     "contacts.lua",
     "controls.lua",
@@ -68,7 +71,7 @@ def prelude() -> str:
     live = {state.value: index for index, state in enumerate(codec.LIVE_ORDER, start=1)}
     return "\n".join(
         [
-            f"local PREFIX, SCHEMA = '{PREFIX}', {codec.SCHEMA}",
+            f"local PREFIX, SCHEMA = '{PREFIX}', {SCHEMA}",
             f"local UNIT, GROUP = '\\{ord(codec.UNIT)}', '\\{ord(codec.GROUP)}'",
             f"local BANDWIDTH_AHEAD_MS, DARK_WAIT_MS = {BANDWIDTH_AHEAD_MS}, {DARK_WAIT_MS}",
             f"local SAFETY_CLASS, SAME_CONTACT_MS = '{SAFETY_CLASS}', {SAME_CONTACT_MS}",
@@ -76,7 +79,7 @@ def prelude() -> str:
             f"local HEARD_AFTER_MS = {HEARD_AFTER_MS}",
             f"local HALF_HOUR_MS, HALF_HOURS_KEPT = {HALF_HOUR_MS}, {HALF_HOURS_KEPT}",
             _table("KEY", keys.ALL_KEYS),
-            _table("INVENTORY", _positions(codec.INVENTORY)),
+            _table("SHAPE", _positions(SHAPE)),
             _table("HOT", _positions(codec.HOT)),
             _table("ATTEMPT", _positions(codec.ATTEMPT)),
             _table("CASE", _positions(codec.CASE)),

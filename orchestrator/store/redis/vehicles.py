@@ -23,7 +23,9 @@ from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, applied, applied_or_refused, number, refused, unknown, yes
 from orchestrator.store.redis.contact import encode_told
 from orchestrator.store.redis.control_records import encode_watched
+from orchestrator.store.redis.inventory import encode_shape, encode_units
 from orchestrator.store.redis.keys import key, shard_tag
+from orchestrator.store.redis.packing import pack
 from orchestrator.store.redis.pipeline import Argument
 from orchestrator.store.refusals import refusal
 from orchestrator.store.shards import shard_of, vehicle_of
@@ -65,7 +67,7 @@ class RedisVehicles:
             for start in range(0, len(group), IMPORT_BATCH):
                 arguments: list[Argument] = [now]
                 for vehicle in group[start : start + IMPORT_BATCH]:
-                    arguments += [vehicle.vehicle_id, codec.encode_vehicle(vehicle)]
+                    arguments += [vehicle.vehicle_id, encode_shape(vehicle), encode_units(vehicle)]
                 reply = await self._calls.function("import", tag, *arguments)
                 added += number(reply, 1)
                 changed += number(reply, 2)
@@ -86,8 +88,10 @@ class RedisVehicles:
                 arguments: list[Argument] = [now]
                 for change in group[start : start + IMPORT_BATCH]:
                     data = codec.encode_map(change_data(change, actor=actor, reason=reason))
-                    packed = (codec.encode_vehicle(change.before), codec.encode_vehicle(change.after))
-                    arguments += [change.before.vehicle_id, *packed, data]
+                    arguments.append(change.before.vehicle_id)
+                    for vehicle in (change.before, change.after):
+                        arguments += [encode_shape(vehicle), encode_units(vehicle)]
+                    arguments.append(data)
                 reply = await self._calls.function("change_vehicles", tag, *arguments)
                 overtaken += [VehicleId(each.decode()) for each in reply[1:]]
         return ChangeOutcome(
@@ -158,7 +162,6 @@ class RedisVehicles:
         shard, cursor = _read_page_token(page_token, self._shards)
         ids: list[VehicleId] = []
         while len(ids) < page_size and shard < self._shards:
-            # The scan goes over the small hash of hot records; both have the same members.
             cursor, found = await self._scan(shard_tag(shard), cursor, page_size - len(ids))
             ids += found
             if cursor == 0:
@@ -168,7 +171,7 @@ class RedisVehicles:
         return [record for record in records if record is not None], following
 
     async def _scan(self, tag: str, cursor: int, count: int) -> tuple[int, list[VehicleId]]:
-        following, cells = await self._calls.command("HSCAN", key(tag, "hot"), cursor, "COUNT", count)
+        following, cells = await self._calls.command("HSCAN", key(tag, "inventory"), cursor, "COUNT", count)
         return int(following), [VehicleId(cell.decode()) for cell in cells[::2]]
 
     async def attempts(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
@@ -194,7 +197,7 @@ class RedisVehicles:
             "assign",
             self._tag(attempt.vehicle_id),
             codec.encode_attempt(attempt),
-            codec.pack(codec.director_fields(director)),
+            pack(codec.director_fields(director)),
             expected_timestamp_version,
         )
         return applied_or_refused(reply)
@@ -266,7 +269,7 @@ class RedisVehicles:
 
     async def direct(self, vehicle_id: VehicleId, director: DirectorState, *, expected_timestamp_version: int) -> bool:
         """See `base.VehicleStore`."""
-        packed = codec.pack(codec.director_fields(director))
+        packed = pack(codec.director_fields(director))
         tag = self._tag(vehicle_id)
         return yes(await self._calls.function("direct", tag, vehicle_id, packed, expected_timestamp_version))
 

@@ -44,7 +44,7 @@ register('attest', function(keys, args)
     return refused('stale_epoch', {counter = counter, held = hot[HOT.manifest_counter]})
   end
   if installed ~= hot[HOT.installed] then
-    local inventory = load(tag, 'inventory', vehicle_id, INVENTORY)
+    local inventory = redis.call('HGET', tag .. KEY.inventory, vehicle_id)
     count_profile(tag, inventory, hot[HOT.installed], -1)
     count_profile(tag, inventory, installed, 1)
   end

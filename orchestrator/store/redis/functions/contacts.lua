@@ -39,23 +39,19 @@ local function kept_contact(seen, at, told)
   return table.concat({int(at), int(mean), int(heard), told}, '|')
 end
 
--- The region in a packed inventory record, whose control units would take longest to unpack: its first values only, after
--- the one byte that says how many there are.
-local function region_of(packed)
-  return (select(INVENTORY.region + 1, cmsgpack.unpack_limit(packed, INVENTORY.region, 1)))
-end
-
 -- touch: writes last contacts behind, of vehicles that are in the inventory or were. Reads and writes each hash once.
 -- KEYS[1] shard tag. ARGV: vehicle id (each once), fleet time and what it told, packed, of each. Reply: ok.
 register('touch', function(keys, args)
-  local tag, ids, calls, kept = keys[1], {}, {}, {}
+  local tag, ids, calls, kept, regions = keys[1], {}, {}, {}, {}
   for index = 1, #args, 3 do ids[#ids + 1] = args[index] end
   local inventories = redis.call('HMGET', tag .. KEY.inventory, unpack(ids))
   local seen = redis.call('HMGET', tag .. KEY.seen, unpack(ids))
   for index, packed in ipairs(inventories) do
     local at = tonumber(args[3 * index - 1])
     if packed then
-      local region, number = region_of(packed), math.floor(at / HALF_HOUR_MS)
+      local shape, number = shape_number(packed), math.floor(at / HALF_HOUR_MS)
+      regions[shape] = regions[shape] or load_shape(tag, packed)[SHAPE.region]
+      local region = regions[shape]
       calls[region] = calls[region] or {}
       calls[region][number] = (calls[region][number] or 0) + 1
       local contact = kept_contact(seen[index], at, args[3 * index])

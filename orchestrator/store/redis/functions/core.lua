@@ -1,6 +1,6 @@
 -- What the functions share. Everything here works on the keys of one tag, `tag`, which is KEYS[1] of the caller.
 -- Replies are arrays of strings: first `ok`, `refused` (then reason, then name and value of each fact) or `unknown`.
--- The tables KEY, INVENTORY, HOT, ATTEMPT, CASE, CONTROL, LIVE, BEFORE_PERMIT, NEXT, CAUSE, FAILED, OWN_WORD,
+-- The tables KEY, SHAPE, HOT, ATTEMPT, CASE, CONTROL, LIVE, BEFORE_PERMIT, NEXT, CAUSE, FAILED, OWN_WORD,
 -- REFUSED_BY_STATUS, REFUSED_BY_BRAKE and BRAKE_RANK and the constants are rendered in front of this file.
 
 -- Registers one function under its public name; `reads` marks one that writes nothing.

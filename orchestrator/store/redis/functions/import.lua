@@ -1,37 +1,39 @@
 -- Replaces a vehicle's inventory; its profile counts follow.
-local function replace_inventory(tag, vehicle_id, hot, before, packed)
-  if before then count_profile(tag, cmsgpack.unpack(before), hot[HOT.installed], -1) end
-  redis.call('HSET', tag .. KEY.inventory, vehicle_id, packed)
-  count_profile(tag, cmsgpack.unpack(packed), hot[HOT.installed], 1)
+local function replace_inventory(tag, vehicle_id, hot, before, after)
+  if before then count_profile(tag, before, hot[HOT.installed], -1) end
+  redis.call('HSET', tag .. KEY.inventory, vehicle_id, after)
+  count_profile(tag, after, hot[HOT.installed], 1)
 end
 
--- Makes what is hot of a vehicle that comes into the inventory, or takes up what stayed when it was removed.
+-- What is known of a vehicle that comes into the inventory: nothing, or what stayed when it was removed.
 local function admit(tag, vehicle_id)
-  local hot = load_hot(tag, vehicle_id) or {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, '', {}, false, 0}
-  hot[HOT.removed] = false
-  save(tag, 'hot', vehicle_id, hot)
+  local hot = load(tag, 'hot', vehicle_id, HOT)
+  if hot then
+    hot[HOT.removed] = false
+    save(tag, 'hot', vehicle_id, hot)
+  end
   -- What was written behind about somebody who was not in the inventory does not count.
   redis.call('HDEL', tag .. KEY.seen, vehicle_id)
-  return hot
+  return hot or {[HOT.installed] = ''}
 end
 
 -- import: adds or replaces inventory; keeps what is known of a vehicle that stands already.
--- KEYS[1] shard tag. ARGV: fleet time now, then vehicle id and packed inventory of each.
+-- KEYS[1] shard tag. ARGV: fleet time now, then vehicle id, shape and units of each.
 -- Reply: ok, added, changed, unchanged.
 register('import', function(keys, args)
   local tag, now = keys[1], tonumber(args[1])
   local added, changed, unchanged = 0, 0, 0
-  for index = 2, #args, 2 do
-    local vehicle_id, packed = args[index], args[index + 1]
+  for index = 2, #args, 3 do
+    local vehicle_id, after = args[index], keep_shape(tag, args[index + 1]) .. '|' .. args[index + 2]
     local before, hot = redis.call('HGET', tag .. KEY.inventory, vehicle_id), load_present(tag, vehicle_id)
     if not hot then
       added = added + 1
-      replace_inventory(tag, vehicle_id, admit(tag, vehicle_id), nil, packed)
-    elseif before == packed then
+      replace_inventory(tag, vehicle_id, admit(tag, vehicle_id), nil, after)
+    elseif before == after then
       unchanged = unchanged + 1
     else
       changed = changed + 1
-      replace_inventory(tag, vehicle_id, hot, before, packed)
+      replace_inventory(tag, vehicle_id, hot, before, after)
     end
   end
   if added + changed > 0 then
@@ -41,16 +43,18 @@ register('import', function(keys, args)
 end)
 
 -- change_vehicles: replaces inventory of vehicles that still are as they were read, each journalled.
--- KEYS[1] shard tag. ARGV: fleet time now, then vehicle id, packed inventory as it was read, packed inventory as it
+-- KEYS[1] shard tag. ARGV: fleet time now, then vehicle id, shape and units as they were read, shape and units as they
 -- shall be, and packed journal data of each. Reply: ok, then the ids of those that were not as they were read.
 register('change_vehicles', function(keys, args)
   local tag, reply = keys[1], {'ok'}
-  for index = 2, #args, 4 do
-    local vehicle_id, before, packed = args[index], args[index + 1], args[index + 2]
+  for index = 2, #args, 6 do
+    local vehicle_id, known = args[index], number_of(tag, args[index + 1])
+    local before = known and known .. '|' .. args[index + 2]
     local hot = load_present(tag, vehicle_id)
     if hot and redis.call('HGET', tag .. KEY.inventory, vehicle_id) == before then
-      replace_inventory(tag, vehicle_id, hot, before, packed)
-      append(tag .. KEY.journal, 'vehicle_changed', args[1], args[index + 3])
+      local after = keep_shape(tag, args[index + 3]) .. '|' .. args[index + 4]
+      replace_inventory(tag, vehicle_id, hot, before, after)
+      append(tag .. KEY.journal, 'vehicle_changed', args[1], args[index + 5])
     else
       reply[#reply + 1] = vehicle_id
     end
@@ -68,7 +72,7 @@ register('remove_vehicle', function(keys, args)
   if latest and LIVE[latest[ATTEMPT.state]] then
     return refused('attempt_live', {attempt_id = latest[ATTEMPT.attempt_id], live = latest[ATTEMPT.attempt_id]})
   end
-  count_profile(tag, load(tag, 'inventory', vehicle_id, INVENTORY), hot[HOT.installed], -1)
+  count_profile(tag, redis.call('HGET', tag .. KEY.inventory, vehicle_id), hot[HOT.installed], -1)
   hot[HOT.removed] = true
   save(tag, 'hot', vehicle_id, hot)
   redis.call('DEL', tag .. KEY.token .. vehicle_id)

@@ -1,5 +1,5 @@
 -- vehicle: all that is hot about one vehicle.
--- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok and the record's four parts, or unknown.
+-- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok, the id and the record's five parts, or unknown.
 register('vehicle', function(keys, args)
   local hot = load_present(keys[1], args[1])
   if not hot then return {'unknown'} end

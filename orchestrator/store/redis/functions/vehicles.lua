@@ -14,9 +14,12 @@ local function save(tag, name, member, record)
   redis.call('HSET', tag .. KEY[name], member, cmsgpack.pack(record))
 end
 
--- What is known of a vehicle, also when it was removed from the inventory.
+-- What is known of a vehicle, also when it was removed from the inventory. Nothing is kept of one of which nothing is
+-- known yet but that it is there.
 local function load_hot(tag, vehicle_id)
-  return load(tag, 'hot', vehicle_id, HOT)
+  local hot = load(tag, 'hot', vehicle_id, HOT)
+  if hot or redis.call('HEXISTS', tag .. KEY.inventory, vehicle_id) == 0 then return hot end
+  return {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, '', {}, false, 0}
 end
 
 -- The same of a vehicle that is in the inventory, else nil.
@@ -29,10 +32,12 @@ local function load_attempt(tag, attempt_id)
   return load(tag, 'attempts', attempt_id, ATTEMPT)
 end
 
--- The four parts of a vehicle's record, packed: inventory, hot, latest attempt, last contact; the last two may be empty.
+-- A vehicle's id and the five parts of its record, packed: shape, inventory, hot, latest attempt, last contact; the last
+-- two may be empty.
 local function vehicle_parts(tag, vehicle_id, hot)
   local attempt = hot[HOT.attempt_id] ~= '' and redis.call('HGET', tag .. KEY.attempts, hot[HOT.attempt_id])
-  return redis.call('HGET', tag .. KEY.inventory, vehicle_id), cmsgpack.pack(hot), attempt or '',
+  local inventory = redis.call('HGET', tag .. KEY.inventory, vehicle_id)
+  return vehicle_id, packed_shape(tag, inventory), inventory, cmsgpack.pack(hot), attempt or '',
     redis.call('HGET', tag .. KEY.seen, vehicle_id) or ''
 end
 
@@ -99,19 +104,4 @@ local function note_try(hot, attempt)
   try[4] = attempt[ATTEMPT.state_at]
   try[5] = attempt[ATTEMPT.permitted_at] and true or false
   try[6] = attempt[ATTEMPT.failure_code]
-end
-
-local function profile_key(inventory, installed)
-  return table.concat({
-    inventory[INVENTORY.model], inventory[INVENTORY.hardware], inventory[INVENTORY.region],
-    inventory[INVENTORY.cohort], table.concat(inventory[INVENTORY.tags], GROUP), installed,
-    inventory[INVENTORY.zone],
-  }, UNIT)
-end
-
-local function count_profile(tag, inventory, installed, amount)
-  local profile = profile_key(inventory, installed)
-  if redis.call('HINCRBY', tag .. KEY.profiles, profile, amount) <= 0 then
-    redis.call('HDEL', tag .. KEY.profiles, profile)
-  end
 end

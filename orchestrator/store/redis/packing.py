@@ -1,0 +1,34 @@
+"""Packed records: msgpack arrays by position, each with the schema version in front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from orchestrator.store.base import StoreRefusedError
+
+SCHEMA = 4
+"""Version of every record; a higher one is refused."""
+
+
+def pack(values: Sequence[Any]) -> bytes:
+    """One msgpack array."""
+    packed: bytes = msgpack.packb(list(values))
+    return packed
+
+
+def unpack(data: bytes, fields: Sequence[str]) -> list[Any]:
+    """The values of a record of this schema.
+
+    Raises:
+        StoreRefusedError: it is of another one.
+    """
+    values: list[Any] = msgpack.unpackb(data)
+    if values[0] != SCHEMA or len(values) != len(fields):
+        raise StoreRefusedError(
+            f"a record has schema {values[0]} with {len(values)} fields, this build reads schema {SCHEMA} with "
+            f"{len(fields)}: start the build that wrote it"
+        )
+    return values
