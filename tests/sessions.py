@@ -62,6 +62,7 @@ ALIKE: Sequence[tuple[str, str]] = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|\+00:00)?", "TIME"),
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \d\d \w{3} \d\d:\d\d", "TIME"),
     (r"\b[0-9a-f]{16,}\b", "HASH"),
+    (r"\([0-9a-f]{8}\)", "(KEY)"),
     (r"(?<![\w.-])\d+ (d|h|min|s)\b( \d+ (h|min|s)\b)?", "SPAN"),
     (r"\bsim-\d{6}\b", "VEHICLE"),
     (r"\b(all|[a-z]+/gen\d)(?=: \d)|(?<= on )(all|[a-z]+/gen\d)\b", "SCOPE"),

@@ -139,7 +139,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         enrollment=enrollment,
         fleet=fleet,
         care=FleetCareDesk(store=store, clock=context.clock),
-        explain=ExplainDesk(store=store, snapshots=snapshots, clock=context.clock),
+        explain=ExplainDesk(store=store, snapshots=snapshots, clock=context.clock, vouching=vouching),
         cases=CaseDesk(store=store, clock=context.clock),
         releases=ReleaseDesk(store=store, repository=repository, clock=context.clock, vouching=vouching),
         rollouts=RolloutDesk(store=store, clock=context.clock, machine=context.machine, vouching=vouching),

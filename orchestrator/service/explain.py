@@ -24,11 +24,16 @@ from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.errors import NotFoundError
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
+from orchestrator.service.vouching import NOTHING_ASKED, Vouching
 from orchestrator.store.base import DEAD_MAN_LIFE_MS, Standing, Store
 from orchestrator.store.refusals import refusal
 
 REVOKED = "revoked"
 """Its certificates are refused: it cannot call."""
+
+
+UNATTESTED = "unattested"
+"""Nobody vouches for the rollout's release: the Director assigns it to no vehicle."""
 
 
 BY_PROGRESS = (
@@ -60,10 +65,14 @@ class ExplainDesk:
         store: knows what is spent.
         snapshots: rollouts, releases, revocations; read anew for each answer.
         clock: fleet time.
+        vouching: says which releases may be assigned.
     """
 
-    def __init__(self, *, store: Store, snapshots: SnapshotKeeper, clock: FleetClock) -> None:
+    def __init__(
+        self, *, store: Store, snapshots: SnapshotKeeper, clock: FleetClock, vouching: Vouching = NOTHING_ASKED
+    ) -> None:
         self._store = store
+        self._vouching = vouching
         self._snapshots = snapshots
         self._clock = clock
 
@@ -83,6 +92,8 @@ class ExplainDesk:
             said = explain(record, candidate, now)
             if vehicle_id in snapshot.revoked:
                 said = revoked(said)
+            elif said.reason == GRANT and (fault := self._vouching.fault(candidate.release)):
+                said = replace(said, reason=UNATTESTED, message=f"nobody is assigned it: {fault}")
             elif said.reason == GRANT and taken is not None:
                 said = after_another(said, candidate.rollout, taken)
             else:

@@ -22,7 +22,10 @@ from orchestrator.clock import MachineClock
 from orchestrator.ledger import Ledger, LedgerEntry
 from orchestrator.store.redis import EmbeddedServer
 from signing.ceremony import DataFolder, add_operator, initialise
+from signing.image_repo import ImageRepository, NewImage
 from signing.pki import Authority
+from tests.evidence import without_attesters
+from tests.signing.uptane_simulator import NOW
 
 TRUST_DOMAIN = "test.outrider.invalid"
 NOBODY = 2**22 + 7
@@ -203,6 +206,21 @@ def test_damaged_image_repository_is_found(data: Path) -> None:
     path = data / "image-repo" / "metadata" / "timestamp.json"
     path.write_bytes(path.read_bytes()[:40])
     assert found(data, "image repository")["image repository"].level is Level.ERROR
+
+
+def test_images_that_nobody_vouches_for_are_found(data: Path, tmp_path: Path) -> None:
+    """A rollout that reaches nobody has a reason; an installation from before the gate is told, too."""
+    assert found(data, "vouching")["vouching"].level is Level.OK
+    (tmp_path / "a.img").write_bytes(b"image")
+    folder = DataFolder(data)
+    image = NewImage("a.img", tmp_path / "a.img", "acme-gw-2", 2, "1.1.0")
+    ImageRepository(folder.image_repo).publish([image], folder.image_keys, NOW)
+    told = found(data, "vouching")["vouching"]
+    assert told.level is Level.WARNING
+    assert "release 1.1.0 is assigned to no vehicle: no verification summary" in told.cause
+    assert "release attest" in told.remedy
+    without_attesters(folder)
+    assert "no key of attest is named" in found(data, "vouching")["vouching"].cause
 
 
 def test_missing_director_key_and_broken_root_are_found(data: Path) -> None:

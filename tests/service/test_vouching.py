@@ -18,6 +18,7 @@ from signing.image_repo import NewImage
 from signing.release_facts import ReleaseFacts, notes_file
 from tests.builders import PRIMARY_HARDWARE
 from tests.evidence import vouched_for
+from tests.service.test_explain import known
 from tests.service.world import Car, World, image_of
 
 
@@ -88,6 +89,17 @@ async def test_nobody_is_granted_a_release_whose_word_was_revoked(world: World):
     again = [vouched_for(image, [fresh]) for image in images]
     world.repository.publish(again, world.data.image_keys, world.signed_now())
     assert isinstance((await world.check_in(car)).directive, Install)
+
+
+async def test_vehicle_is_told_why_a_release_does_not_come(world: World):
+    """`vehicle explain` names the cause and not the queue, at 3 a.m. above all."""
+    car = Car("v-1")
+    await known(world, car)
+    await world.start()
+    revoke_attest(world)
+    said = (await world.explain.explain(car.vehicle_id, None)).explanations[0]
+    assert said.reason == "unattested"
+    assert "must sign" in said.message
 
 
 async def test_attempt_before_its_permit_is_withdrawn_when_the_word_is_revoked(world: World):

@@ -219,7 +219,7 @@ class World:
             store=self.store, repository=self.repository, clock=self.clock, vouching=self.vouching
         )
         self.care = FleetCareDesk(store=self.store, clock=self.clock)
-        self.explain = ExplainDesk(store=self.store, snapshots=self.snapshots, clock=self.clock)
+        self.explain = ExplainDesk(store=self.store, snapshots=self.snapshots, clock=self.clock, vouching=self.vouching)
         self.cases = CaseDesk(store=self.store, clock=self.clock)
         self.rollouts = RolloutDesk(
             store=self.store, clock=self.clock, machine=self.hand.machine, vouching=self.vouching

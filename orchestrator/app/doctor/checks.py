@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     Check("authorities", "certificate authorities", trust.check_authorities),
     Check("operators", "operators' certificates", trust.check_operators),
     Check("image repository", "the Image repository's metadata", trust.check_image_repository),
+    Check("vouching", "who vouches for images", trust.check_vouching),
     Check("director", "the Director's keys and roots", trust.check_director),
     Check("offline keys", "keys that should not be here", trust.check_offline_keys),
     Check("store", "the store", state.check_store),

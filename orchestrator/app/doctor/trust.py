@@ -14,6 +14,7 @@ from orchestrator.app.doctor.patient import Patient
 from signing.director import DirectorSigners
 from signing.errors import SigningError
 from signing.image_repo import ImageRepository
+from signing.ingest_gate import IngestGate
 from signing.pki import Authority
 from signing.roots import newest_root
 
@@ -91,6 +92,29 @@ def check_image_repository(patient: Patient) -> Iterator[Finding]:
         offline = "renew image` (docs/keys.md)" if role == "root" else "renew image targets`, or publish any release"
         remedy = _RENEW if life else f"`outrider keys {offline}"
         yield _ends(f"image {role}", expires, now, margin, remedy, "fleet time")
+
+
+def check_vouching(patient: Patient) -> Iterator[Finding]:
+    """Whether somebody vouches for every image that could be assigned."""
+    check, folder = "vouching", patient.installation.image_repository
+    gate = IngestGate(folder)
+    try:
+        images = ImageRepository(folder).listed()
+        if gate.attesters() is None:
+            yield warning(
+                check,
+                "images are assigned without anybody's word that their evidence was judged: no key of attest is named",
+                "name one: docs/keys.md, Who vouches for images",
+            )
+            return
+        faults = {image.version: why for image in images if (why := gate.fault(image))}
+    except (SigningError, OSError) as fault:
+        yield error(check, f"nothing can be assigned: {fault}", "restore image-repo/ from the backup")
+        return
+    for version, why in sorted(faults.items()):
+        yield warning(check, f"release {version} is assigned to no vehicle: {why}", "`outrider release attest`")
+    if not faults:
+        yield ok(check, f"somebody vouches for each of {len(images)} images")
 
 
 def check_director(patient: Patient) -> Iterator[Finding]:
