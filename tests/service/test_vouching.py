@@ -18,7 +18,7 @@ from signing.image_repo import NewImage
 from signing.release_facts import ReleaseFacts, notes_file
 from tests.builders import PRIMARY_HARDWARE
 from tests.evidence import vouched_for
-from tests.service.test_explain import known
+from tests.service.test_explain import known, why
 from tests.service.world import Car, World, image_of
 
 
@@ -97,7 +97,7 @@ async def test_vehicle_is_told_why_a_release_does_not_come(world: World):
     await known(world, car)
     await world.start()
     revoke_attest(world)
-    said = (await world.explain.explain(car.vehicle_id, None)).explanations[0]
+    said = await why(world, car)
     assert said.reason == "unattested"
     assert "must sign" in said.message
 
