@@ -66,6 +66,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider release attest   # after a key of attest was revoked",
         'outrider release attest 1.0.0 --without-evidence "built before we kept any"',
     ),
+    "release evidence": ("outrider release evidence 1.1.0 --out audit",),
     "release show": ("outrider release show", "outrider release show 1.1.0"),
     "rehearse": (
         "outrider rehearse plan.yaml --failure-rate 2% --silent 30% --vehicles 1000000",

@@ -31,10 +31,11 @@ from orchestrator.cli.release_evidence import (
     said_of,
     taken_in,
     way_back_taken_in,
+    written_evidence,
 )
 from orchestrator.cli.release_file import ReleaseFile, read_release
 from orchestrator.cli.screen import fields, table
-from orchestrator.cli.session import Session, operator_command
+from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.way_back import way_back
 from orchestrator.cli.words import count, moment, plain
 from signing.errors import KeyFileError, SigningError
@@ -255,6 +256,28 @@ def attest(
         document,
         f"Vouched for {len(images)} images of {done}." if images else "Nothing to do: all are vouched for.",
     )
+
+
+@local_command(app, "evidence")
+def evidence(
+    session: Session,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Release.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the documents go; made if need be.")],
+) -> None:
+    """Write what stands behind a release into a folder, for whoever audits it: no server is asked."""
+    repository = repository_of(session.data)
+    with refusals():
+        targets = [target for target in repository.listed() if target.version == version]
+        if not targets:
+            raise NotFoundError(f"release {version} is not signed here", remedy="`outrider release show` lists all")
+        files, missing = written_evidence(repository, targets, out)
+    document = {"release": version, "files": [str(file) for file in files], "missing": list(missing)}
+    session.screen.answer(document, f"{len(files)} documents of {version} are in {out}.")
+    if missing:
+        raise RefusedError(
+            f"gone or changed since they were signed: {', '.join(missing)}",
+            remedy="restore image-repo/evidence from the backup",
+        )
 
 
 @operator_command(app, "show")

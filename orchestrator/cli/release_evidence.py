@@ -23,8 +23,9 @@ from orchestrator.cli.screen import Screen, table
 from orchestrator.cli.words import NONE, plain
 from signing.attestation import LEVEL_SIGNED
 from signing.errors import EvidenceError
+from signing.files import write_atomically
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
-from signing.ingest import Ingest
+from signing.ingest import Ingest, stored_evidence
 
 
 def ingest_of(data: Path, repository: ImageRepository, now: datetime) -> Ingest | None:
@@ -147,6 +148,33 @@ def attested_anew(
         with evidence_errors(f"{target.path} of release {target.version}"):
             found.append(ingest.renewed(target, image, waiver=waiver))
     return found
+
+
+def written_evidence(
+    repository: ImageRepository, targets: Sequence[TargetInfo], folder: Path
+) -> tuple[Sequence[Path], Sequence[str]]:
+    """Write the documents behind images, `<hardware id>.<kind>.json`; and what is missing, in words.
+
+    Args:
+        repository: Where they are.
+        targets: The images, of one release.
+        folder: Where they go.
+
+    Raises:
+        OSError: One cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files, missing = [], []
+    for target in targets:
+        stored = stored_evidence(repository, target.evidence)
+        for kind in target.evidence:
+            if kind not in stored:
+                missing.append(f"{kind} of {target.path}")
+                continue
+            files.append(folder / f"{target.hardware_id}.{kind}.json")
+            write_atomically(files[-1], stored[kind])
+        missing += [] if target.evidence else [f"all of {target.path}"]
+    return files, missing
 
 
 def evidence_view(release: Release) -> list[RenderableType]:

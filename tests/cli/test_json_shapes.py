@@ -177,6 +177,7 @@ CASES: Mapping[str, Case] = {
         before=with_release,
     ),
     "release attest": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}, before=with_listed_image),
+    "release evidence": Case(("1.1.0", "--out", "audit"), before=with_listed_image),
     "release show": Case((), {"ListReleases": release_pb2.ListReleasesResponse}),
     "rehearse": Case(
         (

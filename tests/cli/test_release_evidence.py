@@ -229,6 +229,24 @@ def test_attest_of_an_unknown_release_is_not_found(ground: Ground) -> None:
     assert "9.9.9" in outcome.stderr
 
 
+def test_evidence_is_written_for_an_auditor_byte_for_byte(ground: Ground, tmp_path: Path) -> None:
+    """What was judged is what is handed over; a document that was changed since is missed and not replaced."""
+    ground.publish(ground.file(), "--no-revert")
+    out = tmp_path / "audit"
+    outcome = ground.outrider("release", "evidence", "1.1.0", "--out", out, "-o", "json")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"{HARDWARE}.{kind}.json" for kind in ("provenance", "sbom", "summary", "tests")
+    ]
+    assert (out / f"{HARDWARE}.sbom.json").read_bytes() == (ground.data / "1.1.0.img.cdx.json").read_bytes()
+    [info] = ground.repository.listed()
+    (ground.data / "image-repo" / "evidence" / f"{info.evidence['sbom']}.json").write_text("{}")
+    outcome = ground.outrider("release", "evidence", "1.1.0", "--out", out)
+    assert outcome.exit_code == 4
+    assert f"sbom of {info.path}" in outcome.stderr
+    assert ground.outrider("release", "evidence", "9.9.9", "--out", out).exit_code == 3
+
+
 def test_facts_and_notes_are_signed_with_each_image(ground: Ground) -> None:
     """RXSWIN, what it may follow, safety and the words for owners, in every language."""
     extra = (
