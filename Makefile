@@ -83,8 +83,10 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 # Real programs that tests use. Installed only as root in CI, where nothing may be skipped; elsewhere it says what is missing.
-SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool softhsm2-util zstd
-SYSTEM_PACKAGES := prometheus prometheus-alertmanager softhsm2 zstd
+# Debian keeps PostgreSQL's programs off the path, by version.
+POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres)
+SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool softhsm2-util zstd $(POSTGRES)
+SYSTEM_PACKAGES := prometheus prometheus-alertmanager softhsm2 zstd postgresql
 system-packages:
 	@missing=; for name in $(SYSTEM_PROGRAMS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

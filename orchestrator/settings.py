@@ -1,8 +1,8 @@
 """What an installation can choose: names, ranges, defaults and where they come from.
 
 Owns the settings file DIR/outrider.toml, its overriding by environment and command line, and the words in which a bad
-value is refused. Leaves to app.py what each value is used for. Nothing here is secret except a password in `store_url`,
-which is never shown.
+value is refused. Leaves to app.py what each value is used for. Nothing here is secret except a password in `store_url`
+or `ledger_url`, which is never shown.
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         "always",
         description="Who sees to it that acknowledged data is on disk: `always` is checked (appendfsync always), "
         "`provider` trusts whoever runs `store_url`",
+    )
+    ledger_url: str = Field(
+        "",
+        pattern=r"^$|^postgres(ql)?://.+$",
+        repr=False,
+        description="Database of the ledger, as postgresql://; empty keeps it in a SQLite file in the data folder",
     )
 
     poll_s: int = Field(
@@ -246,6 +252,8 @@ def _lines(error: ErrorDetails, origin: str) -> list[str]:
     if not origin:
         return message.splitlines()
     name = str(error["loc"][0])
+    if name == "ledger_url":
+        return [f"{origin}: must begin with postgresql:// and name a database, or be empty"]
     if name == "store_url":
         return [f"{origin}: must begin with redis://, rediss:// or unix:// and name a server, or be empty"]
     for told, tell in (("Input should be", "must be"), ("Input should have", "must have"), ("String should", "must")):

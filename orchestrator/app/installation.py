@@ -50,8 +50,12 @@ class Installation:
 
     @property
     def ledger(self) -> Path:
-        """The ledger's file."""
+        """The ledger's file, where no URL names a database."""
         return self.data / "ledger.sqlite3"
+
+    def ledger_at(self, url: str) -> Path | str:
+        """Where the ledger is: at the URL of the setting, or in its file when that is empty."""
+        return url or self.ledger
 
     def offline_keys(self) -> list[Path]:
         """Keys that no running service needs, and that still lie here."""

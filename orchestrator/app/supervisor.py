@@ -101,8 +101,7 @@ class Supervisor:
         url = await self._start_store(house)
         store = await RedisStore.connect(url, durability=self._settings.store_durability)
         house.push_async_callback(store.close)
-        ledger = Ledger(self._installation.ledger)
-        house.push_async_callback(ledger.close)
+        ledger = await self._open_ledger(house, store)
         clock = await open_clock(store, self._settings, self._machine)
         evaluator = self._evaluator(store, ledger, clock)
         await evaluator.recover()
@@ -168,6 +167,24 @@ class Supervisor:
         await asyncio.to_thread(self._embedded.start)
         house.push_async_callback(asyncio.to_thread, self._embedded.stop)
         return self._embedded.url
+
+    async def _open_ledger(self, house: AsyncExitStack, store: RedisStore) -> Ledger:
+        """The ledger, if it can be this store's.
+
+        Raises:
+            InstallationError: a database by URL belongs to another installation: two histories would become one.
+            orchestrator.ledger.LedgerError: it cannot be used.
+        """
+        ledger = Ledger(self._installation.ledger_at(self._settings.ledger_url))
+        house.push_async_callback(ledger.close)
+        of_store, of_ledger = await store.dataset_id(), await ledger.dataset_id()
+        # A file beside its store is let in: rollouts come up paused, and say why.
+        if self._settings.ledger_url and of_ledger not in ("", of_store):
+            raise InstallationError(
+                f"ledger_url names the ledger of another data set ({of_ledger}), this store holds {of_store}: give "
+                "each installation a database of its own, or restore the store that belongs to it"
+            )
+        return ledger
 
     def _evaluator(self, store: RedisStore, ledger: Ledger, clock: FleetClock) -> Evaluator:
         return Evaluator(

@@ -146,7 +146,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         snapshots=snapshots,
         images=images,
         last_seen=last_seen,
-        ledger=LedgerReader(installation.ledger),
+        ledger=LedgerReader(installation.ledger_at(settings.ledger_url)),
     )
 
 

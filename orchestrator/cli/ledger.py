@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -11,9 +12,11 @@ from outrider.v1.case_pb2 import Case, ListCasesRequest
 from outrider.v1.ledger_pb2 import LedgerEntry, ListLedgerEntriesRequest, ListLedgerEntriesResponse
 from outrider.v1.rollout_pb2 import GetRolloutRequest
 
+from orchestrator.app.installation import Installation
 from orchestrator.cli.client import OperatorClient
 from orchestrator.cli.completion import rollout_ids
 from orchestrator.cli.errors import BadInputError, CliError, NotFoundError
+from orchestrator.cli.local import settings_of
 from orchestrator.cli.screen import Screen, table
 from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.story_view import standing, story_view
@@ -23,7 +26,6 @@ from orchestrator.ledger import Ledger, LedgerError
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 T = TypeVar("T")
-FILE_NAME = "ledger.sqlite3"
 PAGE_SIZE = 1000
 
 
@@ -143,12 +145,12 @@ def ask(session: Session, question: Callable[[Ledger], Awaitable[T]]) -> T:
     Raises:
         CliError: there is no ledger, or it cannot be read.
     """
-    path = session.data / FILE_NAME
-    if not path.is_file():
-        raise NotFoundError(f"there is no ledger {path}", remedy="it is made when `outrider serve` first runs")
+    place = Installation(session.data).ledger_at(settings_of(session.data).ledger_url)
+    if isinstance(place, Path) and not place.is_file():
+        raise NotFoundError(f"there is no ledger {place}", remedy="it is made when `outrider serve` first runs")
 
     async def answer() -> T:
-        ledger = Ledger(path)
+        ledger = Ledger(place)
         try:
             return await question(ledger)
         finally:

@@ -13,6 +13,7 @@ from orchestrator.app.supervisor import serve as serve_installation
 from orchestrator.cli.errors import CliError, RefusedError
 from orchestrator.cli.local import require_folder, wrong_settings
 from orchestrator.cli.session import Session, local_command
+from orchestrator.ledger import LedgerError
 from orchestrator.settings import SettingsError
 from orchestrator.store.base import StoreError
 
@@ -103,5 +104,7 @@ def serve(
         raise RefusedError(str(exc), remedy="nothing was started") from exc
     except StoreError as exc:
         raise CliError(str(exc), remedy="the store is as it was; see docs/cli.md, `outrider store repair`") from exc
+    except LedgerError as exc:
+        raise CliError(str(exc), remedy="nothing was started, nothing was changed") from exc
     except ChildError as exc:
         raise CliError(str(exc), remedy="the log above says why") from exc

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from orchestrator.ledger.errors import LedgerEntryError
 
+COLUMNS = "stream, entry_id, kind, at, rollout_id, vehicle_id, attempt_id, data, blob"
+"""Of the table, as `Row` has its fields."""
 GENESIS = b"\x00" * 32
 """What stands for the hash before the first entry."""
 
@@ -67,6 +69,13 @@ class Row:
             *(self.rollout_id, self.vehicle_id, self.attempt_id, self.data, hashlib.sha256(self.blob).hexdigest()),
         )
         return hashlib.sha256(prev_hash + canonical(fields).encode("utf-8")).digest()
+
+    def values(self) -> tuple[object, ...]:
+        """The row as the table has its columns."""
+        return (
+            *(self.stream, self.entry_id, self.kind, self.at),
+            *(self.rollout_id, self.vehicle_id, self.attempt_id, self.data, self.blob),
+        )
 
     def entry(self) -> LedgerEntry:
         """The entry that it was made from."""

@@ -28,7 +28,7 @@ from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, OperatorServer
 from tests.cli.test_main import COMMANDS
 from tests.evidence import believe, evidence_fields, vouched_for
-from tests.ledger.test_ledger import an_entry
+from tests.ledger.entries import an_entry
 
 FILE = Path(__file__).with_name("json_shapes.json")
 GOLDEN: Mapping[str, Any] = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}

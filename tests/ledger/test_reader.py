@@ -14,18 +14,16 @@ from orchestrator.ledger import (
     EntryFilter,
     Ledger,
     LedgerBrokenError,
-    LedgerEntry,
     LedgerReader,
     LedgerUnavailableError,
 )
-from orchestrator.ledger.reader import query_of
-from tests.ledger.test_ledger import an_entry
+from tests.ledger.entries import a_decision, an_entry
 
 WRITES = """
 import asyncio, sys
 from pathlib import Path
 from orchestrator.ledger import Ledger
-from tests.ledger.test_ledger import an_entry
+from tests.ledger.entries import a_decision, an_entry
 
 async def write():
     ledger = Ledger(Path(sys.argv[1]))
@@ -37,11 +35,6 @@ async def write():
 
 asyncio.run(write())
 """
-
-
-def a_decision(number: int, rollout: str = "spring") -> LedgerEntry:
-    """A decision about a whole rollout."""
-    return an_entry(number, stream=f"rollout/{rollout}", kind="rollout_held", data={"rollout_id": rollout})
 
 
 @pytest.fixture
@@ -79,25 +72,6 @@ async def test_filters_and_pages_give_every_entry_once(
     await reader.close()
 
 
-@pytest.mark.parametrize(
-    ("wanted", "plan"),
-    [
-        (EntryFilter(rollout_id="spring", decisions_only=True), "USING INDEX entries_by_rollout"),
-        (EntryFilter(vehicle_id="v1"), "USING INDEX entries_by_vehicle"),
-        (EntryFilter(rollout_id="spring", vehicle_id="v1", attempt_id="spring.v1.1"), "USING INDEX"),
-        (EntryFilter(rollout_id="spring"), "USING INTEGER PRIMARY KEY (rowid>?)"),
-    ],
-)
-def test_no_page_reads_or_sorts_the_whole_ledger(tmp_path: Path, wanted: EntryFilter, plan: str) -> None:
-    """A ledger of years has hundreds of millions of rows, and a person waits for the answer."""
-    Ledger(tmp_path / "ledger.sqlite3")
-    query, values = query_of(wanted, after=7, count=10)
-    with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
-        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
-    assert plan in steps[0]
-    assert not [step for step in steps if "TEMP B-TREE" in step]
-
-
 async def test_entries_are_seen_as_another_process_writes_them(tmp_path: Path) -> None:
     """The worker answers from a file that the supervisor writes; its leaving must not disturb the writer either."""
     path = tmp_path / "ledger.sqlite3"
@@ -129,7 +103,7 @@ async def test_reader_writes_nothing_and_makes_no_file(tmp_path: Path) -> None:
     assert found.entry == an_entry(1)
     assert reader._connection is not None
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader._connection.execute("DELETE FROM marks")
+        reader._connection.run("DELETE FROM marks")
     await reader.close()
     await ledger.close()
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from orchestrator.ledger import Ledger
-from tests.ledger.test_ledger import an_entry
+from tests.ledger.entries import an_entry
 
 COUNT = """
 import sqlite3, sys

@@ -13,7 +13,6 @@ from tests.repo.checkout import ROOT, sources, text_of, tracked
 LINES_MAX = 400
 LONG = {
     "tests/engine/test_progress.py": (460, "one step, every status under every event"),
-    "tests/ledger/test_ledger.py": (480, "one ledger, and every way to tamper with it"),
 }
 """Modules that may be longer, each with its own bound and the reason. To be emptied, not to be filled."""
 BINARY = (".png", ".svg", ".ico", ".woff2")

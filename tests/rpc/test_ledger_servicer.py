@@ -14,7 +14,7 @@ from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.ledger_servicer import LedgerServicer
 from orchestrator.service.errors import ForbiddenError, InvalidInputError, StateError, TryLaterError
 from orchestrator.service.history import HistoryDesk, narrowed
-from tests.ledger.test_ledger import an_entry
+from tests.ledger.entries import an_entry
 from tests.rpc.contexts import TRUST_DOMAIN, AContext, operator_certificate, vehicle_certificate
 
 ATTEMPT = "spring.v1.1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -13,7 +12,8 @@ from redis.retry import Retry
 
 from orchestrator.app.doctor.findings import Finding, error, ok, skipped, warning
 from orchestrator.app.doctor.patient import ANSWER_S, Patient, read_json
-from orchestrator.ledger.schema import APPLICATION_ID, VERSION
+from orchestrator.ledger import LedgerError, LedgerUnavailableError
+from orchestrator.ledger.database import Connection, database_at
 from orchestrator.store.redis import append_only
 from orchestrator.store.redis.admission import VERSION_MIN
 from orchestrator.store.redis.keys import FLEET_TAG, key
@@ -149,36 +149,32 @@ def _text(value: Any) -> str:
 
 
 def check_ledger(patient: Patient) -> Iterator[Finding]:
-    """Whether the ledger is ours, ends where it was left, and belongs to the store's data set.
+    """Whether the ledger can be reached and is ours, ends where it was left, and belongs to the store's data set.
 
     Does not follow the whole chain: that is `outrider ledger verify`.
     """
+    url = patient.settings.ledger_url if patient.settings is not None else ""
     path = patient.installation.ledger
-    if not path.is_file():
+    if not url and not path.is_file():
         yield skipped("ledger", "there is none yet", "`outrider serve` makes it")
         return
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=ANSWER_S)) as ledger:
-            yield from _check_tables(patient, ledger)
-    except sqlite3.Error as fault:
-        yield error("ledger", f"{path.name} cannot be read: {fault}", _RESTORE)
+        database = database_at(url or path, busy_timeout_s=ANSWER_S)
+        with database.explained(), closing(database.open_reading()) as ledger:
+            yield from _check_end(patient, ledger)
+    except LedgerUnavailableError as fault:
+        remedy = "nothing is lost meanwhile: what happens waits in the journal"
+        yield (error if url else warning)("ledger", str(fault), remedy)
+    except LedgerError as fault:
+        yield error("ledger", str(fault), _RESTORE)
 
 
-_RESTORE = "keep a copy as evidence, then restore the last backup of the data folder"
+_RESTORE = "do what it says; where something is damaged, keep a copy as evidence and restore the last backup"
 
 
-def _check_tables(patient: Patient, ledger: sqlite3.Connection) -> Iterator[Finding]:
-    application = ledger.execute("PRAGMA application_id").fetchone()[0]
-    version = ledger.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID:
-        yield error("ledger", "the file is another program's database", "move it away, or restore the right file")
-        return
-    if version != VERSION:
-        remedy = "use the Outrider that made it"
-        yield error("ledger", f"its tables have version {version}, this build knows {VERSION}", remedy)
-        return
-    last = ledger.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
-    meta = dict(ledger.execute("SELECT name, value FROM meta").fetchall())
+def _check_end(patient: Patient, ledger: Connection) -> Iterator[Finding]:
+    last = next(ledger.rows("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1"), None)
+    meta = dict(ledger.rows("SELECT name, value FROM meta"))
     seq, head = (last[0], last[1].hex()) if last else (0, meta.get("head_hash", ""))
     if (str(seq), head) != (meta.get("head_seq", "0"), meta.get("head_hash", "")):
         cause = f"it ends at entry {seq}, but {meta.get('head_seq', '0')} was written last: rows were removed or added"
