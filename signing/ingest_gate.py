@@ -8,7 +8,7 @@ Where the targets name nobody who may vouch (`attestation`), nothing is asked: s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -64,15 +64,19 @@ class IngestGate:
         Raises:
             SigningError: The Image repository does not verify: nothing may be directed.
         """
+        return next(iter(self.faults([image]).values()), None)
+
+    def faults(self, images: Iterable[DirectedImage]) -> Mapping[str, str]:
+        """Why images must not be directed, by path, without those that may be; one look at the disk for all.
+
+        Raises:
+            SigningError: The Image repository does not verify: nothing may be directed.
+        """
         self._read_anew()
         if self._attesters is None:
-            return None
-        asked = (image.path, image.length, image.sha256, image.hardware_id, image.release_counter)
-        if asked not in self._verdicts:
-            if len(self._verdicts) >= _VERDICTS_MAX:
-                self._verdicts.clear()
-            self._verdicts[asked] = self._judge(image, self._attesters)
-        return self._verdicts[asked]
+            return {}
+        found = ((image.path, self._verdict(image, self._attesters)) for image in images)
+        return {path: fault for path, fault in found if fault is not None}
 
     def listed(self, path: str, hardware_id: str) -> TargetFile | None:
         """An image as offline keys have listed it; None when they have not.
@@ -106,6 +110,14 @@ class IngestGate:
             return self._summary(target, hardware_id, self._attesters)
         except EvidenceError:
             return None
+
+    def _verdict(self, image: DirectedImage, attesters: Attesters) -> str | None:
+        asked = (image.path, image.length, image.sha256, image.hardware_id, image.release_counter)
+        if asked not in self._verdicts:
+            if len(self._verdicts) >= _VERDICTS_MAX:
+                self._verdicts.clear()
+            self._verdicts[asked] = self._judge(image, attesters)
+        return self._verdicts[asked]
 
     def _judge(self, image: DirectedImage, attesters: Attesters) -> str | None:
         target = self._listed(image.path, image.hardware_id)

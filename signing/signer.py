@@ -160,9 +160,8 @@ class _Server:
         if isinstance(request, Renewal):
             return {"timestamp.json": director_timestamp(signers, request)}
         assignment, versions = request
-        for image in assignment.images:
-            if fault := self._gate.fault(image):
-                raise SignerRefusedError(f"image {image.path[:80]} is not directed: {fault}")
+        for path, fault in self._gate.faults(assignment.images).items():
+            raise SignerRefusedError(f"image {path[:80]} is not directed: {fault}")
         return director_files(signers, assignment, versions)
 
 

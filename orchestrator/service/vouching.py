@@ -69,9 +69,8 @@ class Vouching:
         if release is None or self._gate is None:
             return ""
         try:
-            for image in release.images:
-                if fault := self._gate.fault(_assigned(image)):
-                    return f"image {image.path} of release {release.version}: {fault}"
+            for path, fault in self._gate.faults(map(_assigned, release.images)).items():
+                return f"image {path} of release {release.version}: {fault}"
         except SigningError as error:
             return str(error)
         return ""

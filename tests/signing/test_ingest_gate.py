@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
@@ -145,6 +147,30 @@ def test_a_summary_about_something_else_is_refused(ground: Ground, changes: dict
     """The right key's word for another image, other hardware or other evidence is no word for this one."""
     image = ground.publish(ground.vouched(ground.image(), **changes))
     assert words in (ground.gate.fault(image) or "")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda it: it["predicate"].update(verificationResult="FAILED"), "did not pass"),
+        (lambda it: it.update(predicateType="https://slsa.dev/provenance/v1"), "of type"),
+        (lambda it: it.update(subject=[]), "malformed"),
+        (lambda it: it["predicate"].pop("policy"), "malformed"),
+        (lambda it: it["predicate"].update(resourceUri="pkg:generic/gw"), "malformed"),
+    ],
+)
+def test_a_signed_statement_that_is_no_word_for_the_image_is_refused(
+    ground: Ground, change: Callable[[dict[str, Any]], object], words: str
+):
+    """The key of attest may sign other things, too: only a summary that says PASSED counts."""
+    new = ground.vouched(ground.image())
+    envelope = Envelope.from_dict(json.loads(new.evidence[SUMMARY]))
+    statement = json.loads(envelope.payload)
+    change(statement)
+    other = Envelope(json.dumps(statement).encode(), envelope.payload_type, {})
+    other.sign(load_signer(ground.data.image_keys, ATTEST))
+    evidence = {**new.evidence, SUMMARY: json.dumps(other.to_dict()).encode()}
+    assert words in (ground.gate.fault(ground.publish(replace(new, evidence=evidence))) or "")
 
 
 def test_a_waived_summary_passes_and_says_so(ground: Ground):
