@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, Signer
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from signing import canonical
+from signing.delegations import suppliers_in
 from signing.errors import ChangeFileError, KeyFileError, StaleChangeError, WrongKeyError
 from signing.files import write_atomically
 from signing.key_names import label
-from signing.names import RepositoryName
+from signing.names import SUPPLIER_PATTERN, RepositoryName
 
 CHANGE_MAX_BYTES = 16 * 1024 * 1024
 """Twice what the targets of an Image repository may have."""
@@ -40,7 +41,7 @@ class Demand:
     """One threshold that a file has to meet."""
 
     role: str
-    """Which file: `root` or `targets`."""
+    """Which file: `root`, `targets` or the name of a supplier."""
     by: str
     """Whose keys, in words."""
     threshold: int
@@ -63,28 +64,67 @@ class PendingChange:
     """The root that vehicles have now, version N."""
     root: Metadata[Root] | None
     """Version N+1; None when keys stay as they are."""
-    targets: Metadata[Targets] | None
-    """The Image repository's targets, where other keys or more of them must sign, or they are to last longer."""
+    listings: Mapping[str, Metadata[Targets]] = field(default_factory=dict)
+    """Files of the Image repository that list images and are to be signed: its own, `targets`, and those of suppliers
+    by their names. Where other keys or more of them must sign, what is listed changes, or it is to last longer."""
+    delegations: Mapping[str, Delegations] = field(default_factory=dict)
+    """What is published of suppliers: by the role that trusts them."""
 
     @property
     def root_after(self) -> Root:
         """The root in force once this is published."""
         return (self.root or self.before).signed
 
+    @property
+    def delegations_after(self) -> Mapping[str, Delegations]:
+        """Likewise of suppliers, by the role that trusts them."""
+        found: dict[str, Delegations] = {}
+        to_visit: list[str] = [Targets.type]
+        while to_visit:
+            name = to_visit.pop(0)
+            file = self.listings.get(name)
+            each = file.signed.delegations if file else self.delegations.get(name)
+            if each is not None and each.roles and name not in found:
+                found[name] = each
+                to_visit += each.roles
+        return found
+
+    @property
+    def suppliers_after(self) -> Mapping[str, DelegatedRole]:
+        """Likewise who lists images beside the repository, by name, in the order in which vehicles ask."""
+        return {name: role for each in self.delegations_after.values() for name, role in suppliers_in(each).items()}
+
+    def delegator_of(self, supplier: str) -> str | None:
+        """The role that trusts a supplier once this is published; None when nobody does."""
+        return next((name for name, each in self.delegations_after.items() if supplier in (each.roles or {})), None)
+
+    def delegation_of(self, supplier: str) -> DelegatedRole | None:
+        """What a supplier may speak for once this is published; None when nobody trusts it."""
+        delegator = self.delegator_of(supplier)
+        return (self.delegations_after[delegator].roles or {})[supplier] if delegator else None
+
+    def judge_of(self, role: str) -> Root | Targets | None:
+        """Whose keys say whether a listing is signed, once this is published; None when nobody trusts that role."""
+        if role == Targets.type:
+            return self.root_after
+        delegator = self.delegator_of(role)
+        return Targets(delegations=self.delegations_after[delegator]) if delegator else None
+
     def demands(self) -> tuple[Demand, ...]:
         """Every threshold, with who signed and who did not."""
         found = []
         if self.root is not None:
             version = self.before.signed.version
-            found.append(_demand(self.root, self.before.signed, f"root keys of version {version}"))
-            found.append(_demand(self.root, self.root.signed, f"root keys of version {version + 1}"))
-        if self.targets is not None:
-            found.append(_demand(self.targets, self.root_after, "targets keys"))
+            found.append(_demand("root", self.root, self.before.signed, f"root keys of version {version}"))
+            found.append(_demand("root", self.root, self.root.signed, f"root keys of version {version + 1}"))
+        for role, file in self.listings.items():
+            if (judge := self.judge_of(role)) is not None:
+                found.append(_demand(role, file, judge, f"{role} keys"))
         return tuple(found)
 
-    def files(self) -> tuple[Metadata[Root] | Metadata[Targets], ...]:
-        """What is to be signed."""
-        return tuple(file for file in (self.root, self.targets) if file is not None)
+    def files(self) -> Mapping[str, Metadata[Root] | Metadata[Targets]]:
+        """What is to be signed, by role."""
+        return ({} if self.root is None else {"root": self.root}) | dict(self.listings)
 
 
 def sign_change(change: PendingChange, signer: Signer) -> tuple[PendingChange, tuple[str, ...]]:
@@ -95,7 +135,7 @@ def sign_change(change: PendingChange, signer: Signer) -> tuple[PendingChange, t
         signer: Whose key; a token or service may be asked for its secret here.
 
     Returns:
-        The change with the signature, and the files that were signed: `root`, `targets`.
+        The change with the signature, and the files that were signed: `root`, `targets`, suppliers.
 
     Raises:
         WrongKeyError: No file of this change wants that key, or its signature does not fit its public half.
@@ -109,8 +149,8 @@ def sign_change(change: PendingChange, signer: Signer) -> tuple[PendingChange, t
         able = sorted({label(key) for demand in change.demands() for key in (*demand.signed, *demand.missing)})
         raise WrongKeyError(f"key {keyid[:8]} has nothing to sign in this change; it asks for {', '.join(able)}")
     signed = copy.deepcopy(change)
-    for file in signed.files():
-        if file.signed.type in wanted:
+    for role, file in signed.files().items():
+        if role in wanted:
             signature = _signature(signer, file.signed_bytes)
             _check_signature(signer.public_key, signature, file.signed_bytes, "what was just signed")
             file.signatures[keyid] = signature
@@ -131,11 +171,12 @@ def collect(change: PendingChange, copies: Sequence[PendingChange]) -> PendingCh
                 f"the copy is of another change ({_versions(other)}, this one is {_versions(change)} or was edited "
                 "since); have that copy signed anew from this file"
             )
-        for file, theirs in zip(merged.files(), other.files(), strict=True):
-            known = {key.keyid: key for key in _signing_keys(merged, file.signed.type)}
-            for keyid, signature in theirs.signatures.items():
+        theirs = other.files()
+        for role, file in merged.files().items():
+            known = {key.keyid: key for key in _signing_keys(merged, role)}
+            for keyid, signature in theirs[role].signatures.items():
                 if keyid in known:
-                    _check_signature(known[keyid], signature, file.signed_bytes, f"{file.signed.type} in the copy")
+                    _check_signature(known[keyid], signature, file.signed_bytes, f"{role} in the copy")
                     file.signatures[keyid] = signature
     return merged
 
@@ -171,7 +212,8 @@ def save_change(change: PendingChange, path: Path) -> None:
         "repository": change.repository,
         "before": change.before.to_dict(),
         "root": change.root.to_dict() if change.root else None,
-        "targets": change.targets.to_dict() if change.targets else None,
+        "listings": {role: file.to_dict() for role, file in change.listings.items()},
+        "delegations": {role: each.to_dict() for role, each in change.delegations.items()},
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,19 +222,27 @@ def save_change(change: PendingChange, path: Path) -> None:
         raise ChangeFileError(f"cannot write the change {path}: {exc.strerror}") from exc
 
 
-def published_bytes(file: Metadata[_S], holders: Root) -> bytes:
+def published_bytes(file: Metadata[_S], keyids: Collection[str]) -> bytes:
     """A signed file as the repository serves it, without signatures of keys that have no say in it.
 
     Args:
         file: Signed.
-        holders: The root before, for a root: its keys sign as well.
+        keyids: Whose signatures count.
     """
-    keyids = set(holders.roles[file.signed.type].keyids)
-    if isinstance(file.signed, Root):
-        keyids |= set(file.signed.roles["root"].keyids)
     kept = copy.deepcopy(file)
     kept.signatures = {keyid: signature for keyid, signature in file.signatures.items() if keyid in keyids}
     return kept.to_bytes(JSONSerializer(compact=True))
+
+
+def root_bytes(root: Metadata[Root], before: Root) -> bytes:
+    """A root as the repository serves it: the keys of the one before it sign as well."""
+    return published_bytes(root, {*before.roles["root"].keyids, *root.signed.roles["root"].keyids})
+
+
+def delegations_of(published: Mapping[str, Metadata[Targets]]) -> dict[str, Delegations]:
+    """What lists of images say of suppliers, by the role that trusts them."""
+    said = {role: file.signed.delegations for role, file in published.items()}
+    return {role: copy.deepcopy(each) for role, each in said.items() if each is not None and each.roles}
 
 
 def same_signed(one: Metadata[_S], other: Metadata[_S]) -> bool:
@@ -201,19 +251,21 @@ def same_signed(one: Metadata[_S], other: Metadata[_S]) -> bool:
 
 
 def _same(one: PendingChange, other: PendingChange) -> bool:
-    return one.repository == other.repository and [file.signed_bytes for file in (one.before, *one.files())] == [
-        file.signed_bytes for file in (other.before, *other.files())
-    ]
+    return one.repository == other.repository and _contents(one) == _contents(other)
+
+
+def _contents(change: PendingChange) -> Mapping[str, bytes]:
+    return {role: file.signed_bytes for role, file in {"before": change.before, **change.files()}.items()}
 
 
 def _versions(change: PendingChange) -> str:
-    return f"{change.repository} " + ", ".join(f"{file.signed.type} {file.signed.version}" for file in change.files())
+    return f"{change.repository} " + ", ".join(f"{role} {file.signed.version}" for role, file in change.files().items())
 
 
-def _demand(file: Metadata[Any], by: Root, words: str) -> Demand:
-    result = by.get_verification_result(file.signed.type, file.signed_bytes, file.signatures)
+def _demand(role: str, file: Metadata[Any], by: Root | Targets, words: str) -> Demand:
+    result = by.get_verification_result(role, file.signed_bytes, file.signatures)
     return Demand(
-        role=file.signed.type,
+        role=role,
         by=words,
         threshold=result.threshold,
         signed=tuple(result.signed.values()),
@@ -252,13 +304,27 @@ def _from_json(value: Mapping[str, Any]) -> PendingChange:
         repository=value["repository"],
         before=_metadata(value["before"], "root"),
         root=_metadata(value["root"], "root") if value["root"] is not None else None,
-        targets=_metadata(value["targets"], "targets") if value["targets"] is not None else None,
+        listings={_role(role): _metadata(value["listings"][role], "targets") for role in _in_order(value["listings"])},
+        delegations={
+            _role(role): Delegations.from_dict(copy.deepcopy(each)) for role, each in value["delegations"].items()
+        },
     )
     if not change.files():
         raise ValueError("it changes nothing")
     if change.root is not None and change.root.signed.version != change.before.signed.version + 1:
         raise ValueError(f"root {change.root.signed.version} does not follow {change.before.signed.version}")
     return change
+
+
+def _in_order(roles: Iterable[str]) -> list[str]:
+    """The repository's own list first, as a person reads them."""
+    return sorted(roles, key=lambda role: (role != Targets.type, role))
+
+
+def _role(name: str) -> str:
+    if name != Targets.type and not SUPPLIER_PATTERN.fullmatch(name):
+        raise ValueError(f"{name[:40]!r} is no role that lists images")
+    return name
 
 
 def _metadata(value: Any, role: str) -> Metadata[Any]:

@@ -48,6 +48,12 @@ def find_target(path: str, hardware_ids: Sequence[str], load: Loader) -> TargetF
     return None
 
 
+def suppliers_in(delegations: Delegations | None) -> dict[str, DelegatedRole]:
+    """The delegated roles that list images, in order of trust; a role without paths, as `attest`, has no list."""
+    roles = (delegations.roles if delegations is not None else None) or {}
+    return {name: role for name, role in roles.items() if role.paths}
+
+
 def _children(delegations: Delegations, path: str, hardware_ids: Sequence[str]) -> tuple[list[str], bool]:
     """The roles to ask next, in listed order, and whether nobody else may be asked after them."""
     children = []

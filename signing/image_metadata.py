@@ -7,7 +7,7 @@ folder's lock, which is the caller's matter, as is what the files say. Which key
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,8 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from signing.change import published_bytes
+from signing.change import published_bytes, root_bytes
+from signing.delegations import suppliers_in
 from signing.errors import KeyFileError, SigningError
 from signing.files import write_atomically
 from signing.keys import Secret, environment_secret, signers_of
@@ -70,7 +71,25 @@ class ImageMetadata:
         snapshot = self._file(f"{timestamp.snapshot_meta.version}.snapshot.json")
         if role == "snapshot":
             return snapshot
-        return self._file(f"{snapshot.signed.meta['targets.json'].version}.targets.json")
+        listed = snapshot.signed.meta.get(f"{role}.json")
+        if listed is None:
+            raise SigningError(f"{self.folder} has no list of images of {role}")
+        return self._file(f"{listed.version}.{role}.json")
+
+    def listings(self) -> dict[str, Metadata[Targets]]:
+        """Every list of images that readers see now, by role: `targets` first, then suppliers in order of trust.
+
+        Raises:
+            SigningError: The repository is missing or damaged.
+        """
+        found: dict[str, Metadata[Targets]] = {}
+        to_visit = ["targets"]
+        while to_visit:
+            role = to_visit.pop(0)
+            if role not in found:
+                found[role] = self.current(role)
+                to_visit += suppliers_in(found[role].signed.delegations)
+        return found
 
     def load(self, role: str, kind: type[_S]) -> _S:
         """What the file of a role says that readers see now.
@@ -107,13 +126,13 @@ class ImageMetadata:
         self,
         before: Root,
         root: Metadata[Root],
-        targets: Metadata[Targets] | None,
+        listings: Mapping[str, tuple[Metadata[Targets], Collection[str]]],
         keys_folder: Path,
         now: datetime,
         *,
         secret: Secret = environment_secret,
     ) -> tuple[str, ...]:
-        """Take over a root that was signed elsewhere, with targets if they were, and sign what is signed online anew.
+        """Take over what was signed elsewhere, a root and lists of images, and sign what is signed online anew.
 
         The timestamp is written last, right behind the root: who reads in between refuses what it gets and reads again.
         Cut short, it is simply repeated.
@@ -121,7 +140,7 @@ class ImageMetadata:
         Args:
             before: The root before, whose keys sign the new one.
             root: The root from now on; may be the one in force.
-            targets: New ones; None leaves those that are published.
+            listings: New lists of images, by role, each with the ids of the keys that have a say in it.
             keys_folder: Holds the keys of snapshot and timestamp that `root` names.
             now: Fleet time, UTC.
             secret: Asked for encrypted keys.
@@ -133,16 +152,18 @@ class ImageMetadata:
             KeyFileError: A key that is needed is missing; nothing was changed.
         """
         now, after = require_utc(now), root.signed
-        due = self._due(before, after, targets is not None)
+        due = self._due(before, after, bool(listings))
         signers = {role: self._signers(role, keys_folder, after, secret) for role in due}
         snapshot, timestamp = self.load("snapshot", Snapshot), self.load("timestamp", Timestamp)
+        for role, (file, keyids) in listings.items():
+            snapshot.meta[f"{role}.json"] = self._write(file, published_bytes(file, keyids), role)
         if keys_rotated(before, after):
             self._forget_fast_forward(snapshot, timestamp, now)
-        if targets is not None:
-            snapshot.meta["targets.json"] = self._write(targets, published_bytes(targets, after))
+            self._forget_suppliers(snapshot)
         if "snapshot" in due:
             timestamp.snapshot_meta = self._sign(snapshot, signers["snapshot"], now)
-        self._write(root, published_bytes(root, before))
+        if root.signed_bytes != self.current("root").signed_bytes:  # else it has signatures of the keys before as well
+            self._write(root, root_bytes(root, before), "root")
         if "timestamp" in due:
             self._sign(timestamp, signers["timestamp"], now)
         return due
@@ -174,10 +195,10 @@ class ImageMetadata:
         metadata: Metadata[Any] = Metadata(signed)
         for signer in signers:
             metadata.sign(signer, append=True)
-        return self._write(metadata, metadata.to_bytes(JSONSerializer(compact=True)))
+        return self._write(metadata, metadata.to_bytes(JSONSerializer(compact=True)), signed.type)
 
-    def _write(self, file: Metadata[Any], data: bytes) -> MetaFile:
-        version, role = file.signed.version, file.signed.type
+    def _write(self, file: Metadata[Any], data: bytes, role: str) -> MetaFile:
+        version = file.signed.version
         write_atomically(self.folder / ("timestamp.json" if role == "timestamp" else f"{version}.{role}.json"), data)
         return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
 
@@ -197,6 +218,22 @@ class ImageMetadata:
             write_atomically(aside / name, (self.folder / name).read_bytes())
             (self.folder / name).unlink()
 
+    def _forget_suppliers(self, snapshot: Snapshot) -> None:
+        """Leave out the lists of suppliers that nobody trusts any more: whoever holds the old snapshot forgets it.
+
+        At any other time vehicles take it for an attack when a file is listed no longer.
+        Source: Uptane 2.1.0, Deployment Best Practices, removal of a delegated role.
+        """
+        trusted, to_visit = set[str](), ["targets"]
+        while to_visit:
+            role = to_visit.pop(0)
+            meta = snapshot.meta.get(f"{role}.json")
+            if role in trusted or meta is None:
+                continue
+            trusted.add(role)
+            to_visit += suppliers_in(self._file(f"{meta.version}.{role}.json").signed.delegations)
+        snapshot.meta = {name: meta for name, meta in snapshot.meta.items() if name.removesuffix(".json") in trusted}
+
     def _highest(self, role: str) -> int:
         """The highest version of `role` in the folder, listed or not: a publication may have been cut short."""
         return 0 if role == "timestamp" else max(self._versions(role), default=0)
@@ -213,7 +250,8 @@ class ImageMetadata:
             metadata: Metadata[Any] = Metadata.from_bytes(data)
         except RepositoryError as exc:
             raise SigningError(f"{self.folder / name} is damaged: {exc}") from exc
-        if metadata.signed.type != name.removesuffix(".json").rpartition(".")[2]:
+        role = name.removesuffix(".json").rpartition(".")[2]
+        if metadata.signed.type != (role if role in ("root", "snapshot", "timestamp") else "targets"):
             raise SigningError(f"{self.folder / name} is {metadata.signed.type} metadata")
         return metadata
 

@@ -9,19 +9,23 @@ matter, serving the files the web edge's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from tuf.api.metadata import Snapshot, TargetFile, Targets, Timestamp
 
 from signing.attestation import ATTEST, Attesters, attesters_of, with_attesters
 from signing.deltas import Delta, is_delta, read_delta
-from signing.errors import ImageRefusedError, SigningError
+from signing.errors import ImageRefusedError, SigningError, VerificationError
 from signing.files import copy_atomically, exclusive, write_atomically
 from signing.image_metadata import SNAPSHOT_LIFE, TARGETS_LIFE, TIMESTAMP_LIFE, ImageMetadata, past_half_life
 from signing.key_names import named
 from signing.keys import load_signer
+from signing.match import read_shall_match
 from signing.names import SHA256_PATTERN, image_file_name
 from signing.publication import (
     NewDelta,
@@ -31,9 +35,9 @@ from signing.publication import (
     check_publication,
     delta_entry,
     entry_to_list,
-    image_fault,
+    evidence_of,
     images_in,
-    signed_fields,
+    new_entry,
     target_info,
     with_useful_deltas,
 )
@@ -93,7 +97,7 @@ class ImageRepository:
         """Take in images and sign them; images first, then targets, snapshot, timestamp.
 
         Publishing the same again changes nothing, so a publication that was cut short is simply repeated; but targets
-        past half of their life are signed anew by any publication.
+        past half of their life are signed anew by any publication. What a supplier lists already is not listed twice.
 
         Args:
             images: What to publish; all of it or nothing is listed.
@@ -112,21 +116,24 @@ class ImageRepository:
         now = require_utc(now)
         with exclusive(self._path):
             current = self.metadata.load("targets", Targets)
-            entries = [self._entry(image) for image in images]
-            check_publication(images, entries, current)
-            fresh = {
-                image.path: entry_to_list(image, entry, current.targets.get(image.path))
+            supplied = self._supplied()
+            entries = [new_entry(image) for image in images]
+            check_publication(images, entries, supplied | current.targets)
+            found = {
+                image.path: entry_to_list(image, entry, (supplied | current.targets).get(image.path))
                 for image, entry in zip(images, entries, strict=True)
             }
-            check_deltas(deltas, current.targets | fresh)
+            fresh = {path: entry for path, entry in found.items() if path not in supplied}
+            check_deltas(deltas, supplied | current.targets | fresh)
             short = {delta.path: delta_entry(delta) for delta in deltas if delta.path not in current.targets}
-            wanted = with_useful_deltas(current.targets | fresh | short)
+            wanted = with_useful_deltas(current.targets | fresh | short, supplied)
             files = {image.path: image.file for image in images} | {delta.path: delta.file for delta in deltas}
             for path, entry in (fresh | short).items():
                 if path in wanted:
                     self._take_in(files[path], entry)
             for image in images:
                 self._keep_evidence(image)
+            beside = [path for path, entry in found.items() if path in supplied and self._keep_beside(images, entry)]
             if wanted != current.targets or past_half_life(current, now):
                 current.targets = wanted
                 snapshot, timestamp = (
@@ -134,7 +141,10 @@ class ImageRepository:
                     self.metadata.load("timestamp", Timestamp),
                 )
                 self.metadata.release(current, snapshot, timestamp, keys_folder, now)
-            return [target_info(image.path, current.targets[image.path], current.version) for image in images]
+            elif beside:
+                # Who keeps verdicts looks again when the timestamp is another.
+                self.metadata.sign(self.metadata.load("timestamp", Timestamp), keys_folder, now)
+            return [target_info(path, entry, current.version) for path, entry in found.items()]
 
     def renew(self, keys_folder: Path, now: datetime) -> tuple[str, ...]:
         """Sign timestamp and snapshot again where half of their life is over. Targets and root need offline keys.
@@ -179,6 +189,14 @@ class ImageRepository:
             return None
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
+    def evidence_of(self, target: TargetFile) -> Mapping[str, str]:
+        """Hex digests of the files that stand behind an image, by kind.
+
+        A supplier's list is the supplier's, so that what we took in with its image stands beside it, unsigned: the
+        summary among it is signed, and says what else there is.
+        """
+        return evidence_of(target) or self._beside(target)
+
     def attesters(self) -> Attesters | None:
         """Who may vouch for images, by the targets that readers see now; None when nobody was ever named.
 
@@ -202,21 +220,42 @@ class ImageRepository:
         )
 
     def expiries(self) -> dict[str, datetime]:
-        """When each of the four files expires, fleet time.
+        """When each of the four files expires, and each supplier's list, fleet time.
 
         Raises:
             SigningError: The repository is missing or damaged.
         """
-        return {
-            role: self.metadata.current(role).signed.expires for role in ("root", "targets", "snapshot", "timestamp")
-        }
+        files = {role: self.metadata.current(role) for role in ("root", "snapshot", "timestamp")}
+        return {role: file.signed.expires for role, file in (files | self.metadata.listings()).items()}
 
-    def verified_target(self, path: str, now: datetime) -> TargetInfo | None:
+    def take_in(self, entries: Sequence[TargetFile], folder: Path | None) -> None:
+        """Store the bytes of images that a supplier lists; those that are here already are left as they are.
+
+        Args:
+            entries: As they are signed.
+            folder: Where the files are, by the last part of their paths; None where none is brought.
+
+        Raises:
+            ImageRefusedError: A file is not there, or has other bytes.
+        """
+        for entry in entries:
+            name = entry.path.rpartition("/")[2]
+            if (self._targets / image_file_name(entry.path, entry.hashes["sha256"])).exists():
+                continue
+            file = folder / name if folder else None
+            if file is None or not file.is_file():
+                raise ImageRefusedError(f"the image {entry.path!r} is not here: bring {name} and say in which folder")
+            if file.stat().st_size != entry.length:
+                raise ImageRefusedError(f"{file} has {file.stat().st_size} bytes, {entry.length} were signed")
+            self._take_in(file, entry)
+
+    def verified_target(self, path: str, now: datetime, hardware_ids: Sequence[str] = ()) -> TargetInfo | None:
         """What image the repository lists under `path`, after verifying it as a vehicle would, from root version 1 on.
 
         Args:
             path: Target path.
             now: Fleet time, UTC.
+            hardware_ids: What the image is for, so that suppliers are asked for their own hardware only.
 
         Returns:
             The entry, or None when none is listed.
@@ -225,12 +264,12 @@ class ImageRepository:
             VerificationError: The repository would be refused by vehicles.
             SigningError: It is missing.
         """
-        trusted = self._verified(now, path)
+        trusted = self._verified(now, {path: tuple(hardware_ids)})
         found = trusted.found[path]
         return target_info(path, found, trusted.targets.version) if found and not is_delta(path) else None
 
     def verified_targets(self, now: datetime) -> list[TargetInfo]:
-        """All images that the repository's own targets list, verified as by `verified_target`; without delegated ones.
+        """All images that vehicles find, verified as by `verified_target`; none of a supplier that they refuse.
 
         Args:
             now: Fleet time, UTC.
@@ -240,16 +279,29 @@ class ImageRepository:
             SigningError: It is missing.
         """
         targets = self._verified(now).targets
-        return [target_info(path, target, targets.version) for path, target in images_in(targets.targets).items()]
+        images = dict(images_in(targets.targets))
+        for role, file in self.metadata.listings().items():
+            if role == Targets.type:
+                continue
+            listed = file.signed.targets.items()
+            try:
+                paths = {path: read_shall_match(path, target).hardware_ids for path, target in listed}
+                found = self._verified(now, paths).found
+            except VerificationError:
+                continue  # `keys status` and /metrics tell of a list that has expired
+            images |= {path: target for path, target in found.items() if target is not None}
+        return [target_info(path, target, targets.version) for path, target in images.items()]
 
     def listed(self) -> list[TargetInfo]:
-        """All images that the targets list on which the next publication builds, whether they have expired or not.
+        """All images of the lists on which the next publication builds, whether they have expired or not.
 
         Raises:
             SigningError: The repository is missing or damaged.
         """
         targets = self.metadata.load("targets", Targets)
-        return [target_info(path, target, targets.version) for path, target in images_in(targets.targets).items()]
+        images = images_in(self._supplied() | targets.targets).items()
+        infos = ((target, target_info(path, target, targets.version)) for path, target in images)
+        return [replace(info, evidence=self.evidence_of(target)) for target, info in infos]
 
     def verified_deltas(self, now: datetime) -> list[Delta]:
         """All deltas that the repository's own targets list, verified likewise.
@@ -264,7 +316,7 @@ class ImageRepository:
         listed = self._verified(now).targets.targets.items()
         return [delta for path, target in listed if (delta := read_delta(path, target)) is not None]
 
-    def _verified(self, now: datetime, *find: str) -> TrustedFiles:
+    def _verified(self, now: datetime, find: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> TrustedFiles:
         bootstrap = self.metadata_file("1.root.json")
         if bootstrap is None:
             raise SigningError(f"{self._path} holds no Image repository")
@@ -275,20 +327,16 @@ class ImageRepository:
                 offered=self.metadata_file,
                 caps=IMAGE_CAPS,
                 now=require_utc(now),
-                find=dict.fromkeys(find, ()),
+                find=find,
             )
         except RefreshError as exc:
             raise exc.reason from exc
 
-    def _entry(self, image: NewImage) -> TargetFile:
-        if fault := image_fault(image):
-            raise ImageRefusedError(f"image {image.path[:80]!r}: {fault}")
-        try:
-            entry = TargetFile.from_file(image.path, str(image.file), ["sha256"])
-        except OSError as exc:
-            raise ImageRefusedError(f"image {image.path!r}: cannot read {image.file}: {exc.strerror}") from exc
-        entry.unrecognized_fields["custom"] = signed_fields(image)
-        return entry
+    def _supplied(self) -> dict[str, TargetFile]:
+        """What suppliers list, by path."""
+        listings = self.metadata.listings()
+        listings.pop(Targets.type)
+        return {path: entry for file in listings.values() for path, entry in file.signed.targets.items()}
 
     def _keep_evidence(self, image: NewImage) -> None:
         for data in image.documents:
@@ -297,17 +345,40 @@ class ImageRepository:
             if not kept.exists() or kept.read_bytes() != data:
                 write_atomically(kept, data)
 
+    def _keep_beside(self, images: Sequence[NewImage], entry: TargetFile) -> bool:
+        """Note what stands behind a supplier's image; whether that is news."""
+        image = next(image for image in images if image.path == entry.path)
+        digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in image.evidence.items()}
+        if not digests or digests == self._beside(entry):
+            return False
+        self._evidence.mkdir(exist_ok=True)
+        write_atomically(self._beside_file(entry), json.dumps(digests, sort_keys=True).encode())
+        return True
+
+    def _beside(self, target: TargetFile) -> Mapping[str, str]:
+        try:
+            value = json.loads(self._beside_file(target).read_bytes())
+        except (FileNotFoundError, ValueError, VerificationError):
+            return {}
+        return value if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()) else {}
+
+    def _beside_file(self, target: TargetFile) -> Path:
+        hardware_id = read_shall_match(target.path, target).hardware_ids[0]
+        return self._evidence / f"of-{target.hashes['sha256']}-{hardware_id}.json"
+
     def _take_in(self, file: Path, entry: TargetFile) -> None:
         stored = self._targets / image_file_name(entry.path, entry.hashes["sha256"])
         if not stored.exists():
             copy_atomically(file, stored)
-            _check_stored(stored, entry)
+            _check_stored(stored, entry, file)
 
 
-def _check_stored(stored: Path, entry: TargetFile) -> None:
-    """The source may have changed between hashing and copying."""
-    with stored.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def _check_stored(stored: Path, entry: TargetFile, file: Path) -> None:
+    """The source may have changed between hashing and copying, or be another build than the one that was signed."""
+    with stored.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
     if digest != entry.hashes["sha256"]:
         stored.unlink()
-        raise ImageRefusedError(f"{entry.path!r} changed while it was published; nothing was listed")
+        raise ImageRefusedError(
+            f"{file} is not what was signed as {entry.path!r}, or changed while it was published; nothing was listed"
+        )

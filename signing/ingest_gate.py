@@ -22,7 +22,6 @@ from signing.deltas import is_delta
 from signing.errors import EvidenceError, SigningError
 from signing.image_repo import ImageRepository
 from signing.match import read_shall_match
-from signing.publication import evidence_of
 from signing.roots import check_delegation_keys, check_root_keys, root_versions
 
 _VERDICTS_MAX = 4096
@@ -134,7 +133,7 @@ class IngestGate:
         return None
 
     def _summary(self, target: TargetFile, hardware_id: str, attesters: Attesters) -> tuple[Summary, Sequence[Key]]:
-        evidence = evidence_of(target)
+        evidence = self._repository.evidence_of(target)
         if SUMMARY not in evidence:
             raise EvidenceError("no verification summary is listed with it")
         data = self._repository.evidence(evidence[SUMMARY])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from securesystemslib.signer import Key
-from tuf.api.metadata import Root
+from tuf.api.metadata import Delegations, Root
 
 from signing.errors import SigningError
 from signing.names import NAME_PATTERN
@@ -42,23 +42,24 @@ def named(key: Key, name: str) -> Key:
     return key
 
 
-def find_key(root: Root, text: str) -> Key:
-    """The key of a root that a person means.
+def find_key(holder: Root | Delegations, text: str) -> Key:
+    """The key of a root, or of a role that trusts suppliers, that a person means.
 
     Args:
-        root: Where it stands.
+        holder: Where it stands.
         text: Its name, or at least six characters from the start of its id.
 
     Raises:
         SigningError: No key or more than one is called so.
     """
-    keys = root.keys.values()
+    keys = holder.keys.values()
     exact = [key for key in keys if text in (name_of(key), key.keyid)]
     found = exact or [key for key in keys if len(text) >= _ID_MIN and key.keyid.startswith(text.lower())]
     if len(found) == 1:
         return found[0]
     what = "no key" if not found else "more than one key"
-    raise SigningError(f"{what} of this root is called {text[:80]!r}; it has {labels(keys)}")
+    where = "of this root" if isinstance(holder, Root) else "of a supplier"
+    raise SigningError(f"{what} {where} is called {text[:80]!r}; it has {labels(keys)}")
 
 
 def labels(keys: Iterable[Key]) -> str:

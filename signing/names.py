@@ -14,6 +14,8 @@ VEHICLE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Safe in a SPIFFE path, in a file name and in canonical JSON."""
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """ECU serials, hardware ids, operators."""
+SUPPLIER_PATTERN = re.compile(r"(?!(?:root|targets|snapshot|timestamp|attest)$)[a-z][a-z0-9_-]{0,63}")
+"""Delegated roles: part of a file's name, also where upper and lower case are one."""
 TRUST_DOMAIN_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9])?")
 """Source: SPIFFE-ID, Trust Domain."""
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")

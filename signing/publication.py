@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import TargetFile, Targets
+from tuf.api.metadata import TargetFile
 
 from signing.attestation import SUMMARY
 from signing.deltas import delta_fields, delta_path, is_delta, read_delta
@@ -157,30 +157,44 @@ def image_fault(image: NewImage) -> str | None:
     return None if image.version else "it has no version"
 
 
-def check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile], current: Targets) -> None:
+def new_entry(image: NewImage) -> TargetFile:
+    """An image as a target.
+
+    Raises:
+        ImageRefusedError: It is odd by itself, or its file cannot be read.
+    """
+    if fault := image_fault(image):
+        raise ImageRefusedError(f"image {image.path[:80]!r}: {fault}")
+    try:
+        entry = TargetFile.from_file(image.path, str(image.file), ["sha256"])
+    except OSError as exc:
+        raise ImageRefusedError(f"image {image.path!r}: cannot read {image.file}: {exc.strerror}") from exc
+    entry.unrecognized_fields["custom"] = signed_fields(image)
+    return entry
+
+
+def check_publication(
+    images: Sequence[NewImage], entries: Sequence[TargetFile], current: Mapping[str, TargetFile]
+) -> None:
     """Refuse images that contradict each other or what is listed already.
 
     Args:
         images: To be published.
         entries: The same as targets, in the same order.
-        current: What is listed.
+        current: What is listed, by path.
 
     Raises:
         ImageRefusedError: A path that is taken, a lower release counter, bytes other than the expected ones.
     """
     if len({image.path for image in images}) != len(images):
         raise ImageRefusedError("one path stands twice in this publication")
-    highest: dict[str, int] = {}
-    for path, target in images_in(current.targets).items():
-        match = read_shall_match(path, target)
-        for hardware_id in match.hardware_ids:
-            highest[hardware_id] = max(highest.get(hardware_id, 0), match.release_counter)
+    highest = highest_counters(current)
     for image, entry in zip(images, entries, strict=True):
         if image.sha256 and image.sha256 != entry.hashes["sha256"]:
             raise ImageRefusedError(
                 f"{image.file} does not hold the bytes that were signed: sha256 is not {image.sha256}"
             )
-        listed = current.targets.get(image.path)
+        listed = current.get(image.path)
         if listed is not None and not image_differs(listed, entry):
             continue
         if listed is not None:
@@ -190,6 +204,16 @@ def check_publication(images: Sequence[NewImage], entries: Sequence[TargetFile],
                 f"{image.path!r}: release counter {image.release_counter} is lower than "
                 f"{highest[image.hardware_id]}, which {image.hardware_id} has already"
             )
+
+
+def highest_counters(targets: Mapping[str, TargetFile]) -> Mapping[str, int]:
+    """The highest release counter of each hardware id."""
+    highest: dict[str, int] = {}
+    for path, target in images_in(targets).items():
+        match = read_shall_match(path, target)
+        for hardware_id in match.hardware_ids:
+            highest[hardware_id] = max(highest.get(hardware_id, 0), match.release_counter)
+    return highest
 
 
 def images_in(targets: Mapping[str, TargetFile]) -> Mapping[str, TargetFile]:
@@ -226,10 +250,15 @@ def check_deltas(deltas: Sequence[NewDelta], targets: Mapping[str, TargetFile]) 
                 raise ImageRefusedError(f"{delta.path!r}: no image of {end[1]} bytes and sha256 {end[0]} is listed")
 
 
-def with_useful_deltas(targets: Mapping[str, TargetFile]) -> dict[str, TargetFile]:
-    """Targets without the deltas to images that newer ones have replaced: who still wants one fetches it whole."""
+def with_useful_deltas(targets: Mapping[str, TargetFile], supplied: Mapping[str, TargetFile]) -> dict[str, TargetFile]:
+    """Targets without the deltas to images that newer ones have replaced: who still wants one fetches it whole.
+
+    Args:
+        targets: The repository's own.
+        supplied: What suppliers list, to which there may be deltas as well.
+    """
     by_hardware: dict[str, dict[int, set[str]]] = {}
-    for path, target in images_in(targets).items():
+    for path, target in images_in({**supplied, **targets}).items():
         match = read_shall_match(path, target)
         for hardware_id in match.hardware_ids:
             counters = by_hardware.setdefault(hardware_id, {})

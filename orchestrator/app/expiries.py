@@ -47,8 +47,11 @@ def show_once(installation: Installation, metrics: Metrics) -> None:
     metrics.metadata_expiry.labels(repository="director", role="root").set(
         newest_root(installation.director_metadata).signed.expires.timestamp()
     )
-    for role, expires in ImageRepository(installation.image_repository).expiries().items():
+    expiries = ImageRepository(installation.image_repository).expiries()
+    for role, expires in expiries.items():
         metrics.metadata_expiry.labels(repository="image", role=role).set(expires.timestamp())
+    # A supplier that is trusted no more would page somebody for nothing.
+    metrics.metadata_expiry.keep([("director", "root"), *(("image", role) for role in expiries)])
 
 
 def server_expiry(chain_pem: bytes) -> float:

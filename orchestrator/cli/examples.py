@@ -22,6 +22,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider keys rotate director root --new anna.pub --new bob.pub --new carl.pub",
     ),
     "keys threshold": ("outrider keys threshold director root 3",),
+    "keys delegate": (
+        "outrider keys delegate acme acme.pub --path 'acme/*' --hardware-id acme-brake-1",
+        "outrider keys delegate acme --path 'acme/*' --path 'acme/beta/*'",
+    ),
+    "keys undelegate": ("outrider keys undelegate acme",),
     "keys show": ("outrider keys show outrider-data/pending/director.json",),
     "keys sign": (
         "outrider keys sign /media/usb/director.json --key anna.pem",
@@ -67,6 +72,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         'outrider release attest 1.0.0 --without-evidence "built before we kept any"',
     ),
     "release evidence": ("outrider release evidence 1.1.0 --out audit",),
+    "release supply": (
+        "outrider release supply brake-2.0.0.yaml acme.json",
+        "outrider keys sign acme.json --key acme.pem   # then send acme.json and the images",
+    ),
     "release show": ("outrider release show", "outrider release show 1.1.0"),
     "rehearse": (
         "outrider rehearse plan.yaml --failure-rate 2% --silent 30% --vehicles 1000000",

@@ -1,7 +1,7 @@
 """`outrider keys init`, the first step of an installation; and the group of all commands about keys.
 
-Leaves changes of keys to `keys_edit`, signing and publishing them to `keys_sign`, and where all stand to
-`keys_status`.
+Leaves changes of keys to `keys_edit` and `keys_suppliers`, signing and publishing them to `keys_sign`, and where all
+stand to `keys_status`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from orchestrator.cli import keys_edit, keys_sign, keys_status
+from orchestrator.cli import keys_edit, keys_sign, keys_status, keys_suppliers
 from orchestrator.cli.errors import BadInputError, RefusedError
 from orchestrator.cli.local import certificate_time, settings_of
 from orchestrator.cli.screen import table
@@ -133,5 +133,6 @@ def summary(data: Path, trust_domain: str) -> list[RenderableType]:
 
 
 app.add_typer(keys_edit.app)
+app.add_typer(keys_suppliers.app)
 app.add_typer(keys_sign.app)
 app.add_typer(keys_status.app)

@@ -4,72 +4,50 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, urlparse
 
 import typer
 from securesystemslib.signer import CryptoSigner, Key
-from tuf.api.metadata import Root
+from tuf.api.metadata import Delegations, Root, Targets
 
-from orchestrator.cli.errors import BadInputError, RefusedError
-from orchestrator.cli.image_repo import time_of_signing
+from orchestrator.cli.errors import BadInputError
 from orchestrator.cli.key_secret import new_password, secret_from
+from orchestrator.cli.keys_change import Ground, Out, RepositoryName, altered
 from orchestrator.cli.keys_sign import PasswordFile, ceremony_errors
-from orchestrator.cli.keys_view import change_document, change_view, next_step
-from orchestrator.cli.local import require_folder
 from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.words import plain
 from signing.ceremony import DataFolder
-from signing.change import PendingChange, load_change, same_signed, save_change
+from signing.change import PendingChange
 from signing.change_edits import (
-    RootEdit,
+    Holder,
+    KeysEdit,
     adding,
-    begin,
     edit_root,
+    keys_of,
     renewing,
     requiring,
     revoking,
+    roles_of,
     rotating,
-    with_targets,
+    with_listings,
 )
-from signing.image_repo import ImageRepository
 from signing.key_names import find_key, name_of, named
 from signing.key_sources import public_key_at, scheme_of
 from signing.keys import save_signer
 from signing.names import NAME_PATTERN
-from signing.roots import newest_root
+from signing.supplier_edits import edit_suppliers
 
 app = typer.Typer(add_completion=False)
 
 
-class RepositoryName(StrEnum):
-    """Which of the two repositories."""
-
-    DIRECTOR = "director"
-    IMAGE = "image"
-
-
-class Role(StrEnum):
-    """A role of a repository."""
-
-    ROOT = "root"
-    TARGETS = "targets"
-    SNAPSHOT = "snapshot"
-    TIMESTAMP = "timestamp"
-
-
 RepositoryArgument = Annotated[RepositoryName, typer.Argument(metavar="REPOSITORY", help="director or image.")]
-RoleArgument = Annotated[Role, typer.Argument(metavar="ROLE", help="root, targets, snapshot or timestamp.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="FILE",
-        help="The pending change: edited further if it is there. Default: DIR/pending/REPOSITORY.json.",
-    ),
+RoleArgument = Annotated[
+    str, typer.Argument(metavar="ROLE", help="root, targets, snapshot or timestamp; of image also a supplier.")
 ]
+ONLINE = ("snapshot", "timestamp")
+"""Roles that sign by themselves in both repositories; the Director's targets do as well."""
 KEY_HELP = "[NAME=]KEY: a public or private key file (PEM), or a token as hsm:NUMBER?label=TOKEN."
 
 
@@ -104,20 +82,21 @@ def renew(
     session: Session,
     repository: RepositoryArgument,
     role: Annotated[
-        Role, typer.Argument(metavar="[ROLE]", help="root, or targets of image. Default: root.")
-    ] = Role.ROOT,
+        str, typer.Argument(metavar="[ROLE]", help="root; of image also targets or a supplier. Default: root.")
+    ] = "root",
     out: Out = None,
 ) -> None:
-    """Have a root last another year, or the Image repository's targets another 90 days, with the keys they have."""
-    if role is Role.ROOT:
-        edited(session, repository, out, lambda root: renewing)
-    elif role is Role.TARGETS and repository is RepositoryName.IMAGE:
-        edited(session, repository, out, None)
-    else:
+    """Have a root last another year, or a list of images another 90 days, with the keys they have."""
+    if role == "root":
+        edited(session, repository, out, role, lambda holder: renewing)
+    elif role in ONLINE or repository is RepositoryName.DIRECTOR:
         raise BadInputError(
-            f"{role.value} of {repository.value} is renewed online, without a ceremony",
+            f"{role} of {repository.value} is renewed online, without a ceremony",
             remedy="`outrider image-repo renew` for the Image repository; the Director's signer does it by itself",
         )
+    else:
+        out = out or (None if role == "targets" else session.data / "pending" / f"{role}.json")
+        edited(session, repository, out, role, None)
 
 
 @operator_command(app, "add")
@@ -132,7 +111,7 @@ def add(
     """Give a role more keys; how many must sign stays as it is."""
     with ceremony_errors("nothing was changed"):
         new = [new_key(each, password_file) for each in keys]
-    edited(session, repository, out, lambda root: adding(role.value, new))
+    edited(session, repository, out, role, lambda holder: adding(role, new))
 
 
 @operator_command(app, "revoke")
@@ -143,7 +122,7 @@ def revoke(
     out: Out = None,
 ) -> None:
     """Take a key away without a new one in its place. For a role's only key: rotate."""
-    edited(session, repository, out, lambda root: revoking(find_key(root, key)))
+    edited(session, repository, out, "", lambda holder: revoking(held_key(holder, key)), key=key)
 
 
 @operator_command(app, "rotate")
@@ -164,20 +143,20 @@ def rotate(
     """Put new keys in the place of old ones."""
     made: dict[Path, CryptoSigner] = {}
 
-    def edit(root: Root) -> RootEdit:
-        leaving = [find_key(root, each) for each in old or ()]
+    def edit(holder: Holder) -> KeysEdit:
+        leaving = [held_key(holder, each) for each in old or ()]
         if new:
-            return rotating(role.value, leaving, [new_key(each, password_file) for each in new])
-        count = len(leaving) or len(root.roles[role.value].keyids)
-        made.update(fresh_keys(DataFolder(session.data).keys_of(repository.value), repository, role, root, count))
-        return rotating(role.value, leaving, [named(signer.public_key, path.stem) for path, signer in made.items()])
+            return rotating(role, leaving, [new_key(each, password_file) for each in new])
+        count = len(leaving) or len(roles_of(holder)[role].keyids)
+        made.update(fresh_keys(DataFolder(session.data).keys_of(repository.value), repository, role, holder, count))
+        return rotating(role, leaving, [named(signer.public_key, path.stem) for path, signer in made.items()])
 
     def keep() -> None:
         for path, signer in made.items():
             save_signer(signer, path)
             session.screen.note(f"made {path}; it is used once the change is published")
 
-    edited(session, repository, out, edit, keep)
+    edited(session, repository, out, role, edit, keep)
 
 
 @operator_command(app, "threshold")
@@ -189,58 +168,54 @@ def threshold(
     out: Out = None,
 ) -> None:
     """Ask for another number of signatures for a role."""
-    edited(session, repository, out, lambda root: requiring(role.value, count))
+    edited(session, repository, out, role, lambda holder: requiring(role, count))
 
 
 def edited(
     session: Session,
     repository: RepositoryName,
     out: Path | None,
-    edit: Callable[[Root], RootEdit] | None,
+    role: str,
+    edit: Callable[[Holder], KeysEdit] | None,
     keep: Callable[[], None] = lambda: None,
+    *,
+    key: str = "",
 ) -> None:
-    """Make or alter a pending change, and show it.
+    """Make or alter a pending change of a role's keys, and show it.
 
     Args:
         session: Of the command.
         repository: Whose keys.
         out: The change's file; None takes the data folder's.
-        edit: Makes the edit of a root, the one that the change has by now; None renews the targets instead.
+        role: Whose keys; empty: of whom `key` is.
+        edit: Makes the edit of what binds that role's keys; None has its list of images signed anew instead.
         keep: Called when the edit was taken, before the change is written.
+        key: Name or id of a key.
     """
-    data = DataFolder(require_folder(session.data))
-    file = out or data.pending(repository.value)
-    now = time_of_signing(session)
-    with ceremony_errors("nothing was changed"):
-        change = started(file, repository, data)
-        others = newest_root(data.metadata_of("image" if repository is RepositoryName.DIRECTOR else "director"))
-        if edit is not None:
-            change = edit_root(change, edit(change.root_after), now, others=others.signed)
+
+    def alter(change: PendingChange, ground: Ground) -> PendingChange:
+        by = ground.delegator(change, role, key)
+        if edit is not None and by is None:
+            change = edit_root(change, edit(change.root_after), ground.now, others=ground.others)
+        elif edit is not None:
+            holder = Targets(delegations=change.delegations_after[by or ""])
+            others = (ground.others,)
+            change = edit_suppliers(change, edit(holder), ground.published, ground.now, by=by or "", others=others)
         if repository is RepositoryName.IMAGE:
-            targets = ImageRepository(data.image_repo).metadata.current("targets")
-            change = with_targets(change, targets, now, renew=edit is None)
+            change = with_listings(change, ground.published, ground.now, renew="" if edit else role)
         keep()
-        save_change(change, file)
-    session.screen.answer(change_document(change, file), *change_view(change, file), plain(next_step(change, file)))
+        return change
+
+    altered(session, repository, out, alter)
 
 
-def started(file: Path, repository: RepositoryName, data: DataFolder) -> PendingChange:
-    """The change in a file, or a new one; never one that the repository has left behind.
+def held_key(holder: Holder, text: str) -> Key:
+    """The key of a root, or of the suppliers that a list of images trusts, that a person means.
 
     Raises:
-        RefusedError: the file is of the other repository, or follows another root.
+        SigningError: no key or more than one is called so.
     """
-    current = newest_root(data.metadata_of(repository.value))
-    if not file.exists():
-        return begin(repository.value, current)
-    change = load_change(file)
-    if change.repository != repository.value or not same_signed(change.before, current):
-        raise RefusedError(
-            f"{file} is a change of {change.repository} after root {change.before.signed.version}; "
-            f"{repository.value} has root {current.signed.version}",
-            remedy="remove it to start anew, or name another --out",
-        )
-    return change
+    return find_key(holder if isinstance(holder, Root) else holder.delegations or Delegations({}, {}), text)
 
 
 def new_key(text: str, password_file: Path | None) -> Key:
@@ -255,20 +230,20 @@ def new_key(text: str, password_file: Path | None) -> Key:
 
 
 def fresh_keys(
-    folder: Path, repository: RepositoryName, role: Role, root: Root, count: int
+    folder: Path, repository: RepositoryName, role: str, holder: Holder, count: int
 ) -> Iterator[tuple[Path, CryptoSigner]]:
     """New keys for a role that signs by itself, under names that are free.
 
     Raises:
         BadInputError: the role's keys are offline ones, which are made where they stay.
     """
-    if role is Role.ROOT or (repository is RepositoryName.IMAGE and role is Role.TARGETS):
+    if role not in ONLINE and (repository is RepositoryName.IMAGE or role != "targets"):
         raise BadInputError(
-            f"{role.value} keys of {repository.value} are offline keys: none is made on this machine",
+            f"{role} keys of {repository.value} are offline keys: none is made on this machine",
             remedy="`outrider keys make anna.pem` where it shall stay, then name it here by --new anna.pub",
         )
-    taken = {name_of(key) for key in root.keys.values()}
-    names = (f"{role.value}-{number}" for number in itertools.count(2))
+    taken = {name_of(key) for key in keys_of(holder).values()}
+    names = (f"{role}-{number}" for number in itertools.count(2))
     free = (name for name in names if name not in taken and not (folder / f"{name}.pem").exists())
     for name in itertools.islice(free, count):
         yield folder / f"{name}.pem", CryptoSigner.generate_ed25519()

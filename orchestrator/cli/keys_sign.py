@@ -5,13 +5,14 @@ Showing, signing and collecting need no server and no data folder: they are done
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from securesystemslib.signer import Key
+from tuf.api.metadata import Delegations, Root
 
 from orchestrator.cli.confirm import confirm_name
 from orchestrator.cli.errors import BadInputError, CliError, RefusedError
@@ -90,7 +91,9 @@ def sign(
     if not yes:
         for part in change_view(change, file):
             session.screen.note(part)
-        confirm_name(f"{change.repository}-{change.files()[0].signed.version}", to="sign it")
+        role, first = next(iter(change.files().items()))
+        name = change.repository if role in ("root", "targets") else role
+        confirm_name(f"{name}-{first.signed.version}", to="sign it")
     with ceremony_errors("nothing was signed"):
         change, signed = sign_change(change, signer_at(key, secret_from(password_file), known))
         save_change(change, file)
@@ -116,14 +119,27 @@ def collect_(
 
 
 @operator_command(app, "publish")
-def publish(session: Session, file: ChangeArgument, password_file: PasswordFile = None) -> None:
+def publish(
+    session: Session,
+    file: ChangeArgument,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", metavar="FOLDER", help="Where images are that a supplier lists. Default: beside FILE."
+        ),
+    ] = None,
+    password_file: PasswordFile = None,
+) -> None:
     """Publish a change whose thresholds are met; refused below them, and onto another root than the one it follows."""
     data = DataFolder(require_folder(session.data))
     with ceremony_errors("nothing was published"):
         change = load_change(file)
         now = time_of_signing(session)
-        publish_it = publish_director if change.repository == "director" else publish_image
-        done = publish_it(change, data, now, secret_from(password_file))
+        secret = secret_from(password_file)
+        if change.repository == "director":
+            done = publish_director(change, data, now, secret)
+        else:
+            done = publish_image(change, data, now, secret, images=images or file.parent)
         file.unlink()
     document = {
         "repository": change.repository,
@@ -146,7 +162,8 @@ def publish(session: Session, file: ChangeArgument, password_file: PasswordFile 
 
 def find_known(change: PendingChange, name: str) -> Key:
     """A key of a change, before or after it."""
-    try:
-        return find_key(change.root_after, name)
-    except SigningError:
-        return find_key(change.before.signed, name)
+    holders: Sequence[Root | Delegations] = (change.root_after, *change.delegations_after.values())
+    for holder in holders:
+        with suppress(SigningError):
+            return find_key(holder, name)
+    return find_key(change.before.signed, name)

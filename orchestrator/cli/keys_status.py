@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 from rich.console import RenderableType
-from tuf.api.metadata import Root
+from tuf.api.metadata import Targets
 
 from orchestrator.cli import durations
 from orchestrator.cli.image_repo import time_of_signing
@@ -20,8 +20,8 @@ from orchestrator.cli.screen import table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import NONE, moment_of, plain, status
 from signing.ceremony import DataFolder
-from signing.change import PendingChange, load_change, same_signed
-from signing.change_edits import ROLES
+from signing.change import PendingChange, delegations_of, load_change, same_signed
+from signing.change_edits import ROLES, Holder, keys_of, roles_of
 from signing.image_repo import ImageRepository
 from signing.key_names import label
 from signing.names import RepositoryName
@@ -40,6 +40,7 @@ REMEDIES = {
     ("director", "root"): "outrider keys renew director",
     ("image", "root"): "outrider keys renew image",
     ("image", "targets"): "outrider keys renew image targets, or publish any release",
+    ("image", "supplier"): "outrider keys renew image SUPPLIER, signed by its key; or it publishes any release",
     ("image", "snapshot"): "outrider image-repo renew",
     ("image", "timestamp"): "outrider image-repo renew",
 }
@@ -59,12 +60,12 @@ class RoleState:
     """Fleet time; None likewise."""
 
     def word(self, now: datetime) -> str:
-        """`ok`, `due`, `expired`, or `online` for what is signed as vehicles call."""
+        """`ok`, `due`, `expired`, or `online` for what is signed as it is needed."""
         if self.expires is None:
             return "online"
         if self.expires <= now:
             return "expired"
-        return "due" if self.expires - now < MARGINS[self.role] else "ok"
+        return "due" if self.expires - now < MARGINS.get(self.role, MARGINS["targets"]) else "ok"
 
 
 @operator_command(app, "status")
@@ -98,21 +99,24 @@ def image_roles(data: DataFolder) -> Iterator[RoleState]:
     for role in ROLES:
         file = metadata.current(role).signed
         yield RoleState("image", role, *_holders(root, role), file.version, file.expires)
+    listings = metadata.listings()
+    for each in delegations_of(listings).values():
+        for name in each.roles or {}:
+            # A role that vouches for images has keys, and no file of its own that could end.
+            ends = (listings[name].signed.version, listings[name].signed.expires) if name in listings else (None, None)
+            yield RoleState("image", name, *_holders(Targets(delegations=each), name), *ends)
 
 
 def pending_changes(data: DataFolder) -> Iterator[tuple[Path, PendingChange, bool]]:
     """Changes in the data folder, and whether each still follows the root of its repository."""
-    names: tuple[RepositoryName, ...] = ("director", "image")
-    for name in names:
-        path = data.pending(name)
-        if path.exists():
-            change = load_change(path)
-            yield path, change, same_signed(change.before, newest_root(data.metadata_of(name)))
+    for path in sorted(data.pending("director").parent.glob("*.json")):
+        change = load_change(path)
+        yield path, change, same_signed(change.before, newest_root(data.metadata_of(change.repository)))
 
 
-def _holders(root: Root, role: str) -> tuple[int, tuple[str, ...]]:
-    held = root.roles[role]
-    return held.threshold, tuple(label(root.keys[keyid]) for keyid in held.keyids)
+def _holders(holder: Holder, role: str) -> tuple[int, tuple[str, ...]]:
+    held = roles_of(holder)[role]
+    return held.threshold, tuple(label(keys_of(holder)[keyid]) for keyid in held.keyids)
 
 
 def _role_document(state: RoleState, now: datetime) -> dict[str, object]:
@@ -129,7 +133,10 @@ def _role_document(state: RoleState, now: datetime) -> dict[str, object]:
 
 
 def _remedy(state: RoleState, now: datetime) -> str:
-    return REMEDIES[state.repository, state.role] if state.word(now) in ("due", "expired") else ""
+    if state.word(now) not in ("due", "expired"):
+        return ""
+    supplier = (state.repository, "supplier")
+    return REMEDIES.get((state.repository, state.role)) or REMEDIES[supplier].replace("SUPPLIER", state.role)
 
 
 def _pending_document(path: Path, change: PendingChange, fits: bool) -> dict[str, object]:
@@ -139,6 +146,10 @@ def _pending_document(path: Path, change: PendingChange, fits: bool) -> dict[str
         "lacking": sum(demand.lacking for demand in change.demands()),
         "overtaken": not fits,
     }
+
+
+def _signed_when(state: RoleState) -> str:
+    return "signed as vehicles call" if state.repository == "director" else "signed image by image"
 
 
 def _view(
@@ -152,8 +163,8 @@ def _view(
             state.role,
             f"{state.threshold} of {len(state.keys)}",
             plain(", ".join(state.keys)),
-            str(state.version or "each vehicle's"),
-            moment_of(state.expires) if state.expires else "signed as vehicles call",
+            str(state.version or ("each vehicle's" if state.repository == "director" else NONE)),
+            moment_of(state.expires) if state.expires else _signed_when(state),
             left,
             status(state.word(now)),
         )

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from outrider.v1.release_pb2 import (
 )
 from rich.console import RenderableType
 
+from orchestrator.cli import release_supply
 from orchestrator.cli.client import fleet_time
 from orchestrator.cli.errors import BadInputError, CliError, NotFoundError, RefusedError
 from orchestrator.cli.image_repo import time_of_signing
@@ -33,12 +35,12 @@ from orchestrator.cli.release_evidence import (
     way_back_taken_in,
     written_evidence,
 )
-from orchestrator.cli.release_file import ReleaseFile, read_release
+from orchestrator.cli.release_file import ImageFile, ReleaseFile, read_release
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.way_back import way_back
 from orchestrator.cli.words import count, moment, plain
-from signing.errors import KeyFileError, SigningError
+from signing.errors import ImageRefusedError, KeyFileError, SigningError
 from signing.image_repo import ImageRepository, NewDelta, NewImage, TargetInfo
 from signing.release_facts import ReleaseFacts, notes_file
 from signing.reverts import revert_version
@@ -87,10 +89,11 @@ def publish(
         if both:
             raise BadInputError(f"{names} contradict each other", remedy="give one of them")
     description = read_release(file)
-    images = new_images(description)
     with session.client() as client:
         now = fleet_time(client)
         repository = repository_of(session.data)
+        with refusals():
+            images = new_images(description, repository, now)
         with refusals(), tempfile.TemporaryDirectory(prefix="outrider-deltas-") as folder:
             ingest, listed = ingest_of(session.data, repository, now), repository.listed()
             images = taken_in(session.screen, ingest, description, images, listed, waiver=without_evidence)
@@ -136,8 +139,13 @@ def publish(
     )
 
 
-def new_images(description: ReleaseFile) -> Sequence[NewImage]:
-    """The images of a release file, to be signed."""
+def new_images(description: ReleaseFile, repository: ImageRepository, now: datetime) -> Sequence[NewImage]:
+    """The images of a release file: to be signed, or signed by a supplier and published already.
+
+    Raises:
+        ImageRefusedError: A supplier has not signed such an image.
+        SigningError: The Image repository does not verify.
+    """
     notes = notes_file(description.notes_by_language) if description.notes_by_language else b""
     facts = ReleaseFacts(
         requires=description.requires,
@@ -147,7 +155,9 @@ def new_images(description: ReleaseFile) -> Sequence[NewImage]:
         notes_sha256=hashlib.sha256(notes).hexdigest() if notes else "",
     )
     return [
-        NewImage(
+        supplied_image(image, description.version, repository, now)
+        if image.supplier
+        else NewImage(
             path=image.path,
             file=image.file,
             hardware_id=image.hardware_id,
@@ -158,6 +168,36 @@ def new_images(description: ReleaseFile) -> Sequence[NewImage]:
         )
         for image in description.images
     ]
+
+
+def supplied_image(image: ImageFile, version: str, repository: ImageRepository, now: datetime) -> NewImage:
+    """An image as a supplier has signed and published it.
+
+    Raises:
+        ImageRefusedError: It has not, or for something else.
+        SigningError: The Image repository does not verify.
+    """
+    found = repository.verified_target(image.path, now, [image.hardware_id])
+    listing = repository.metadata.listings().get(image.supplier)
+    if found is None or listing is None or image.path not in listing.signed.targets:
+        raise ImageRefusedError(
+            f"{image.supplier} has published no image {image.path!r} for {image.hardware_id}: the supplier signs its "
+            "list (`outrider release supply`), `outrider keys publish` takes it in"
+        )
+    if (found.version, found.hardware_id) != (version, image.hardware_id):
+        raise ImageRefusedError(
+            f"{image.supplier} has signed {image.path!r} for {found.hardware_id} of release {found.version}, not for "
+            f"{image.hardware_id} of {version}"
+        )
+    return NewImage(
+        path=found.path,
+        file=repository.image_file(found.path, found.sha256),
+        hardware_id=found.hardware_id,
+        release_counter=found.release_counter,
+        version=found.version,
+        sha256=found.sha256,
+        facts=found.facts,
+    )
 
 
 def repository_of(data: Path) -> ImageRepository:
@@ -339,3 +379,6 @@ def release_view(release: Release) -> list[RenderableType]:
         *evidence_view(release),
         *deltas_view(release),
     ]
+
+
+app.add_typer(release_supply.app)

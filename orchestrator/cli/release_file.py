@@ -18,10 +18,11 @@ from orchestrator.engine.plan import words
 from orchestrator.engine.plan.nodes import Place, PlanError, PlanFault, compose
 from orchestrator.model.ids import VEHICLE_ID_PATTERN, ReleaseVersion
 from signing.evidence import EVIDENCE_MAX_BYTES, KINDS
+from signing.names import SUPPLIER_PATTERN
 from signing.release_facts import LIST_MAX, RXSWIN_PATTERN
 
 FIELDS = ("version", "notes", "requires", "conflicts", "rxswin", "safety_relevant", "revert_to", "images")
-IMAGE_FIELDS = ("file", "hardware_id", "path", "release_counter", *KINDS)
+IMAGE_FIELDS = ("file", "supplier", "hardware_id", "path", "release_counter", *KINDS)
 COUNTER_MAX = 2**31 - 1
 LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 """As BCP 47 writes languages, for example `de` or `pt-BR`."""
@@ -34,15 +35,17 @@ class ImageFile:
     """One image of a release, not yet signed."""
 
     file: Path
-    """Where its bytes are."""
+    """Where its bytes are; of a supplier's image its path, for people."""
     hardware_id: str
     """Which control units it fits."""
     path: str
     """Target path in the Image repository; default `<hardware_id>-<version><suffix of the file>`."""
     release_counter: int
-    """Never lower than what a control unit ran before; at least 1."""
+    """Never lower than what a control unit ran before; at least 1. Of a supplier's image: what the supplier signed."""
     evidence: Mapping[str, Path] = field(default_factory=dict)
     """Files that stand behind it, by kind: all of `KINDS`, or none."""
+    supplier: str = ""
+    """Who has signed it already, under `path`; empty for an image of our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ def notes_of(place: Place) -> Mapping[str, str] | None:
 def image_of(place: Place, version: str, folder: Path) -> ImageFile:
     """One item of `images`."""
     fields = place.fields(IMAGE_FIELDS, IMAGE_EXAMPLE)
+    if "supplier" in fields:
+        return supplied_image_of(place, fields, folder)
     require(place, fields, ("file", "hardware_id", "release_counter"))
     hardware_id = read.take(fields, "hardware_id", read.matching(VEHICLE_ID_PATTERN, "a hardware id"), "")
     name = read.take(fields, "file", text_of, "")
@@ -175,6 +180,23 @@ def evidence_of(place: Place, fields: Mapping[str, Place], folder: Path) -> Mapp
     if named:
         require(place, fields, KINDS)
     return named
+
+
+def supplied_image_of(place: Place, fields: Mapping[str, Place], folder: Path) -> ImageFile:
+    """One item of `images` that a supplier has signed: what the supplier says of it counts."""
+    require(place, fields, ("hardware_id", "path"))
+    for name in ("file", "release_counter"):
+        if name in fields:
+            fields[name].fault(f"`{name}` of a supplier's image is what the supplier signed", "remove it")
+    path = read.take(fields, "path", text_of, "")
+    return ImageFile(
+        file=Path(path),
+        hardware_id=read.take(fields, "hardware_id", read.matching(VEHICLE_ID_PATTERN, "a hardware id"), ""),
+        path=path,
+        release_counter=0,
+        evidence=evidence_of(place, fields, folder),
+        supplier=read.take(fields, "supplier", read.matching(SUPPLIER_PATTERN, "a supplier"), ""),
+    )
 
 
 def text_of(place: Place) -> str | None:

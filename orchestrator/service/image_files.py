@@ -10,6 +10,7 @@ import structlog
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, Timestamp
 
+from orchestrator.model.ids import ReleaseVersion
 from orchestrator.service.director import HeldVersions
 from signing.roots import root_versions
 
@@ -17,7 +18,6 @@ log = structlog.get_logger()
 
 REFRESH_S = 1.0
 TIMESTAMP = "timestamp.json"
-TARGETS = "targets.json"
 
 
 class ImageFiles:
@@ -32,7 +32,7 @@ class ImageFiles:
         self._files: dict[str, bytes] = {}
         self._roots: dict[int, bytes] = {}
         self._timestamp_version = 0
-        self._targets_version = 0
+        self._covered = set[ReleaseVersion]()
 
     def refresh(self) -> None:
         """Read the folder again if its timestamp changed. Blocking; small files.
@@ -57,18 +57,17 @@ class ImageFiles:
         self._roots = roots
         self._files = files
         self._timestamp_version = version
-        self._targets_version = max(int(name.split(".")[0]) for name in files if name.endswith(f".{TARGETS}"))
 
-    async def cover(self, targets_version: int) -> None:
-        """Read the folder again if what is served is older than these targets.
+    async def cover(self, release: ReleaseVersion) -> None:
+        """Read the folder again before the first vehicle is assigned a release, which was registered behind it.
 
-        A vehicle that is assigned an image which the targets it is sent do not list takes that for an attack.
+        A vehicle that is assigned an image which the files that it is sent do not list takes that for an attack.
 
         Args:
-            targets_version: That a release was checked against when it was registered.
+            release: That is assigned.
         """
-        if self._targets_version < targets_version:
-            await self._refreshed()
+        if release not in self._covered and await self._refreshed():
+            self._covered.add(release)
 
     async def run(self) -> None:
         """Refresh for ever; a folder being written or unreadable leaves the last good state."""
@@ -76,11 +75,13 @@ class ImageFiles:
             await self._refreshed()
             await asyncio.sleep(REFRESH_S)
 
-    async def _refreshed(self) -> None:
+    async def _refreshed(self) -> bool:
         try:
             await asyncio.to_thread(self.refresh)
         except (OSError, ValueError, RepositoryError) as error:
             log.warning("image_repository_unreadable", error=str(error))
+            return False
+        return True
 
     def newer_than(self, held: HeldVersions) -> Mapping[str, bytes]:
         """Every newer root, and every current file when its timestamp is older, or forgotten behind a root."""

@@ -90,7 +90,7 @@ class ReleaseDesk:
         version = 0
         for image in release.images:
             try:
-                target = self.repository.verified_target(image.path, now)
+                target = self.repository.verified_target(image.path, now, [image.hardware_id])
             except SigningError as error:
                 raise StateError(
                     f"the Image repository does not verify: {error}",

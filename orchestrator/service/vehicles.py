@@ -193,7 +193,7 @@ class VehicleDesk:
         record = await self._keep_director_fresh(record, snapshot, now)
         wants_images = isinstance(directive, Install)
         if isinstance(directive, Install) and (release := snapshot.releases.get(directive.attempt.release)):
-            await self._images.cover(release.targets_version)
+            await self._images.cover(release.version)
             directive = replace(directive, notes_by_language=self._vouching.notes(release))
         return CheckInReply(
             now=now,

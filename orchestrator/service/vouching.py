@@ -21,7 +21,6 @@ from signing.image_repo import ImageRepository
 from signing.ingest import stored_evidence
 from signing.ingest_gate import IngestGate
 from signing.key_names import label
-from signing.publication import evidence_of
 from signing.release_facts import NO_FACTS, ReleaseFacts, facts_of, read_notes
 
 REMEDY = "vouch for it: publish its file with evidence, or `outrider release attest`; docs/cli.md says what evidence is"
@@ -109,7 +108,7 @@ class Vouching:
             target, fault = gate.listed(image.path, image.hardware_id), gate.fault(_assigned(image))
         except SigningError as error:
             return ImageEvidence(image.hardware_id, fault=str(error))
-        digests = evidence_of(target) if target else {}
+        digests = repository.evidence_of(target) if target else {}
         said = ImageEvidence(image.hardware_id, fault=fault or "", digests=digests)
         shown = gate.summary(image.path, image.hardware_id)
         if shown is not None:

@@ -17,7 +17,9 @@ from signing.ceremony import initialise
 from signing.errors import SigningError
 from signing.pki import Authority
 from signing.roots import newest_root
+from signing.supplier_edits import undelegating
 from tests.builders import NOW
+from tests.signing.suppliers import Suppliers
 
 STARTED = to_datetime(NOW)
 
@@ -42,6 +44,21 @@ def test_everything_that_ends_is_told(installation: Installation):
     }
     assert ends["image", "timestamp"] == (STARTED + timedelta(days=1)).timestamp()
     assert ends["director", "root"] == (STARTED + timedelta(days=365)).timestamp()
+
+
+def test_a_suppliers_list_is_told_while_the_supplier_is_trusted(tmp_path: Path):
+    """It ends by itself, whatever becomes of ours; the end of one that is gone would page somebody for nothing."""
+    data = initialise(tmp_path / "data", trust_domain="test", now=STARTED)
+    suppliers = Suppliers(data, tmp_path, STARTED)
+    suppliers.add("acme")
+    metrics = Metrics(CollectorRegistry())
+    show_once(Installation(data.path), metrics)
+    ends = metrics.registry.get_sample_value
+    name, where = "outrider_metadata_expiry_timestamp_seconds", {"repository": "image", "role": "acme"}
+    assert ends(name, where) == (suppliers.now + timedelta(days=90)).timestamp()
+    suppliers.publish(suppliers.signed(suppliers.edit(undelegating("acme")), suppliers.releases))
+    show_once(Installation(data.path), metrics)
+    assert ends(name, where) is None
 
 
 def test_the_newest_root_counts(installation: Installation, tmp_path: Path):

@@ -83,11 +83,13 @@ def test_the_header_of_the_fleet_guide_is_the_one_that_is_read() -> None:
 
 def test_the_release_file_of_the_guide_is_read(tmp_path: Path) -> None:
     """Its default path is stated there as well."""
-    [example] = yaml_blocks("cli.md")
+    example, _policy = yaml_blocks("cli.md")
     (tmp_path / "release.yaml").write_text(example, encoding="utf-8")
-    for name in ("gateway.img", "brake.img"):
-        (tmp_path / name).write_bytes(b"image")
+    for name in ("gateway", "brake"):
+        for kind in ("img", "provenance.json", "cdx.json", "tests.json"):
+            (tmp_path / f"{name}.{kind}").write_bytes(b"image")
     release = read_release(tmp_path / "release.yaml")
-    assert [image.path for image in release.images] == ["acme-gw-2-1.1.0.img", "acme-brake-2-1.1.0.img"]
-    (tmp_path / "release.yaml").write_text(re.sub(r"    path: .*\n", "", example), encoding="utf-8")
+    paths = ["acme-gw-2-1.1.0.img", "acme-brake-2-1.1.0.img", "acme/radar-1.1.0.img"]
+    assert [image.path for image in release.images] == paths
+    (tmp_path / "release.yaml").write_text(re.sub(r"    path: acme-.*\n", "", example), encoding="utf-8")
     assert read_release(tmp_path / "release.yaml") == release

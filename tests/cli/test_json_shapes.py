@@ -83,6 +83,25 @@ def with_spare_key(data: Path, outrider: Outrider) -> None:
     assert outrider("keys", "make", "data/keys/root-9.pem", "--unencrypted").exit_code == 0
 
 
+DELEGATE = ("keys", "delegate", "acme", "acme=data/keys/root-9.pem", "--path", "acme/*")
+
+
+def with_supplier(data: Path, outrider: Outrider) -> None:
+    with_spare_key(data, outrider)
+    assert outrider(*DELEGATE).exit_code == 0
+    for key in ("image/targets.pem", "root-9.pem"):
+        assert outrider("keys", "sign", "data/pending/image.json", "--key", f"data/keys/{key}", "--yes").exit_code == 0
+    assert outrider("keys", "publish", "data/pending/image.json").exit_code == 0
+
+
+def with_list(data: Path, outrider: Outrider) -> None:
+    with_supplier(data, outrider)
+    assert outrider("keys", "renew", "image", "acme", "--out", "acme.json").exit_code == 0
+    Path("a.img").write_bytes(b"image")
+    image = "{file: a.img, hardware_id: acme-gw-2, path: acme/a.img, release_counter: 2}"
+    Path("release.yaml").write_text(f"version: 1.1.0\nimages: [{image}]\n", encoding="utf-8")
+
+
 def with_change(data: Path, outrider: Outrider) -> None:
     without_server(data, outrider)
     assert outrider("keys", "renew", "director").exit_code == 0
@@ -141,6 +160,9 @@ CASES: Mapping[str, Case] = {
     "keys revoke": Case(("director", "root-1"), before=without_server),
     "keys rotate": Case(("director", "timestamp"), before=without_server),
     "keys threshold": Case(("director", "root", "3"), before=without_server),
+    "keys delegate": Case(DELEGATE[2:], before=with_spare_key),
+    "keys undelegate": Case(("acme",), before=with_supplier),
+    "release supply": Case(("release.yaml", "acme.json"), before=with_list),
     "keys show": Case(("data/pending/director.json",), before=with_change),
     "keys sign": Case(("data/pending/director.json", "--key", ROOT_1, "--yes"), before=with_change),
     "keys collect": Case(("data/pending/director.json", "copy.json"), before=with_signed_change),

@@ -85,10 +85,45 @@ def test_a_runbook_typed_as_it_stands_replaces_the_key(name: str, data: DataFold
     assert not data.pending(repository).exists()
 
 
+@pytest.mark.uptane("A25", "K5")
+def test_the_runbook_of_a_suppliers_key_typed_as_it_stands_replaces_it(data: DataFolder, outrider: Outrider) -> None:
+    """Its old key is really gone; vehicles find what it listed under the new one, and nothing new under the old one."""
+    change = data.pending("image")
+    for words in (
+        ("keys", "make", "acme.pem"),
+        ("keys", "delegate", "acme", "acme.pub", "--path", "acme/*", "--hardware-id", "acme-brake-1"),
+        ("keys", "sign", change, "--key", "acme.pem", "--yes"),
+        ("keys", "sign", change, "--key", data.image_keys / "targets.pem", "--yes"),
+        ("keys", "publish", change),
+        ("keys", "renew", "image", "acme", "--out", "acme.json"),
+    ):
+        assert outrider(*words).exit_code == 0, words
+    Path("b.img").write_bytes(b"brake")
+    image = "{file: b.img, path: acme/b.img, hardware_id: acme-brake-1, release_counter: 2}"
+    Path("release.yaml").write_text(f"version: 1.1.0\nimages: [{image}]\n", encoding="utf-8")
+    assert outrider("release", "supply", "release.yaml", "acme.json").exit_code == 0
+    stolen = Path("stolen.json")
+    stolen.write_bytes(Path("acme.json").read_bytes())
+    for file in ("acme.json", "stolen.json"):
+        assert outrider("keys", "sign", file, "--key", "acme.pem", "--yes").exit_code == 0
+    assert outrider("keys", "publish", "acme.json").exit_code == 0
+    Path("acme.pem").unlink()
+    for words in typed(FOLDER / "supplier-key.md"):
+        outcome = outrider(*words[1:], *(["--yes"] if words[1:3] == ["keys", "sign"] else []))
+        assert outcome.exit_code == 0 or words[1] == "release", (words, outcome.stderr)
+    status = outrider("keys", "status", "--output", "json").json
+    (role,) = (each for each in status["roles"] if each["role"] == "acme")
+    assert [key.split()[0] for key in role["keys"]] == ["acme-2"]
+    assert ImageRepository(data.image_repo).verified_target("acme/b.img", certificate_time(), ["acme-brake-1"])
+    outcome = outrider("keys", "publish", stolen)
+    assert outcome.exit_code == 4
+    assert "acme lacks 1 signature of the acme keys, of acme-2" in outcome.stderr
+
+
 def test_every_runbook_of_keys_is_typed_and_listed() -> None:
     """A page that nobody tries is a page that is wrong."""
     pages = {path.stem for path in FOLDER.glob("*.md")}
-    assert pages == PAGES.keys()
+    assert pages == PAGES.keys() | {"supplier-key"}
     listed = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     assert all(f"(keys/{page}.md)" in listed for page in pages)
 

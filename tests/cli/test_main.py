@@ -83,7 +83,8 @@ def test_the_docs_list_every_exit_code() -> None:
 
 def options_of(command: Any) -> list[str]:
     """Long names of a command's options."""
-    return [name for item in command.params for name in item.opts if name.startswith("--") and name != "--help"]
+    names = (name for item in command.params for name in (*item.opts, *item.secondary_opts))
+    return [name for name in names if name.startswith("--") and name != "--help"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tuf.api.exceptions import RepositoryError
 
+from orchestrator.model.ids import ReleaseVersion
 from orchestrator.service.image_files import TIMESTAMP, ImageFiles
 from orchestrator.service.vehicles import Held, Install
 from signing.image_repo import ImageRepository
@@ -80,5 +81,5 @@ async def test_folder_that_cannot_be_read_fails_no_check_in(world: World) -> Non
     """What was read last is served on; the log says why it is old."""
     before = world.images.named([TIMESTAMP])
     (world.data.image_repo / "metadata" / TIMESTAMP).unlink()
-    await world.images.cover(10**9)
+    await world.images.cover(ReleaseVersion("1.2.0"))
     assert world.images.named([TIMESTAMP]) == before

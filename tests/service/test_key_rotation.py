@@ -28,7 +28,7 @@ from signing.change_edits import (
     requiring,
     revoking,
     rotating,
-    with_targets,
+    with_listings,
 )
 from signing.change_publication import publish_director, publish_image
 from signing.director import (
@@ -126,10 +126,13 @@ class Road:
 
     def edited(self, repository: RepositoryName, edit: RootEdit) -> PendingChange:
         change = edit_root(begin(repository, newest_root(self.data.metadata_of(repository))), edit, self.now)
-        return with_targets(change, self.targets(), self.now) if repository == "image" else change
+        return with_listings(change, self.listings(), self.now) if repository == "image" else change
 
     def targets(self) -> Metadata:  # type: ignore[type-arg]
         return self.repository.metadata.current("targets")
+
+    def listings(self) -> dict[str, Metadata]:  # type: ignore[type-arg]
+        return self.repository.metadata.listings()
 
     def publish(self, change: PendingChange) -> None:
         publish = publish_director if change.repository == "director" else publish_image
@@ -213,8 +216,8 @@ async def test_a_vehicle_that_was_away_walks_through_all_rotations(road: Road) -
         if keys:
             road.repository.renew(keys, road.now)
     road.hold("image", renewing)
-    targets = with_targets(
-        begin("image", newest_root(road.data.metadata_of("image"))), road.targets(), road.now, renew=True
+    targets = with_listings(
+        begin("image", newest_root(road.data.metadata_of("image"))), road.listings(), road.now, renew="targets"
     )
     road.publish(signed(targets, load_signer(road.data.image_keys, "targets")))
     await road.poll()
@@ -339,7 +342,7 @@ async def test_a_publication_needs_as_many_keys_as_the_threshold_of_targets(road
     fresh = CryptoSigner.generate_ecdsa()
     one, two = adding("targets", [fresh.public_key]), requiring("targets", 2)
     change = edit_root(road.edited("image", one), two, road.now)
-    change = with_targets(change, road.targets(), road.now)
+    change = with_listings(change, road.listings(), road.now)
     keys = [load_signer(road.data.image_keys, name) for name in ("root-1", "root-2", "targets")]
     road.publish(signed(change, *keys, fresh))
     (tmp_path / "image").write_bytes(b"1.2.0")
