@@ -53,6 +53,16 @@ class Installation:
         """The ledger's file, where no URL names a database."""
         return self.data / "ledger.sqlite3"
 
+    @property
+    def ledger_key(self) -> Path:
+        """The key that signs the ledger's heads."""
+        return self.data / "keys" / "ledger" / "head.pem"
+
+    @property
+    def ledger_head(self) -> Path:
+        """The newest signed head, to be copied elsewhere."""
+        return self.data / "ledger-head.json"
+
     def ledger_at(self, url: str) -> Path | str:
         """Where the ledger is: at the URL of the setting, or in its file when that is empty."""
         return url or self.ledger

@@ -36,6 +36,7 @@ from orchestrator.app.installation import (
     last_ports,
     write_endpoints,
 )
+from orchestrator.app.ledger_heads import seal_days
 from orchestrator.app.vitals import show_vitals
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.evaluator import Evaluator
@@ -113,6 +114,7 @@ class Supervisor:
             running = [tasks.create_task(child.supervise(self._machine)) for child in children]
             running.append(tasks.create_task(evaluator.run(self._settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
+            running.append(tasks.create_task(seal_days(self._installation, ledger, clock, self._machine)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))
             saved = show_savings(self._installation, self._metrics, clock, self._machine)
             running.append(tasks.create_task(saved))

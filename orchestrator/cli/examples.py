@@ -129,7 +129,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "case show": ("outrider case show spring-1-1-0.v-0001.1",),
     "case close": ('outrider case close spring-1-1-0.v-0001.1 --reason "repaired in Ulm"',),
     "ledger show": ("outrider ledger show spring-1-1-0", "outrider ledger show --vehicle v-0001"),
-    "ledger verify": ("outrider ledger verify --data outrider-data",),
+    "ledger verify": (
+        "outrider ledger verify --data outrider-data",
+        "outrider ledger verify --head ledger-head.json --key head.pub",
+    ),
+    "ledger head": ("outrider ledger head --output json > ledger-head.json",),
     "ledger outcomes": ("outrider ledger outcomes spring-1-1-0",),
     "image-repo renew": ("outrider image-repo renew --every 3600",),
     "store repair": ("outrider store repair --check", "outrider store repair"),

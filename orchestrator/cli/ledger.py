@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from outrider.v1.case_pb2 import Case, ListCasesRequest
 from outrider.v1.ledger_pb2 import LedgerEntry, ListLedgerEntriesRequest, ListLedgerEntriesResponse
 from outrider.v1.rollout_pb2 import GetRolloutRequest
 
 from orchestrator.app.installation import Installation
+from orchestrator.app.ledger_heads import public_keys
 from orchestrator.cli.client import OperatorClient
 from orchestrator.cli.completion import rollout_ids
 from orchestrator.cli.errors import BadInputError, CliError, NotFoundError
@@ -21,7 +24,8 @@ from orchestrator.cli.screen import Screen, table
 from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.story_view import standing, story_view
 from orchestrator.cli.words import count, plain, status
-from orchestrator.ledger import Ledger, LedgerError
+from orchestrator.ledger import Ledger, LedgerError, SignedHead, VerifyReport
+from orchestrator.ledger.heads import public_key, read_head
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -113,18 +117,84 @@ def read_cases(client: OperatorClient, rollout: str) -> list[Case]:
 
 
 @local_command(app, "verify")
-def verify(session: Session) -> None:
-    """Follow the hash chain from the first entry to the last; ends with code 1 where it breaks."""
-    report = ask(session, lambda ledger: ledger.verify())
-    document = {"ok": report.ok, "entries": report.entries, "head_hash": report.head_hash, "reason": report.reason}
-    session.screen.answer(
-        document, f"{count(report.entries)} entries are as they were written; head {report.head_hash}"
-    )
+def verify(
+    session: Session,
+    head: Annotated[
+        Path | None, typer.Option("--head", metavar="FILE", help="A signed head that was kept elsewhere: compare.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Public half of the ledger's key, kept elsewhere; by it alone."),
+    ] = None,
+) -> None:
+    """Follow the hash chain from the first entry to the last, and check its signed heads; code 1 where it breaks."""
+    kept = None if head is None else head_of(head)
+    keys = [key_of(path) for path in ([key] if key else public_keys(Installation(session.data)))]
+    with session.screen.progress("Following the chain", None) as progress:
+
+        def show(done: int, of: int) -> None:
+            progress.update(progress.task_ids[0], completed=done, total=of)
+
+        report = ask(session, lambda ledger: ledger.verify(keys=keys, kept=kept, progress=show))
+    document = {
+        "ok": report.ok,
+        "entries": report.entries,
+        "head_hash": report.head_hash,
+        "reason": report.reason,
+        "heads": report.heads,
+        "signatures_checked": report.signatures_checked,
+    }
+    session.screen.answer(document, *verdict(report, kept))
     if not report.ok:
         raise CliError(
             f"entry {report.broken_seq} is not what was written: {report.reason}",
             remedy="keep the file as evidence and compare it with the last backup",
         )
+
+
+def verdict(report: VerifyReport, kept: SignedHead | None) -> list[str]:
+    """The report for people."""
+    told = [f"{count(report.entries)} entries are as they were written; head {report.head_hash}"]
+    if report.ok and report.heads:
+        checked = "signed by this ledger's key" if report.signatures_checked else "no key is at hand to check them by"
+        told.append(f"{count(report.heads)} signed head{'s' if report.heads > 1 else ''}: {checked}.")
+    if report.ok and kept is not None:
+        told.append(f"The first {count(kept.head.seq)} are those of the head that was kept elsewhere.")
+    return told
+
+
+@local_command(app, "head")
+def head_(session: Session) -> None:
+    """Show the newest signed head, to be kept where a thief of this machine does not come: DATA/ledger-head.json."""
+    newest = ask(session, lambda ledger: ledger.newest_head())
+    if newest is None:
+        raise NotFoundError("no head is signed yet", remedy="one is signed when a day of fleet time is over")
+    text = f"{count(newest.head.seq)} entries, hash {newest.head.hash}, signed by key {newest.key_id[:16]}"
+    session.screen.answer(newest.document(), text, plain(f"As a file: {Installation(session.data).ledger_head}"))
+
+
+def head_of(path: Path) -> SignedHead:
+    """A signed head from a file.
+
+    Raises:
+        BadInputError: it cannot be read, or is none.
+    """
+    try:
+        return read_head(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as exc:
+        raise BadInputError(f"{path}: {exc}", remedy="name a copy of ledger-head.json") from exc
+
+
+def key_of(path: Path) -> Ed25519PublicKey:
+    """The public half of a ledger's key from a file.
+
+    Raises:
+        BadInputError: it cannot be read, or is none.
+    """
+    try:
+        return public_key(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise BadInputError(f"{path}: {exc}", remedy="name a copy of keys/ledger/head.pub") from exc
 
 
 @local_command(app, "outcomes")

@@ -2,6 +2,7 @@
 
 from orchestrator.ledger.entry import LedgerEntry, Recorded
 from orchestrator.ledger.errors import LedgerBrokenError, LedgerEntryError, LedgerError, LedgerUnavailableError
+from orchestrator.ledger.heads import SignedHead
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.reader import EntryFilter, LedgerReader
 from orchestrator.ledger.verify import VerifyReport
@@ -16,5 +17,6 @@ __all__ = [
     "LedgerReader",
     "LedgerUnavailableError",
     "Recorded",
+    "SignedHead",
     "VerifyReport",
 ]

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from orchestrator.ledger.database import Connection, database_at
 from orchestrator.ledger.entry import COLUMNS, GENESIS, LedgerEntry, Recorded, Row, position, row_of
 from orchestrator.ledger.errors import LedgerBrokenError
+from orchestrator.ledger.heads import HEAD_KIND, STREAM, Head, HeadSigner, SignedHead, position_of, read_head, sealed
 from orchestrator.ledger.reader import EntryFilter, query_of
-from orchestrator.ledger.verify import ChainedRow, VerifyReport, verify_chain
+from orchestrator.ledger.verify import ChainedRow, HeadWatch, VerifyReport, verify_chain
 
 T = TypeVar("T")
 
@@ -33,6 +36,10 @@ _SET_MARK = (
 _STATE_ENTRIES = """SELECT attempt_id, entry_id, kind, data FROM entries
 WHERE rollout_id = ? AND rollout_id <> '' AND kind IN ('attempt_granted', 'attempt_changed', 'attempt_corrected')
 ORDER BY seq"""
+
+
+_NEWEST_HEAD = "SELECT data FROM entries WHERE stream = ? AND kind = ? ORDER BY seq DESC LIMIT 1"
+PROGRESS_ROWS = 5000
 
 
 class Ledger:
@@ -91,9 +98,38 @@ class Ledger:
         """
         await self._write(lambda: self._bind(dataset_id))
 
-    async def verify(self) -> VerifyReport:
-        """Whether every row is what was written; reads the whole ledger as it is at the start."""
-        return await self._read(self._verify)
+    async def seal(self, *, day: int, at: int, signer: HeadSigner) -> SignedHead | None:
+        """Sign the end of the chain as the head of a day that is over, as its next entry; once a day, whoever asks.
+
+        Args:
+            day: Days since the Unix epoch.
+            at: Fleet time now.
+            signer: The ledger's own key.
+
+        Returns:
+            The head; None when that day has one, or when there is nothing to sign yet.
+        """
+        return await self._write(lambda: self._seal(day, at, signer))
+
+    async def newest_head(self) -> SignedHead | None:
+        """The head that was signed last."""
+        return await self._read(self._newest_head)
+
+    async def verify(
+        self,
+        *,
+        keys: Sequence[Ed25519PublicKey] = (),
+        kept: SignedHead | None = None,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> VerifyReport:
+        """Whether every row is what was written; reads the whole ledger as it is at the start.
+
+        Args:
+            keys: Those that may have signed heads; without any, signatures are not looked at.
+            kept: A head that was kept elsewhere: the chain has to go through it.
+            progress: Told now and then how many rows were followed, of how many.
+        """
+        return await self._read(lambda: self._verify(keys, kept, progress))
 
     async def rollout_story(self, rollout_id: str) -> Sequence[Recorded]:
         """Decisions and actions on a rollout as a whole, in order; what happened to single vehicles is left out."""
@@ -199,12 +235,33 @@ class Ledger:
                 )
             self._writing.run(_SET_META, ("dataset_id", dataset_id))
 
-    def _verify(self) -> VerifyReport:
+    def _seal(self, day: int, at: int, signer: HeadSigner) -> SignedHead | None:
+        with self._writing.writing():
+            seq, last = self._head()
+            stands = next(self._writing.rows(_SAME, (STREAM, position_of(day))), None)
+            if stands is not None or not seq:
+                return None
+            head = sealed(Head(_meta(self._writing, "dataset_id"), day, seq, last.hex()), signer)
+            row = row_of(head.entry(at))
+            own = row.hash_after(last, seq + 1)
+            self._writing.run(_INSERT, (seq + 1, *row.values(), last, own))
+            self._writing.run_many(_SET_META, [("head_seq", str(seq + 1)), ("head_hash", own.hex())])
+        return head
+
+    def _newest_head(self) -> SignedHead | None:
+        found = next(self._reading.rows(_NEWEST_HEAD, (STREAM, HEAD_KIND)), None)
+        return read_head(json.loads(found[0])) if found else None
+
+    def _verify(
+        self, keys: Sequence[Ed25519PublicKey], kept: SignedHead | None, progress: Callable[[int, int], None]
+    ) -> VerifyReport:
         with self._reading.snapshot():
             head_seq, head_hash = _head_seq(self._reading), _meta(self._reading, "head_hash")
             rows = self._reading.stream(f"SELECT seq, {COLUMNS}, prev_hash, hash FROM entries ORDER BY seq")  # noqa: S608
             chained = (ChainedRow(seq, Row(*values), prev, own) for seq, *values, prev, own in rows)
-            return verify_chain(chained, head_seq=head_seq, head_hash=head_hash)
+            heads = HeadWatch(dataset_id=_meta(self._reading, "dataset_id"), keys=keys, kept=kept)
+            counted = _counted(chained, head_seq, progress)
+            return verify_chain(counted, head_seq=head_seq, head_hash=head_hash, heads=heads)
 
     def _recorded(self, wanted: EntryFilter) -> Sequence[Recorded]:
         query, values = query_of(wanted)
@@ -231,6 +288,13 @@ class _Change:
     @property
     def changed_to(self) -> str:
         return self.state if self.kind == "attempt_changed" else ""
+
+
+def _counted(rows: Iterable[ChainedRow], of: int, progress: Callable[[int, int], None]) -> Iterator[ChainedRow]:
+    for number, row in enumerate(rows, start=1):
+        yield row
+        if number % PROGRESS_ROWS == 0:
+            progress(number, of)
 
 
 def _latest(changes: Iterable[_Change]) -> Mapping[str, str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from orchestrator.ledger.entry import GENESIS, Row
+from orchestrator.ledger.heads import HEAD_KIND, STREAM, SignedHead, read_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,11 @@ class VerifyReport:
     """Place of the first row that is not what was written, 0 for the note of the end itself; None when all are."""
     reason: str = ""
     """What is wrong with it, for people."""
+
+    heads: int = 0
+    """Signed heads that were found good."""
+    signatures_checked: bool = False
+    """Whether their signatures were looked at, as a key was at hand."""
 
     @property
     def ok(self) -> bool:
@@ -37,17 +46,76 @@ class ChainedRow:
     hash: bytes
 
 
-def verify_chain(rows: Iterable[ChainedRow], *, head_seq: int, head_hash: str) -> VerifyReport:
+class HeadWatch:
+    """Watches a chain go by for what heads say of it: those in it, and one that was kept elsewhere.
+
+    Args:
+        dataset_id: Of the ledger.
+        keys: Those that may have signed; without any, signatures are not looked at.
+        kept: Kept elsewhere; its own signature is looked at as well.
+    """
+
+    def __init__(
+        self, *, dataset_id: str = "", keys: Sequence[Ed25519PublicKey] = (), kept: SignedHead | None = None
+    ) -> None:
+        self._dataset_id = dataset_id
+        self._keys = keys
+        self._kept = kept
+        self.found = 0
+
+    @property
+    def checks_signatures(self) -> bool:
+        """Whether there is a key to check by."""
+        return bool(self._keys)
+
+    def fault(self, found: ChainedRow) -> str:
+        """What is wrong with a row that the chain itself finds good; empty when nothing is."""
+        if self._kept is not None and found.seq == self._kept.head.seq and found.hash.hex() != self._kept.head.hash:
+            return f"row {found.seq} is not the one that the head kept elsewhere names: the ledger was rewritten"
+        if found.row.stream != STREAM or found.row.kind != HEAD_KIND:
+            return ""
+        try:
+            signed = read_head(json.loads(found.row.data))
+        except ValueError as exc:
+            return f"row {found.seq} is no signed head: {exc}"
+        self.found += 1
+        if (signed.head.seq, signed.head.hash) != (found.seq - 1, found.prev_hash.hex()):
+            return f"the head in row {found.seq} names another end of the chain than the row before it"
+        return self._signature_fault(signed, f"the head in row {found.seq}")
+
+    def fault_of_kept(self, last_seq: int) -> str:
+        """What is wrong with the head kept elsewhere, once the chain has gone by."""
+        if self._kept is None:
+            return ""
+        head = self._kept.head
+        if head.dataset_id != self._dataset_id:
+            of = self._dataset_id or "none"
+            return f"the head kept elsewhere is of data set {head.dataset_id}, this ledger of {of}"
+        if head.seq > last_seq:
+            return f"the head kept elsewhere names entry {head.seq}: rows after {last_seq} are missing"
+        return self._signature_fault(self._kept, "the head kept elsewhere")
+
+    def _signature_fault(self, signed: SignedHead, which: str) -> str:
+        if self._keys and not any(signed.signed_by(key) for key in self._keys):
+            return f"{which} was not signed by a key of this ledger (it names key {signed.key_id[:16]})"
+        return ""
+
+
+def verify_chain(
+    rows: Iterable[ChainedRow], *, head_seq: int, head_hash: str, heads: HeadWatch | None = None
+) -> VerifyReport:
     """Follow the chain from the first row to the recorded head.
 
     Args:
         rows: In order of seq.
         head_seq: Where the last append ended; 0 when there was none.
         head_hash: Hash there, hex.
+        heads: Watches for signed heads.
     """
+    heads = heads or HeadWatch()
     expected, last = 1, GENESIS
     for found in rows:
-        if reason := _fault(found, expected, last):
+        if reason := _fault(found, expected, last) or heads.fault(found):
             return VerifyReport(expected - 1, last.hex(), expected, reason)
         expected, last = expected + 1, found.hash
     if expected - 1 != head_seq:
@@ -57,7 +125,9 @@ def verify_chain(rows: Iterable[ChainedRow], *, head_seq: int, head_hash: str) -
         return VerifyReport(expected - 1, last.hex(), min(expected, head_seq + 1), reason)
     if head_seq and last.hex() != head_hash:
         return VerifyReport(expected - 1, last.hex(), head_seq, "the chain ends with another hash than the last append")
-    return VerifyReport(expected - 1, last.hex())
+    if reason := heads.fault_of_kept(head_seq):
+        return VerifyReport(expected - 1, last.hex(), head_seq, reason)
+    return VerifyReport(expected - 1, last.hex(), heads=heads.found, signatures_checked=heads.checks_signatures)
 
 
 def _fault(found: ChainedRow, expected: int, last: bytes) -> str:

@@ -20,6 +20,8 @@ from google.protobuf.message import Message
 from outrider.v1 import case_pb2, fleet_pb2, ledger_pb2, release_pb2, rollout_pb2
 from securesystemslib.signer import CryptoSigner
 
+from orchestrator.app.installation import Installation
+from orchestrator.app.ledger_heads import seal_day
 from orchestrator.ledger import Ledger
 from orchestrator.store.redis.embedded import EmbeddedServer
 from signing.ceremony import DataFolder
@@ -142,7 +144,9 @@ def with_store(data: Path, outrider: Outrider) -> None:
 def with_ledger(data: Path, outrider: Outrider) -> None:
     async def write() -> None:
         ledger = Ledger(data / "ledger.sqlite3")
+        await ledger.set_dataset_id("one")
         await ledger.append([an_entry(1)])
+        await seal_day(Installation(data), ledger, 20_000, at=0)
         await ledger.close()
 
     asyncio.run(write())
@@ -174,6 +178,7 @@ CASES: Mapping[str, Case] = {
     "store repair": Case(before=with_store),
     "image-repo renew": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}, before=with_keys),
     "ledger verify": Case(before=with_ledger),
+    "ledger head": Case(before=with_ledger),
     "ledger outcomes": Case(("spring",), before=with_ledger),
     "ledger show": Case(
         ("spring",),
