@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     port_operators: Port = Field(0, description="Port for operators; 0 takes a free one")
     port_web: Port = Field(0, description="Port for /metrics, /healthz and /readyz; 0 takes a free one")
     port_images: Port = Field(0, description="Port for images and image metadata by HTTPS; 0 takes a free one")
+    port_director: Port = Field(
+        0, description="Port for a vehicle's own Director files by HTTPS with its certificate; 0 takes a free one"
+    )
     workers: int = Field(1, ge=1, le=64, description="Processes that answer gRPC; they share the ports")
 
     store_url: str = Field(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-PORT_NAMES = ("enrollment", "vehicles", "operators", "web", "images")
+PORT_NAMES = ("enrollment", "vehicles", "operators", "web", "images", "director")
 
 
 class InstallationError(Exception):
@@ -107,6 +107,7 @@ class Ports:
     operators: int
     web: int
     images: int
+    director: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +162,12 @@ def choose_ports(host: str, wanted: Ports, endpoints: Path) -> Ports:
 
 
 def last_ports(endpoints: Path) -> dict[str, int]:
-    """Ports that the last run told, by name; empty when there was none."""
+    """Ports that the last run told, by name, an earlier build's fewer; empty when there was none."""
     try:
         document = json.loads(endpoints.read_text(encoding="utf-8"))
-        ports = {name: int(str(document[name]).rpartition(":")[2]) for name in PORT_NAMES}
-    except (OSError, ValueError, KeyError, TypeError):
+        told = [name for name in PORT_NAMES if name in document]
+        ports = {name: int(str(document[name]).rpartition(":")[2]) for name in told}
+    except (OSError, ValueError, TypeError):
         return {}
     return {name: port for name, port in ports.items() if 0 < port < 65_536}
 
@@ -197,6 +199,7 @@ def write_endpoints(installation: Installation, host: str, ports: Ports, trust_d
         "operators": f"{host}:{ports.operators}",
         "web": f"http://{host}:{ports.web}",
         "images": f"https://{host}:{ports.images}",
+        "director": f"https://{host}:{ports.director}",
         "trust_domain": trust_domain,
         "scale": scale,
     }

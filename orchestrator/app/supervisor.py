@@ -54,7 +54,7 @@ from orchestrator.telemetry import (
     forget_worker,
     prepare_workers_folder,
 )
-from orchestrator.web import build_app, build_images_app, start
+from orchestrator.web import build_app, build_images_app, start, tls_context
 from signing.pki import Authority
 
 log = structlog.get_logger()
@@ -208,6 +208,7 @@ class Supervisor:
             operators=settings.port_operators,
             web=settings.port_web,
             images=settings.port_images,
+            director=settings.port_director,
         )
         # Unix socket paths are short, data folders need not be.
         sockets = Path(house.enter_context(tempfile.TemporaryDirectory(prefix="outrider-")))
@@ -272,15 +273,7 @@ class Supervisor:
             life=timedelta(days=self._settings.certificate_server_days),
         )
         self._metrics.certificate_expiry.labels(certificate="images").set(server_expiry(chain))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # OpenSSL reads certificates from files only; this one is gone again before the server answers.
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "server.pem"
-            path.touch(mode=0o600)
-            path.write_bytes(key + chain)
-            context.load_cert_chain(path)
-        return context
+        return tls_context(key, chain)
 
     async def _watch_store(self, store: RedisStore) -> None:
         """Start the embedded store again when it dies; say whether it answers."""

@@ -1,4 +1,4 @@
-"""One gRPC worker: builds the three servers, serves until SIGTERM, drains."""
+"""One worker: builds the three gRPC servers and the Director's HTTPS port, serves until SIGTERM, drains."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from orchestrator.app.children import end_with_parent, say_ready
@@ -21,6 +22,7 @@ from orchestrator.app.installation import Installation, Orders
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.ledger import LedgerReader
 from orchestrator.logs import configure_logging
+from orchestrator.model.ids import VehicleId
 from orchestrator.rpc import servers
 from orchestrator.rpc.case_servicer import CaseServicer
 from orchestrator.rpc.fleet_servicer import FleetServicer
@@ -51,6 +53,7 @@ from orchestrator.service.vouching import Vouching
 from orchestrator.settings import Settings
 from orchestrator.store.redis import RedisStore
 from orchestrator.telemetry import Metrics
+from orchestrator.web import build_director_app, start, tls_context
 from signing.image_repo import ImageRepository
 from signing.ingest_gate import IngestGate
 from signing.pki import Authority
@@ -93,6 +96,24 @@ class Context:
     machine: MachineClock
     clock: FleetClock
     metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Who calls, and how often a vehicle may, over gRPC and HTTPS together."""
+
+    identities: IdentityReader
+    rates: CallRates
+
+    def vehicle(self, certificate_pem: bytes) -> VehicleId:
+        """The vehicle that a client certificate names, once it may call.
+
+        Raises:
+            ServiceError: it names none, is revoked, or has called too often.
+        """
+        vehicle_id = self.identities.vehicle({"x509_pem_cert": [certificate_pem]} if certificate_pem else {})
+        self.rates.take(vehicle_id)
+        return vehicle_id
 
 
 def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> Desks:
@@ -150,15 +171,13 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
     )
 
 
-def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
-    """The three servers, bound.
+def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping[str, Tls]) -> Sequence[Bound]:
+    """The three gRPC servers, bound.
 
     Raises:
         servers.PortTakenError: a port is taken.
     """
-    settings, ports = context.settings, context.orders.ports
-    identities = IdentityReader(settings.trust_domain, desks.fleet.revoked)
-    tls = server_tls(context)
+    settings, ports, identities = context.settings, context.orders.ports, callers.identities
     shared = settings.workers > 1
     enrollment = servers.new_server(
         Binding(settings.host, ports.enrollment, shared, servers.ENROLLMENT_BYTES_MAX),
@@ -181,7 +200,7 @@ def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
             manifests=desks.manifests,
             enrollment=desks.enrollment,
             identities=identities,
-            rates=CallRates(context.clock),
+            rates=callers.rates,
             events_max=settings.events_max,
             image_base_urls=[f"https://{settings.host}:{ports.images}/targets"],
         ),
@@ -201,6 +220,22 @@ def build_servers(context: Context, desks: Desks) -> Sequence[Bound]:
         ledger=LedgerServicer(HistoryDesk(desks.ledger), identities),
     )
     return [enrollment, vehicles, operators]
+
+
+async def start_director(context: Context, desks: Desks, callers: Callers, tls: Tls) -> web.AppRunner:
+    """Serve each vehicle its own Director files by HTTPS.
+
+    Raises:
+        WebError: the port is taken.
+    """
+    runner, _ = await start(
+        build_director_app(desks.vehicles, callers.vehicle),
+        context.settings.host,
+        context.orders.ports.director,
+        tls_context(tls.key_pem, tls.chain_pem, tls.client_ca_pem),
+        shared=context.settings.workers > 1,
+    )
+    return runner
 
 
 def edge(context: Context) -> EdgeInterceptor:
@@ -238,7 +273,9 @@ async def serve(installation: Installation, orders: Orders) -> None:
     desks = build_desks(context, store, signer)
     desks.images.refresh()
     await desks.snapshots.refresh()
-    running = build_servers(context, desks)
+    callers = Callers(IdentityReader(settings.trust_domain, desks.fleet.revoked), CallRates(clock))
+    tls = server_tls(context)
+    running = build_servers(context, desks, callers, tls)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with asyncio.TaskGroup() as tasks:
@@ -250,10 +287,11 @@ async def serve(installation: Installation, orders: Orders) -> None:
         ]
         for bound in running:
             await bound.server.start()
+        director = await start_director(context, desks, callers, tls["vehicle"])
         say_ready()
         await stopped.wait()
         log.info("draining", seconds=settings.drain_s)
-        await asyncio.gather(*(bound.server.stop(settings.drain_s) for bound in running))
+        await asyncio.gather(director.cleanup(), *(bound.server.stop(settings.drain_s) for bound in running))
         for task in background:
             task.cancel()
     await desks.last_seen.flush()

@@ -67,6 +67,7 @@ def serve(
     port_operators: Annotated[int | None, port_option("operators", "operators: this command line")] = None,
     port_web: Annotated[int | None, port_option("web", "/metrics, /healthz and /readyz")] = None,
     port_images: Annotated[int | None, port_option("images", "images by HTTPS")] = None,
+    port_director: Annotated[int | None, port_option("director", "a vehicle's Director files by HTTPS")] = None,
     store_url: Annotated[
         str | None, setting_option("store-url", "URL", "Redis or Valkey 7.0 or newer. Default: a private one.")
     ] = None,
@@ -89,6 +90,7 @@ def serve(
         "port_operators": port_operators,
         "port_web": port_web,
         "port_images": port_images,
+        "port_director": port_director,
         "store_url": store_url,
         "store_durability": store_durability,
         "scale": scale,

@@ -25,7 +25,7 @@ from orchestrator.app.installation import (
 )
 
 HOST = "127.0.0.1"
-ANY = Ports(enrollment=0, vehicles=0, operators=0, web=0, images=0)
+ANY = Ports(enrollment=0, vehicles=0, operators=0, web=0, images=0, director=0)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def as_dict(ports: Ports) -> dict[str, int]:
 
 
 def test_free_ports_are_chosen_each_its_own(tmp_path: Path) -> None:
-    """Five servers, five ports, nothing to configure."""
+    """Six servers, six ports, nothing to configure."""
     chosen = as_dict(choose_ports(HOST, ANY, tmp_path / "endpoints.json"))
-    assert len(set(chosen.values())) == 5
+    assert len(set(chosen.values())) == 6
     assert all(is_free(HOST, port) for port in chosen.values())
 
 
@@ -70,7 +70,7 @@ def test_ports_of_the_last_run_are_taken_again(tmp_path: Path) -> None:
 
 def test_remembered_port_that_is_taken_is_replaced(tmp_path: Path, taken: int) -> None:
     """Nobody asked for that number, so another is as good as none."""
-    before = Ports(enrollment=taken, vehicles=free_port(HOST), operators=0, web=0, images=0)
+    before = Ports(enrollment=taken, vehicles=free_port(HOST), operators=0, web=0, images=0, director=0)
     chosen = choose_ports(HOST, ANY, told(tmp_path, before))
     assert chosen.enrollment not in (0, taken)
     assert chosen.vehicles == before.vehicles
@@ -78,7 +78,7 @@ def test_remembered_port_that_is_taken_is_replaced(tmp_path: Path, taken: int) -
 
 def test_port_that_was_asked_for_and_is_taken_is_refused(tmp_path: Path, taken: int) -> None:
     """A number that somebody wrote down is what vehicles in the field call: no other will do."""
-    wanted = Ports(enrollment=0, vehicles=taken, operators=0, web=0, images=0)
+    wanted = Ports(enrollment=0, vehicles=taken, operators=0, web=0, images=0, director=0)
     with pytest.raises(InstallationError, match=f"port {taken} \\(vehicles\\).*set port_vehicles"):
         choose_ports(HOST, wanted, tmp_path / "endpoints.json")
 
@@ -92,16 +92,28 @@ def test_torn_or_foreign_addresses_are_forgotten(tmp_path: Path, text: str) -> N
     path = tmp_path / "endpoints.json"
     path.write_text(text)
     assert last_ports(path) == {}
-    assert len(set(as_dict(choose_ports(HOST, ANY, path)).values())) == 5
+    assert len(set(as_dict(choose_ports(HOST, ANY, path)).values())) == 6
+
+
+def test_a_port_that_an_earlier_build_did_not_have_moves_no_other(tmp_path: Path) -> None:
+    """An upgrade must not send every vehicle to look for the service anew."""
+    path = told(tmp_path, Ports(7001, 7002, 7003, 7004, 7005, 7006))
+    document = json.loads(path.read_text())
+    del document["director"]
+    path.write_text(json.dumps(document))
+    assert last_ports(path) == {
+        "enrollment": 7001, "vehicles": 7002, "operators": 7003, "web": 7004, "images": 7005
+    }  # fmt: skip
 
 
 def test_addresses_are_told_with_the_process_that_serves(tmp_path: Path) -> None:
     """Who finds the file must be able to tell this run from the last."""
-    path = told(tmp_path, Ports(1, 2, 3, 4, 5))
+    path = told(tmp_path, Ports(1, 2, 3, 4, 5, 6))
     document = json.loads(path.read_text())
     assert document["vehicles"] == f"{HOST}:2"
     assert document["web"] == f"http://{HOST}:4"
     assert document["images"] == f"https://{HOST}:5"
+    assert document["director"] == f"https://{HOST}:6"
     assert document["pid"] > 0
 
 
@@ -117,7 +129,7 @@ def test_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
 
 def test_orders_come_through_to_the_children(tmp_path: Path) -> None:
     """A worker must see the settings that the supervisor resolved, not resolve its own."""
-    orders = Orders(settings={"poll_s": 60}, ports=Ports(1, 2, 3, 4, 5), store_url="unix:///x", signer_socket="/y")
+    orders = Orders(settings={"poll_s": 60}, ports=Ports(1, 2, 3, 4, 5, 6), store_url="unix:///x", signer_socket="/y")
     orders.save(tmp_path / "orders.json")
     assert Orders.load(tmp_path / "orders.json") == orders
 

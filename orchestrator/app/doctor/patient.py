@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator.app.installation import Installation
+from orchestrator.app.installation import PORT_NAMES, Installation
 from orchestrator.clock import MachineClock
 from orchestrator.settings import Settings, SettingsError, load
 
@@ -70,10 +70,10 @@ class Patient:
     def served(self) -> Served | None:
         """What the last `outrider serve` told; None when it told nothing that can be read."""
         document = read_json(self.installation.endpoints)
-        names = ("enrollment", "vehicles", "operators", "web", "images")
-        if not all(isinstance(document.get(name), str) for name in names) or not isinstance(document.get("pid"), int):
+        told = [isinstance(document.get(name), str) for name in PORT_NAMES]
+        if not all(told) or not isinstance(document.get("pid"), int):
             return None
-        return Served(pid=document["pid"], addresses={name: document[name] for name in names})
+        return Served(pid=document["pid"], addresses={name: document[name] for name in PORT_NAMES})
 
     @cached_property
     def running(self) -> bool:

@@ -12,13 +12,13 @@ from urllib.request import urlopen
 
 from orchestrator.app.doctor.findings import Finding, error, ok, skipped, warning
 from orchestrator.app.doctor.patient import ANSWER_S, Patient
-from orchestrator.app.installation import is_free
+from orchestrator.app.installation import PORT_NAMES, is_free
 from orchestrator.store.base import DEAD_MAN_LIFE_MS
 
 LAG_WARNING_ENTRIES = 512
 """Journal entries that wait after a tick: more than one batch of one stream."""
 SERVER_CERTIFICATE_WARNING = timedelta(days=14)
-_TLS_PORTS = ("enrollment", "vehicles", "operators", "images")
+_TLS_PORTS = tuple(name for name in PORT_NAMES if name != "web")
 _SERVE = "`outrider serve` starts it"
 
 
