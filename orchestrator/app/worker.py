@@ -82,6 +82,7 @@ class Desks:
     rollouts: RolloutDesk
     snapshots: SnapshotKeeper
     images: ImageFiles
+    vouching: Vouching
     last_seen: LastSeen
     ledger: LedgerReader
 
@@ -166,6 +167,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         rollouts=RolloutDesk(store=store, clock=context.clock, machine=context.machine, vouching=vouching),
         snapshots=snapshots,
         images=images,
+        vouching=vouching,
         last_seen=last_seen,
         ledger=LedgerReader(installation.ledger_at(settings.ledger_url)),
     )
@@ -282,6 +284,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
         background = [
             tasks.create_task(desks.snapshots.run()),
             tasks.create_task(desks.images.run()),
+            tasks.create_task(desks.vouching.run()),
             tasks.create_task(desks.last_seen.run()),
             tasks.create_task(tell_health(running, desks.snapshots, machine)),
         ]

@@ -60,6 +60,7 @@ class ReleaseDesk:
             check_undoes(release, await self.store.releases())
         now = FleetTime(self.clock.now())
         version = await asyncio.to_thread(self._check_images, release, to_datetime(now))
+        self.vouching.refresh()  # it was signed a moment ago
         if fault := self.vouching.fault(release):
             raise StateError(fault, reason="RELEASE_UNATTESTED", remedy=REMEDY)
         checked = replace(release, created_at=now, targets_version=version)

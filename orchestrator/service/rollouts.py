@@ -121,6 +121,7 @@ class RolloutDesk:
                 remedy="publish it with `outrider release publish`",
                 violations=[Violation(f"{line}:{column}", f"release {plan.release} is not registered")],
             )
+        self._vouching.refresh()
         if fault := self._vouching.fault(release):
             raise StateError(f"{fault}; nothing was started", reason="RELEASE_UNATTESTED", remedy=REMEDY)
         return narrowed(plan, self._vouching.facts(release))

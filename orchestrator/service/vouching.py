@@ -7,11 +7,13 @@ repository's folder, where it was signed, and never from the store, which a thie
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orchestrator.engine.targets import compile_comparisons
+from orchestrator.model.ids import ReleaseVersion
 from orchestrator.model.plan import Plan
 from orchestrator.model.release import Image, Release
 from signing.director import AssignedImage
@@ -23,6 +25,8 @@ from signing.ingest_gate import IngestGate
 from signing.key_names import label
 from signing.release_facts import NO_FACTS, ReleaseFacts, facts_of, read_notes
 
+REFRESH_S = 1.0
+"""How old a look may be, machine time; the signer looks at each request."""
 REMEDY = "vouch for it: publish its file with evidence, or `outrider release attest`; docs/cli.md says what evidence is"
 
 
@@ -61,14 +65,34 @@ class Vouching:
     def __init__(self, repository: ImageRepository | None, gate: IngestGate | None) -> None:
         self._repository = repository
         self._gate = gate
+        self._faults: dict[ReleaseVersion, tuple[Release, str]] = {}
         self._notes: dict[str, Mapping[str, str]] = {}
 
+    async def run(self) -> None:
+        """Look anew once a second, for ever."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Look anew at the repository when next asked."""
+        self._faults.clear()
+
     def fault(self, release: Release | None) -> str:
-        """Why no image of a release is assigned, for people; empty when all of them may be."""
+        """Why no image of a release is assigned, for people; empty when all of them may be.
+
+        It is asked at every poll, so what was found is kept until `refresh`.
+        """
         if release is None or self._gate is None:
             return ""
+        held = self._faults.get(release.version)
+        if held is None or held[0] != release:
+            held = self._faults[release.version] = (release, self._fault(release, self._gate))
+        return held[1]
+
+    def _fault(self, release: Release, gate: IngestGate) -> str:
         try:
-            for path, fault in self._gate.faults(map(_assigned, release.images)).items():
+            for path, fault in gate.faults(map(_assigned, release.images)).items():
                 return f"image {path} of release {release.version}: {fault}"
         except SigningError as error:
             return str(error)
