@@ -24,7 +24,7 @@ from signing.image_repo import ImageRepository
 from signing.match import read_shall_match
 from signing.roots import check_delegation_keys, check_root_keys, root_versions
 
-_VERDICTS_MAX = 4096
+_PASSED_MAX = 4096
 
 
 class DirectedImage(Protocol):
@@ -55,7 +55,7 @@ class IngestGate:
         self._seen: tuple[int, int, int] | None = None
         self._targets = Targets()
         self._attesters: Attesters | None = None
-        self._verdicts: dict[tuple[object, ...], str | None] = {}
+        self._passed: set[tuple[object, ...]] = set()
 
     def fault(self, image: DirectedImage) -> str | None:
         """Why an image must not be directed; None when it may be.
@@ -112,11 +112,15 @@ class IngestGate:
 
     def _verdict(self, image: DirectedImage, attesters: Attesters) -> str | None:
         asked = (image.path, image.length, image.sha256, image.hardware_id, image.release_counter)
-        if asked not in self._verdicts:
-            if len(self._verdicts) >= _VERDICTS_MAX:
-                self._verdicts.clear()
-            self._verdicts[asked] = self._judge(image, attesters)
-        return self._verdicts[asked]
+        if asked in self._passed:
+            return None
+        # A no is not kept: what is missing may be restored, or come in beside a supplier's list, with no new timestamp.
+        fault = self._judge(image, attesters)
+        if fault is None:
+            if len(self._passed) >= _PASSED_MAX:
+                self._passed.clear()
+            self._passed.add(asked)
+        return fault
 
     def _judge(self, image: DirectedImage, attesters: Attesters) -> str | None:
         target = self._listed(image.path, image.hardware_id)
@@ -171,7 +175,7 @@ class IngestGate:
         except (RepositoryError, OSError) as exc:
             raise SigningError(f"the Image repository in {self._folder} cannot be verified: {exc}") from exc
         self._attesters = attesters_of(self._targets)
-        self._verdicts = {}
+        self._passed = set()
         self._seen = seen
 
     def _verified_targets(self) -> Targets:

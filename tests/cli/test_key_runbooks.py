@@ -10,11 +10,14 @@ import pytest
 
 from orchestrator.cli.local import certificate_time
 from signing.ceremony import DataFolder
+from signing.director import AssignedImage
 from signing.image_repo import ImageRepository, NewImage
+from signing.ingest_gate import IngestGate
 from signing.key_names import name_of
 from signing.names import RepositoryName
 from signing.roots import newest_root
 from tests.cli.conftest import Outrider
+from tests.evidence import believe, vouched_for
 from tests.repo.checkout import ROOT
 
 FOLDER = ROOT / "docs" / "runbooks" / "keys"
@@ -120,10 +123,36 @@ def test_the_runbook_of_a_suppliers_key_typed_as_it_stands_replaces_it(data: Dat
     assert "acme lacks 1 signature of the acme keys, of acme-2" in outcome.stderr
 
 
+@pytest.mark.uptane("A25")
+def test_the_runbook_of_the_key_that_vouches_typed_as_it_stands_replaces_it(
+    data: DataFolder, outrider: Outrider
+) -> None:
+    """Its old key is gone, its words count no more, and what was built and tested is assigned again at the end."""
+    Path("a.img").write_bytes(b"image")
+    believe(data.path)
+    repository, now = ImageRepository(data.image_repo), certificate_time()
+    image = vouched_for(NewImage("acme/a.img", Path("a.img"), "acme-gw-2", 2, "1.1.0"), data.image_keys)
+    (info,) = repository.publish([image], data.image_keys, now)
+    wanted = AssignedImage(info.path, info.length, info.sha256, info.hardware_id, info.release_counter, ())
+    gate = IngestGate(data.image_repo)
+    assert gate.fault(wanted) is None
+    (data.image_keys / "attest.pem").unlink()
+    for words in typed(FOLDER / "image-attest-key.md"):
+        if words[1:3] == ["release", "attest"]:
+            assert "must sign" in (gate.fault(wanted) or ""), "the old key's word is worth nothing by now"
+            for kind in ("pem", "pub"):
+                shutil.copy(f"vouch.{kind}", data.image_keys / f"attest-2.{kind}")
+        outcome = outrider(*words[1:], *(["--yes"] if words[1:3] == ["keys", "sign"] else []))
+        assert outcome.exit_code == 0 or words[1] == "doctor" or words[1:] == ["release", "show"], outcome.stderr
+    assert gate.fault(wanted) is None
+    (role,) = (each for each in outrider("keys", "status", "-o", "json").json["roles"] if each["role"] == "attest")
+    assert [key.split()[0] for key in role["keys"]] == ["vouch"]
+
+
 def test_every_runbook_of_keys_is_typed_and_listed() -> None:
     """A page that nobody tries is a page that is wrong."""
     pages = {path.stem for path in FOLDER.glob("*.md")}
-    assert pages == PAGES.keys() | {"supplier-key"}
+    assert pages == PAGES.keys() | {"supplier-key", "image-attest-key"}
     listed = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     assert all(f"(keys/{page}.md)" in listed for page in pages)
 

@@ -207,6 +207,17 @@ def test_a_summary_that_is_gone_or_was_changed_is_refused(ground: Ground, alter:
     assert "missing or was changed" in (ground.gate.fault(image) or "")
 
 
+def test_a_summary_that_is_restored_lets_the_image_through_again(ground: Ground):
+    """With no new timestamp, and without a restart at 3 a.m."""
+    new = ground.vouched(ground.image())
+    image = ground.publish(new)
+    kept = ground.data.image_repo / "evidence" / f"{digests(new)[SUMMARY]}.json"
+    away = kept.rename(ground.data.path / "away")
+    assert "missing or was changed" in (ground.gate.fault(image) or "")
+    away.rename(kept)
+    assert ground.gate.fault(image) is None
+
+
 def test_evidence_that_was_changed_after_publication_is_not_given_out(ground: Ground):
     """Its digest is signed with the image."""
     new = ground.vouched(ground.image())
