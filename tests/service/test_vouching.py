@@ -119,6 +119,22 @@ async def test_attempt_before_its_permit_is_withdrawn_when_the_word_is_revoked(w
     assert b'"targets":{}' in files[0]
 
 
+async def test_vehicle_that_runs_the_release_goes_on_calling_when_its_word_is_revoked(world: World):
+    """The signer would refuse its files: it is assigned nothing, keeps what it runs, and gets an answer to its poll."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    await world.permitted(car)
+    release = await world.releases.get("1.1.0")
+    await world.manifests.submit(car.vehicle_id, car.manifest(world.now, release))
+    assert (await world.record(car)).director.release == "1.1.0"
+    revoke_attest(world)
+    reply = await world.check_in(car)
+    assert reply.directive is None
+    assert (await world.record(car)).director.release == ""
+    assert (await world.record(car)).installed == "1.1.0"
+
+
 @pytest.mark.uptane("D5")
 async def test_plan_is_for_those_whom_the_release_may_follow(world: World):
     """What was signed narrows every plan: counted by the preview, and judged at each grant."""

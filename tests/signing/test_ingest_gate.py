@@ -294,6 +294,21 @@ def test_targets_that_the_root_does_not_vouch_for_direct_nothing(ground: Ground)
         ground.gate.fault(image)
 
 
+def test_a_root_that_its_predecessor_did_not_sign_directs_nothing(ground: Ground):
+    """A thief of the orchestrator may write a root of his own: the chain from the first one on decides."""
+    image = ground.publish(ground.vouched(ground.image()))
+    metadata = ground.repository.metadata
+    forged = metadata.current("root")
+    forged.signed.version = 2
+    thief = CryptoSigner.generate_ecdsa()
+    forged.signed.add_key(thief.public_key, "targets")
+    forged.signatures = {}
+    forged.sign(thief)
+    (metadata.folder / "2.root.json").write_bytes(forged.to_bytes())
+    with pytest.raises(SigningError, match="cannot be verified"):
+        IngestGate(ground.data.image_repo).fault(image)
+
+
 def test_a_role_without_paths_is_none_that_vehicles_look_into(ground: Ground, tmp_path: Path):
     """Its keys vouch; they release nothing, and an unmodified client finds the image without asking for its file."""
     ground.publish(ground.vouched(ground.image(facts=ReleaseFacts(rxswin=("R79 SWIN 1",)))))
