@@ -65,6 +65,13 @@ class Settings(BaseSettings):
         repr=False,
         description="Redis or Valkey 7.0 or newer, as redis://, rediss:// or unix://; empty starts a private one",
     )
+    images: str = Field(
+        "",
+        pattern=r"^$|^/.+$|^[a-z0-9]+://[^/]+.*$",
+        description="Where images lie: a folder by its whole path, or s3://bucket/prefix with the extra `s3`; empty "
+        "for DIR/image-repo/targets",
+    )
+
     store_durability: Literal["always", "provider"] = Field(
         "always",
         description="Who sees to it that acknowledged data is on disk: `always` is checked (appendfsync always), "

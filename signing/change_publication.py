@@ -20,6 +20,7 @@ from signing.director import DirectorSigners
 from signing.errors import BelowThresholdError, ChangeRefusedError, KeyFileError, SigningError, StaleChangeError
 from signing.files import exclusive, write_atomically
 from signing.image_repo import ImageRepository
+from signing.image_store import ImageStore
 from signing.key_names import labels
 from signing.keys import Secret, environment_secret
 from signing.roots import check_root_keys, newest_root
@@ -76,6 +77,7 @@ def publish_image(
     secret: Secret = environment_secret,
     *,
     images: Path | None = None,
+    store: ImageStore | None = None,
 ) -> Published:
     """Publish the Image repository's next root, lists of images that were signed anew, and what follows from them.
 
@@ -85,6 +87,7 @@ def publish_image(
         now: Fleet time, UTC.
         secret: Asked for encrypted keys.
         images: Folder with the files of images that suppliers list anew.
+        store: Where they go; None for the repository's folder.
 
     Raises:
         BelowThresholdError: Signatures are missing.
@@ -93,7 +96,7 @@ def publish_image(
         ImageRefusedError: A supplier lists what it may not, or the bytes of an image are not there.
         KeyFileError: A key of snapshot or timestamp is not here.
     """
-    repository = ImageRepository(data.image_repo)
+    repository = ImageRepository(data.image_repo, store)
     with exclusive(data.image_repo):
         current, published = repository.metadata.current("root"), repository.metadata.listings()
         change = _judged_by_what_stands(change, published)

@@ -41,6 +41,10 @@ class ImageRefusedError(SigningError):
     """An image that the Image repository does not take in."""
 
 
+class ImageStoreError(SigningError):
+    """The store of images cannot be read or written; the message says the remedy. Repeating is harmless."""
+
+
 class EvidenceError(SigningError):
     """Evidence for an image that is missing, faulty, or about something else; the message says which and what to do."""
 

@@ -21,8 +21,9 @@ from tuf.api.metadata import Snapshot, TargetFile, Targets, Timestamp
 from signing.attestation import ATTEST, Attesters, attesters_of, with_attesters
 from signing.deltas import Delta, is_delta, read_delta
 from signing.errors import ImageRefusedError, SigningError, VerificationError
-from signing.files import copy_atomically, exclusive, write_atomically
+from signing.files import exclusive, write_atomically
 from signing.image_metadata import SNAPSHOT_LIFE, TARGETS_LIFE, TIMESTAMP_LIFE, ImageMetadata, past_half_life
+from signing.image_store import PIECE_BYTES, FolderStore, ImageStore
 from signing.key_names import named
 from signing.keys import load_signer
 from signing.match import read_shall_match
@@ -53,13 +54,15 @@ class ImageRepository:
 
     Args:
         path: Its folder.
+        images: Where the bytes of images lie; None for `<path>/targets`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, images: ImageStore | None = None) -> None:
         self._path = path
         self.metadata = ImageMetadata(path)
         """Its metadata files; who writes them holds the folder's lock."""
-        self._targets = path / "targets"
+        self.images = images or FolderStore(path / "targets")
+        """Where the bytes of images lie."""
         self._evidence = path / "evidence"
 
     @classmethod
@@ -80,7 +83,7 @@ class ImageRepository:
             raise SigningError(f"{path} holds an Image repository already; nothing was changed")
         root = first_root(keys_folder, now)
         repository.metadata.folder.mkdir(parents=True)
-        repository._targets.mkdir(exist_ok=True)
+        (path / "targets").mkdir(exist_ok=True)
         write_atomically(repository.metadata.folder / "1.root.json", root)
         targets = Targets(version=1)
         if (keys_folder / f"{ATTEST}.pem").exists():
@@ -176,8 +179,21 @@ class ImageRepository:
         return self.metadata.content(name)
 
     def image_file(self, path: str, sha256: str) -> Path:
-        """Where the bytes of a published image are."""
-        return self._targets / image_file_name(path, sha256)
+        """Where the bytes of a published image are; from a bucket they are fetched first, into `<path>/fetched`.
+
+        Raises:
+            ImageStoreError: The bucket cannot be read.
+        """
+        name = image_file_name(path, sha256)
+        if isinstance(self.images, FolderStore):
+            return self.images.folder / name
+        fetched = self._path / "fetched" / name
+        size = None if fetched.exists() else self.images.size(name)
+        if size is not None:
+            fetched.parent.mkdir(exist_ok=True)
+            pieces = (self.images.read(name, at, min(PIECE_BYTES, size - at)) for at in range(0, size, PIECE_BYTES))
+            write_atomically(fetched, b"".join(pieces), durable=False)
+        return fetched
 
     def evidence(self, sha256: str) -> bytes | None:
         """A file that stands behind an image, by its hex digest; None when it is missing or was changed."""
@@ -240,7 +256,7 @@ class ImageRepository:
         """
         for entry in entries:
             name = entry.path.rpartition("/")[2]
-            if (self._targets / image_file_name(entry.path, entry.hashes["sha256"])).exists():
+            if self.images.size(image_file_name(entry.path, entry.hashes["sha256"])) == entry.length:
                 continue
             file = folder / name if folder else None
             if file is None or not file.is_file():
@@ -367,18 +383,5 @@ class ImageRepository:
         return self._evidence / f"of-{target.hashes['sha256']}-{hardware_id}.json"
 
     def _take_in(self, file: Path, entry: TargetFile) -> None:
-        stored = self._targets / image_file_name(entry.path, entry.hashes["sha256"])
-        if not stored.exists():
-            copy_atomically(file, stored)
-            _check_stored(stored, entry, file)
-
-
-def _check_stored(stored: Path, entry: TargetFile, file: Path) -> None:
-    """The source may have changed between hashing and copying, or be another build than the one that was signed."""
-    with stored.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if digest != entry.hashes["sha256"]:
-        stored.unlink()
-        raise ImageRefusedError(
-            f"{file} is not what was signed as {entry.path!r}, or changed while it was published; nothing was listed"
-        )
+        sha256 = entry.hashes["sha256"]
+        self.images.put(image_file_name(entry.path, sha256), file, sha256)

@@ -46,3 +46,9 @@ def target_path_fault(path: str) -> str | None:
 def image_file_name(path: str, sha256: str) -> str:
     """The name under which an image is stored and fetched: `<sha256>.<last part of path>`."""
     return f"{sha256}.{path.rpartition('/')[2]}"
+
+
+def tuf_file_name(path: str, sha256: str) -> str:
+    """The name under which a TUF client fetches it: the same, in the folders of its path."""
+    folder, slash, _ = path.rpartition("/")
+    return f"{folder}{slash}{image_file_name(path, sha256)}"

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from signing.errors import ImageStoreError
+from signing.image_store import ImageStore, open_store
+
 PORT_NAMES = ("enrollment", "vehicles", "operators", "web", "images", "director")
 
 
@@ -37,6 +40,17 @@ class Installation:
     def director_metadata(self) -> Path:
         """The Director's root files."""
         return self.data / "director" / "metadata"
+
+    def images(self, setting: str) -> ImageStore:
+        """Where images lie, as the setting `images` says.
+
+        Raises:
+            InstallationError: it names what cannot be used here.
+        """
+        try:
+            return open_store(setting, self.image_repository / "targets")
+        except ImageStoreError as exc:
+            raise InstallationError(str(exc)) from exc
 
     @property
     def image_repository(self) -> Path:

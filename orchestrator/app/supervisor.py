@@ -262,7 +262,8 @@ class Supervisor:
         )
         runner, _ = await start(app, self._settings.host, ports.web)
         house.push_async_callback(runner.cleanup)
-        images = build_images_app(self._installation.image_repository, self._metrics)
+        where = self._installation.images(self._settings.images)
+        images = build_images_app(self._installation.image_repository, self._metrics, images=where)
         runner, _ = await start(images, self._settings.host, ports.images, ssl_context=self._images_tls())
         house.push_async_callback(runner.cleanup)
 

@@ -135,6 +135,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "ledger head": ("outrider ledger head --output json > ledger-head.json",),
     "ledger outcomes": ("outrider ledger outcomes spring-1-1-0",),
+    "image-repo export": ("outrider image-repo export /var/www/images", "outrider image-repo export s3://bucket/fleet"),
     "image-repo renew": ("outrider image-repo renew --every 3600",),
     "store repair": ("outrider store repair --check", "outrider store repair"),
     "ca issue-operator": (

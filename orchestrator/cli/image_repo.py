@@ -14,11 +14,14 @@ import typer
 
 from orchestrator.cli.client import fleet_time
 from orchestrator.cli.errors import CliError, NotFoundError, UnreachableError
-from orchestrator.cli.session import Session, operator_command
+from orchestrator.cli.local import images_of
+from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.words import moment_of
 from orchestrator.clock import MachineClock
 from signing.errors import SigningError
+from signing.image_export import export
 from signing.image_repo import ImageRepository
+from signing.image_store import open_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -53,6 +56,29 @@ def renew(
         except CliError as error:
             session.screen.note(f"renewal failed, next try in {every:g} s: {error.cause}")
         ended.wait(every)
+
+
+@local_command(app, "export")
+def export_(
+    session: Session,
+    to: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, or s3://bucket/prefix.")],
+) -> None:
+    """Copy images and metadata to where any web server or CDN serves them; repeat it after each publication."""
+    folder = session.data / "image-repo"
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"there is no Image repository in {folder}", remedy=f"make one: `outrider keys init --data {session.data}`"
+        )
+    try:
+        done = export(ImageRepository(folder, images_of(session.data)), folder, open_store(to, Path(to)))
+    except (SigningError, OSError) as exc:
+        raise CliError(str(exc), remedy="what was copied stays and is not copied again: repeat it") from exc
+    document = {"to": to, "images": done.images, "copied": done.copied, "metadata": list(done.metadata)}
+    session.screen.answer(
+        document,
+        f"{to} has {done.images} images ({done.copied} files were new) and {len(done.metadata)} metadata files.",
+        "Serve TARGET/targets and TARGET/metadata; a timestamp lasts a day, so repeat this after each renewal.",
+    )
 
 
 def renew_once(session: Session) -> None:

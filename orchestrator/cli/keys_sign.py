@@ -19,7 +19,7 @@ from orchestrator.cli.errors import BadInputError, CliError, RefusedError
 from orchestrator.cli.image_repo import time_of_signing
 from orchestrator.cli.key_secret import secret_from
 from orchestrator.cli.keys_view import REPOSITORIES, change_document, change_view, next_step, signatures_table
-from orchestrator.cli.local import require_folder
+from orchestrator.cli.local import images_of, require_folder
 from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.words import plain
 from signing.ceremony import DataFolder
@@ -139,7 +139,7 @@ def publish(
         if change.repository == "director":
             done = publish_director(change, data, now, secret)
         else:
-            done = publish_image(change, data, now, secret, images=images or file.parent)
+            done = publish_image(change, data, now, secret, images=images or file.parent, store=images_of(session.data))
         file.unlink()
     document = {
         "repository": change.repository,

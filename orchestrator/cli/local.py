@@ -8,6 +8,8 @@ from pathlib import Path
 from orchestrator.cli.errors import BadInputError, NotFoundError
 from orchestrator.clock import MachineClock
 from orchestrator.settings import FILE_NAME, Settings, SettingsError, load
+from signing.errors import ImageStoreError
+from signing.image_store import ImageStore, open_store
 
 
 def settings_of(data: Path) -> Settings:
@@ -20,6 +22,18 @@ def settings_of(data: Path) -> Settings:
         return load(data)
     except SettingsError as exc:
         raise wrong_settings(data, exc) from exc
+
+
+def images_of(data: Path) -> ImageStore:
+    """Where the images of an installation lie, by its setting `images`.
+
+    Raises:
+        BadInputError: a setting is wrong, or names what cannot be used here.
+    """
+    try:
+        return open_store(settings_of(data).images, data / "image-repo" / "targets")
+    except ImageStoreError as exc:
+        raise BadInputError(str(exc), remedy=f"the setting `images` stands in {data / FILE_NAME}") from exc
 
 
 def wrong_settings(data: Path, error: SettingsError) -> BadInputError:

@@ -25,6 +25,7 @@ from orchestrator.cli import release_supply
 from orchestrator.cli.client import fleet_time
 from orchestrator.cli.errors import BadInputError, CliError, NotFoundError, RefusedError
 from orchestrator.cli.image_repo import time_of_signing
+from orchestrator.cli.local import images_of
 from orchestrator.cli.release_deltas import deltas_view, new_deltas, saving
 from orchestrator.cli.release_evidence import (
     attested_anew,
@@ -211,7 +212,7 @@ def repository_of(data: Path) -> ImageRepository:
         raise NotFoundError(
             f"there is no Image repository in {folder}", remedy=f"make one: `outrider keys init --data {data}`"
         )
-    return ImageRepository(folder)
+    return ImageRepository(folder, images_of(data))
 
 
 @contextmanager

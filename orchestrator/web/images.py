@@ -13,13 +13,15 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, Self
 
 import structlog
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from orchestrator.telemetry import Metrics
+from signing.errors import ImageStoreError
+from signing.image_store import PIECE_BYTES, FolderStore, ImageStore
 from signing.names import METADATA_NAME_PATTERN
 
 TRANSFERS_MAX = 256
@@ -38,27 +40,40 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def build_images_app(
-    image_repository: Path, metrics: Metrics, *, transfers_max: int = TRANSFERS_MAX, stall_s: float = STALL_S
+    image_repository: Path,
+    metrics: Metrics,
+    *,
+    images: ImageStore | None = None,
+    transfers_max: int = TRANSFERS_MAX,
+    stall_s: float = STALL_S,
 ) -> web.Application:
     """The application for the image port.
 
     Args:
         image_repository: Folder with `targets/<sha256>.<name>` and `metadata/<name>.json`.
         metrics: Counted into.
+        images: Where images are; None for the folder's `targets`.
         transfers_max: Images sent at once.
         stall_s: Machine time a reader may take for one chunk.
     """
-    images = _Images(image_repository, metrics, transfers_max, stall_s)
+    store = images or FolderStore(image_repository / "targets")
+    handlers = _Images(image_repository, store, metrics, transfers_max, stall_s)
     app = web.Application(client_max_size=1024)
-    app.add_routes([web.get("/targets/{name}", images.target), web.get("/metadata/{name}", images.metadata)])
+    app.add_routes(
+        [
+            web.get("/targets/{name}", handlers.target),
+            web.get("/targets/{folders:.+}/{name}", handlers.target),  # as TUF clients ask; the digest says it all
+            web.get("/metadata/{name}", handlers.metadata),
+        ]
+    )
     return app
 
 
 class _Images:
     """Handlers of the image port."""
 
-    def __init__(self, folder: Path, metrics: Metrics, transfers_max: int, stall_s: float) -> None:
-        self._targets = folder / "targets"
+    def __init__(self, folder: Path, store: ImageStore, metrics: Metrics, transfers_max: int, stall_s: float) -> None:
+        self._store = store
         self._metadata = folder / "metadata"
         self._metrics = metrics
         self._transfers = 0
@@ -74,9 +89,12 @@ class _Images:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": str(RETRY_AFTER_S)})
         self._transfers += 1
         try:
-            file = await asyncio.to_thread(open_regular, self._targets, name.group())
-            with file:
-                return await self._send(request, file, f'"{name.group(1)}"')
+            content = await asyncio.to_thread(open_content, self._store, name.group())
+            with content:
+                return await self._send(request, content, f'"{name.group(1)}"')
+        except ImageStoreError as error:
+            log.warning("image_store_unavailable", error=str(error))
+            raise web.HTTPServiceUnavailable(headers={"Retry-After": str(RETRY_AFTER_S)}) from error
         finally:
             self._transfers -= 1
 
@@ -92,8 +110,8 @@ class _Images:
             return web.Response(status=304, headers=headers)
         return web.Response(body=content, content_type="application/json", headers=headers)
 
-    async def _send(self, request: web.Request, file: BinaryIO, tag: str) -> web.StreamResponse:
-        size = os.fstat(file.fileno()).st_size
+    async def _send(self, request: web.Request, content: Content, tag: str) -> web.StreamResponse:
+        size = content.size
         headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable", "Accept-Ranges": "bytes"}
         if matches(request, tag):
             return web.Response(status=304, headers=headers)
@@ -111,7 +129,10 @@ class _Images:
         try:
             await response.prepare(request)
             if request.method != "HEAD":
-                await self._copy(request.match_info["name"], file, wanted, response)
+                await self._copy(request.match_info["name"], content, wanted, response)
+        except ImageStoreError as error:
+            log.warning("image_store_unavailable", error=str(error))
+            self._broken(request, "gone")
         except (ConnectionError, TimeoutError) as error:
             # Tunnels and garages: the vehicle comes back and asks for the rest. Nothing is wrong here.
             self._broken(request, "stalled" if isinstance(error, TimeoutError) else "gone")
@@ -124,19 +145,87 @@ class _Images:
         if request.transport is not None:
             request.transport.abort()
 
-    async def _copy(self, name: str, file: BinaryIO, wanted: range, response: web.StreamResponse) -> None:
+    async def _copy(self, name: str, content: Content, wanted: range, response: web.StreamResponse) -> None:
         kind = "delta" if _DELTA.fullmatch(name) else "image"
-        file.seek(wanted.start)
-        left = len(wanted)
-        while left:
-            chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
+        at = wanted.start
+        while at < wanted.stop:
+            chunk = await asyncio.to_thread(content.read, at, min(content.piece_bytes, wanted.stop - at))
             if not chunk:
                 # Images are never rewritten; if one shrinks all the same, the length that was promised must not come.
                 raise EOFError("image ended early")
             async with asyncio.timeout(self._stall_s):
                 await response.write(chunk)
             self._metrics.image_bytes.labels(kind=kind).inc(len(chunk))
-            left -= len(chunk)
+            at += len(chunk)
+
+
+class Content(Protocol):
+    """An image that is being sent; a context that closes it."""
+
+    size: int
+    """Bytes."""
+    piece_bytes: int
+    """Of one read."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """A part of it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class _FileContent:
+    """An image in a folder, open from the first byte to the last."""
+
+    piece_bytes = CHUNK_BYTES
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+
+    def read(self, start: int, length: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(length)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+class _BucketContent:
+    """An image in a bucket, asked for piece by piece."""
+
+    piece_bytes = PIECE_BYTES
+
+    def __init__(self, store: ImageStore, name: str, size: int) -> None:
+        self._store, self._name, self.size = store, name, size
+
+    def read(self, start: int, length: int) -> bytes:
+        return self._store.read(self._name, start, length)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """There is nothing to close."""
+
+
+def open_content(store: ImageStore, name: str) -> Content:
+    """An image to be sent.
+
+    Raises:
+        web.HTTPNotFound: there is none of that name.
+        ImageStoreError: the store cannot be asked.
+    """
+    if isinstance(store, FolderStore):
+        return _FileContent(open_regular(store.folder, name))
+    size = store.size(name)
+    if size is None:
+        raise web.HTTPNotFound
+    return _BucketContent(store, name, size)
 
 
 def open_regular(folder: Path, name: str) -> BinaryIO:

@@ -176,6 +176,7 @@ CASES: Mapping[str, Case] = {
     "ca renew": Case(("server", "--days", "7300"), before=with_keys),
     "doctor": Case(before=with_keys),
     "store repair": Case(before=with_store),
+    "image-repo export": Case(("mirror",), before=with_keys),
     "image-repo renew": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}, before=with_keys),
     "ledger verify": Case(before=with_ledger),
     "ledger head": Case(before=with_ledger),

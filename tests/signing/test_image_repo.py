@@ -14,7 +14,7 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from signing import image_metadata as image_metadata_module
-from signing import image_repo as image_repo_module
+from signing import image_store as image_store_module
 from signing.ceremony import DataFolder
 from signing.errors import AttackCode, ImageRefusedError, KeyFileError, SigningError, VerificationError
 from signing.image_repo import ImageRepository, NewImage
@@ -304,14 +304,14 @@ def test_a_file_that_changes_while_it_is_copied_is_not_listed(
 ):
     """What is signed is what is stored, not what was there a moment ago."""
     image, before = an_image(tmp_path), repository.versions()
-    copy = image_repo_module.copy_atomically
+    copy = image_store_module.copy_atomically
 
     def changed(source: Path, path: Path) -> None:
         source.write_bytes(b"changed")
         copy(source, path)
 
     image.file.write_bytes(b"gateway, first")
-    monkeypatch.setattr(image_repo_module, "copy_atomically", changed)
+    monkeypatch.setattr(image_store_module, "copy_atomically", changed)
     with pytest.raises(ImageRefusedError, match="changed while"):
         repository.publish([image], data.image_keys, NOW)
     assert repository.versions() == before
