@@ -239,6 +239,9 @@ class Metrics:
         self.metadata_expiry = self._gauge(
             "metadata_expiry_timestamp_seconds", "When metadata ends, fleet time.", "repository", "role"
         )
+        self.signatures_lacking = self._gauge(
+            "signatures_lacking", "Signatures that a pending change of keys or lists still waits for.", "change"
+        )
         self.delta_saved = self._gauge(
             "delta_saved_bytes", "What deltas save a vehicle from one release to another.", "version", "from_version"
         )

@@ -53,6 +53,11 @@ class Installation:
             raise InstallationError(str(exc)) from exc
 
     @property
+    def pending(self) -> Path:
+        """Changes of keys and lists that wait for signatures."""
+        return self.data / "pending"
+
+    @property
     def image_repository(self) -> Path:
         """The Image repository's folder; its keys are not needed here."""
         return self.data / "image-repo"

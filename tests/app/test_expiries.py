@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.app.expiries import server_expiry, show_once
+from orchestrator.app.expiries import server_expiry, show_once, show_pending
 from orchestrator.app.installation import Installation
 from orchestrator.app.vitals import show_disk
 from orchestrator.service.director import to_datetime
 from orchestrator.telemetry import Metrics
 from signing.ceremony import initialise
+from signing.change import save_change
 from signing.errors import SigningError
 from signing.pki import Authority
 from signing.roots import newest_root
-from signing.supplier_edits import undelegating
+from signing.supplier_edits import delegating, undelegating
 from tests.builders import NOW
-from tests.signing.suppliers import Suppliers
+from tests.signing.suppliers import SCOPE, Suppliers, a_key
 
 STARTED = to_datetime(NOW)
 
@@ -59,6 +60,23 @@ def test_a_suppliers_list_is_told_while_the_supplier_is_trusted(tmp_path: Path):
     suppliers.publish(suppliers.signed(suppliers.edit(undelegating("acme")), suppliers.releases))
     show_once(Installation(data.path), metrics)
     assert ends(name, where) is None
+
+
+def test_a_change_that_waits_for_signatures_is_told_until_it_is_published(tmp_path: Path):
+    """A ceremony that somebody forgot ends in a root that ends."""
+    data = initialise(tmp_path / "data", trust_domain="test", now=STARTED)
+    suppliers = Suppliers(data, tmp_path, STARTED)
+    key = a_key("acme-1")
+    change = suppliers.edit(delegating("acme", [key.public_key], SCOPE))
+    metrics, value = Metrics(CollectorRegistry()), {"change": "image"}
+    ask = metrics.registry.get_sample_value
+    for signed, lacking in ((change, 2), (suppliers.signed(change, key), 1)):
+        save_change(signed, data.pending("image"))
+        show_pending(Installation(data.path), metrics)
+        assert ask("outrider_signatures_lacking", value) == lacking
+    data.pending("image").write_text("{}")
+    show_pending(Installation(data.path), metrics)
+    assert ask("outrider_signatures_lacking", value) is None
 
 
 def test_the_newest_root_counts(installation: Installation, tmp_path: Path):
