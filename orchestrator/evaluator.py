@@ -19,7 +19,7 @@ from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.engine import pins
 from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.outage import is_dark
-from orchestrator.engine.progress import Illegal, Judged, RecoveryUnproven, step
+from orchestrator.engine.progress import Illegal, Judged, step
 from orchestrator.engine.reach import waiting
 from orchestrator.ledger import LedgerError
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -33,8 +33,9 @@ from orchestrator.service.decisions import decision_entry
 from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.on_halt import RevertProposer
+from orchestrator.service.pausing import pause_unproven
 from orchestrator.service.successors import end_superseded
-from orchestrator.store.base import ContactRate, Store, StoreError, StoreUnavailableError
+from orchestrator.store.base import ContactRate, Store, StoreError
 from orchestrator.store.streams import position
 from orchestrator.telemetry import Metrics
 
@@ -43,7 +44,6 @@ log = structlog.get_logger()
 UNSETTLED_AFTER_MS = 5_000
 """Machine time after which a reservation or permit that no shard confirmed is looked into."""
 SWEEP_BATCH = 256
-CAS_TRIES = 8
 UNNOTICED_S = 15.0
 SHOWN_MS = 14 * 24 * 3600 * 1000
 """Fleet time that a rollout is still shown in metrics after it was over."""
@@ -143,16 +143,7 @@ class Evaluator:
         return reason
 
     async def _pause(self, rollout: Rollout, reason: str) -> None:
-        for _ in range(CAS_TRIES):
-            changed = step(rollout, RecoveryUnproven(reason), self._now())
-            if isinstance(changed, Illegal) or not changed.changed:
-                return
-            entry = decision_entry(changed.rollout, changed.kind, changed.data)
-            if await self._store.transition(changed.rollout, expected_epoch=rollout.epoch, decision=entry):
-                log.error("rollout_paused", rollout_id=rollout.rollout_id, reason=reason)
-                return
-            rollout = next(one for one in await self._store.rollouts() if one.rollout_id == rollout.rollout_id)
-        raise StoreUnavailableError(f"rollout {rollout.rollout_id} kept changing and could not be paused")
+        await pause_unproven(self._store, rollout, reason, self._now())
 
     async def run(self, tick_s: float) -> None:
         """Tick for ever; a failed tick is logged, and the next one tries again."""

@@ -128,6 +128,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "case list": ("outrider case list --rollout spring-1-1-0", "outrider case list --settled --limit 0 -o json"),
     "case show": ("outrider case show spring-1-1-0.v-0001.1",),
     "case close": ('outrider case close spring-1-1-0.v-0001.1 --reason "repaired in Ulm"',),
+    "backup": ("outrider backup outrider.backup", "outrider backup outrider.backup --keys --no-images"),
+    "restore": ("outrider restore outrider.backup --data new-data",),
     "ledger show": ("outrider ledger show spring-1-1-0", "outrider ledger show --vehicle v-0001"),
     "ledger verify": (
         "outrider ledger verify --data outrider-data",

@@ -33,6 +33,8 @@ from signing.director import (
 TARGETS_LIFE_MS = 7 * 24 * 3600 * 1000
 TIMESTAMP_LIFE_MS = 24 * 3600 * 1000
 CACHED_VEHICLES_MAX = 4096
+VERSIONS_AHEAD_MAX = 1_000_000
+"""How far above the minutes since 2020 a vehicle's versions may be and still be ours."""
 
 Files = Mapping[str, bytes]
 
@@ -94,6 +96,29 @@ def renewed(state: DirectorState, now: FleetTime) -> DirectorState:
     )
 
 
+def caught_up(state: DirectorState, held: HeldVersions, versions: DirectorVersions, now: FleetTime) -> DirectorState:
+    """The state with the versions that a vehicle holds, where those are higher: the next ones are above both.
+
+    Only a store that was set back, as by a restored backup, has signed what it does not remember. What no clock
+    explains is not believed: it would use up the numbers that are left.
+
+    Args:
+        state: as the store has it.
+        held: as the vehicle says.
+        versions: what files of `state` say.
+        now: fleet time.
+    """
+    ahead = max(held.timestamp - versions.timestamp_version, held.targets - versions.version)
+    most = next_version(0, to_datetime(now)) + VERSIONS_AHEAD_MAX
+    if ahead <= 0 or max(held.timestamp, held.targets) > most:
+        return state
+    return replace(
+        state,
+        version=state.version + max(0, held.targets - versions.version),
+        timestamp_version=state.timestamp_version + max(0, held.timestamp - versions.timestamp_version),
+    )
+
+
 def assignment(vehicle: Vehicle, release: Release | None) -> Assignment:
     """What the Director's targets list for a vehicle: each image of the release with the ECUs it is for."""
     serials: dict[str, list[EcuSerial]] = {}
@@ -149,6 +174,12 @@ class DirectorDesk:
             timestamp_version=state.timestamp_version + roots,
             timestamp_issued_at=to_datetime(state.timestamp_issued_at),
         )
+
+    def caught_up(self, state: DirectorState, held: HeldVersions, now: FleetTime) -> DirectorState:
+        """The state with the versions that a vehicle holds of the newest root's keys, where they are higher."""
+        if held.root != self.newest_root():
+            return state  # behind a new root it forgets what it holds, and whoever had the old keys may have made it
+        return caught_up(state, held, self.versions(state), now)
 
     def roots_above(self, version: int) -> dict[str, bytes]:
         """Root files newer than the one a vehicle holds, by name, in order."""

@@ -189,17 +189,21 @@ class VehicleDesk:
             record = await self._acknowledge(vehicle_id, poll, now)
         await self._diagnose(record, poll.diagnostics, now)
         snapshot = self._snapshots.current
-        record, directive = await self._direct(record, snapshot, now)
-        record = await self._keep_director_fresh(record, snapshot, now)
+        # Other than what stands only if the store was set back, as by a restored backup: then the vehicle has done what
+        # is not known here, and begins nothing before its manifest was seen.
+        remembered = self._director.caught_up(record.director, poll.director, now)
+        set_back = remembered != record.director
+        record, directive = await self._direct(record, snapshot, now, may_begin=not set_back)
+        record = await self._keep_director_fresh(record, snapshot, now, remembered if set_back else None)
         wants_images = isinstance(directive, Install)
         if isinstance(directive, Install) and (release := snapshot.releases.get(directive.attempt.release)):
             await self._images.cover(release.version)
             directive = replace(directive, notes_by_language=self._vouching.notes(release))
         return CheckInReply(
             now=now,
-            next_poll_ms=self._pace.live_ms if wants_images else self._pace.idle_ms,
+            next_poll_ms=self._pace.live_ms if wants_images or set_back else self._pace.idle_ms,
             acknowledged_number=record.acknowledged_number,
-            manifest_wanted=record.manifest_sha256 == "" or poll.manifest_sha256 != record.manifest_sha256,
+            manifest_wanted=set_back or poll.manifest_sha256 != record.manifest_sha256 or record.manifest_sha256 == "",
             directive=directive,
             director_files=await self._director_files(record, snapshot, poll.director),
             image_files=self._images.newer_than(poll.image) if wants_images else {},
@@ -223,7 +227,7 @@ class VehicleDesk:
             log.warning("case_by_diagnosis", attempt_id=blamed, codes=[each.code for each in found])
 
     async def _direct(
-        self, record: VehicleRecord, snapshot: Snapshot, now: FleetTime
+        self, record: VehicleRecord, snapshot: Snapshot, now: FleetTime, *, may_begin: bool
     ) -> tuple[VehicleRecord, Install | Withdraw | None]:
         attempt = record.attempt
         if attempt is not None and not attempt.state.terminal:
@@ -242,7 +246,7 @@ class VehicleDesk:
         record = await keep_out(
             self._store, self._metrics, record, snapshot.rollouts, now, repeats_max=self._repeats_max
         )
-        candidates = self._assignable(snapshot)
+        candidates = self._assignable(snapshot) if may_begin else ()
         if not candidates:
             self._metrics.checkins.labels(outcome="nothing").inc()
             return record, None
@@ -299,12 +303,15 @@ class VehicleDesk:
         granted = answer.record.attempt
         return answer.record, install(granted, snapshot) if granted and not granted.state.terminal else None
 
-    async def _keep_director_fresh(self, record: VehicleRecord, snapshot: Snapshot, now: FleetTime) -> VehicleRecord:
+    async def _keep_director_fresh(
+        self, record: VehicleRecord, snapshot: Snapshot, now: FleetTime, remembered: DirectorState | None = None
+    ) -> VehicleRecord:
         wanted = owed(record)
         if self._vouching.fault(self._snapshots.current.releases.get(wanted)):
             wanted = ReleaseVersion("")
-        state = record.director
-        state = renewed(state, now) if state.release == wanted else assigned(state, wanted, now)
+        state = remembered or record.director
+        stands = remembered is None and state.release == wanted
+        state = renewed(state, now) if stands else assigned(state, wanted, now)
         if state == record.director:
             return record
         state = await self._director.pinned(record.vehicle, state, assigned_release(state, snapshot), now)

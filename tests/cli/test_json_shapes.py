@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,21 @@ def with_ledger(data: Path, outrider: Outrider) -> None:
     asyncio.run(write())
 
 
+def with_house(data: Path, outrider: Outrider) -> None:
+    """What an orchestrator leaves behind: keys, a store that rests, and a ledger."""
+    with_keys(data, outrider)
+    store = EmbeddedServer(data / "store")
+    store.start()
+    store.stop()
+    with_ledger(data, outrider)
+
+
+def with_backup(data: Path, outrider: Outrider) -> None:
+    with_house(data, outrider)
+    outrider("--data", data, "backup", "a.backup")
+    shutil.rmtree(data)
+
+
 REASON = ("--reason", "why")
 CHANGES = ("StartRollout", "PauseRollout", "ResumeRollout", "AbortRollout", "ApproveWave", "PostSignal", "ClearSignal")
 CHANGED = dict.fromkeys(CHANGES, rollout_pb2.Rollout)
@@ -175,6 +191,8 @@ CASES: Mapping[str, Case] = {
     "ca issue-operator": Case(("eve", "--role", "viewer"), before=with_keys),
     "ca renew": Case(("server", "--days", "7300"), before=with_keys),
     "doctor": Case(before=with_keys),
+    "backup": Case(("a.backup",), before=with_house),
+    "restore": Case(("a.backup",), before=with_backup),
     "store repair": Case(before=with_store),
     "image-repo export": Case(("mirror",), before=with_keys),
     "image-repo renew": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}, before=with_keys),

@@ -1,0 +1,175 @@
+"""`outrider backup`: one file with everything that an installation is, taken while it runs.
+
+Owns what belongs into it and in which order: the store first, the ledger after it. What the store's journal has lost by
+then, because the ledger had taken it, is so in the copy of the ledger; the other way round it would be in neither.
+Leaves to `restore` what becomes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from orchestrator.app.installation import Installation, InstallationError
+from orchestrator.ledger.copying import Copied, copy_ledger
+from orchestrator.settings import FILE_NAME, Settings
+from orchestrator.store.redis import EmbeddedServer
+from orchestrator.store.redis.snapshot import take_snapshot
+from signing.files import exclusive
+
+FORMAT = 1
+MANIFEST = "backup.json"
+STORE_FILE = "store.rdb"
+LEDGER_FILE = "ledger.sqlite3"
+FOLDERS = ("authorities", "director", "image-repo", "provisioning", "operators")
+FILES = (FILE_NAME, "endpoints.json", "ledger-head.json")
+SECRET_SUFFIXES = (".key", ".pem")
+PUBLIC_PEM = ("enrolment-ca.pem", "server-ca.pem")
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What was taken."""
+
+    path: Path
+    size_bytes: int
+    files: int
+    ledger: Copied
+    keys: bool
+
+
+def back_up(
+    installation: Installation,
+    settings: Settings,
+    target: Path,
+    *,
+    made_at: str,
+    keys: bool = False,
+    images: bool = True,
+    step: Callable[[str], None] = lambda what: None,
+) -> BackupReport:
+    """Take a backup of an installation, running or not.
+
+    Args:
+        installation: the data folder.
+        settings: its settings.
+        target: the file; must not exist. It appears when it is whole and on disk, readable by its owner only.
+        made_at: machine time, for people.
+        keys: whether private keys go into it, those that lie in the data folder.
+        images: whether the images' bytes go into it; metadata always does.
+        step: told what is being done.
+
+    Raises:
+        InstallationError: the target exists, or the store is one that is not ours to copy.
+        StoreError: the store did not hand over its data.
+        orchestrator.ledger.LedgerError: the ledger cannot be read, or its chain does not hold.
+        OSError: something cannot be read or written.
+    """
+    installation.check()
+    if target.exists():
+        raise InstallationError(f"{target} exists: name another file, a backup is never overwritten")
+    if settings.store_url:
+        raise InstallationError(
+            "store_url names a store that Outrider does not run: its backup is a matter of whoever runs it; this "
+            "command takes those of the private store"
+        )
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        folder = Path(scratch)
+        with _running_store(installation) as socket:
+            step("the store")
+            take_snapshot(socket, folder / STORE_FILE)
+            step("the ledger")
+            copied = copy_ledger(installation.ledger_at(settings.ledger_url), folder / LEDGER_FILE)
+        found = {STORE_FILE: folder / STORE_FILE, LEDGER_FILE: folder / LEDGER_FILE}
+        step("keys, metadata and images" if keys else "metadata and images")
+        # The repository's own lock: nothing is published while its files are read.
+        with exclusive(installation.image_repository):
+            found |= dict(_files(installation, keys=keys, images=images))
+            manifest = {
+                "format": FORMAT,
+                "outrider": version("outrider"),
+                "made_at": made_at,
+                "dataset_id": copied.dataset_id,
+                "keys": keys,
+                "images": images,
+                "ledger": {"entries": copied.entries, "head_hash": copied.head_hash},
+                "files": {name: digest(path) for name, path in found.items()},
+            }
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            _pack(folder / "whole", {MANIFEST: folder / MANIFEST, **found})
+        (folder / "whole").rename(target)
+    _sync(target.parent)
+    return BackupReport(target, target.stat().st_size, len(found), copied, keys)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_secret(name: str) -> bool:
+    """Whether a file of the data folder is a private key."""
+    path = Path(name)
+    if name.startswith("keys/"):
+        return path.suffix != ".pub"
+    return path.suffix in SECRET_SUFFIXES and path.name not in PUBLIC_PEM
+
+
+@contextmanager
+def _running_store(installation: Installation) -> Iterator[Path]:
+    """The socket of the store: of the one that runs, else of one started for the while."""
+    told = installation.store / "store.json"
+    try:
+        socket = Path(json.loads(told.read_text(encoding="utf-8"))["socket"])
+    except (OSError, ValueError, KeyError):
+        socket = Path()
+    if socket.is_socket():
+        yield socket
+        return
+    if not installation.store.is_dir():
+        raise InstallationError(f"{installation.store} is missing: nothing was served here yet, nothing to back up")
+    server = EmbeddedServer(installation.store)
+    server.start()
+    try:
+        yield server.socket_path
+    finally:
+        server.stop()
+
+
+def _files(installation: Installation, *, keys: bool, images: bool) -> Iterator[tuple[str, Path]]:
+    places = [installation.data / name for name in FILES]
+    for folder in (*FOLDERS, "keys"):
+        places += sorted((installation.data / folder).rglob("*"))
+    for path in places:
+        name = path.relative_to(installation.data).as_posix()
+        if not path.is_file() or path.name == ".lock" or (is_secret(name) and not keys):
+            continue
+        if name.startswith("image-repo/targets/") and not images:
+            continue
+        yield name, path
+
+
+def _pack(target: Path, found: dict[str, Path]) -> None:
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for name, path in found.items():
+                archive.add(path, arcname=name, recursive=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

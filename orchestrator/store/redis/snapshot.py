@@ -1,0 +1,102 @@
+"""The private store's data as one file: taken from a server that runs on, and laid into a folder where none runs.
+
+Taken as a replica takes it (`SYNC`): one moment, while every call goes on being answered. Laid by a server of its own,
+which reads the file and writes the append-only file that the next start loads. Leaves to `embedded` how servers start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from orchestrator.store.base import StoreRefusedError, StoreUnavailableError
+from orchestrator.store.redis.embedded import EmbeddedServer
+
+DUMP = "dump.rdb"
+QUIET_S = 60.0
+"""Longest that a server may be silent: it sends line ends while it prepares the file."""
+POLL_S = 0.02
+CHUNK_BYTES = 1 << 20
+
+
+def take_snapshot(socket_path: Path, target: Path) -> int:
+    """Write the data of a running server into a new file, durably; the size in bytes.
+
+    Raises:
+        StoreUnavailableError: the server did not answer, or ended in between.
+        OSError: the file cannot be written.
+    """
+    with socket.socket(socket.AF_UNIX) as line, target.open("xb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        line.settimeout(QUIET_S)
+        try:
+            line.connect(str(socket_path))
+            line.sendall(b"SYNC\r\n")
+            with line.makefile("rb") as answer:
+                size = _announced(answer)
+                _copy(answer, file, size)
+        except (TimeoutError, ConnectionError, FileNotFoundError) as exc:
+            raise StoreUnavailableError(f"the store did not hand over its data ({exc}): see server.log") from exc
+        file.flush()
+        os.fsync(file.fileno())
+    return size
+
+
+def lay_snapshot(rdb: Path, folder: Path) -> None:
+    """Make a store's folder out of a snapshot; afterwards nothing runs, and any start finds the data.
+
+    Args:
+        rdb: as `take_snapshot` wrote it; stays.
+        folder: the store's; absent or empty.
+
+    Raises:
+        StoreRefusedError: something lies in the folder, or the server does not take the file.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise StoreRefusedError(f"{folder} is not empty: restore into a new data folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copyfile(rdb, folder / DUMP)
+    server = EmbeddedServer(folder, settings={"appendonly": "no", "dbfilename": DUMP})
+    server.start()
+    try:
+        with redis.Redis(unix_socket_path=str(server.socket_path), protocol=3, retry=Retry(NoBackoff(), 0)) as client:
+            client.config_set("appendonly", "yes")
+            while (persistence := client.info("persistence"))["aof_rewrite_in_progress"] or persistence.get(
+                "aof_rewrite_scheduled"
+            ):
+                time.sleep(POLL_S)
+            if persistence["aof_last_bgrewrite_status"] != "ok" or not persistence["aof_enabled"]:
+                raise StoreRefusedError(f"the store's server could not write its append-only file: see {folder}")
+    finally:
+        server.stop()
+    (folder / DUMP).unlink()
+
+
+def _announced(answer: BinaryIO) -> int:
+    while True:
+        told = answer.readline()
+        if not told:
+            raise ConnectionError("it closed the connection")
+        told = told.strip()
+        if told.startswith(b"$") and told[1:].isdigit():
+            return int(told[1:])
+        if told:
+            raise ConnectionError(told.decode(errors="replace")[:200])
+
+
+def _copy(answer: BinaryIO, file: BinaryIO, size: int) -> None:
+    left = size
+    while left:
+        chunk = answer.read(min(left, CHUNK_BYTES))
+        if not chunk:
+            raise ConnectionError(f"it ended {left} bytes before its end")
+        file.write(chunk)
+        left -= len(chunk)

@@ -1,0 +1,143 @@
+"""Back up, go on, lose everything, restore: vehicles tell what the backup missed, and nobody begins twice."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from outrider.v1 import fleet_pb2
+
+from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually, run_cli
+from tests.vehicles import AVehicle, enrolled, offered
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+PLAN = """\
+name: spring
+release: 1.2.0
+holdout: 0%
+waves: [{name: all, soak: 0s}]
+"""
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Installation]:
+    with an_installation(tmp_path) as running:
+        running.publish("1.2.0", release_counter=12)
+        yield running
+
+
+def on_the_road(house: Installation, folder: Path, *names: str) -> list[AVehicle]:
+    """Enrolled vehicles that verify for themselves, with their first manifests handed in."""
+    vehicles = list(enrolled(house, *(AVehicle(name) for name in names)))
+    for vehicle in vehicles:
+        vehicle.provision(house, folder / vehicle.vehicle_id)
+        vehicle.check_in()
+        vehicle.attest()
+    return vehicles
+
+
+def update(vehicle: AVehicle) -> str:
+    """Take what is offered, permitted, installed, attested; the release that this proves."""
+    directive = offered(vehicle)
+    images = vehicle.verify().images
+    vehicle.check_in(vehicle.event(directive.attempt_id, "DOWNLOAD_FINISHED"))
+    assert vehicle.authorize(directive.attempt_id).WhichOneof("answer") == "permit"
+    vehicle.install(images)
+    return str(vehicle.attest().installed_release)
+
+
+def installed(house: Installation, vehicle: AVehicle) -> str:
+    request = fleet_pb2.GetVehicleRequest(name=f"vehicles/{vehicle.vehicle_id}")
+    return str(house.api().fleet.GetVehicle(request, timeout=CALL_TIMEOUT_S).installed_release)
+
+
+def burn(house: Installation) -> None:
+    """The machine is gone, and all that was on it."""
+    house.kill()
+    house.kill_store()
+    for channel in house.channels:
+        channel.close()
+    house.channels.clear()
+    shutil.rmtree(house.data)
+
+
+def status(house: Installation) -> dict[str, object]:
+    answer: dict[str, object] = house.must("rollout", "status", "spring")
+    return answer
+
+
+def test_after_a_restore_vehicles_tell_what_the_backup_missed(house: Installation, tmp_path: Path) -> None:
+    """The store of yesterday must not grant again what was installed today, nor hand out files that vehicles refuse."""
+    before, gone_on, waiting = vehicles = on_the_road(house, tmp_path, "v-1", "v-2", "v-3")
+    house.must("rollout", "start", house.write("spring.yaml", PLAN), "--yes")
+    assert update(before) == "1.2.0"
+    file = tmp_path / "outrider.backup"
+    taken = house.must("backup", file, "--keys")
+    assert taken["ledger_entries"] > 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert update(gone_on) == "1.2.0"
+    newest = gone_on.verifier.versions()[0].timestamp if gone_on.verifier else 0
+
+    burn(house)
+    restored = run_cli("--data", house.data, "--output", "json", "restore", file)
+    assert restored.exit_code == 0, restored.stderr
+    assert restored.json["paused"] == ["spring"]
+    assert house.must("ledger", "verify")["ok"]
+    house.must("image-repo", "renew")
+    house.start()
+    told = status(house)
+    assert told["status"] == "ROLLOUT_STATUS_PAUSED"
+    assert "restored from the backup of" in str(told["last_reason"])
+    assert installed(house, gone_on) == "", "the store of yesterday"
+
+    house.must("rollout", "resume", "spring", "--reason", "looked at")
+    for vehicle in vehicles:
+        vehicle.connect(house)
+    answer = eventually(gone_on.check_in, what="the vehicle reaches the restored installation")
+    assert answer.directive.WhichOneof("kind") != "install", "it runs that release already"
+    assert answer.manifest_wanted
+    assert gone_on.attest().installed_release == "1.2.0"
+    answer = gone_on.check_in()
+    assert answer.directive.WhichOneof("kind") != "install"
+    gone_on.verify()
+    assert gone_on.verifier is not None
+    assert gone_on.verifier.versions()[0].timestamp > newest, "files that it would refuse as old are of no use"
+
+    assert update(waiting) == "1.2.0"
+    assert before.check_in().directive.WhichOneof("kind") != "install"
+    assert [installed(house, vehicle) for vehicle in vehicles] == ["1.2.0"] * 3
+    kinds = [entry["kind"] for entry in house.must("ledger", "show", "--all")["entries"]]
+    assert kinds.count("installation_restored") == 1
+    assert house.must("ledger", "verify")["ok"]
+
+
+def test_a_backup_that_was_changed_or_is_in_the_way_is_refused(house: Installation, tmp_path: Path) -> None:
+    """The one moment in which nobody can compare with the original."""
+    file = tmp_path / "outrider.backup"
+    house.must("backup", file)
+    again = house.cli("backup", file)
+    assert again.exit_code == 4
+    assert "never overwritten" in again.stderr
+    with tarfile.open(file) as archive:
+        assert not [
+            name
+            for name in archive.getnames()
+            if name.endswith(".key") or (name.startswith("keys/") and not name.endswith(".pub"))
+        ]
+        place = archive.getmember("store.rdb").offset_data
+    content = bytearray(file.read_bytes())
+    content[place + 200] ^= 1
+    damaged = tmp_path / "damaged.backup"
+    damaged.write_bytes(content)
+    refused = run_cli("--data", tmp_path / "new", "restore", damaged)
+    assert refused.exit_code == 4
+    assert "store.rdb is not what was taken" in refused.stderr
+    in_the_way = run_cli("--data", house.data, "restore", file)
+    assert in_the_way.exit_code == 4
+    assert "is not empty" in in_the_way.stderr
+    assert run_cli("--data", tmp_path / "other", "restore", file).exit_code == 0
