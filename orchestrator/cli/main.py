@@ -71,8 +71,8 @@ GROUPS: Mapping[str, Group] = {
     "ca": Group(
         "orchestrator.cli.ca", "Issue certificates to operators, and renew the authorities behind all certificates."
     ),
-    "backup": Group("orchestrator.cli.backup", "Take a backup of an installation, while it runs."),
-    "restore": Group("orchestrator.cli.restore", "Make an installation out of a backup; its rollouts are paused."),
+    "backup": Group("orchestrator.cli.backup", "Take a backup of an installation, running or not."),
+    "restore": Group("orchestrator.cli.restore", "Make a data folder out of a backup."),
     "doctor": Group(
         "orchestrator.cli.doctor", "Check an installation, running or not: what is wrong, and how to mend it."
     ),
