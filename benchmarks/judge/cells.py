@@ -35,9 +35,9 @@ OTHERS_SHARE = 10
 """Of the fleets that nothing is tuned on, and of those under other plans, one seed in so many is run: their runs are
 the longest, and 60 runs of everything are to take twenty minutes.
 """
-OTHERS_MOST = 10
+OTHERS_MOST = 4
 """Seeds of these that are run at most."""
-UNCLAIMED_MOST = 40
+UNCLAIMED_MOST = 24
 """Seeds that are run at most of releases of which nothing is asked that takes a thousand runs to show."""
 
 
