@@ -125,8 +125,10 @@ class Road:
         self.publish(signed(change, *old, *more))
 
     def edited(self, repository: RepositoryName, edit: RootEdit) -> PendingChange:
-        change = edit_root(begin(repository, newest_root(self.data.metadata_of(repository))), edit, self.now)
-        return with_listings(change, self.listings(), self.now) if repository == "image" else change
+        published = self.listings() if repository == "image" else None
+        begun = begin(repository, newest_root(self.data.metadata_of(repository)), published)
+        change = edit_root(begun, edit, self.now)
+        return with_listings(change, published, self.now) if published is not None else change
 
     def targets(self) -> Metadata:  # type: ignore[type-arg]
         return self.repository.metadata.current("targets")
@@ -216,9 +218,9 @@ async def test_a_vehicle_that_was_away_walks_through_all_rotations(road: Road) -
         if keys:
             road.repository.renew(keys, road.now)
     road.hold("image", renewing)
-    targets = with_listings(
-        begin("image", newest_root(road.data.metadata_of("image"))), road.listings(), road.now, renew="targets"
-    )
+    published = road.listings()
+    begun = begin("image", newest_root(road.data.metadata_of("image")), published)
+    targets = with_listings(begun, published, road.now, renew="targets")
     road.publish(signed(targets, load_signer(road.data.image_keys, "targets")))
     await road.poll()
     assert road.verifier.versions()[0].root == 8
