@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge bench conform alerts simulate fuzz coverage sessions uptane-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench conform conformance alerts simulate fuzz coverage mutants sessions uptane-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -49,10 +49,20 @@ coverage: setup-dev
 	@$(BIN)/python -m coverage run -m pytest -q -m "not processes" tests/signing tests/uptane
 	@$(BIN)/python -m coverage report
 
+# The TUF client conformance suite over our verifier of the Image repository; without SUITE it says how to get it. Its main cases are in `make test`.
+conformance: setup-dev
+	@$(BIN)/python -m tests.conformance $(SUITE)
+
 # Hostile bytes for everything that reads what others wrote. Ten minutes; `make test` has a short form.
 MINUTES ?= 10
 fuzz: setup-dev
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+# What tests would not notice: small changes to what verifies and to what the Director signs, each judged by the tests that reach it. An hour or so;
+# may be broken off and goes on. docs/mutants.md explains those that are left.
+mutants: $(VENV)/.mutants
+	@nice -n 15 $(BIN)/python -m mutmut run --max-children 2
+	@$(BIN)/python -m mutmut results
 
 # Every alert, made to fire by causing its fault. About ten minutes.
 alerts: setup-dev
@@ -80,6 +90,11 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml hatch_b
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@echo "Installing the developers' tools (pinned by hash) ..."
 	@$(PIP) install --require-hashes --only-binary :all: --no-compile -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.mutants: requirements/mutants.txt $(VENV)/.dev
+	@echo "Installing the tool for mutants (pinned by hash) ..."
+	@$(PIP) install --require-hashes --only-binary :all: --no-compile -r requirements/mutants.txt
 	@touch $@
 
 # Real programs that tests use. Installed only as root in CI, where nothing may be skipped; elsewhere it says what is missing.
@@ -118,6 +133,7 @@ lock:
 	$(UV_COMPILE) requirements/run.in -o requirements/run.txt
 	$(UV_COMPILE) requirements/build.in -c requirements/run.txt -o requirements/build.txt
 	$(UV_COMPILE) requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	$(UV_COMPILE) requirements/mutants.in -c requirements/run.txt -c requirements/dev.txt -o requirements/mutants.txt
 
 clean:
-	rm -rf $(VENV) gen build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-data
+	rm -rf $(VENV) gen build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-data

@@ -120,13 +120,18 @@ class RefreshError(SigningError):
         reason: What failed.
         roots: All roots accepted up to there, which are safe to keep: they rest on offline keys alone.
         missing: Name of the file that was nowhere, if that is what failed; else empty.
+        verified: What else was new and good before it failed, by role. A plain TUF client would keep it; a vehicle
+            takes up a bundle whole or not at all.
     """
 
-    def __init__(self, reason: VerificationError, roots: Mapping[int, bytes], missing: str = "") -> None:
+    def __init__(
+        self, reason: VerificationError, roots: Mapping[int, bytes], missing: str, verified: Mapping[str, bytes]
+    ) -> None:
         super().__init__(str(reason))
         self.reason = reason
         self.roots = roots
         self.missing = missing
+        self.verified = verified
 
 
 def refresh(
@@ -165,7 +170,7 @@ def refresh(
     except (exceptions.RepositoryError, exceptions.DownloadError) as exc:
         reason = _reason(exc, fetcher, updater._trusted_set.root)
         missing = fetcher.last_name if reason.code is AttackCode.MISSING else ""
-        raise RefreshError(reason, updater.accepted_roots(), missing) from exc
+        raise RefreshError(reason, updater.accepted_roots(), missing, updater.persisted) from exc
     return updater.accepted(find, found)
 
 
@@ -200,6 +205,8 @@ class MemoryUpdater(Updater):
         self._roots: dict[int, bytes] = {}
         self._held = held
         self._accepted: dict[str, bytes] = {}
+        self.persisted: dict[str, bytes] = {}
+        """Those of the accepted files that were not held before, by role."""
         config = UpdaterConfig(
             max_root_rotations=len(held.roots) + _MAX_ROOT_ROTATIONS,
             max_delegations=ROLES_MAX,
@@ -256,7 +263,7 @@ class MemoryUpdater(Updater):
         return keys_rotated(Metadata[Root].from_bytes(self._held.roots[newest]).signed, self._trusted_set.root)
 
     def _persist_metadata(self, rolename: str, data: bytes) -> None:
-        self._accepted[rolename] = data
+        self._accepted[rolename] = self.persisted[rolename] = data
 
     def _persist_root(self, version: int, data: bytes) -> None:
         self._roots[version] = data

@@ -14,6 +14,7 @@ from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
+from signing import director
 from signing.ceremony import DataFolder
 from signing.director import (
     AssignedImage,
@@ -117,15 +118,15 @@ def test_what_is_composed_is_the_canonical_form(signers: DirectorSigners):
     ("change", "words"),
     [
         ({"vehicle_id": 'a","x":"'}, "not a vehicle id"),
-        ({"version": 0}, "timestamp version 0"),
-        ({"version": 2**31}, "timestamp version 2147483648"),
-        ({"issued_at": NOW.replace(microsecond=1)}, "not a whole second"),
-        ({"issued_at": NOW.replace(tzinfo=None)}, "not a whole second"),
+        ({"version": 0}, "the timestamp version 0"),
+        ({"version": 2**31}, "the timestamp version 2147483648"),
+        ({"issued_at": NOW.replace(microsecond=1)}, "^issued_at .* not a whole second"),
+        ({"issued_at": NOW.replace(tzinfo=None)}, "^issued_at .* not a whole second"),
         ({"length": 0}, "no snapshot has 0 bytes"),
         ({"length": 64 * 1024 + 1}, "no snapshot has 65537 bytes"),
         ({"sha256": "AB" * 32}, "no snapshot has"),
         ({"sha256": '"}' + "a" * 62}, "no snapshot has"),
-        ({"snapshot": SnapshotPin(0, 400, "ab" * 32)}, "snapshot version 0"),
+        ({"snapshot": SnapshotPin(0, 400, "ab" * 32)}, "the snapshot version 0"),
     ],
     ids=str,
 )
@@ -135,9 +136,27 @@ def test_odd_renewals_are_not_signed(signers: DirectorSigners, change: dict[str,
         director_timestamp(signers, a_renewal(signers, **change))
 
 
+def test_order_of_an_assignment_does_not_matter(signers: DirectorSigners):
+    """The same assignment out of another worker's memory is the same files; canonical JSON wants paths in order."""
+    other = replace(IMAGE, path="acme/bcm.img", ecu_serials=("BCM-2", "BCM-1"))
+    ordered = Assignment("veh-1", (replace(other, ecu_serials=("BCM-1", "BCM-2")), IMAGE))
+    mixed = Assignment("veh-1", (IMAGE, other))
+    assert director_files(signers, mixed, VERSIONS) == director_files(signers, ordered, VERSIONS)
+    assert assignment_digest(mixed) == assignment_digest(ordered)
+    targets = director_files(signers, mixed, VERSIONS)["7.targets.json"]
+    assert encode_canonical(json.loads(targets)).encode() == targets
+
+
+@pytest.mark.parametrize("length", [1, 64 * 1024])
+def test_a_snapshot_of_any_length_that_vehicles_read_can_be_renewed(signers: DirectorSigners, length: int):
+    """The cap is theirs: what was signed below it must not be refused later."""
+    assert b'"length":%d,' % length in director_timestamp(signers, a_renewal(signers, length=length))
+
+
 def test_the_digest_of_an_assignment_changes_with_what_targets_would_say():
     """By it a renewal sees that units were replaced, and that files under the old version would say something else."""
     same = assignment_digest(ASSIGNMENT)
+    assert len(same) == 16, "one of each vehicle is in the store's memory"
     assert same == assignment_digest(Assignment("veh-1", (replace(IMAGE),)))
     others = [
         Assignment("veh-2", (IMAGE,)),
@@ -225,20 +244,29 @@ def test_two_images_for_one_control_unit_are_not_signed(signers: DirectorSigners
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "words"),
     [
-        {"version": 0},
-        {"timestamp_version": 2**31},
-        {"issued_at": NOW.replace(microsecond=1)},
-        {"issued_at": NOW.replace(tzinfo=None)},
-        {"timestamp_issued_at": NOW.astimezone(timezone(timedelta(hours=1)))},
+        ({"version": 0}, "the version 0 "),
+        ({"timestamp_version": 2**31}, "the timestamp version 2147483648 "),
+        ({"issued_at": NOW.replace(microsecond=1)}, "^issued_at .* not a whole second in UTC"),
+        ({"issued_at": NOW.replace(tzinfo=None)}, "^issued_at"),
+        ({"timestamp_issued_at": NOW.astimezone(timezone(timedelta(hours=1)))}, "^timestamp_issued_at"),
     ],
     ids=str,
 )
-def test_odd_versions_are_not_signed(signers: DirectorSigners, change: dict[str, object]):
+def test_odd_versions_are_not_signed(signers: DirectorSigners, change: dict[str, object], words: str):
     """Fractions and zones would be lost in the file, and with them that equal input gives equal bytes."""
-    with pytest.raises(SigningError):
+    with pytest.raises(SigningError, match=words):
         director_files(signers, ASSIGNMENT, replace(VERSIONS, **change))
+
+
+def test_versions_reach_as_far_as_readers_do(signers: DirectorSigners):
+    """2^31 - 1 is the last: one below what a 32-bit reader can hold."""
+    last = replace(VERSIONS, version=2**31 - 1, timestamp_version=1)
+    assert "2147483647.targets.json" in director_files(signers, ASSIGNMENT, last)
+    counters = replace(IMAGE, release_counter=2**31 - 1, length=0), replace(IMAGE, release_counter=0, length=0)
+    for image in counters:
+        assert director_files(signers, Assignment("veh-1", (image,)), VERSIONS)
 
 
 @pytest.mark.uptane("A13")
@@ -247,6 +275,24 @@ def test_a_file_that_vehicles_would_refuse_for_its_size_is_not_signed(signers: D
     serials = tuple(f"ECU-{number:050d}" for number in range(800))
     with pytest.raises(SigningError, match="above 65536"):
         director_files(signers, Assignment("veh-1", (replace(IMAGE, ecu_serials=serials),)), VERSIONS)
+
+
+def test_a_file_of_just_the_length_that_vehicles_take_is_signed(
+    signers: DirectorSigners, monkeypatch: pytest.MonkeyPatch
+):
+    """The cap is the last length that is good, here as there."""
+    longest = max(map(len, director_files(signers, ASSIGNMENT, VERSIONS).values()))
+    monkeypatch.setattr(director, "DIRECTOR_FILE_MAX_BYTES", longest)
+    assert director_files(signers, ASSIGNMENT, VERSIONS)
+    monkeypatch.setattr(director, "DIRECTOR_FILE_MAX_BYTES", longest - 1)
+    with pytest.raises(SigningError, match="would be"):
+        director_files(signers, ASSIGNMENT, VERSIONS)
+
+
+def test_image_for_nobody_is_refused_in_words(signers: DirectorSigners):
+    """The message is what whoever calls has in the log."""
+    with pytest.raises(SigningError, match=r"image 'acme/gw-1\.1\.0\.img': no control unit is named"):
+        director_files(signers, Assignment("veh-1", (replace(IMAGE, ecu_serials=()),)), VERSIONS)
 
 
 @pytest.mark.uptane("K3")
