@@ -135,7 +135,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider ledger verify --data outrider-data",
         "outrider ledger verify --head ledger-head.json --key head.pub",
     ),
-    "ledger head": ("outrider ledger head --output json > ledger-head.json",),
+    "ledger head": ("outrider ledger head --output json",),
     "ledger outcomes": ("outrider ledger outcomes spring-1-1-0",),
     "image-repo export": ("outrider image-repo export /var/www/images", "outrider image-repo export s3://bucket/fleet"),
     "image-repo renew": ("outrider image-repo renew --every 3600",),

@@ -194,4 +194,6 @@ async def test_release_comes_out_with_what_it_undoes(port: Port) -> None:
     }
     back = next(release for release in listed.releases if release.reverts)
     again = release_pb2.CreateReleaseRequest(release=back, reason="again")
-    assert await port.ask("CreateRelease", again, by="operator") == back
+    whole = await port.ask("GetRelease", release_pb2.GetReleaseRequest(name=back.name), by="viewer")
+    assert await port.ask("CreateRelease", again, by="operator") == whole
+    assert whole.reverts == "1.2.0"
