@@ -103,6 +103,23 @@ class TargetInfo:
     evidence: Mapping[str, str] = field(default_factory=dict)
     """Hex digests of the files that stand behind it, by kind."""
 
+    def again(self, file: Path) -> NewImage:
+        """The same image, to be published anew.
+
+        Args:
+            file: Where its bytes are.
+        """
+        return NewImage(
+            path=self.path,
+            file=file,
+            hardware_id=self.hardware_id,
+            release_counter=self.release_counter,
+            version=self.version,
+            reverts=self.reverts,
+            sha256=self.sha256,
+            facts=self.facts,
+        )
+
 
 def signed_fields(image: NewImage) -> Mapping[str, Any]:
     """What is signed with an image beside its length and hash."""

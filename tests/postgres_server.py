@@ -113,7 +113,7 @@ def a_postgres_server() -> Iterator[PostgresServer]:
     found = programs()
     if found is None:
         assert not os.environ.get("CI"), "PostgreSQL must be installed in CI"
-        pytest.skip("PostgreSQL is not installed")
+        pytest.skip("PostgreSQL is not installed; apt-get install postgresql runs this test")
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     server = PostgresServer(found, folder)
     try:

@@ -7,14 +7,13 @@ has to say to `signing.evidence`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from securesystemslib.signer import Key
 
 from orchestrator.cli.errors import BadInputError
-from orchestrator.cli.inputs import read_file, read_text
+from orchestrator.cli.inputs import faulty, read_file, read_text
 from orchestrator.engine.plan import readers as read
 from orchestrator.engine.plan.nodes import Place, PlanError, PlanFault, compose
 from signing.errors import KeyFileError
@@ -48,9 +47,9 @@ def read_policy(path: Path) -> Policy:
         builders = [builder_of(item, path.parent) for item in items or ()]
         waivers = read.take(fields, "waivers", read.truth, True)
     except PlanError as exc:
-        raise refused(path, exc.faults) from exc
+        raise faulty(path, exc.faults) from exc
     if faults:
-        raise refused(path, sorted(faults))
+        raise faulty(path, sorted(faults))
     policy = Policy({each.builder_id: each for each in builders}, waivers, sha256(text.encode()).hexdigest())
     if len(policy.builders) != len(builders):
         raise BadInputError(f"{path} names a builder twice", remedy="name each once, with all of its keys")
@@ -83,12 +82,3 @@ def key_of(place: Place, folder: Path) -> Key | None:
     except (KeyFileError, BadInputError) as exc:
         place.fault(str(exc), "name a PEM file with a P-256 or Ed25519 public key; paths count from this file's folder")
         return None
-
-
-def refused(path: Path, faults: Sequence[PlanFault]) -> BadInputError:
-    """The error that names every fault."""
-    return BadInputError(
-        f"{path} has {len(faults)} fault{'s' if len(faults) != 1 else ''}; nothing was signed or registered",
-        remedy="correct the lines named above",
-        details=[f"{path}:{fault.line}:{fault.column}: {fault.message} ({fault.remedy})" for fault in faults],
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from orchestrator.cli.completion import rollout_ids
 from orchestrator.cli.errors import BadInputError
+from orchestrator.engine.plan.nodes import PlanFault
 
 RolloutArgument = Annotated[str, typer.Argument(metavar="ID", help="Rollout id.", autocompletion=rollout_ids)]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; required; lands in the ledger.")]
@@ -57,3 +59,12 @@ def require_reason(reason: str) -> str:
     if not reason.strip():
         raise BadInputError("--reason is empty", remedy="say why in a few words; it lands in the ledger")
     return reason.strip()
+
+
+def faulty(path: Path, faults: Sequence[PlanFault]) -> BadInputError:
+    """The error that names every fault of a YAML file with its place."""
+    return BadInputError(
+        f"{path} has {len(faults)} fault{'s' if len(faults) != 1 else ''}; nothing was signed or registered",
+        remedy="correct the lines named above",
+        details=[f"{path}:{fault.line}:{fault.column}: {fault.message} ({fault.remedy})" for fault in faults],
+    )

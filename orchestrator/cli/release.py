@@ -190,15 +190,7 @@ def supplied_image(image: ImageFile, version: str, repository: ImageRepository, 
             f"{image.supplier} has signed {image.path!r} for {found.hardware_id} of release {found.version}, not for "
             f"{image.hardware_id} of {version}"
         )
-    return NewImage(
-        path=found.path,
-        file=repository.image_file(found.path, found.sha256),
-        hardware_id=found.hardware_id,
-        release_counter=found.release_counter,
-        version=found.version,
-        sha256=found.sha256,
-        facts=found.facts,
-    )
+    return found.again(repository.image_file(found.path, found.sha256))
 
 
 def repository_of(data: Path) -> ImageRepository:

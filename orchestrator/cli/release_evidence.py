@@ -135,16 +135,7 @@ def attested_anew(
     """
     found = []
     for target in targets:
-        image = NewImage(
-            path=target.path,
-            file=repository.image_file(target.path, target.sha256),
-            hardware_id=target.hardware_id,
-            release_counter=target.release_counter,
-            version=target.version,
-            reverts=target.reverts,
-            sha256=target.sha256,
-            facts=target.facts,
-        )
+        image = target.again(repository.image_file(target.path, target.sha256))
         with evidence_errors(f"{target.path} of release {target.version}"):
             found.append(ingest.renewed(target, image, waiver=waiver))
     return found

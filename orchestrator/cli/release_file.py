@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.cli.errors import BadInputError
-from orchestrator.cli.inputs import read_text
+from orchestrator.cli.inputs import faulty, read_text
 from orchestrator.engine.plan import readers as read
 from orchestrator.engine.plan import words
 from orchestrator.engine.plan.nodes import Place, PlanError, PlanFault, compose
@@ -85,19 +84,10 @@ def read_release(path: Path) -> ReleaseFile:
             raise PlanError([PlanFault(1, 1, "", "the file is empty", "write at least `version:` and `images:`")])
         release = release_of(Place(node=compose(text), path="", faults=faults), path.parent)
     except PlanError as exc:
-        raise refused(path, exc.faults) from exc
+        raise faulty(path, exc.faults) from exc
     if faults:
-        raise refused(path, sorted(faults))
+        raise faulty(path, sorted(faults))
     return release
-
-
-def refused(path: Path, faults: Sequence[PlanFault]) -> BadInputError:
-    """The error that names every fault."""
-    return BadInputError(
-        f"{path} has {len(faults)} fault{'s' if len(faults) != 1 else ''}; nothing was signed or registered",
-        remedy="correct the lines named above",
-        details=[f"{path}:{fault.line}:{fault.column}: {fault.message} ({fault.remedy})" for fault in faults],
-    )
 
 
 def release_of(root: Place, folder: Path) -> ReleaseFile:

@@ -59,6 +59,7 @@ def lay_snapshot(rdb: Path, folder: Path) -> None:
 
     Raises:
         StoreRefusedError: something lies in the folder, or the server does not take the file.
+        StoreUnavailableError: the server ended before it had written the data, as on a full disk.
     """
     if folder.exists() and any(folder.iterdir()):
         raise StoreRefusedError(f"{folder} is not empty: restore into a new data folder")
@@ -72,9 +73,12 @@ def lay_snapshot(rdb: Path, folder: Path) -> None:
             while (persistence := client.info("persistence"))["aof_rewrite_in_progress"] or persistence.get(
                 "aof_rewrite_scheduled"
             ):
+                # As long as it takes to write the data once; a server that dies meanwhile ends the wait.
                 time.sleep(POLL_S)
             if persistence["aof_last_bgrewrite_status"] != "ok" or not persistence["aof_enabled"]:
                 raise StoreRefusedError(f"the store's server could not write its append-only file: see {folder}")
+    except redis.RedisError as exc:
+        raise StoreUnavailableError(f"the store's server ended while it took the data ({exc}): see {folder}") from exc
     finally:
         server.stop()
     (folder / DUMP).unlink()
