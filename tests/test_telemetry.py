@@ -46,7 +46,7 @@ COUNTED_THINGS = {
     "outrider_vehicles_waiting",
     *("outrider_controls", "outrider_controls_silent", "outrider_habit_silence", "outrider_brakes", "outrider_signals"),
     *("outrider_failed_before_permit", "outrider_grants_aged", "outrider_grants_silent"),
-    *("outrider_slots_at_risk", "outrider_grant_ceiling"),
+    *("outrider_slots_at_risk", "outrider_grant_ceiling", "outrider_signatures_lacking"),
 }
 STATES = {
     *("outrider_rollout_status", "outrider_rollout_epoch", "outrider_gate_verdict", "outrider_store_up"),
@@ -57,6 +57,7 @@ LABELS = {
     *("service", "method", "code", "outcome", "reason", "rollout", "region", "hardware", "state", "checkpoint"),
     *("status", "verdict", "kind", "process", "certificate", "repository", "role", "version", "from_version", "le"),
     *("phase", "quantity", "part", "child", "by", "told_by", "folder", "habit", "group", "signal", "scope"),
+    "change",  # what it waits under: a repository, or a supplier
 }
 
 
