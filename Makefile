@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge bench conform conformance alerts simulate fuzz coverage mutants sessions uptane-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench conform conformance alerts simulate fuzz coverage mutants sessions uptane-page faults-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -29,6 +29,10 @@ sessions: setup-dev
 # Writes docs/uptane.md from what tests cite.
 uptane-page: setup-dev
 	@$(BIN)/python -m tests.uptane
+
+# Writes docs/faults.md from what tests cite.
+faults-page: setup-dev
+	@$(BIN)/python -m tests.faults
 
 # Writes tests/vectors/cases: scenarios of verification for other implementations.
 uptane-vectors: setup-dev

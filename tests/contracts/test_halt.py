@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from orchestrator.model.ids import AttemptId
 from orchestrator.model.rollout import RolloutStatus
 from orchestrator.store.base import Permitted, Reserved
@@ -15,6 +17,7 @@ from tests.store_fixtures import StoreBench
 RUSH = 1000
 
 
+@pytest.mark.fault("F7")
 async def test_none_of_a_thousand_is_granted_or_permitted_after_a_halt(bench: StoreBench) -> None:
     """Concurrent workers know of the halt sooner or later; the store knows at once, and tells nobody yes after it."""
     store = bench.store
@@ -51,6 +54,7 @@ async def test_none_of_a_thousand_is_granted_or_permitted_after_a_halt(bench: St
     assert (standing.permits, standing.in_flight_total) == (before.permits, before.in_flight_total)
 
 
+@pytest.mark.fault("F7")
 async def test_permit_that_was_told_before_a_halt_is_told_again_and_no_longer_than_it_is_good(
     bench: StoreBench,
 ) -> None:

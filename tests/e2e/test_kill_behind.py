@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(TEST_TIMEOUT_S)]
 QUIET_MS = 10 * 60_000
 
 
+@pytest.mark.fault("F3")
 def test_store_behind_the_ledger_comes_up_paused_and_says_why(fleet: Path, tmp_path: Path) -> None:
     """What was acknowledged and is gone is not guessed: nothing moves before a person has looked."""
     with a_fleet_on_the_road(fleet, tmp_path) as road:

@@ -13,6 +13,7 @@ from tests.processes import is_alive
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(TEST_TIMEOUT_S)]
 
 
+@pytest.mark.fault("F1")
 def test_good_release_reaches_every_vehicle_though_the_orchestrator_is_killed(fleet: Path, tmp_path: Path) -> None:
     """The promise to release engineers: a crash costs time, never a vehicle, a count, or a hand on the rollout."""
     with a_fleet_on_the_road(fleet, tmp_path) as road:

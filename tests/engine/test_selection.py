@@ -22,6 +22,7 @@ VECTORS = [
 ]
 
 
+@pytest.mark.fault("F19")
 @pytest.mark.parametrize(("salt", "vehicle_id", "expected"), VECTORS)
 def test_draw_has_the_published_vectors(salt, vehicle_id, expected):
     """Agents and tools in other languages compute the same draw from these; a change would re-draw every fleet."""
@@ -61,6 +62,7 @@ def test_nobody_belongs_to_nothing(u):
     assert not in_holdout(u, 0.0)
 
 
+@pytest.mark.fault("F19")
 @given(u=draws, lower=shares, higher=shares)
 def test_who_was_in_stays_in_when_the_share_rises(u, lower, higher):
     """A ramp never takes a vehicle back."""

@@ -119,6 +119,7 @@ async def test_every_failure_has_error_info_of_our_domain(error: Exception, code
     assert "secret" not in context.status.details
 
 
+@pytest.mark.fault("F16")
 async def test_too_many_calls_at_once_are_refused_early_with_a_delay() -> None:
     """An overloaded worker must spend its time on those that it let in."""
     edge, release = Edge(calls_max=2), asyncio.Event()

@@ -75,6 +75,7 @@ async def nothing(world: World) -> None:
         await ask(world, R1, ResumeRequested("carol", "it was the first start"))
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize("first", range(1, 65, 16))
 def test_worker_that_dies_at_any_step_leaks_no_slot_and_loses_no_vehicle(first: int, monkeypatch) -> None:
     """Fault 1: between reserve, assign and reply, between authorize, permit and reply, and everywhere else."""
@@ -84,6 +85,7 @@ def test_worker_that_dies_at_any_step_leaks_no_slot_and_loses_no_vehicle(first: 
             run_scenario(a_scenario(2), nothing)
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize("first", range(1, 65, 16))
 def test_evaluator_that_dies_at_any_step_leaves_nothing_half_done(first: int, monkeypatch) -> None:
     """Fault 1, the other side: between settling, ledger, judgement, transition and sign of life."""
@@ -93,6 +95,7 @@ def test_evaluator_that_dies_at_any_step_leaves_nothing_half_done(first: int, mo
             run_scenario(a_scenario(2), nothing)
 
 
+@pytest.mark.fault("F2")
 def test_words_that_are_doubled_out_of_order_and_weeks_late_change_nothing() -> None:
     """Fault 2: counters are what the vehicles truly did, before the late words and after them."""
     hazards = replace(CALM, doubled=0.5, slow=0.4, late=0.15, lost=0.1)
@@ -133,6 +136,7 @@ def lose_the_tail(*, store_fails: float) -> Script:
     return play
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("store_fails", [0.0, 0.05])
 def test_failover_that_forgets_an_abort_does_not_bring_the_rollout_back(store_fails: float, monkeypatch) -> None:
     """Fault 3: the ledger remembers what the store has lost; within one tick the rollout stands, and stays so. Slots of
@@ -145,6 +149,7 @@ def test_failover_that_forgets_an_abort_does_not_bring_the_rollout_back(store_fa
         run_scenario(scenario, lose_the_tail(store_fails=store_fails))
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize("who", ["evaluator", "everybody"])
 def test_partition_from_the_store_stops_grants_and_permits_within_ten_seconds(who: str) -> None:
     """Fault 4: the witness holds every grant against the last finished tick; here it must have had to."""
@@ -163,6 +168,7 @@ def test_partition_from_the_store_stops_grants_and_permits_within_ten_seconds(wh
     run_scenario(a_scenario(20), part)
 
 
+@pytest.mark.fault("F5")
 @pytest.mark.parametrize("first", range(1, 49, 16))
 def test_evaluator_that_wakes_after_a_minute_changes_nothing_that_was_decided(first: int, monkeypatch) -> None:
     """Fault 5: it stands still at any step of a tick; another one and a person went on meanwhile."""
@@ -181,6 +187,7 @@ def test_evaluator_that_wakes_after_a_minute_changes_nothing_that_was_decided(fi
             run_scenario(replace(a_scenario(3), good=False), go_on_without_it)
 
 
+@pytest.mark.fault("F6")
 def test_processes_whose_clocks_are_ten_minutes_off_decide_the_same() -> None:
     """Fault 6: what decides is the store's time and fleet time, never a process's own date."""
 

@@ -78,6 +78,7 @@ def stopped(world: World) -> bool:
     return bool(kinds & {"rollout_halted", "rollout_held", "parts_braked"})
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("seed", [1, 4])
 def test_crowdstrike_a_payload_that_silences_whoever_starts_it_harms_no_more_than_the_budget(seed: int) -> None:
     """Not staged, pulled after 78 minutes, 8.5 million by then: here whatever is sent is staged, and B is the bound."""
@@ -87,6 +88,7 @@ def test_crowdstrike_a_payload_that_silences_whoever_starts_it_harms_no_more_tha
     assert 0 < dead(world) <= BUDGET
 
 
+@pytest.mark.fault("F13")
 def test_crowdstrike_a_payload_that_silences_while_it_is_fetched_harms_no_more_than_the_budget() -> None:
     """No permit was ever asked for: losses before the permit are bounded by a budget of their own."""
 
@@ -100,6 +102,7 @@ def test_crowdstrike_a_payload_that_silences_while_it_is_fetched_harms_no_more_t
     assert 0 < dead(world) <= BUDGET
 
 
+@pytest.mark.fault("F12")
 def test_rivian_a_release_that_is_not_the_one_that_was_approved_reaches_nobody_more(monkeypatch) -> None:
     """The wrong build under the right name: the digest was pinned when the rollout was created."""
     # What vehicles attest in the meantime is told by the digests that are registered: the wrong ones.
@@ -120,6 +123,7 @@ def test_rivian_a_release_that_is_not_the_one_that_was_approved_reaches_nobody_m
     run_scenario(an_incident(), swap)
 
 
+@pytest.mark.fault("F11")
 def test_jeep_a_fault_that_shows_the_next_day_holds_and_downloaded_copies_are_not_installed() -> None:
     """Installed well, failed while driving a day later; pulled the same day, and downloaded copies went on."""
     later = Fault(
@@ -134,6 +138,7 @@ def test_jeep_a_fault_that_shows_the_next_day_holds_and_downloaded_copies_are_no
     assert len(world.witness.rollouts[R1].permits) <= BUDGET
 
 
+@pytest.mark.fault("F11")
 def test_jeep_a_signal_from_outside_holds_at_once_and_a_second_one_of_safety_halts() -> None:
     """The maker learnt it from complaints: whoever hears them first can say so, and no new install begins after the
     permits that are out have lapsed.
@@ -172,6 +177,7 @@ def installing(world: World) -> set[str]:
     return under_way.union(*(vehicle.disk.installs for vehicle in world.vehicles))
 
 
+@pytest.mark.fault("F14")
 def test_fca_one_variant_in_one_region_that_does_not_come_up_is_stopped_alone() -> None:
     """Reboot loops in the Northeast, in one trim: that stratum stands after a few, and the others go on."""
     loops = Fault(FaultKind.BOOT_FAILURE, releases=RELEASES[:1], hardware=("gen2",), regions=("us",))
@@ -195,6 +201,7 @@ def scope_of(world: World, vehicle_id: VehicleId) -> str:
     return next(f"{v.spec.region}/{v.spec.hardware}" for v in world.vehicles if v.spec.vehicle_id == vehicle_id)
 
 
+@pytest.mark.fault("F15")
 def test_tesla_a_stop_reaches_every_state_before_the_permit() -> None:
     """Cancelled for those that had not installed: whoever was offered, fetches, has it or waits, never installs it."""
     whole = PLAN.replace("waves: [{name: canary, cohorts: [canary], soak: 1h}, ", "waves: [")
@@ -237,6 +244,7 @@ def test_lucid_a_vehicle_that_is_stuck_is_a_case_when_its_state_has_lasted_too_l
     run_scenario(an_incident(vehicles=a_fleet(20)), get_stuck)
 
 
+@pytest.mark.fault("F10")
 def test_region_whose_network_is_down_pauses_and_neither_holds_nor_halts() -> None:
     """Fault 10: thousands of silent vehicles of one operator are no bad release."""
     kinds: list[tuple[str, BrakeKind]] = []

@@ -66,6 +66,7 @@ async def test_database_of_somebody_else_is_refused(embedded_server: EmbeddedSer
     assert await raw.keys("*") == [b"session:1"]
 
 
+@pytest.mark.fault("F18")
 async def test_data_of_another_schema_are_refused(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
     """A build that misreads records is worse than one that does not start."""
     store = await RedisStore.connect(embedded_server.url)
@@ -74,6 +75,7 @@ async def test_data_of_another_schema_are_refused(embedded_server: EmbeddedServe
     assert f"the store has schema {SCHEMA + 1}, this build reads {SCHEMA}" in await refusal(embedded_server)
 
 
+@pytest.mark.fault("F17")
 async def test_number_of_shards_is_fixed_at_creation(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
     """Another number would look for vehicles where they are not."""
     store = await RedisStore.connect(embedded_server.url, shards=3)
@@ -100,6 +102,7 @@ async def test_sixteen_shards_are_made_unless_said_otherwise(
     await store.close()
 
 
+@pytest.mark.fault("F17")
 async def test_stale_library_is_replaced_at_start(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
     """Functions of another build of the same version must not serve this one."""
     await raw.function_load(
@@ -110,6 +113,7 @@ async def test_stale_library_is_replaced_at_start(embedded_server: EmbeddedServe
     await store.close()
 
 
+@pytest.mark.fault("F17")
 async def test_lost_library_is_said_and_not_retried(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
     """A call without its function is a refusal with a remedy, not an outage to wait out."""
     store = await RedisStore.connect(embedded_server.url)

@@ -1,7 +1,7 @@
 """Which test cites which entry: read out of the sources, so that nothing has to run for it.
 
-A test cites with `@pytest.mark.uptane("A10", "C-timestamp")`. Whether it passes is for the run to say; here it is
-made sure that it exists, is run at all, and cites words and nothing that is computed.
+A test cites with `@pytest.mark.uptane("A10", "C-timestamp")`, or with another mark for another page. Whether it passes
+is for the run to say; here it is made sure that it exists, is run at all, and cites words and nothing that is computed.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ class Citation:
     """First line of the test's docstring."""
 
 
-def citations(folder: Path = ROOT / "tests") -> list[Citation]:
-    """Every citation in the tests below `folder`, by entry and place.
+def citations(folder: Path = ROOT / "tests", *, mark: str = MARK) -> list[Citation]:
+    """Every citation by `mark` in the tests below `folder`, by entry and place.
 
     Raises:
         CitationError: Something else than a test that runs cites, or what it cites is not plain text.
     """
-    return sorted(found for file in sorted(folder.rglob("*.py")) for found in _of_file(file))
+    return sorted(found for file in sorted(folder.rglob("*.py")) for found in _of_file(file, mark))
 
 
-def _of_file(file: Path) -> Iterator[Citation]:
+def _of_file(file: Path, mark: str) -> Iterator[Citation]:
     text = file.read_text(encoding="utf-8")
-    if MARK not in text:
+    if mark not in text:
         return
     for node in ast.parse(text).body:
         inner = node.body if isinstance(node, ast.ClassDef) else [node]
         for test in inner:
             if isinstance(test, Test):
-                yield from _of_test(file, test)
+                yield from _of_test(file, test, mark)
 
 
-def _of_test(file: Path, test: Test) -> Iterator[Citation]:
+def _of_test(file: Path, test: Test, name: str) -> Iterator[Citation]:
     where = f"{file.name}:{test.lineno} {test.name}"
     marks = {ast.unparse(mark.func if isinstance(mark, ast.Call) else mark): mark for mark in test.decorator_list}
-    mark = marks.get(MARK)
+    mark = marks.get(name)
     if mark is None:
         return
     if not test.name.startswith("test_") or not file.name.startswith("test_"):
         raise CitationError(f"{where} is no test")
-    if any(name in marks for name in NOT_RUN):
+    if any(unrun in marks for unrun in NOT_RUN):
         raise CitationError(f"{where} cites and is not run")
     if not isinstance(mark, ast.Call) or not mark.args or mark.keywords:
         raise CitationError(f"{where} cites nothing")

@@ -1,0 +1,1 @@
+"""Faults against real processes, and the list of all faults with the tests that cause them."""
