@@ -134,6 +134,14 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "ledger verify": (
         "outrider ledger verify --data outrider-data",
         "outrider ledger verify --head ledger-head.json --key head.pub",
+        "outrider ledger verify --archive ledger-2031.jsonl.gz",
+    ),
+    "ledger export": (
+        "outrider ledger export ledger.jsonl.gz",
+        "outrider ledger export spring.jsonl --rollout spring-1-1-0",
+    ),
+    "ledger archive": (
+        'outrider ledger archive ledger-2031.jsonl.gz --before 2032-01-01 --reason "Kept with the year"',
     ),
     "ledger head": ("outrider ledger head --output json",),
     "ledger outcomes": ("outrider ledger outcomes spring-1-1-0",),

@@ -1,8 +1,9 @@
-"""What several commands read from their arguments: ids, files, texts, reasons."""
+"""What several commands read from their arguments: ids, files, texts, times, reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,21 @@ def require_reason(reason: str) -> str:
     if not reason.strip():
         raise BadInputError("--reason is empty", remedy="say why in a few words; it lands in the ledger")
     return reason.strip()
+
+
+def time_given(option: str, text: str) -> datetime:
+    """A time that was given to an option; without a zone it is UTC.
+
+    Raises:
+        BadInputError: it is no time.
+    """
+    try:
+        at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError as error:
+        raise BadInputError(
+            f"{option}: {text!r} is no time", remedy="write it as 2031-04-05T06:00, or with a zone behind it"
+        ) from error
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def faulty(path: Path, faults: Sequence[PlanFault]) -> BadInputError:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from outrider.v1.case_pb2 import Case, ListCasesRequest
 from outrider.v1.ledger_pb2 import LedgerEntry, ListLedgerEntriesRequest, ListLedgerEntriesResponse
 from outrider.v1.rollout_pb2 import GetRolloutRequest
 
-from orchestrator.app.installation import Installation
-from orchestrator.app.ledger_heads import public_keys
+from orchestrator.cli import ledger_files, ledger_proof
 from orchestrator.cli.client import OperatorClient
 from orchestrator.cli.completion import rollout_ids
-from orchestrator.cli.errors import BadInputError, CliError, NotFoundError
-from orchestrator.cli.local import settings_of
+from orchestrator.cli.errors import BadInputError
+from orchestrator.cli.ledger_place import ask
 from orchestrator.cli.screen import Screen, table
 from orchestrator.cli.session import Session, local_command, operator_command
 from orchestrator.cli.story_view import standing, story_view
 from orchestrator.cli.words import count, plain, status
-from orchestrator.ledger import Ledger, LedgerError, SignedHead, VerifyReport
-from orchestrator.ledger.heads import public_key, read_head
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -64,8 +56,10 @@ def show(
         entries = read_entries(client, session.screen, request, limit)
         cases = [] if rollout is None or session.screen.json else read_cases(client, request.rollout)
     more = [plain("There is more: --limit 0 shows all.")] if entries.next_page_token else []
+    older = count(entries.archived_entries)
+    archived = [plain(f"The first {older} entries of the ledger are in archives.")] if entries.archived_entries else []
     if not entries.entries:
-        session.screen.answer(entries, "Nothing is recorded about that.")
+        session.screen.answer(entries, "Nothing is recorded about that.", *archived)
         return
     now = [] if rollout is None else [standing(rollout, cases)]
     shown = (
@@ -73,7 +67,7 @@ def show(
     )
     of_many = not (rollout_id or vehicle or attempt)
     story = story_view(shown, cases if not more else (), of_many=of_many)
-    session.screen.answer(entries, story, *more, *now)
+    session.screen.answer(entries, *archived, story, *more, *now)
 
 
 def part_of_import(entry: LedgerEntry) -> bool:
@@ -92,7 +86,7 @@ def read_entries(
             request.page_token = result.next_page_token
             page = client.ask(client.ledger.ListLedgerEntries, request)
             result.entries.extend(page.entries)
-            result.next_page_token = page.next_page_token
+            result.next_page_token, result.archived_entries = page.next_page_token, page.archived_entries
             progress.advance(progress.task_ids[0], len(page.entries))
             if not page.next_page_token or (limit and len(result.entries) >= limit):
                 return result
@@ -116,87 +110,6 @@ def read_cases(client: OperatorClient, rollout: str) -> list[Case]:
             return cases
 
 
-@local_command(app, "verify")
-def verify(
-    session: Session,
-    head: Annotated[
-        Path | None, typer.Option("--head", metavar="FILE", help="A signed head that was kept elsewhere: compare.")
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", metavar="FILE", help="Public half of the ledger's key, kept elsewhere; by it alone."),
-    ] = None,
-) -> None:
-    """Follow the hash chain from the first entry to the last, and check its signed heads; code 1 where it breaks."""
-    kept = None if head is None else head_of(head)
-    keys = [key_of(path) for path in ([key] if key else public_keys(Installation(session.data)))]
-    with session.screen.progress("Following the chain", None) as progress:
-
-        def show(done: int, of: int) -> None:
-            progress.update(progress.task_ids[0], completed=done, total=of)
-
-        report = ask(session, lambda ledger: ledger.verify(keys=keys, kept=kept, progress=show))
-    document = {
-        "ok": report.ok,
-        "entries": report.entries,
-        "head_hash": report.head_hash,
-        "reason": report.reason,
-        "heads": report.heads,
-        "signatures_checked": report.signatures_checked,
-    }
-    session.screen.answer(document, *verdict(report, kept))
-    if not report.ok:
-        raise CliError(
-            f"entry {report.broken_seq} is not what was written: {report.reason}",
-            remedy="keep the file as evidence and compare it with the last backup",
-        )
-
-
-def verdict(report: VerifyReport, kept: SignedHead | None) -> list[str]:
-    """The report for people."""
-    told = [f"{count(report.entries)} entries are as they were written; head {report.head_hash}"]
-    if report.ok and report.heads:
-        checked = "signed by this ledger's key" if report.signatures_checked else "no key is at hand to check them by"
-        told.append(f"{count(report.heads)} signed head{'s' if report.heads > 1 else ''}: {checked}.")
-    if report.ok and kept is not None:
-        told.append(f"The first {count(kept.head.seq)} are those of the head that was kept elsewhere.")
-    return told
-
-
-@local_command(app, "head")
-def head_(session: Session) -> None:
-    """Show the newest signed head, to be kept where a thief of this machine does not come: DATA/ledger-head.json."""
-    newest = ask(session, lambda ledger: ledger.newest_head())
-    if newest is None:
-        raise NotFoundError("no head is signed yet", remedy="one is signed when a day of fleet time is over")
-    text = f"{count(newest.head.seq)} entries, hash {newest.head.hash}, signed by key {newest.key_id[:16]}"
-    session.screen.answer(newest.document(), text, plain(f"As a file: {Installation(session.data).ledger_head}"))
-
-
-def head_of(path: Path) -> SignedHead:
-    """A signed head from a file.
-
-    Raises:
-        BadInputError: it cannot be read, or is none.
-    """
-    try:
-        return read_head(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as exc:
-        raise BadInputError(f"{path}: {exc}", remedy="name a copy of ledger-head.json") from exc
-
-
-def key_of(path: Path) -> Ed25519PublicKey:
-    """The public half of a ledger's key from a file.
-
-    Raises:
-        BadInputError: it cannot be read, or is none.
-    """
-    try:
-        return public_key(path.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise BadInputError(f"{path}: {exc}", remedy="name a copy of keys/ledger/head.pub") from exc
-
-
 @local_command(app, "outcomes")
 def outcomes(session: Session, rollout: Annotated[str, typer.Argument(metavar="ID", help="The rollout's id.")]) -> None:
     """Attempts of a rollout by state, replayed from the record alone."""
@@ -209,24 +122,5 @@ def outcomes(session: Session, rollout: Annotated[str, typer.Argument(metavar="I
     session.screen.answer(document, rows, f"{count(permitted)} had a permit.")
 
 
-def ask(session: Session, question: Callable[[Ledger], Awaitable[T]]) -> T:
-    """The ledger's answer to one question.
-
-    Raises:
-        CliError: there is no ledger, or it cannot be read.
-    """
-    place = Installation(session.data).ledger_at(settings_of(session.data).ledger_url)
-    if isinstance(place, Path) and not place.is_file():
-        raise NotFoundError(f"there is no ledger {place}", remedy="it is made when `outrider serve` first runs")
-
-    async def answer() -> T:
-        ledger = Ledger(place)
-        try:
-            return await question(ledger)
-        finally:
-            await ledger.close()
-
-    try:
-        return asyncio.run(answer())
-    except LedgerError as exc:
-        raise CliError(str(exc), remedy="nothing was changed") from exc
+for part in (ledger_proof.app, ledger_files.app):
+    app.add_typer(part)

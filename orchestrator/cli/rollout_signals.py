@@ -6,7 +6,6 @@ Owns posting, taking back and listing. What a signal means is the gate's matter,
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -26,7 +25,7 @@ from outrider.v1.rollout_pb2 import (
 
 from orchestrator.cli.client import request_id
 from orchestrator.cli.errors import BadInputError
-from orchestrator.cli.inputs import ReasonOption, RolloutArgument, require_reason
+from orchestrator.cli.inputs import ReasonOption, RolloutArgument, require_reason, time_given
 from orchestrator.cli.rollout_parts import beyond, number_of, signals_table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import plain
@@ -172,21 +171,15 @@ def duration_of(text: str) -> Duration | None:
 
 
 def time_of(text: str) -> Timestamp | None:
-    """When a value was measured; None when nothing is said. Without a zone it is UTC.
+    """When a value was measured; None when nothing is said.
 
     Raises:
         BadInputError: it is no time.
     """
     if not text:
         return None
-    try:
-        at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError as error:
-        raise BadInputError(
-            f"--measured-at: {text!r} is no time", remedy="write it as 2031-04-05T06:00, or with a zone behind it"
-        ) from error
     result = Timestamp()
-    result.FromDatetime(at if at.tzinfo else at.replace(tzinfo=UTC))
+    result.FromDatetime(time_given("--measured-at", text))
     return result
 
 

@@ -252,6 +252,16 @@ def _manifest_refused(data: Data) -> Told:
     return Told("failed", f"a manifest was refused: {data.get('message')}")
 
 
+def _head_signed(data: Data) -> Told:
+    return Told("", "a day is over: the end of the ledger is signed")
+
+
+def _archived(data: Data) -> Told:
+    note: Mapping[str, Any] = data.get("signed") or {}
+    span = f"entries {number(float(note.get('first', 0)))} to {number(float(note.get('last', 0)))}"
+    return Told("", f"{who(data)} archived {span} in {note.get('file')}: {quoted(data)}")
+
+
 TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "rollout_created": _created,
     "rollout_started": _started,
@@ -294,6 +304,8 @@ TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "vehicle_removed": _removed,
     "manifest_accepted": _manifest,
     "manifest_refused": _manifest_refused,
+    "ledger_head_signed": _head_signed,
+    "ledger_archived": _archived,
 }
 """By kind of entry."""
 

@@ -5,17 +5,16 @@ What arrives has the same entries in the same places with the same hashes: a cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.ledger.chain import CHAINED, INSERT, beginning, note
 from orchestrator.ledger.database import Connection, database_at
-from orchestrator.ledger.entry import COLUMNS, GENESIS, Row
+from orchestrator.ledger.entry import GENESIS
 from orchestrator.ledger.errors import LedgerBrokenError
+from orchestrator.ledger.verify import chained
 
 BATCH = 1000
-_INSERT = f"INSERT INTO entries (seq, {COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
-_ALL = f"SELECT seq, {COLUMNS}, prev_hash, hash FROM entries ORDER BY seq"  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +71,25 @@ def holds(place: Path | str, entries: int, head_hash: str, *, busy_timeout_s: fl
 def _copy(reading: Connection, writing: Connection, source: str, target: str) -> Copied:
     if next(writing.rows("SELECT seq FROM entries LIMIT 1"), None) is not None:
         raise LedgerBrokenError(f"ledger {target}: it has entries already; name an empty one")
-    meta = dict(reading.rows("SELECT name, value FROM meta WHERE name <> 'version'"))
-    seq, last = 0, GENESIS
+    notes = dict(reading.rows("SELECT name, value FROM meta WHERE name <> 'version'"))
+    # First: the guard of what is added at the end asks them where the chain begins.
+    note(writing, **notes)
+    seq, last = beginning(reading)
     batch: list[tuple[object, ...]] = []
-    for number, row, own in _rows(reading):
-        if number != seq + 1 or row.hash_after(last, number) != own:
+    for found in chained(reading.stream(f"{CHAINED} ORDER BY seq")):
+        if found.seq != seq + 1 or found.row.hash_after(last, found.seq) != found.hash:
             raise LedgerBrokenError(
                 f"ledger {source}: entry {seq + 1} is not what was written; `outrider ledger verify` says more"
             )
-        batch.append((number, *row.values(), last, own))
-        seq, last = number, own
+        batch.append((found.seq, *found.row.values(), last, found.hash))
+        seq, last = found.seq, found.hash
         if len(batch) == BATCH:
-            writing.run_many(_INSERT, batch)
+            writing.run_many(INSERT, batch)
             batch = []
-    if (str(seq), last.hex()) != (meta.get("head_seq", "0"), meta.get("head_hash", GENESIS.hex())):
+    if (str(seq), last.hex()) != (notes.get("head_seq", "0"), notes.get("head_hash", GENESIS.hex())):
         raise LedgerBrokenError(
             f"ledger {source}: it does not end where it was left; `outrider ledger verify` says more"
         )
-    writing.run_many(_INSERT, batch)
+    writing.run_many(INSERT, batch)
     writing.run_many("INSERT INTO marks (stream, entry_id) VALUES (?, ?)", [*reading.rows("SELECT * FROM marks")])
-    writing.run_many("INSERT INTO meta (name, value) VALUES (?, ?)", [*meta.items()])
-    return Copied(meta.get("dataset_id", ""), seq, last.hex())
-
-
-def _rows(reading: Connection) -> Iterator[tuple[int, Row, bytes]]:
-    for number, *values, _, own in reading.stream(_ALL):
-        yield number, Row(*values), own
+    return Copied(notes.get("dataset_id", ""), seq, last.hex())

@@ -15,8 +15,8 @@ from typing import Any, Protocol, cast
 from orchestrator.ledger.errors import LedgerBrokenError
 from orchestrator.ledger.sqlite import SqliteDatabase
 
-VERSION = 2
-"""Of the tables. 2: indexes by which a rollout's whole story is read in order."""
+VERSION = 3
+"""Of the tables. 2: indexes by which a rollout's whole story is read in order. 3: the first entries may be archived."""
 
 SCHEMES = ("postgresql://", "postgres://")
 

@@ -10,26 +10,37 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from orchestrator.ledger.chain import (
+    CHAINED,
+    archived_marks,
+    beginning,
+    end_of,
+    extend,
+    is_beyond,
+    meta,
+    note,
+    noted_end,
+)
 from orchestrator.ledger.database import Connection, database_at
-from orchestrator.ledger.entry import COLUMNS, GENESIS, LedgerEntry, Recorded, Row, position, row_of
+from orchestrator.ledger.entry import LedgerEntry, Recorded, Row, position, row_of
 from orchestrator.ledger.errors import LedgerBrokenError
+from orchestrator.ledger.export import joined
 from orchestrator.ledger.heads import HEAD_KIND, STREAM, Head, HeadSigner, SignedHead, position_of, read_head, sealed
 from orchestrator.ledger.reader import EntryFilter, query_of
-from orchestrator.ledger.verify import ChainedRow, HeadWatch, VerifyReport, verify_chain
+from orchestrator.ledger.verify import HeadWatch, VerifyReport, chained, counted, verify_chain
 
 T = TypeVar("T")
 
-_INSERT = f"INSERT INTO entries (seq, {COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
 _SAME = "SELECT kind, at, data, blob FROM entries WHERE stream = ? AND entry_id = ?"
-_SET_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 _SET_MARK = (
     "INSERT INTO marks (stream, entry_id) VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET entry_id = excluded.entry_id"
 )
@@ -39,7 +50,6 @@ ORDER BY seq"""
 
 
 _NEWEST_HEAD = "SELECT data FROM entries WHERE stream = ? AND kind = ? ORDER BY seq DESC LIMIT 1"
-PROGRESS_ROWS = 5000
 
 
 class Ledger:
@@ -88,7 +98,7 @@ class Ledger:
 
     async def dataset_id(self) -> str:
         """The data set that feeds this ledger; empty before `set_dataset_id`."""
-        return await self._write(lambda: _meta(self._writing, "dataset_id"))
+        return await self._write(lambda: meta(self._writing, "dataset_id"))
 
     async def set_dataset_id(self, dataset_id: str) -> None:
         """Bind this ledger to a data set, once and for all.
@@ -120,6 +130,7 @@ class Ledger:
         *,
         keys: Sequence[Ed25519PublicKey] = (),
         kept: SignedHead | None = None,
+        archives: Sequence[Path] = (),
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> VerifyReport:
         """Whether every row is what was written; reads the whole ledger as it is at the start.
@@ -127,9 +138,13 @@ class Ledger:
         Args:
             keys: Those that may have signed heads; without any, signatures are not looked at.
             kept: A head that was kept elsewhere: the chain has to go through it.
+            archives: Files of what was archived, in any order: the chain has to come out of them.
             progress: Told now and then how many rows were followed, of how many.
+
+        Raises:
+            LedgerBrokenError: A file is no archive, or one is missing between two.
         """
-        return await self._read(lambda: self._verify(keys, kept, progress))
+        return await self._read(lambda: self._verify(keys, kept, archives, progress))
 
     async def rollout_story(self, rollout_id: str) -> Sequence[Recorded]:
         """Decisions and actions on a rollout as a whole, in order; what happened to single vehicles is left out."""
@@ -176,42 +191,29 @@ class Ledger:
 
     def _append(self, rows: Sequence[Row]) -> Mapping[str, int]:
         with self._writing.writing():
-            seq, last = self._head()
+            end = end_of(self._writing, self._database.name)
             marks = _marks(self._writing)
             new = self._new(rows, marks)
-            chained = []
             for row in new:
-                seq, previous = seq + 1, last
-                last = row.hash_after(previous, seq)
-                chained.append((seq, *row.values(), previous, last))
-                if _beyond(row.entry_id, marks.get(row.stream, "")):
+                if is_beyond(row.entry_id, marks.get(row.stream, "")):
                     marks[row.stream] = row.entry_id
-            self._writing.run_many(_INSERT, chained)
+            extend(self._writing, end, new)
             self._writing.run_many(_SET_MARK, marks.items())
-            self._writing.run_many(_SET_META, [("head_seq", str(seq)), ("head_hash", last.hex())])
         return Counter(row.kind for row in new)
 
     def _new(self, rows: Sequence[Row], marks: Mapping[str, str]) -> Sequence[Row]:
-        """Those that do not stand yet, each once."""
+        """Those that do not stand yet, here or in an archive, each once."""
+        archived = archived_marks(self._writing)
         new: dict[tuple[str, str], Row] = {}
         for row in rows:
             twin = new.get((row.stream, row.entry_id))
             if twin is not None and twin != row:
                 raise self._taken(row, twin.kind)
-            if twin is None and (_beyond(row.entry_id, marks.get(row.stream, "")) or not self._stands(row)):
+            if twin is not None or not is_beyond(row.entry_id, archived.get(row.stream, "")):
+                continue
+            if is_beyond(row.entry_id, marks.get(row.stream, "")) or not self._stands(row):
                 new[row.stream, row.entry_id] = row
         return list(new.values())
-
-    def _head(self) -> tuple[int, bytes]:
-        """Where the chain ends; refuses to build on an end that is not the one we left."""
-        seq, last = next(self._writing.rows("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1"), (0, GENESIS))
-        left = _head_seq(self._writing), _meta(self._writing, "head_hash") or GENESIS.hex()
-        if (seq, last.hex()) != left:
-            raise LedgerBrokenError(
-                f"ledger {self._database.name}: its end ({seq}) is not the one that was written ({left[0]}): rows were "
-                "removed, changed or added; stop, keep a copy for evidence and restore the last backup"
-            )
-        return seq, last
 
     def _stands(self, row: Row) -> bool:
         found = next(self._writing.rows(_SAME, (row.stream, row.entry_id)), None)
@@ -227,25 +229,23 @@ class Ledger:
 
     def _bind(self, dataset_id: str) -> None:
         with self._writing.writing():
-            bound = _meta(self._writing, "dataset_id")
+            bound = meta(self._writing, "dataset_id")
             if bound not in ("", dataset_id):
                 raise LedgerBrokenError(
                     f"ledger {self._database.name}: belongs to data set {bound}, not to {dataset_id}; give each store "
                     "a ledger of its own"
                 )
-            self._writing.run(_SET_META, ("dataset_id", dataset_id))
+            note(self._writing, dataset_id=dataset_id)
 
     def _seal(self, day: int, at: int, signer: HeadSigner) -> SignedHead | None:
         with self._writing.writing():
-            seq, last = self._head()
-            stands = next(self._writing.rows(_SAME, (STREAM, position_of(day))), None)
-            if stands is not None or not seq:
+            seq, last = end = end_of(self._writing, self._database.name)
+            place = position_of(day)
+            stands = next(self._writing.rows(_SAME, (STREAM, place)), None) is not None
+            if stands or not seq or not is_beyond(place, archived_marks(self._writing).get(STREAM, "")):
                 return None
-            head = sealed(Head(_meta(self._writing, "dataset_id"), day, seq, last.hex()), signer)
-            row = row_of(head.entry(at))
-            own = row.hash_after(last, seq + 1)
-            self._writing.run(_INSERT, (seq + 1, *row.values(), last, own))
-            self._writing.run_many(_SET_META, [("head_seq", str(seq + 1)), ("head_hash", own.hex())])
+            head = sealed(Head(meta(self._writing, "dataset_id"), day, seq, last.hex()), signer)
+            extend(self._writing, end, [row_of(head.entry(at))])
         return head
 
     def _newest_head(self) -> SignedHead | None:
@@ -253,15 +253,24 @@ class Ledger:
         return read_head(json.loads(found[0])) if found else None
 
     def _verify(
-        self, keys: Sequence[Ed25519PublicKey], kept: SignedHead | None, progress: Callable[[int, int], None]
+        self,
+        keys: Sequence[Ed25519PublicKey],
+        kept: SignedHead | None,
+        archives: Sequence[Path],
+        progress: Callable[[int, int], None],
     ) -> VerifyReport:
+        before = joined(archives)
         with self._reading.snapshot():
-            head_seq, head_hash = _head_seq(self._reading), _meta(self._reading, "head_hash")
-            rows = self._reading.stream(f"SELECT seq, {COLUMNS}, prev_hash, hash FROM entries ORDER BY seq")  # noqa: S608
-            chained = (ChainedRow(seq, Row(*values), prev, own) for seq, *values, prev, own in rows)
-            heads = HeadWatch(dataset_id=_meta(self._reading, "dataset_id"), keys=keys, kept=kept)
-            counted = _counted(chained, head_seq, progress)
-            return verify_chain(counted, head_seq=head_seq, head_hash=head_hash, heads=heads)
+            head_seq, head_hash = noted_end(self._reading)
+            # The newest archive may hold entries that are not removed yet.
+            read = before[-1].last if before else 0
+            rows = chained(self._reading.stream(f"{CHAINED} WHERE seq > ? ORDER BY seq", (read,)))
+            heads = HeadWatch(dataset_id=meta(self._reading, "dataset_id"), keys=keys, kept=kept)
+            begin = (before[0].after, before[0].after_hash) if before else beginning(self._reading)
+            whole = counted(
+                chain(*(each.rows() for each in before), rows), lambda done: progress(done, head_seq - begin[0])
+            )
+            return verify_chain(whole, begin=begin, head_seq=head_seq, head_hash=head_hash, heads=heads)
 
     def _recorded(self, wanted: EntryFilter) -> Sequence[Recorded]:
         query, values = query_of(wanted)
@@ -290,13 +299,6 @@ class _Change:
         return self.state if self.kind == "attempt_changed" else ""
 
 
-def _counted(rows: Iterable[ChainedRow], of: int, progress: Callable[[int, int], None]) -> Iterator[ChainedRow]:
-    for number, row in enumerate(rows, start=1):
-        yield row
-        if number % PROGRESS_ROWS == 0:
-            progress(number, of)
-
-
 def _latest(changes: Iterable[_Change]) -> Mapping[str, str]:
     latest: dict[str, _Change] = {}
     for change in changes:
@@ -307,20 +309,5 @@ def _latest(changes: Iterable[_Change]) -> Mapping[str, str]:
     return {attempt_id: change.state for attempt_id, change in latest.items()}
 
 
-def _beyond(entry_id: str, mark: str) -> bool:
-    return not mark or position(entry_id) > position(mark)
-
-
 def _marks(connection: Connection) -> dict[str, str]:
     return dict(connection.rows("SELECT stream, entry_id FROM marks"))
-
-
-def _meta(connection: Connection, name: str) -> str:
-    found = next(connection.rows("SELECT value FROM meta WHERE name = ?", (name,)), None)
-    return str(found[0]) if found else ""
-
-
-def _head_seq(connection: Connection) -> int:
-    """Where the last append ended; -1, which no chain matches, when somebody wrote nonsense there."""
-    value = _meta(connection, "head_seq") or "0"
-    return int(value) if value.isascii() and value.isdigit() else -1

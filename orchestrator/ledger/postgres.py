@@ -50,21 +50,38 @@ CREATE TABLE marks (stream text PRIMARY KEY, entry_id text NOT NULL);
 CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL);
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
   BEGIN RAISE EXCEPTION 'the ledger is append-only: % are not %', TG_TABLE_NAME, TG_ARGV[0]; END $$;
-CREATE FUNCTION at_the_end() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse('changed');
+CREATE TRIGGER marks_are_not_removed BEFORE DELETE OR TRUNCATE ON marks
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse('removed');
+"""
+
+# As in `sqlite`: only what is noted as archived may be removed, and the first entry follows it.
+FROM_2_TO_3 = """
+CREATE FUNCTION archived_seq() RETURNS bigint LANGUAGE sql STABLE AS
+  $$ SELECT coalesce((SELECT value::bigint FROM meta WHERE name = 'archived_seq'), 0) $$;
+CREATE FUNCTION when_archived() RETURNS trigger LANGUAGE plpgsql AS $$
   BEGIN
-    IF NEW.seq <> (SELECT coalesce(max(seq), 0) + 1 FROM entries) THEN
+    IF OLD.seq > archived_seq() THEN
+      RAISE EXCEPTION 'the ledger is append-only: entries are not removed';
+    END IF;
+    RETURN OLD;
+  END $$;
+CREATE OR REPLACE FUNCTION at_the_end() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN
+    IF NEW.seq <> 1 + coalesce((SELECT max(seq) FROM entries), archived_seq()) THEN
       RAISE EXCEPTION 'the ledger is append-only: entries are added at the end';
     END IF;
     RETURN NEW;
   END $$;
-CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
-  FOR EACH STATEMENT EXECUTE FUNCTION refuse('changed');
-CREATE TRIGGER entries_are_not_removed BEFORE DELETE OR TRUNCATE ON entries
+DROP TRIGGER IF EXISTS entries_are_not_removed ON entries;
+DROP TRIGGER IF EXISTS entries_are_added_at_the_end ON entries;
+CREATE TRIGGER entries_are_not_truncated BEFORE TRUNCATE ON entries
   FOR EACH STATEMENT EXECUTE FUNCTION refuse('removed');
+CREATE TRIGGER entries_are_not_removed BEFORE DELETE ON entries
+  FOR EACH ROW EXECUTE FUNCTION when_archived();
 CREATE TRIGGER entries_are_added_at_the_end BEFORE INSERT ON entries
   FOR EACH ROW EXECUTE FUNCTION at_the_end();
-CREATE TRIGGER marks_are_not_removed BEFORE DELETE OR TRUNCATE ON marks
-  FOR EACH STATEMENT EXECUTE FUNCTION refuse('removed');
 """
 
 _LATER = {
@@ -255,15 +272,22 @@ class PostgresDatabase:
             return
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            if self._found(connection):
+            found = self._found(connection)
+            if found == self._version:
                 return
             if not _value(connection, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", SCHEMA):
                 connection.execute(f"CREATE SCHEMA {SCHEMA}".encode())
-            connection.execute(TABLES)
-            connection.execute("INSERT INTO meta (name, value) VALUES ('version', %s)", (str(self._version),))
+            if not found:
+                connection.execute(TABLES)
+            connection.execute(FROM_2_TO_3)
+            connection.execute(
+                "INSERT INTO meta (name, value) VALUES ('version', %s) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (str(self._version),),
+            )
 
     def _check_reading(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        if not self._found(connection):
+        if self._found(connection) < self._version:
             raise LedgerUnavailableError(f"ledger {self._name}: it has no tables yet; they are made by the supervisor")
         connection.execute("SET default_transaction_read_only TO on")
 
@@ -274,7 +298,7 @@ class PostgresDatabase:
         if not _value(connection, query, SCHEMA):
             return 0
         version = int(_value(connection, "SELECT value FROM meta WHERE name = %s", "version"))
-        if version != self._version:
+        if version > self._version:
             raise LedgerBrokenError(
                 f"ledger {self._name}: tables of version {version}, this Outrider knows {self._version}; use the "
                 "Outrider that made it"

@@ -7,11 +7,12 @@ writing and proof to `Ledger`, and what an entry means to whoever asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from orchestrator.ledger.chain import beginning
 from orchestrator.ledger.database import Connection, database_at
 from orchestrator.ledger.entry import COLUMNS, Recorded, Row
 
@@ -28,6 +29,10 @@ class EntryFilter:
     """Only about this attempt; empty means any. Needs its vehicle."""
     decisions_only: bool = False
     """Leave out what is about single vehicles."""
+
+    def named(self) -> Mapping[str, str]:
+        """What is given, by field."""
+        return {name: str(value) for name, value in asdict(self).items() if value}
 
     def condition(self, after: int) -> tuple[str, str, list[object]]:
         """What holds of entries beyond a place, in which order they stand in the index, and the values.
@@ -82,18 +87,29 @@ class LedgerReader:
         with self._database.explained():
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, wanted, after, count)
 
+    async def archived(self) -> int:
+        """How many of the oldest entries are in archives, and here no more.
+
+        Raises:
+            LedgerUnavailableError: there is no ledger yet, or it cannot be read now.
+            LedgerBrokenError: it is damaged or foreign.
+        """
+        with self._database.explained():
+            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: beginning(self._opened())[0])
+
     async def close(self) -> None:
         """Let go of the database."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
     def _entries(self, wanted: EntryFilter, after: int, count: int) -> Sequence[Recorded]:
+        query, values = query_of(wanted, after=after, count=count)
+        return [Recorded(seq, Row(*columns).entry(), own) for seq, *columns, own in self._opened().rows(query, values)]
+
+    def _opened(self) -> Connection:
         if self._connection is None:
             self._connection = self._database.open_reading()
-        query, values = query_of(wanted, after=after, count=count)
-        return [
-            Recorded(seq, Row(*columns).entry(), own) for seq, *columns, own in self._connection.rows(query, values)
-        ]
+        return self._connection
 
     def _close(self) -> None:
         if self._connection is not None:

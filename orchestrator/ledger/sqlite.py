@@ -21,7 +21,7 @@ APPLICATION_ID = 0x4F545244
 # entries: one row an entry, seq without holes from 1; prev_hash and hash make the chain.
 # marks:   one row a stream: the highest position that was fed, written in the transaction that writes the entries.
 # meta:    dataset_id (of the store that feeds it); head_seq and head_hash (hex) of the last entry, so that a missing
-#          tail shows.
+#          tail shows; archived_seq, archived_hash and archived_marks of what was removed (see `chain`).
 # The guards refuse by accident what the chain would find on purpose.
 TABLES = """
 CREATE TABLE entries (
@@ -44,11 +44,6 @@ CREATE TABLE marks (stream TEXT PRIMARY KEY, entry_id TEXT NOT NULL) STRICT;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
   BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: entries are not changed'); END;
-CREATE TRIGGER entries_are_not_removed BEFORE DELETE ON entries
-  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: entries are not removed'); END;
-CREATE TRIGGER entries_are_added_at_the_end BEFORE INSERT ON entries
-  WHEN NEW.seq <> (SELECT coalesce(max(seq), 0) + 1 FROM entries)
-  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: entries are added at the end'); END;
 CREATE TRIGGER marks_are_not_removed BEFORE DELETE ON marks
   BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: marks are not removed'); END;
 """
@@ -58,6 +53,19 @@ FROM_1_TO_2 = """
 DROP INDEX IF EXISTS entries_by_rollout;
 CREATE INDEX entries_by_rollout ON entries (rollout_id, seq) WHERE rollout_id <> '';
 CREATE INDEX decisions_by_rollout ON entries (rollout_id, seq) WHERE rollout_id <> '' AND vehicle_id = '';
+"""
+
+# Only what is noted as archived may be removed, and the first entry follows it.
+FROM_2_TO_3 = """
+DROP TRIGGER IF EXISTS entries_are_not_removed;
+DROP TRIGGER IF EXISTS entries_are_added_at_the_end;
+CREATE TRIGGER entries_are_not_removed BEFORE DELETE ON entries
+  WHEN OLD.seq > coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'archived_seq'), 0)
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: entries are not removed'); END;
+CREATE TRIGGER entries_are_added_at_the_end BEFORE INSERT ON entries
+  WHEN NEW.seq <> 1 + coalesce(
+    (SELECT max(seq) FROM entries), (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'archived_seq'), 0)
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: entries are added at the end'); END;
 """
 
 _LATER = {
@@ -219,7 +227,8 @@ class SqliteDatabase:
             return
         with opened.writing():
             found = self._found(connection)
-            _run_all(connection, (TABLES if not found else "") + (FROM_1_TO_2 if found < self._version else ""))
+            steps = (TABLES, FROM_1_TO_2, FROM_2_TO_3)
+            _run_all(connection, "".join(steps[found:]))
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={self._version}")
 

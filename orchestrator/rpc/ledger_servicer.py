@@ -36,4 +36,5 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         return ledger_pb2.ListLedgerEntriesResponse(
             entries=[convert.ledger_entry(entry) for entry in found.entries],
             next_page_token="" if found.following is None else str(found.following),
+            archived_entries=found.archived,
         )

@@ -23,6 +23,8 @@ class HistoryPage:
     """Oldest first."""
     following: int | None
     """Place of the last one, to ask for what comes after it; None at the end."""
+    archived: int
+    """How many of the oldest entries of the ledger are in archives, and here no more."""
 
 
 class HistoryDesk:
@@ -46,6 +48,7 @@ class HistoryDesk:
         """
         try:
             found = await self._ledger.entries(narrowed(wanted), after=after, count=count + 1)
+            archived = await self._ledger.archived()
         except LedgerUnavailableError as exc:
             raise TryLaterError(
                 f"the ledger cannot be read now: {exc}",
@@ -58,7 +61,7 @@ class HistoryDesk:
                 str(exc), reason="LEDGER_BROKEN", remedy="check it on the server's machine: `outrider ledger verify`"
             ) from exc
         entries = found[:count]
-        return HistoryPage(entries, entries[-1].seq if len(found) > count else None)
+        return HistoryPage(entries, entries[-1].seq if len(found) > count else None, archived)
 
 
 def narrowed(wanted: EntryFilter) -> EntryFilter:

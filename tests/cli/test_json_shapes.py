@@ -198,6 +198,8 @@ CASES: Mapping[str, Case] = {
     "image-repo renew": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}, before=with_keys),
     "ledger verify": Case(before=with_ledger),
     "ledger head": Case(before=with_ledger),
+    "ledger export": Case(("all.jsonl",), before=with_ledger),
+    "ledger archive": Case(("old.jsonl", "--before", "2100-01-01", *REASON), before=with_ledger),
     "ledger outcomes": Case(("spring",), before=with_ledger),
     "ledger show": Case(
         ("spring",),

@@ -10,8 +10,19 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from orchestrator.ledger import EntryFilter, Ledger, LedgerBrokenError, LedgerReader, LedgerUnavailableError, database
+from orchestrator.ledger import (
+    Archiving,
+    EntryFilter,
+    Ledger,
+    LedgerBrokenError,
+    LedgerReader,
+    LedgerUnavailableError,
+    archive_ledger,
+    database,
+)
 from tests.ledger.entries import an_entry
+from tests.ledger.places import Place
+from tests.ledger.test_heads import Key
 from tests.postgres_server import PostgresServer
 
 
@@ -59,7 +70,7 @@ async def test_tables_of_a_newer_outrider_are_refused(postgres: PostgresServer):
     with psycopg.connect(url) as owner:
         owner.execute("UPDATE outrider_ledger.meta SET value = '99' WHERE name = 'version'")
     for opened in (Ledger, LedgerReader):
-        with pytest.raises(LedgerBrokenError, match="tables of version 99, this Outrider knows 2"):
+        with pytest.raises(LedgerBrokenError, match="tables of version 99, this Outrider knows 3"):
             await opened(url).entries(EntryFilter(), after=0, count=1)  # type: ignore[union-attr]
 
 
@@ -134,3 +145,28 @@ async def test_two_that_make_the_tables_at_once_make_them_once(postgres: Postgre
     opened = await asyncio.gather(*(asyncio.to_thread(Ledger, url) for _ in range(4)))
     for ledger in opened:
         await ledger.close()
+
+
+async def test_a_database_from_before_archives_is_brought_along(postgres: PostgresServer, tmp_path: Path) -> None:
+    """What is there stays, its guards are replaced, and its oldest entries may leave."""
+    url = postgres.a_database()
+    ledger = Ledger(url)
+    await ledger.set_dataset_id("one")
+    await ledger.append([an_entry(1), an_entry(2)])
+    await ledger.close()
+    Place(url).as_owner(
+        "DROP FUNCTION when_archived() CASCADE",
+        "DROP FUNCTION archived_seq() CASCADE",
+        "DROP TRIGGER entries_are_not_truncated ON entries",
+        "CREATE TRIGGER entries_are_not_removed BEFORE DELETE OR TRUNCATE ON entries "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse('removed')",
+        "UPDATE meta SET value = '2' WHERE name = 'version'",
+    )
+    with pytest.raises(LedgerUnavailableError):
+        await LedgerReader(url).archived()
+    ledger = Ledger(url)
+    archive_ledger(url, tmp_path / "1.jsonl", Archiving(an_entry(2).at, "ada", "old"), Key())
+    assert (await ledger.verify()).archived == 1
+    with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+        Place(url).as_owner("DELETE FROM entries WHERE seq = 2")
+    await ledger.close()

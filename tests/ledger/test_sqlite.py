@@ -65,7 +65,7 @@ def _newer(path: Path) -> None:
     [
         (_text, "ledger.sqlite3", "this is not a ledger"),
         (_foreign, "ledger.sqlite3", "another program's database"),
-        (_newer, "ledger.sqlite3", "tables of version 99, this Outrider knows 2"),
+        (_newer, "ledger.sqlite3", "tables of version 99, this Outrider knows 3"),
         (_nothing, "no/such/folder/ledger.sqlite3", "see to it that the folder exists"),
     ],
 )
@@ -207,3 +207,30 @@ def _fill(path: Path) -> None:
             connection.execute("CREATE TABLE big AS SELECT zeroblob(100000)")
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_file_from_before_is_brought_along(path: Path, version: int):
+    """What is there stays; indexes and guards are this version's."""
+    ledger = Ledger(path)
+    await ledger.append([an_entry(1), an_entry(2)])
+    await ledger.close()
+    new = _schema(path)
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "DROP TRIGGER entries_are_not_removed; DROP TRIGGER entries_are_added_at_the_end;"
+        + ("DROP INDEX decisions_by_rollout; DROP INDEX entries_by_rollout;" if version == 1 else "")
+        + f"PRAGMA user_version = {version};"
+    )
+    connection.close()
+    ledger = Ledger(path)
+    assert (await ledger.verify()).entries == 2
+    assert _schema(path) == new
+    await ledger.close()
+
+
+def _schema(path: Path) -> set[str]:
+    connection = sqlite3.connect(path)
+    rows = {str(sql) for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
+    connection.close()
+    return rows
