@@ -180,7 +180,7 @@ def _again(refusal: Refusal, attempt: Attempt, rollout: Rollout) -> int | None:
     Who stood aside comes back when a call of its counts as another one, spread by its draw: those that were told at
     once must not come back at once.
     """
-    if refusal.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER):
+    if refusal.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER, RefusalReason.ATTEMPT_OVER):
         return None
     if refusal.reason is RefusalReason.QUOTA_SPENT:
         return PLACE_RETRY_MS

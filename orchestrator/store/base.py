@@ -128,7 +128,8 @@ class RolloutStore(Protocol):
         its slot and its place in the quota are free from then on.
 
         Refuses: status and brakes as `reserve`; FENCED (`attempt_epoch` below the fence of the rollout, its region or
-        stratum); EVALUATOR_SILENT; IN_FLIGHT_SPENT; QUOTA_SPENT; STARTS_SPENT (region or total); BLAST_BUDGET_SPENT
+        stratum); EVALUATOR_SILENT; ATTEMPT_OVER (never reserved, or released); IN_FLIGHT_SPENT; QUOTA_SPENT;
+        STARTS_SPENT (region or total); BLAST_BUDGET_SPENT
         (permit ceiling); WATCHED.
         """
 

@@ -191,9 +191,15 @@ async def authorize(
     epoch: int = 1,
     starts: int = 1000,
     rollout_id: RolloutId = SPRING,
+    reserved: bool = False,
     **asked: Any,
 ) -> object:
-    """Authorize with wide limits, in eu."""
+    """Authorize with wide limits, in eu; after a reservation with wide limits, unless the test has `reserved`."""
+    if not reserved:
+        epochs = {each.rollout_id: each.epoch for each in await store.rollouts()}
+        where = {name: asked[name] for name in ("region", "cell", "now") if name in asked}
+        slot = a_slot_request(epoch=epochs.get(rollout_id, 1), **where)
+        await store.reserve(rollout_id, AttemptId(attempt_id), slot)
     request = a_permit_request(attempt_epoch=epoch, starts_per_minute_max=starts, **asked)
     return await store.authorize(rollout_id, AttemptId(attempt_id), request)
 

@@ -11,7 +11,7 @@ from orchestrator.model.ids import AttemptId
 from orchestrator.model.rollout import RolloutStatus
 from orchestrator.store.base import Permitted, Reserved
 from tests.builders import a_permit_request, a_slot_request, after
-from tests.contracts.steps import SPRING, entry, running
+from tests.contracts.steps import SPRING, authorize, entry, running
 from tests.store_fixtures import StoreBench
 
 RUSH = 1000
@@ -61,7 +61,7 @@ async def test_permit_that_was_told_before_a_halt_is_told_again_and_no_longer_th
     """A lost answer is repeated; but a permit that has lapsed is not given anew."""
     rollout = await running(bench.store)
     name, asked = AttemptId("spring.v-1.1"), a_permit_request(valid_ms=60_000)
-    assert isinstance(await bench.store.authorize(SPRING, name, asked), Permitted)
+    assert isinstance(await authorize(bench.store, name, valid_ms=60_000), Permitted)
     halted = replace(rollout, status=RolloutStatus.HALTED, epoch=rollout.epoch + 1, fence=rollout.epoch + 1)
     assert await bench.store.transition(halted, expected_epoch=rollout.epoch, decision=entry("rollout_halted"))
     assert isinstance(await bench.store.authorize(SPRING, name, replace(asked, now=after(59_999))), Permitted)

@@ -156,6 +156,36 @@ async def test_place_in_the_quota_comes_back_only_without_a_permit(bench: StoreB
     assert reason(await reserve(bench.store, "spring.v-4.1", quota=2)) == "quota_spent"
 
 
+async def test_released_attempt_gets_no_permit_any_more(bench: StoreBench) -> None:
+    """Nothing is kept of it one by one: whoever asks late, on the word of an old record, must not be counted anew."""
+    await running(bench.store)
+    await reserve(bench.store, A)
+    await authorize(bench.store, A)
+    await bench.store.confirm(SPRING, reservations=[A], permits=[A])
+    await bench.store.release(SPRING, [A])
+    for attempt_id in (A, B):
+        assert reason(await authorize(bench.store, attempt_id, reserved=True)) == "attempt_over"
+    standing = await bench.store.standing(SPRING, now=NOW)
+    assert (standing.permits, standing.admitted, standing.in_flight_total) == (1, {a_cell(): 1}, 0)
+
+
+@pytest.mark.parametrize("confirmed_first", [False, True])
+async def test_permit_of_an_ended_attempt_stays_counted_once(bench: StoreBench, confirmed_first: bool) -> None:
+    """The blast budget counts who was exposed, for ever; in whichever order its end and its permit are confirmed."""
+    await running(bench.store, permit_ceiling=2)
+    await reserve(bench.store, A)
+    await authorize(bench.store, A)
+    for _ in range(2):
+        if confirmed_first:
+            await bench.store.confirm(SPRING, reservations=[A], permits=[A])
+        await bench.store.release(SPRING, [A])
+        await bench.store.confirm(SPRING, reservations=[A], permits=[A])
+    await bench.store.forfeit(SPRING, [A])
+    assert (await bench.store.standing(SPRING, now=NOW)).permits == 1
+    assert await authorize(bench.store, B) == Permitted(NOW)
+    assert reason(await authorize(bench.store, "spring.v-3.1")) == "blast_budget_spent"
+
+
 @pytest.mark.parametrize("released_first", [False, True])
 async def test_forfeit_gives_back_all_that_the_attempt_held(bench: StoreBench, released_first: bool) -> None:
     """Its attempt is over and was never exposed, in whichever order the two are heard of."""
@@ -190,10 +220,10 @@ async def test_suspended_attempt_takes_a_slot_with_its_permit(bench: StoreBench)
     await reserve(bench.store, A, total_max=1)
     await bench.store.suspend(SPRING, {A: await machine_ms(bench) + 1})
     await reserve(bench.store, B, total_max=1)
-    assert reason(await authorize(bench.store, A, total_max=1)) == "in_flight_spent"
-    assert reason(await authorize(bench.store, A, region_max=1)) == "in_flight_spent"
+    assert reason(await authorize(bench.store, A, reserved=True, total_max=1)) == "in_flight_spent"
+    assert reason(await authorize(bench.store, A, reserved=True, region_max=1)) == "in_flight_spent"
     await bench.store.release(SPRING, [B])
-    assert await authorize(bench.store, A, total_max=1) == Permitted(NOW)
+    assert await authorize(bench.store, A, reserved=True, total_max=1) == Permitted(NOW)
     standing = await bench.store.standing(SPRING, now=NOW)
     assert (standing.in_flight, standing.at_risk, standing.admitted) == ({"eu": 1}, 0, {a_cell(): 1})
 

@@ -24,7 +24,7 @@ async def standing(bench: StoreBench) -> Standing:
 
 async def steps_aside(bench: StoreBench, attempt_id: AttemptId = A, **asked: Any) -> object:
     """Ask for a permit and lose the toss; what was answered."""
-    return await authorize(bench.store, attempt_id, stands_aside=True, **asked)
+    return await authorize(bench.store, attempt_id, reserved=True, stands_aside=True, **asked)
 
 
 async def test_attempt_that_stands_aside_holds_nothing_and_has_spent_nothing(bench: StoreBench) -> None:
@@ -56,7 +56,7 @@ async def test_attempt_that_stood_aside_takes_slot_and_place_again_with_its_perm
     await running(bench.store)
     await reserve(bench.store, A)
     await steps_aside(bench)
-    assert await authorize(bench.store, A, quota=1, now=after(HOUR_MS)) == Permitted(after(HOUR_MS))
+    assert await authorize(bench.store, A, reserved=True, quota=1, now=after(HOUR_MS)) == Permitted(after(HOUR_MS))
     now = await standing(bench)
     assert (now.in_flight_total, now.admitted, now.at_risk, now.permits) == (1, {a_cell(): 1}, 0, 1)
     await bench.store.release(SPRING, [A])
@@ -70,11 +70,13 @@ async def test_attempt_that_stood_aside_finds_its_wave_full_and_waits(bench: Sto
     await reserve(bench.store, A, quota=1)
     await steps_aside(bench, quota=1)
     await reserve(bench.store, B, quota=1)
-    refused = await authorize(bench.store, A, quota=1)
+    refused = await authorize(bench.store, A, reserved=True, quota=1)
     assert reason(refused) == "quota_spent"
     assert refused.facts == {"cell": "eu/gen2/canary", "admitted": "1", "quota": "1"}  # type: ignore[attr-defined]
-    assert await authorize(bench.store, B, quota=1) == Permitted(NOW), "who kept its place is not asked for another"
-    assert await authorize(bench.store, A, quota=2) == Permitted(NOW), "the next wave has room"
+    assert await authorize(bench.store, B, reserved=True, quota=1) == Permitted(NOW), (
+        "who kept its place is not asked for another"
+    )
+    assert await authorize(bench.store, A, reserved=True, quota=2) == Permitted(NOW), "the next wave has room"
 
 
 async def test_attempt_stands_aside_only_where_it_would_get_its_permit(bench: StoreBench) -> None:
@@ -97,7 +99,7 @@ async def test_attempt_with_a_permit_stands_aside_no_more(bench: StoreBench) -> 
     """What has begun is not called back by a coin: not while the permit is good, and not when it is renewed."""
     await running(bench.store)
     await reserve(bench.store, A)
-    assert await authorize(bench.store, A) == Permitted(NOW)
+    assert await authorize(bench.store, A, reserved=True) == Permitted(NOW)
     assert await steps_aside(bench, now=after(MINUTE_MS)) == Permitted(NOW)
     later = after(2 * HOUR_MS)
     assert await steps_aside(bench, now=later) == Permitted(later)
@@ -140,7 +142,7 @@ async def test_permit_of_one_that_stood_aside_can_be_forfeited(bench: StoreBench
     await running(bench.store)
     await reserve(bench.store, A)
     await steps_aside(bench)
-    await authorize(bench.store, A)
+    await authorize(bench.store, A, reserved=True)
     await bench.store.forfeit(SPRING, [A])
     now = await standing(bench)
     assert (now.in_flight, now.admitted, now.at_risk, now.permits) == ({}, {}, 0, 0)
@@ -151,10 +153,12 @@ async def test_permit_keeps_whether_it_is_compared(bench: StoreBench, paired: bo
     """Who completes a permit after a crash, or tells it again after the wave moved on, finds what was tossed then."""
     await running(bench.store)
     await reserve(bench.store, A)
-    assert await authorize(bench.store, A, paired=paired) == Permitted(NOW, paired=paired)
-    assert await authorize(bench.store, A, paired=not paired) == Permitted(NOW, paired=paired)
+    assert await authorize(bench.store, A, reserved=True, paired=paired) == Permitted(NOW, paired=paired)
+    assert await authorize(bench.store, A, reserved=True, paired=not paired) == Permitted(NOW, paired=paired)
     later = after(2 * HOUR_MS)
-    assert await authorize(bench.store, A, paired=not paired, now=later) == Permitted(later, paired=paired)
+    assert await authorize(bench.store, A, reserved=True, paired=not paired, now=later) == Permitted(
+        later, paired=paired
+    )
     unsettled = await bench.store.unsettled(SPRING, older_than_ms=-1)
     assert unsettled.permits == {A: Permitted(NOW, paired=paired)}
 
@@ -166,7 +170,7 @@ async def test_quota_holds_exactly_where_many_come_back_at_once(bench: StoreBenc
     for name in names:
         await reserve(bench.store, name)
         await steps_aside(bench, name)
-    answers = await asyncio.gather(*(authorize(bench.store, name, quota=7) for name in names))
+    answers = await asyncio.gather(*(authorize(bench.store, name, reserved=True, quota=7) for name in names))
     assert answers.count(Permitted(NOW)) == 7
     assert {reason(answer) for answer in answers if isinstance(answer, Refusal)} == {"quota_spent"}
     assert (await standing(bench)).admitted == {a_cell(): 7}

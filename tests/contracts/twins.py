@@ -266,6 +266,9 @@ class Twins:
         stands_aside: bool,
     ) -> None:
         (rollout,) = [one for one in await self.memory.rollouts() if one.rollout_id == rollout_id]
+        if number < 3:
+            # Who asks has a place, but for a late one.
+            await self.do_reserve(vehicle_id, rollout_id, number, 0, None, 0)
         await self.both(
             lambda store: store.authorize(
                 rollout_id,

@@ -13,7 +13,7 @@ from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.admission import check_server
 from orchestrator.store.redis.calls import Calls
 from orchestrator.store.redis.library import LIBRARY
-from orchestrator.store.redis.packing import SCHEMA
+from orchestrator.store.redis.packing import SCHEMA_ENDED
 from tests.store_fixtures import empty
 
 
@@ -71,8 +71,35 @@ async def test_data_of_another_schema_are_refused(embedded_server: EmbeddedServe
     """A build that misreads records is worse than one that does not start."""
     store = await RedisStore.connect(embedded_server.url)
     await store.close()
-    await raw.hset("{g}:meta", "schema", str(SCHEMA + 1))
-    assert f"the store has schema {SCHEMA + 1}, this build reads {SCHEMA}" in await refusal(embedded_server)
+    await raw.hset("{g}:meta", "schema", str(SCHEMA_ENDED + 1))
+    newer = f"the store has schema {SCHEMA_ENDED + 1}, this build reads {SCHEMA_ENDED}"
+    assert newer in await refusal(embedded_server)
+
+
+async def test_data_of_the_schema_before_are_taken_over_for_good(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis
+) -> None:
+    """Their records are read as they are; a build that would overlook what is written from now on must not start."""
+    store = await RedisStore.connect(embedded_server.url)
+    await store.close()
+    await raw.hset("{g}:meta", "schema", str(SCHEMA_ENDED - 1))
+    store = await RedisStore.connect(embedded_server.url)
+    await store.close()
+    assert await raw.hget("{g}:meta", "schema") == str(SCHEMA_ENDED).encode()
+
+
+async def test_functions_of_an_earlier_build_are_taken_away(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis
+) -> None:
+    """They would count fewer permits than there were; those of a later build are not ours to judge."""
+    for name in ("outrider_v1", "outrider_v999"):
+        body = f"redis.register_function('{name}_old', function() return 1 end)"
+        await raw.function_load(f"#!lua name={name}\n{body}")
+    store = await RedisStore.connect(embedded_server.url)
+    await store.close()
+    left = {library[b"library_name"] for library in await raw.function_list("outrider_v*")}
+    assert left == {LIBRARY.encode(), b"outrider_v999"}
+    await raw.function_delete("outrider_v999")
 
 
 @pytest.mark.fault("F17")

@@ -1,6 +1,6 @@
 """Places of one rollout in memory: who holds an in-flight slot, a place in a quota, a permit; and how many of each.
 
-Says in Python what the first half of `store/redis/functions/reserve.lua` says in Lua.
+Says in Python what the first half of `store/redis/functions/places.lua` says in Lua.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Places:
     def __init__(self) -> None:
         self._places: dict[AttemptId, _Place] = {}
         self._permits: dict[AttemptId, Permit] = {}
+        self._spent: Counter[Cell] = Counter()
+        """Permits of attempts that are over, of which the shard is known to have heard: no longer kept one by one."""
         self._outstanding: dict[AttemptId, FleetTime] = {}
         """When the permit of an attempt that is not over lapses."""
         self._in_flight: Counter[str] = Counter()
@@ -74,7 +76,7 @@ class Places:
     @property
     def permits(self) -> int:
         """Permits so far."""
-        return len(self._permits)
+        return len(self._permits) + self._spent.total()
 
     def permit_of(self, attempt_id: AttemptId) -> Permit | None:
         """The permits of an attempt."""
@@ -174,6 +176,12 @@ class Places:
         if place.taken_ms is not None:
             self._leave(attempt_id, place)
         self._admitted[place.cell] -= attempt_id not in self._permits and not place.aside
+
+    def spend(self, attempt_id: AttemptId) -> None:
+        """Let the permit of an attempt that is over be a number, as its shard is known to have heard of it."""
+        permit = None if self.known(attempt_id) else self._permits.pop(attempt_id, None)
+        if permit is not None:
+            self._spent[permit.cell] += 1
 
     def _leave(self, attempt_id: AttemptId, place: _Place) -> None:
         self._in_flight[place.cell.region] -= 1

@@ -116,6 +116,8 @@ class RolloutKeys:
         if no := self._dead_man_refusal():
             return no
         if permit is None:
+            if not self._places.known(attempt_id):
+                return refusal(RefusalReason.ATTEMPT_OVER, {"attempt_id": attempt_id, "state": "released"})
             if no := self._permit_refusal(attempt_id, request):
                 return no
             if request.stands_aside:
@@ -171,12 +173,15 @@ class RolloutKeys:
             self._unsettled_slots.pop(attempt_id, None)
         for attempt_id in permits:
             self._unsettled_permits.pop(attempt_id, None)
+            self._places.spend(attempt_id)
 
     def release(self, attempt_ids: Sequence[AttemptId]) -> None:
         """See `base.RolloutStore`."""
         for attempt_id in attempt_ids:
             self._places.release(attempt_id)
             self._unsettled_slots.pop(attempt_id, None)
+            if attempt_id not in self._unsettled_permits:
+                self._places.spend(attempt_id)
 
     def unsettled(self, older_than_ms: int) -> Unsettled:
         """See `base.RolloutStore`."""

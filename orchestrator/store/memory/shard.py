@@ -106,7 +106,7 @@ class Shard(Inventory):
             for number in range(1, last.number + 1)
         ]
         found = [self.attempts[one] for one in ids if one in self.attempts]
-        return sorted(found, key=lambda attempt: (attempt.granted_at, attempt.number), reverse=True)
+        return sorted(found, key=lambda attempt: (attempt.granted_at, attempt.number, attempt.attempt_id), reverse=True)
 
     def assign(self, attempt: Attempt, director: DirectorState, expected_version: int) -> Applied | Refusal:
         """See `base.VehicleStore`."""

@@ -11,7 +11,7 @@ from orchestrator.store.base import StoreError, StoreRefusedError, StoreUnavaila
 from orchestrator.store.redis.calls import Calls, number
 from orchestrator.store.redis.keys import FLEET_TAG, key
 from orchestrator.store.redis.library import LIBRARY, render
-from orchestrator.store.redis.packing import SCHEMA
+from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED
 
 VERSION_MIN = (7, 0)
 
@@ -95,10 +95,32 @@ async def load_library(calls: Calls) -> None:
         ) from error
 
 
+async def retire_libraries(calls: Calls) -> None:
+    """Take earlier builds' libraries away: they would overlook what this one writes. A process that still calls them is
+    refused at every call until it is replaced.
+
+    Raises:
+        StoreError: the server did not do it.
+    """
+    for library in await calls.command("FUNCTION", "LIST", "LIBRARYNAME", "outrider_v*"):
+        name = _field(library, b"library_name")
+        if version_of(name) < version_of(LIBRARY):
+            await calls.command("FUNCTION", "DELETE", name)
+
+
+def version_of(library: str) -> int:
+    """The number in a library's name."""
+    return int(library.removeprefix("outrider_v"))
+
+
 def _code(library: Any) -> str:
+    return _field(library, b"library_code")
+
+
+def _field(library: Any, name: bytes) -> str:
     fields = library if isinstance(library, dict) else dict(zip(library[::2], library[1::2], strict=True))
-    code: bytes = fields[b"library_code"]
-    return code.decode()
+    value: bytes = fields[name]
+    return value.decode()
 
 
 async def open_dataset(calls: Calls, *, new_dataset_id: str, new_shards: int) -> int:
@@ -107,9 +129,12 @@ async def open_dataset(calls: Calls, *, new_dataset_id: str, new_shards: int) ->
     Raises:
         StoreRefusedError: it was written under another schema.
     """
-    reply = await calls.function("initialise", FLEET_TAG, SCHEMA, new_dataset_id, new_shards)
-    if number(reply, 1) != SCHEMA:
+    reply = await calls.function("initialise", FLEET_TAG, SCHEMA_ENDED, new_dataset_id, new_shards)
+    if number(reply, 1) == SCHEMA:
+        # Its records are read as they are. What is written from now on an earlier build must not work on.
+        await calls.command("HSET", key(FLEET_TAG, "meta"), "schema", SCHEMA_ENDED)
+    elif number(reply, 1) != SCHEMA_ENDED:
         raise StoreRefusedError(
-            f"the store has schema {number(reply, 1)}, this build reads {SCHEMA}: start the build that wrote it"
+            f"the store has schema {number(reply, 1)}, this build reads {SCHEMA_ENDED}: start the build that wrote it"
         )
     return number(reply, 3)

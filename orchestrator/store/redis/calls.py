@@ -57,7 +57,7 @@ def applied(reply: Sequence[Any]) -> Applied:
     """The vehicle's record in a reply."""
     if reply[0] != b"ok":
         raise StoreError(f"a function answered {reply[0]!r} where it cannot")
-    return Applied(record=codec.decode_record(*reply[1:7]))
+    return Applied(record=codec.decode_record(*reply[1:8]))
 
 
 def applied_or_refused(reply: Sequence[Any]) -> Applied | Refusal:

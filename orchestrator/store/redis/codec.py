@@ -13,7 +13,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
 
-from orchestrator.model.attempt import LIVE_STATES, Attempt, AttemptState, Case, Try, VehicleEvent
+from orchestrator.model.attempt import Attempt, AttemptState, Case, Try, VehicleEvent
 from orchestrator.model.fleet import Cell, Habit, Profile
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.release import Release
@@ -21,8 +21,9 @@ from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import DirectorState, Exclusion, Gaps, SignedSnapshot, VehicleRecord
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
 from orchestrator.store.redis.contact import decode_seen
+from orchestrator.store.redis.ended import LIVE_ORDER, ended_attempts
 from orchestrator.store.redis.inventory import decode_vehicle
-from orchestrator.store.redis.packing import SCHEMA, pack, unpack
+from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED, pack, unpack
 
 HOT = (
     "schema",
@@ -33,11 +34,12 @@ HOT = (
     "outbox_id",
     "acknowledged_number",
     "director",  # version, issued_at, timestamp_version, timestamp_issued_at, release, signed snapshot or false
-    "tries",  # array of (rollout id, number, state, state_at, exposed, failure code)
+    "tries",  # array of (rollout id, number, state, state_at, exposed, failure code); none of a latest one in `ended`
     "attempt_id",  # latest attempt, "" when none
     "exclusions",  # array of (scope, actor, reason, at), by scope
     "removed",  # whether it is out of the inventory; its inventory record stays for who reads old attempts
     "forgiven_at",  # when its quarantine was last lifted, 0: never
+    "ended",  # array of ended attempts (ended.ENDED), in no order; the field is only there with the first of them
 )
 ATTEMPT = (
     "schema",
@@ -87,9 +89,6 @@ CASE = (
     "closed_by",
     "close_reason",
 )
-LIVE_ORDER = tuple(state for state in AttemptState if state in LIVE_STATES)
-"""Position of each live state in an attempt's deadlines."""
-
 UNIT = "\x1f"
 """Separates the fields of a profile key."""
 GROUP = "\x1e"
@@ -113,16 +112,26 @@ def director_fields(director: DirectorState) -> list[Any]:
 
 
 def decode_record(
-    vehicle_id: bytes, shape: bytes, inventory: bytes, hot: bytes, attempt: bytes, seen: bytes
+    vehicle_id: bytes,
+    shape: bytes,
+    inventory: bytes,
+    hot: bytes,
+    attempt: bytes,
+    seen: bytes,
+    frames: Sequence[bytes],
 ) -> VehicleRecord:
-    """A vehicle's record from its id and its five parts; the last two are empty where there is none."""
-    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, *more = unpack(hot, HOT)
-    tries, _, exclusions, _, forgiven_at = more
+    """A vehicle's record from its id and its six parts; attempt and contact are empty where there is none, and the
+    attempt where the hot record has it.
+    """
+    _, enrolled, installed, sha256, counter, outbox_id, acknowledged, director, *more = unpack_hot(hot)
+    tries, latest_id, exclusions, _, forgiven_at, packed = more
     # That of a new vehicle, and what was written before snapshots were kept, ends with the release.
     version, issued_at, timestamp_version, timestamp_issued_at, release, snapshot = (*director, False)[:6]
     contact, gaps = decode_seen(seen) if seen else (None, Gaps())
+    vehicle = decode_vehicle(vehicle_id, shape, inventory)
+    ended = list(ended_attempts(vehicle.vehicle_id, packed, decode_frames(frames))) if packed else []
     return VehicleRecord(
-        vehicle=decode_vehicle(vehicle_id, shape, inventory),
+        vehicle=vehicle,
         enrolled=enrolled,
         installed=ReleaseVersion(installed),
         manifest_sha256=sha256,
@@ -137,17 +146,10 @@ def decode_record(
             release=ReleaseVersion(release),
             snapshot=SignedSnapshot(*snapshot) if snapshot else None,
         ),
-        tries={
-            RolloutId(rollout_id): Try(
-                number=number,
-                state=AttemptState(state),
-                state_at=FleetTime(state_at),
-                exposed=exposed,
-                failure_code=code,
-            )
-            for rollout_id, number, state, state_at, exposed, code in tries
-        },
-        attempt=decode_attempt(attempt) if attempt else None,
+        tries=_tries(tries, ended),
+        attempt=decode_attempt(attempt)
+        if attempt
+        else next((each for each in ended if each.attempt_id == latest_id), None),
         last_seen_at=contact.at if contact else None,
         conditions=contact.conditions if contact else None,
         diagnostics=contact.diagnostics if contact else (),
@@ -158,6 +160,47 @@ def decode_record(
         gaps=gaps,
         forgiven_at=FleetTime(forgiven_at),
     )
+
+
+def unpack_hot(data: bytes) -> list[Any]:
+    """The values of a hot record; no ended attempts where the field is not there yet.
+
+    Raises:
+        StoreRefusedError: it is of another schema.
+    """
+    values: list[Any] = msgpack.unpackb(data)
+    if values[0] == SCHEMA_ENDED and len(values) == len(HOT):
+        return values
+    return [*unpack(data, HOT[:-1]), []]
+
+
+def decode_frames(frames: Sequence[bytes]) -> dict[int, bytes]:
+    """Packed frames by number, of a reply where one follows the other."""
+    return {int(number): frame for number, frame in zip(frames[::2], frames[1::2], strict=True)}
+
+
+def _tries(tries: Sequence[Sequence[Any]], ended: Sequence[Attempt]) -> dict[RolloutId, Try]:
+    """The latest attempt at each rollout: what is kept of it, or else what an ended one says."""
+    found: dict[RolloutId, Try] = {}
+    for attempt in ended:
+        known = found.get(attempt.rollout_id)
+        if known is None or known.number < attempt.number:
+            found[attempt.rollout_id] = Try(
+                number=attempt.number,
+                state=attempt.state,
+                state_at=attempt.state_at,
+                exposed=attempt.exposed,
+                failure_code=attempt.failure_code,
+            )
+    for rollout_id, number, state, state_at, exposed, code in tries:
+        found[RolloutId(rollout_id)] = Try(
+            number=number,
+            state=AttemptState(state),
+            state_at=FleetTime(state_at),
+            exposed=exposed,
+            failure_code=code,
+        )
+    return found
 
 
 def encode_attempt(attempt: Attempt) -> bytes:

@@ -37,8 +37,13 @@ SHARD_KEYS: Mapping[str, str] = {
     "hot": ":hot",
     # hash: vehicle id -> last contact (contact.py): when, gaps, conditions, diagnostics. Written behind by touch.
     "seen": ":seen",
-    # hash: attempt id -> attempt record (codec.ATTEMPT). Kept for ever: a late word still corrects it.
+    # hash: attempt id -> attempt record (codec.ATTEMPT), until it is over and nothing of it is due: then `hot` has it,
+    # for ever, as a late word still corrects it.
     "attempts": ":attempts",
+    # hash: number -> frame (ended.FRAME): what many ended attempts have in common. Only grows.
+    "frames": ":frames",
+    # hash: frame as it is before a time stands in it -> `<number>|<that time>`.
+    "frame_numbers": ":frame_numbers",
     # hash: `<region>|<half hour modulo 50>` -> `<half hour>|<calls>`: the last day and a little. Written by touch.
     "contacts": ":contacts",
     # hash: `<rollout id>|<vehicle id>|<enrolled at>` -> control record (control_records.py). Kept: counters are
@@ -90,8 +95,11 @@ ROLLOUT_KEYS: Mapping[str, str] = {
     "links": ":links",
     # hash: attempt id -> `<first>|<latest>|<offline>|<paired>|<region>|<hardware>|<cohort>`: fleet time of its permit,
     # how long the latest is good for if it is an offline one (else 0), whether it is compared with controls (`1` or
-    # `0`), and its cell; its length is what the ceiling limits.
+    # `0`), and its cell; until the attempt is over and the shard is known to have heard of it.
     "permits": ":permits",
+    # hash: `<region>|<hardware>|<cohort>` -> permits of attempts that are over, `*` -> all. With the length of
+    # `permits` it is what the ceiling limits.
+    "spent": ":spent",
     # zset: attempt id at the fleet time at which its permit lapses, until then or until the attempt is over.
     "outstanding": ":outstanding",
     # zset: attempt id at the fleet time of its permit, of the last minute.

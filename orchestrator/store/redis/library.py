@@ -20,18 +20,20 @@ from orchestrator.store.contacts import HALF_HOUR_MS, HALF_HOURS_KEPT
 from orchestrator.store.counters import FAILED_STATES
 from orchestrator.store.redis import codec, keys
 from orchestrator.store.redis.control_records import CONTROL
+from orchestrator.store.redis.ended import ENDED, FRAME, LIVE_ORDER, OVER_ORDER
 from orchestrator.store.redis.inventory import SHAPE
-from orchestrator.store.redis.packing import SCHEMA
+from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED
 from orchestrator.store.refusals import REFUSED_BY_BRAKE, REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
-LIBRARY = "outrider_v5"
+LIBRARY = "outrider_v6"
 """Raised whenever functions of an earlier build could not serve this one."""
 PREFIX = f"{LIBRARY}_"
 """In front of every function's name."""
 FILES = (
     "core.lua",
     "inventory.lua",
+    "ended.lua",
     "vehicles.lua",
     "contacts.lua",
     "controls.lua",
@@ -68,10 +70,11 @@ def prelude() -> str:
         f"{state.value}|{'p' if exposed else 'b'}|{event.value}": transition.state.value
         for (state, exposed, event), transition in TRANSITIONS.items()
     }
-    live = {state.value: index for index, state in enumerate(codec.LIVE_ORDER, start=1)}
+    live = {state.value: index for index, state in enumerate(LIVE_ORDER, start=1)}
     return "\n".join(
         [
-            f"local PREFIX, SCHEMA = '{PREFIX}', {SCHEMA}",
+            f"local PREFIX, SCHEMA, SCHEMA_ENDED = '{PREFIX}', {SCHEMA}, {SCHEMA_ENDED}",
+            "local READABLE = {[SCHEMA]=1, [SCHEMA_ENDED]=1}",
             f"local UNIT, GROUP = '\\{ord(codec.UNIT)}', '\\{ord(codec.GROUP)}'",
             f"local BANDWIDTH_AHEAD_MS, DARK_WAIT_MS = {BANDWIDTH_AHEAD_MS}, {DARK_WAIT_MS}",
             f"local SAFETY_CLASS, SAME_CONTACT_MS = '{SAFETY_CLASS}', {SAME_CONTACT_MS}",
@@ -84,6 +87,10 @@ def prelude() -> str:
             _table("ATTEMPT", _positions(codec.ATTEMPT)),
             _table("CASE", _positions(codec.CASE)),
             _table("CONTROL", _positions(CONTROL)),
+            _table("FRAME", _positions(FRAME)),
+            _table("ENDED", _positions(ENDED)),
+            _table("OVER_NUMBER", {state.value: index for index, state in enumerate(OVER_ORDER, start=1)}),
+            f"local OVER = {{{', '.join(repr(state.value) for state in OVER_ORDER)}}}",
             _table("LIVE", live),
             _table("BEFORE_PERMIT", {state.value: 1 for state in BEFORE_PERMIT_STATES}),
             _table("NEXT", moves),

@@ -10,7 +10,9 @@ import msgpack  # type: ignore[import-untyped]
 from orchestrator.store.base import StoreRefusedError
 
 SCHEMA = 4
-"""Version of every record; a higher one is refused."""
+"""Version of every record but a vehicle's hot one that keeps ended attempts; an unknown one is refused."""
+SCHEMA_ENDED = 5
+"""Version of such a one, and of the data set: earlier builds would overlook what they cannot read."""
 
 
 def pack(values: Sequence[Any]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.model.attempt import Attempt, Case
 from orchestrator.model.fleet import Profile
-from orchestrator.model.ids import FleetTime, RolloutId
+from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.model.tally import CellTallies
 from orchestrator.store import counters
 from orchestrator.store.base import ContactRate, JournalEntry
@@ -18,6 +18,7 @@ from orchestrator.store.contacts import compared, place
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, number
 from orchestrator.store.redis.control_records import decode_watched
+from orchestrator.store.redis.ended import ended_attempts
 from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag, shard_tag
 from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.streams import FLEET_STREAM, after_position, rollout_stream, shard_stream, stream_parts
@@ -81,11 +82,10 @@ class RedisShards:
         attempts: dict[RolloutId, list[Attempt]] = {rollout_id: [] for rollout_id in rollout_ids}
         watched: dict[RolloutId, list[Watched]] = {rollout_id: [] for rollout_id in rollout_ids}
         for tag in self._tags:
-            for packed in await self._records(tag, "attempts"):
-                attempt = codec.decode_attempt(packed)
+            for attempt in await self._attempts(tag):
                 if attempt.rollout_id in attempts:
                     attempts[attempt.rollout_id].append(attempt)
-            for packed in await self._records(tag, "controls"):
+            for packed in (await self._records(tag, "controls")).values():
                 each = decode_watched(packed)
                 if each.control.rollout_id in watched:
                     watched[each.control.rollout_id].append(each)
@@ -94,7 +94,17 @@ class RedisShards:
             for rollout_id in rollout_ids
         }
 
-    async def _records(self, tag: str, name: str) -> Collection[bytes]:
+    async def _attempts(self, tag: str) -> Collection[Attempt]:
+        """Every attempt of a shard, once: one may become an ended one while this looks."""
+        found = {name: codec.decode_attempt(packed) for name, packed in (await self._records(tag, "attempts")).items()}
+        hots = {VehicleId(name.decode()): packed for name, packed in (await self._records(tag, "hot")).items()}
+        frames = {int(number): frame for number, frame in (await self._records(tag, "frames")).items()}
+        for vehicle_id, packed in hots.items():
+            for attempt in ended_attempts(vehicle_id, codec.unpack_hot(packed)[-1], frames):
+                found[attempt.attempt_id.encode()] = attempt
+        return found.values()
+
+    async def _records(self, tag: str, name: str) -> Mapping[bytes, bytes]:
         """Every record of a hash; once each, though a scan may return a member twice."""
         records: dict[bytes, bytes] = {}
         cursor = -1
@@ -102,7 +112,7 @@ class RedisShards:
             following, cells = await self._calls.command("HSCAN", key(tag, name), max(cursor, 0), "COUNT", SCAN_COUNT)
             cursor = int(following)
             records.update(zip(cells[::2], cells[1::2], strict=True))
-        return records.values()
+        return records
 
     async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:
         """See `base.VehicleStore`."""

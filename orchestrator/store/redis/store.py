@@ -74,6 +74,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             shards_found = await admission.open_dataset(
                 calls, new_dataset_id=secrets.token_hex(16), new_shards=shards or DEFAULT_SHARDS
             )
+            await admission.retire_libraries(calls)
             if shards is not None and shards != shards_found:
                 raise StoreRefusedError(
                     f"the store has {shards_found} shards, not {shards}: fixed at creation: leave the number out"

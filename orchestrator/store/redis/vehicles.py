@@ -178,7 +178,7 @@ class RedisVehicles:
         """See `base.VehicleStore`."""
         reply = await self._calls.function("attempts", self._tag(vehicle_id), vehicle_id)
         found = [codec.decode_attempt(packed) for packed in reply[1:]]
-        return sorted(found, key=lambda attempt: (attempt.granted_at, attempt.number), reverse=True)
+        return sorted(found, key=lambda attempt: (attempt.granted_at, attempt.number, attempt.attempt_id), reverse=True)
 
     async def put_token(self, vehicle_id: VehicleId, *, token_sha256: str, life_ms: int) -> None:
         """See `base.VehicleStore`."""

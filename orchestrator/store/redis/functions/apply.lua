@@ -11,7 +11,7 @@ end
 -- One event: changes its attempt if it may, and says in the journal if it may not.
 local function apply_event(tag, vehicle_id, hot, event, now)
   local number, attempt_id, kind, failure_code = unpack(event)
-  local attempt = load_attempt(tag, attempt_id)
+  local attempt = load_attempt(tag, attempt_id, vehicle_id, hot)
   local why = 'unknown_attempt'
   if attempt and attempt[ATTEMPT.vehicle_id] == vehicle_id then
     if advance(tag, hot, attempt, kind, now, failure_code) then return end

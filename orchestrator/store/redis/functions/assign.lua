@@ -6,11 +6,11 @@ register('assign', function(keys, args)
   local id, vehicle_id = attempt[ATTEMPT.attempt_id], attempt[ATTEMPT.vehicle_id]
   local hot = load_present(tag, vehicle_id)
   if not hot then return refused('unknown_attempt', {attempt_id = id}) end
-  if redis.call('HEXISTS', tag .. KEY.attempts, id) == 1 then return applied(tag, vehicle_id, hot) end
-  local try = find_try(hot, attempt[ATTEMPT.rollout_id])
+  if load_attempt(tag, id, vehicle_id, hot) then return applied(tag, vehicle_id, hot) end
+  local try = find_try(tag, hot, attempt[ATTEMPT.rollout_id])
   -- Numbers only rise: one at or below the vehicle's last was resolved as lost, or overtaken.
   if try and attempt[ATTEMPT.number] <= try[2] then return refused('tombstoned', {attempt_id = id}) end
-  local latest = hot[HOT.attempt_id] ~= '' and load_attempt(tag, hot[HOT.attempt_id])
+  local latest = hot[HOT.attempt_id] ~= '' and load_attempt(tag, hot[HOT.attempt_id], vehicle_id, hot)
   if latest and LIVE[latest[ATTEMPT.state]] then
     return refused('attempt_live', {attempt_id = id, live = latest[ATTEMPT.attempt_id]})
   end
@@ -24,7 +24,7 @@ register('assign', function(keys, args)
   schedule(tag, attempt)
   local first = attempt[ATTEMPT.checkpoints][1]
   if first then redis.call('ZADD', tag .. KEY.due, int(attempt[ATTEMPT.granted_at] + first), 'g|' .. id) end
-  note_try(hot, attempt)
+  note_try(tag, hot, attempt)
   hot[HOT.attempt_id] = id
   hot[HOT.director] = director
   save(tag, 'hot', vehicle_id, hot)
@@ -44,16 +44,9 @@ register('resolve', function(keys, args)
   if attempt then return {'ok', LIVE[attempt[ATTEMPT.state]] and '1' or '0'} end
   local hot = load_hot(tag, vehicle_id)
   if not hot then return {'ok', '0'} end
-  local try = find_try(hot, rollout_id)
-  if not try then
-    try = {rollout_id, 0, 'withdrawn', 0, false, ''}
-    table.insert(hot[HOT.tries], try)
-  end
-  if number > try[2] then
-    try[2] = number
-    try[3] = 'withdrawn'
-    try[5] = false
-    try[6] = ''
+  local try = find_try(tag, hot, rollout_id)
+  if number > (try and try[2] or 0) then
+    put_try(hot, {rollout_id, number, 'withdrawn', try and try[4] or 0, false, ''})
     save(tag, 'hot', vehicle_id, hot)
   end
   return {'ok', '0'}

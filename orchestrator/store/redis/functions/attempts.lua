@@ -74,8 +74,8 @@ local function advance(tag, hot, attempt, event, now, failure_code)
   count_standing(tag, attempt, 1)
   counted(tag, attempt[ATTEMPT.rollout_id])
   schedule(tag, attempt)
-  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
-  note_try(hot, attempt)
+  note_try(tag, hot, attempt)
+  keep_attempt(tag, attempt, hot)
   local data = about(attempt)
   data.from = from
   data.to = to

@@ -8,7 +8,7 @@ end
 
 -- The refusal of more permits than the ceiling.
 local function no_budget(tag, ceiling)
-  local permits = redis.call('HLEN', tag .. KEY.permits)
+  local permits = count_permits(tag)
   if permits < ceiling then return nil end
   return refused('blast_budget_spent', {permits = permits, ceiling = ceiling})
 end
@@ -23,7 +23,8 @@ end
 -- is to stand aside (`1` or `0`), whether it is compared with controls (`1` or `0`).
 -- Reply: ok, fleet time of the permit, how long an offline one is good for, else 0, whether it is compared, as at the
 -- first; refused by status or brake, fenced,
--- evaluator_silent, in_flight_spent, quota_spent, starts_spent, blast_budget_spent, watched.
+-- evaluator_silent, attempt_over (it has no place, which an attempt has from its reservation on until it is over),
+-- in_flight_spent, quota_spent, starts_spent, blast_budget_spent, watched.
 register('authorize', function(keys, args)
   local tag, id, cell, epoch = keys[1], args[1], cell_of(args, 2), tonumber(args[5])
   local valid_ms, offline_ms, now = tonumber(args[10]), tonumber(args[11]), tonumber(args[12])
@@ -42,7 +43,8 @@ register('authorize', function(keys, args)
   if not permit then
     local place, starts = load_place(tag, id), tag .. KEY.starts
     local starts_in_region = tag .. KEY.region_starts .. cell.region
-    no = (not (place and place.taken) and no_slot(tag, cell.region, args[6], args[7]))
+    if not place then return refused('attempt_over', {attempt_id = id, state = 'released'}) end
+    no = (not place.taken and no_slot(tag, cell.region, args[6], args[7]))
       or (not is_counted(place) and no_quota(tag, cell, args[14]))
       or no_start(starts, args[8], nil, now) or no_start(starts_in_region, args[9], cell.region, now)
       or no_budget(tag, rollout.ceiling)

@@ -92,7 +92,7 @@ register('diagnose', function(keys, args)
     attempt[ATTEMPT.diagnosed] = true
     count_standing(tag, attempt, 1)
     counted(tag, attempt[ATTEMPT.rollout_id])
-    save(tag, 'attempts', id, attempt)
+    keep_attempt(tag, attempt)
   end
   if has_case(tag, id) then return {'ok', '0'} end
   open_case(tag, attempt, 'diagnosis', args[2], tonumber(args[3]))

@@ -52,7 +52,7 @@ register('attest', function(keys, args)
   hot[HOT.manifest_counter] = counter
   hot[HOT.installed] = installed
   local data = {vehicle_id = vehicle_id, sha256 = sha256, counter = counter, installed = installed}
-  local attempt = args[5] ~= '' and load_attempt(tag, args[5])
+  local attempt = args[5] ~= '' and load_attempt(tag, args[5], vehicle_id, hot)
   if attempt and attempt[ATTEMPT.vehicle_id] == vehicle_id then
     data.rollout_id = attempt[ATTEMPT.rollout_id]
     data.attempt_id = args[5]

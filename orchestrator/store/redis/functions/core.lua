@@ -41,3 +41,18 @@ end
 local function journal(stream, kind, at, data, blob)
   return append(stream, kind, int(at), cmsgpack.pack(data), blob)
 end
+
+-- A packed record of a hash, or nil.
+local function load(tag, name, member, fields)
+  local packed = redis.call('HGET', tag .. KEY[name], member)
+  if not packed then return nil end
+  local record = cmsgpack.unpack(packed)
+  if not READABLE[record[fields.schema]] then
+    error('record ' .. member .. ' has schema ' .. tostring(record[fields.schema]) .. ', this library reads ' .. SCHEMA)
+  end
+  return record
+end
+
+local function save(tag, name, member, record)
+  redis.call('HSET', tag .. KEY[name], member, cmsgpack.pack(record))
+end

@@ -68,7 +68,7 @@ register('remove_vehicle', function(keys, args)
   local tag, vehicle_id = keys[1], args[1]
   local hot = load_present(tag, vehicle_id)
   if not hot then return {'ok', '0'} end
-  local latest = hot[HOT.attempt_id] ~= '' and load_attempt(tag, hot[HOT.attempt_id])
+  local latest = hot[HOT.attempt_id] ~= '' and load_attempt(tag, hot[HOT.attempt_id], vehicle_id, hot)
   if latest and LIVE[latest[ATTEMPT.state]] then
     return refused('attempt_live', {attempt_id = latest[ATTEMPT.attempt_id], live = latest[ATTEMPT.attempt_id]})
   end

@@ -76,6 +76,20 @@ local function release_place(tag, id)
   if not permitted and not place.aside then redis.call('HINCRBY', tag .. KEY.admitted, place.cell, -1) end
 end
 
+-- Lets the permit of an attempt that is over be a number: nothing will be asked about it any more.
+local function spend_permit(tag, id)
+  local permit = redis.call('HGET', tag .. KEY.permits, id)
+  if not permit or redis.call('ZSCORE', tag .. KEY.unsettled, 'p|' .. id) then return end
+  redis.call('HDEL', tag .. KEY.permits, id)
+  redis.call('HINCRBY', tag .. KEY.spent, string.match(permit, '^%d+|%d+|%d+|%d|(.+)$'), 1)
+  redis.call('HINCRBY', tag .. KEY.spent, ALL, 1)
+end
+
+-- How many permits there were so far.
+local function count_permits(tag)
+  return redis.call('HLEN', tag .. KEY.permits) + (tonumber(redis.call('HGET', tag .. KEY.spent, ALL)) or 0)
+end
+
 -- suspend: gives back the slots of attempts without a permit that were taken before they were deferred.
 -- KEYS[1] rollout tag. ARGV: attempt id and machine time of its deferral, of each. Reply: ok.
 register('suspend', function(keys, args)
@@ -91,7 +105,8 @@ register('suspend', function(keys, args)
   return {'ok'}
 end)
 
--- release: returns the slots of these, which are over, and their place in the quota where they had no permit.
+-- release: returns the slots of these, which are over, and their place in the quota where they had no permit. A permit of
+-- which the shard is not known to have heard stays until it is: it may yet be forfeited.
 -- KEYS[1] rollout tag. ARGV: attempt ids. Reply: ok.
 register('release', function(keys, args)
   local tag = keys[1]
@@ -99,6 +114,7 @@ register('release', function(keys, args)
     release_place(tag, id)
     redis.call('ZREM', tag .. KEY.unsettled, 's|' .. id)
     redis.call('ZREM', tag .. KEY.outstanding, id)
+    spend_permit(tag, id)
   end
   return {'ok'}
 end)
@@ -124,7 +140,11 @@ end)
 -- confirm: the shards know these; they are no longer unsettled.
 -- KEYS[1] rollout tag. ARGV: `s|<attempt id>` of reservations and `p|<attempt id>` of permits. Reply: ok.
 register('confirm', function(keys, args)
-  for _, member in ipairs(args) do redis.call('ZREM', keys[1] .. KEY.unsettled, member) end
+  for _, member in ipairs(args) do
+    redis.call('ZREM', keys[1] .. KEY.unsettled, member)
+    local kind, id = string.match(member, '^(%a)|(.+)$')
+    if kind == 'p' and not load_place(keys[1], id) then spend_permit(keys[1], id) end
+  end
   return {'ok'}
 end)
 

@@ -1,5 +1,5 @@
 -- vehicle: all that is hot about one vehicle.
--- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok, the id and the record's five parts, or unknown.
+-- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok, the id and the record's six parts, or unknown.
 register('vehicle', function(keys, args)
   local hot = load_present(keys[1], args[1])
   if not hot then return {'unknown'} end
@@ -9,12 +9,20 @@ end, true)
 -- attempts: every attempt of a vehicle, packed, in no order.
 -- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok and one string an attempt.
 register('attempts', function(keys, args)
-  local reply, hot = {'ok'}, load_hot(keys[1], args[1])
-  for _, try in ipairs(hot and hot[HOT.tries] or {}) do
-    for number = 1, try[2] do
-      local id = try[1] .. '.' .. args[1] .. '.' .. int(number)
-      -- A number without a record is one that was given up as lost.
-      local packed = redis.call('HGET', keys[1] .. KEY.attempts, id)
+  local tag, vehicle_id, reply = keys[1], args[1], {'ok'}
+  local hot = load_hot(tag, vehicle_id)
+  local last = {}
+  for _, ended in ipairs(hot and hot[HOT.ended] or {}) do
+    local attempt = expand(load_frame(tag, ended[ENDED.frame]), vehicle_id, ended)
+    local rollout_id = attempt[ATTEMPT.rollout_id]
+    last[rollout_id] = math.max(last[rollout_id] or 0, attempt[ATTEMPT.number])
+    reply[#reply + 1] = cmsgpack.pack(attempt)
+  end
+  for _, try in ipairs(hot and hot[HOT.tries] or {}) do last[try[1]] = math.max(last[try[1]] or 0, try[2]) end
+  for rollout_id, most in pairs(last) do
+    for number = 1, most do
+      -- A number without a record is one that `hot` has, or that was given up as lost.
+      local packed = redis.call('HGET', tag .. KEY.attempts, rollout_id .. '.' .. vehicle_id .. '.' .. int(number))
       if packed then reply[#reply + 1] = packed end
     end
   end

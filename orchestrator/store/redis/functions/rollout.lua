@@ -71,7 +71,7 @@ register('standing', function(keys, args)
       regions[#regions + 1] = held
     end
   end
-  return {'ok', int(redis.call('HLEN', tag .. KEY.permits)), int(rollout.ceiling), int(starts),
+  return {'ok', int(count_permits(tag)), int(rollout.ceiling), int(starts),
     alive(rollout, machine_ms(), args[2]) and '1' or '0', at_risk, int(rollout.grant_ceiling), regions,
     redis.call('HGETALL', tag .. KEY.admitted), int(redis.call('ZCOUNT', tag .. KEY.outstanding, '(' .. args[1], '+inf')),
     last[2] or '0'}

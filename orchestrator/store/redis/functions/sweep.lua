@@ -12,7 +12,7 @@ local function age(tag, attempt, index, now)
   attempt[ATTEMPT.aged][index] = true
   attempt[ATTEMPT.silent][index] = silent
   count_aged(tag, attempt, '', int(index - 1), silent)
-  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
+  keep_attempt(tag, attempt)
   local data = about(attempt)
   data.checkpoint = index - 1
   data.silent = silent
@@ -30,7 +30,7 @@ local function age_by_habit(tag, attempt, index, now)
   attempt[ATTEMPT.habit_aged][index] = true
   attempt[ATTEMPT.habit_silent][index] = silent
   count_aged(tag, attempt, habit_counter(habit, age_ms), '', silent)
-  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
+  keep_attempt(tag, attempt)
   local data = about(attempt)
   data.habit = habit
   data.age_ms = age_ms
@@ -52,7 +52,7 @@ local function age_grant(tag, attempt, _, now)
     data.state = attempt[ATTEMPT.state]
     journal(tag .. KEY.journal, 'grant_silent', now, data)
   end
-  save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
+  keep_attempt(tag, attempt)
 end
 
 -- A deadline passed: a fenced attempt without a permit is withdrawn, any other timed out.

@@ -1,18 +1,4 @@
--- Records of one shard as the functions below read and write them: vehicles, attempts, counters, profiles.
-
-local function load(tag, name, member, fields)
-  local packed = redis.call('HGET', tag .. KEY[name], member)
-  if not packed then return nil end
-  local record = cmsgpack.unpack(packed)
-  if record[fields.schema] ~= SCHEMA then
-    error('record ' .. member .. ' has schema ' .. tostring(record[fields.schema]) .. ', this library reads ' .. SCHEMA)
-  end
-  return record
-end
-
-local function save(tag, name, member, record)
-  redis.call('HSET', tag .. KEY[name], member, cmsgpack.pack(record))
-end
+-- Records of one shard as the functions below read and write them: vehicles, attempts, counters, tries.
 
 -- What is known of a vehicle, also when it was removed from the inventory. Nothing is kept of one of which nothing is
 -- known yet but that it is there.
@@ -28,17 +14,33 @@ local function load_present(tag, vehicle_id)
   return hot and not hot[HOT.removed] and hot or nil
 end
 
-local function load_attempt(tag, attempt_id)
-  return load(tag, 'attempts', attempt_id, ATTEMPT)
+-- An attempt, wherever it is kept. A caller that has the record of a vehicle in hand, and may have changed it, gives both.
+local function load_attempt(tag, attempt_id, vehicle_id, hot)
+  return load(tag, 'attempts', attempt_id, ATTEMPT) or load_ended(tag, attempt_id, vehicle_id, hot)
 end
 
--- A vehicle's id and the five parts of its record, packed: shape, inventory, hot, latest attempt, last contact; the last
--- two may be empty.
+-- Keeps an attempt: in its vehicle's `hot` once it is over and nothing of it is due, else as a record of its own. A caller
+-- that has `hot` saves it.
+local function keep_attempt(tag, attempt, hot)
+  if not is_settled(attempt) then
+    save(tag, 'attempts', attempt[ATTEMPT.attempt_id], attempt)
+    return
+  end
+  local vehicle_id = attempt[ATTEMPT.vehicle_id]
+  local mine = hot or load_hot(tag, vehicle_id)
+  keep_ended(tag, mine, attempt)
+  redis.call('HDEL', tag .. KEY.attempts, attempt[ATTEMPT.attempt_id])
+  if not hot then save(tag, 'hot', vehicle_id, mine) end
+end
+
+-- A vehicle's id and the six parts of its record: shape, inventory, hot, latest attempt, last contact, all packed, and
+-- the frames of its ended attempts. The latest attempt is empty where there is none or `hot` has it, the contact where
+-- there was none.
 local function vehicle_parts(tag, vehicle_id, hot)
   local attempt = hot[HOT.attempt_id] ~= '' and redis.call('HGET', tag .. KEY.attempts, hot[HOT.attempt_id])
   local inventory = redis.call('HGET', tag .. KEY.inventory, vehicle_id)
   return vehicle_id, packed_shape(tag, inventory), inventory, cmsgpack.pack(hot), attempt or '',
-    redis.call('HGET', tag .. KEY.seen, vehicle_id) or ''
+    redis.call('HGET', tag .. KEY.seen, vehicle_id) or '', frames_of(tag, hot)
 end
 
 local function applied(tag, vehicle_id, hot)
@@ -84,24 +86,28 @@ local function about(attempt)
   }
 end
 
-local function find_try(hot, rollout_id)
+-- What is known of a vehicle's latest attempt at a rollout: rollout, number, state, when it entered it, whether it had a
+-- permit, failure code; nil where there was none. Of an attempt that `hot` keeps no try is written beside it.
+local function find_try(tag, hot, rollout_id)
   for _, try in ipairs(hot[HOT.tries]) do
     if try[1] == rollout_id then return try end
   end
-  return nil
+  return ended_try(tag, hot, rollout_id)
+end
+
+local function put_try(hot, try)
+  for index, each in ipairs(hot[HOT.tries]) do
+    if each[1] == try[1] then
+      hot[HOT.tries][index] = try
+      return
+    end
+  end
+  table.insert(hot[HOT.tries], try)
 end
 
 -- Keeps what the vehicle's record says of its latest attempt at the rollout.
-local function note_try(hot, attempt)
-  local try = find_try(hot, attempt[ATTEMPT.rollout_id])
-  if not try then
-    try = {attempt[ATTEMPT.rollout_id], 0, '', 0, false, ''}
-    table.insert(hot[HOT.tries], try)
-  end
-  if attempt[ATTEMPT.number] < try[2] then return end
-  try[2] = attempt[ATTEMPT.number]
-  try[3] = attempt[ATTEMPT.state]
-  try[4] = attempt[ATTEMPT.state_at]
-  try[5] = attempt[ATTEMPT.permitted_at] and true or false
-  try[6] = attempt[ATTEMPT.failure_code]
+local function note_try(tag, hot, attempt)
+  local try = find_try(tag, hot, attempt[ATTEMPT.rollout_id])
+  if try and attempt[ATTEMPT.number] < try[2] then return end
+  put_try(hot, try_of(attempt))
 end
