@@ -72,7 +72,7 @@ def prepare(folder: Path, load: Load) -> None:
     (folder / "simulator.json").unlink()
 
 
-def publish(installation: Installation, version: str, contents: Mapping[str, bytes]) -> None:
+def publish(installation: Installation, version: str, contents: Mapping[str, bytes], *options: str) -> None:
     """Sign and register a release whose images simulated vehicles understand."""
     folder = installation.data.parent / f"release-{version}"
     folder.mkdir()
@@ -92,4 +92,4 @@ def publish(installation: Installation, version: str, contents: Mapping[str, byt
     believe(installation.data)
     # JSON is YAML.
     (folder / "release.yaml").write_text(json.dumps({"version": version, "notes": "", "images": images}))
-    installation.must("release", "publish", folder / "release.yaml")
+    installation.must("release", "publish", folder / "release.yaml", *options)

@@ -33,7 +33,7 @@ DIES_LAUNCHING = textwrap.dedent(
 """Dies between the start of the server and the first word from it."""
 
 
-@pytest.mark.fault("F1")
+@pytest.mark.fault("F1", "P1")
 @pytest.mark.parametrize("earlier", [False, True], ids=["first start", "start after a crash"])
 def test_store_whose_owner_died_while_starting_it_is_adopted(tmp_path: Path, *, earlier: bool) -> None:
     """Found by `make chaos`: nobody has to look for a process and stop it at 3 a.m."""
