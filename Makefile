@@ -18,7 +18,7 @@ conform: setup-dev
 judge: setup-dev
 	@$(BIN)/python -m benchmarks.judge --runs $(or $(RUNS),60)
 
-# Speed of the hot parts, each against a bare baseline in the same run; writes benchmarks/speed.md. About two minutes; leave the machine alone.
+# Speed of the hot parts, each against a bare baseline in the same run; writes benchmarks/speed.md. Some five minutes; leave the machine alone.
 bench: setup-dev
 	@$(BIN)/python -m benchmarks.speed
 
