@@ -45,6 +45,10 @@ class ImageStoreError(SigningError):
     """The store of images cannot be read or written; the message says the remedy. Repeating is harmless."""
 
 
+class AccessDeniedError(ImageStoreError):
+    """The store of images does not let these credentials do it."""
+
+
 class EvidenceError(SigningError):
     """Evidence for an image that is missing, faulty, or about something else; the message says which and what to do."""
 

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +26,17 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: boo
     """
     with _replacement(path, mode=mode, durable=durable) as file:
         file.write(data)
+
+
+def write_pieces_atomically(path: Path, pieces: Iterable[bytes], *, durable: bool = True) -> None:
+    """The same with data that comes in pieces; none of it stands at `path` when getting them fails.
+
+    Raises:
+        OSError: It could not be written; the old file stands.
+    """
+    with _replacement(path, mode=0o644, durable=durable) as file:
+        for piece in pieces:
+            file.write(piece)
 
 
 def copy_atomically(source: Path, path: Path) -> None:

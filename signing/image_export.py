@@ -70,9 +70,11 @@ def _copy(repository: ImageRepository, target: TargetFile, to: ImageStore) -> in
     names = {f"targets/{image_file_name(target.path, sha256)}", f"targets/{tuf_file_name(target.path, sha256)}"}
     wanted = [name for name in sorted(names) if to.size(name) != target.length]
     if wanted:
-        file = repository.image_file(target.path, sha256)
-        if not file.is_file():
-            raise ImageStoreError(f"the image {target.path!r} is gone ({file}): restore it from a backup")
-        for name in wanted:
-            to.put(name, file, sha256)
+        with repository.fetched.lent(image_file_name(target.path, sha256)) as file:
+            if not file.is_file():
+                raise ImageStoreError(
+                    f"the image {target.path!r} is gone: restore it from a backup, or publish it again"
+                )
+            for name in wanted:
+                to.put(name, file, sha256)
     return len(wanted)

@@ -21,9 +21,10 @@ from tuf.api.metadata import Snapshot, TargetFile, Targets, Timestamp
 from signing.attestation import ATTEST, Attesters, attesters_of, with_attesters
 from signing.deltas import Delta, is_delta, read_delta
 from signing.errors import ImageRefusedError, SigningError, VerificationError
+from signing.fetched_images import FetchedImages
 from signing.files import exclusive, write_atomically
 from signing.image_metadata import SNAPSHOT_LIFE, TARGETS_LIFE, TIMESTAMP_LIFE, ImageMetadata, past_half_life
-from signing.image_store import PIECE_BYTES, FolderStore, ImageStore
+from signing.image_store import FolderStore, ImageStore
 from signing.key_names import named
 from signing.keys import load_signer
 from signing.match import read_shall_match
@@ -63,6 +64,8 @@ class ImageRepository:
         """Its metadata files; who writes them holds the folder's lock."""
         self.images = images or FolderStore(path / "targets")
         """Where the bytes of images lie."""
+        self.fetched = FetchedImages(path / "fetched", self.images)
+        """What of them is needed as files."""
         self._evidence = path / "evidence"
 
     @classmethod
@@ -179,21 +182,12 @@ class ImageRepository:
         return self.metadata.content(name)
 
     def image_file(self, path: str, sha256: str) -> Path:
-        """Where the bytes of a published image are; from a bucket they are fetched first, into `<path>/fetched`.
+        """Where the bytes of a published image are; from a bucket they are fetched first.
 
         Raises:
             ImageStoreError: The bucket cannot be read.
         """
-        name = image_file_name(path, sha256)
-        if isinstance(self.images, FolderStore):
-            return self.images.folder / name
-        fetched = self._path / "fetched" / name
-        size = None if fetched.exists() else self.images.size(name)
-        if size is not None:
-            fetched.parent.mkdir(exist_ok=True)
-            pieces = (self.images.read(name, at, min(PIECE_BYTES, size - at)) for at in range(0, size, PIECE_BYTES))
-            write_atomically(fetched, b"".join(pieces), durable=False)
-        return fetched
+        return self.fetched.file(image_file_name(path, sha256))
 
     def evidence(self, sha256: str) -> bytes | None:
         """A file that stands behind an image, by its hex digest; None when it is missing or was changed."""

@@ -21,7 +21,8 @@ from aiohttp.web_request import BaseRequest
 
 from orchestrator.telemetry import Metrics
 from signing.errors import ImageStoreError
-from signing.image_store import PIECE_BYTES, FolderStore, ImageStore
+from signing.image_bytes import PIECE_BYTES
+from signing.image_store import FolderStore, ImageStore
 from signing.names import METADATA_NAME_PATTERN
 
 TRANSFERS_MAX = 256

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -304,14 +305,14 @@ def test_a_file_that_changes_while_it_is_copied_is_not_listed(
 ):
     """What is signed is what is stored, not what was there a moment ago."""
     image, before = an_image(tmp_path), repository.versions()
-    copy = image_store_module.copy_atomically
+    pieces = image_store_module.file_pieces
 
-    def changed(source: Path, path: Path) -> None:
-        source.write_bytes(b"changed")
-        copy(source, path)
+    def changed(file: Path, sha256: str) -> Iterator[bytes]:
+        file.write_bytes(b"changed")
+        return pieces(file, sha256)
 
     image.file.write_bytes(b"gateway, first")
-    monkeypatch.setattr(image_store_module, "copy_atomically", changed)
+    monkeypatch.setattr(image_store_module, "file_pieces", changed)
     with pytest.raises(ImageRefusedError, match="changed while"):
         repository.publish([image], data.image_keys, NOW)
     assert repository.versions() == before

@@ -6,50 +6,47 @@ The bucket is that of moto's server on loopback: a model of S3 that answers as S
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from moto.core import set_initial_no_auth_action_count
-from moto.server import ThreadedMotoServer
+from moto.s3.responses import S3Response
 
+from signing.bucket_store import PART_BYTES, BucketStore
 from signing.ceremony import DataFolder
-from signing.errors import ImageRefusedError, ImageStoreError
+from signing.errors import AccessDeniedError, ImageRefusedError, ImageStoreError
+from signing.fetched_images import KEPT_S, FetchedImages
 from signing.image_export import export
 from signing.image_repo import ImageRepository, NewImage
-from signing.image_store import BucketStore, FolderStore, ImageStore, open_store
+from signing.image_store import FolderStore, ImageStore, open_store
+from tests.s3_server import a_bucket, an_s3_server
 from tests.signing.uptane_simulator import NOW
 
 CONTENT = b"gateway" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = f"{SHA256}.gw.img"
+LONG = bytes(range(256)) * (PART_BYTES // 256) + CONTENT
+"""An image that takes two parts."""
+LONG_SHA256 = hashlib.sha256(LONG).hexdigest()
+LONG_NAME = f"{LONG_SHA256}.map.img"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    served = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    served.start()
-    host, port = served.get_host_and_port()
-    yield f"http://{host}:{port}"
-    served.stop()
+    with an_s3_server() as address:
+        yield address
 
 
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> BucketStore:
     """A bucket of its own."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", server),
-        ("AWS_ACCESS_KEY_ID", "access"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    from urllib.request import Request, urlopen
-
     name = f"b{hashlib.sha256(request.node.name.encode()).hexdigest()[:20]}"
-    with urlopen(Request(f"{server}/{name}", method="PUT")):
-        return BucketStore(f"s3://{name}/fleet")
+    return BucketStore(a_bucket(server, name, monkeypatch) + "/fleet")
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -61,6 +58,112 @@ def a_file(folder: Path, content: bytes = CONTENT) -> Path:
     path = folder / "image"
     path.write_bytes(content)
     return path
+
+
+def test_a_long_image_is_stored_in_parts_and_written_once(bucket: BucketStore, tmp_path: Path):
+    """However long it is; what came together on the way is gone, also after the second, who finds it there."""
+    file = a_file(tmp_path, LONG)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: bucket.put(LONG_NAME, file, LONG_SHA256), range(4)))
+    assert bucket.read(LONG_NAME, PART_BYTES - 4, 11) == LONG[PART_BYTES - 4 : PART_BYTES + 7]
+    assert bucket.size(LONG_NAME) == len(LONG)
+    assert bucket.left_behind() == 0
+
+
+def test_a_long_image_with_other_bytes_is_not_stored(bucket: BucketStore, tmp_path: Path):
+    """That the digest is another is known at the last byte, when parts were sent already."""
+    with pytest.raises(ImageRefusedError, match="is not what was signed"):
+        bucket.put(LONG_NAME, a_file(tmp_path, LONG[:-1] + b"?"), LONG_SHA256)
+    assert bucket.size(LONG_NAME) is None
+    assert bucket.left_behind() == 0
+
+
+def test_a_long_image_passes_through_a_little_memory(bucket: BucketStore, tmp_path: Path):
+    """An image of a gibibyte must not need a gibibyte: measured on a process that does nothing else."""
+    file = tmp_path / "image"
+    with file.open("wb") as content:
+        content.truncate(48 * 1024 * 1024)
+    script = (
+        "import hashlib, re, sys\n"
+        "from pathlib import Path\n"
+        "from signing.bucket_store import BucketStore\n"
+        "from signing.fetched_images import FetchedImages\n"
+        "file, store = Path(sys.argv[1]), BucketStore(sys.argv[2])\n"
+        "digest = hashlib.file_digest(file.open('rb'), 'sha256').hexdigest()\n"
+        "store.size('absent')\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before = peak()\n"
+        "store.put(f'{digest}.map.img', file, digest)\n"
+        "fetched = FetchedImages(file.parent / 'fetched', store).file(f'{digest}.map.img')\n"
+        "assert fetched.stat().st_size == file.stat().st_size\n"
+        "print(peak() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(file), bucket.url], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 32 * 1024, f"{int(done.stdout) // 1024} MiB for an image of 48 MiB"
+
+
+def test_what_publications_rely_on_is_tried_and_leaves_nothing(bucket: BucketStore):
+    """The doctor asks before a release engineer finds out."""
+    bucket.prove_conditional_writes()
+    assert bucket.left_behind() == 0
+
+
+@pytest.mark.parametrize("act", ["put_object", "_key_response_post"])
+def test_a_service_without_conditional_writes_is_found(bucket: BucketStore, monkeypatch: pytest.MonkeyPatch, act: str):
+    """There are services that take If-None-Match and do not heed it: in one request, or of a copy."""
+    heeding = getattr(S3Response, act)
+
+    def heedless(response: S3Response, *given: object, **named: object) -> object:
+        response.headers = {name: value for name, value in response.headers.items() if name != "If-None-Match"}
+        return heeding(response, *given, **named)
+
+    monkeypatch.setattr(S3Response, act, heedless)
+    with pytest.raises(ImageStoreError, match="does not heed If-None-Match"):
+        bucket.prove_conditional_writes()
+    assert bucket.left_behind() == 0
+
+
+def test_credentials_that_may_only_read_are_told_apart(bucket: BucketStore):
+    """Who only serves needs no more, and should have no more."""
+    bucket.size(NAME)
+
+    @set_initial_no_auth_action_count(0)
+    def act() -> None:
+        with pytest.raises(AccessDeniedError):
+            bucket.prove_conditional_writes()
+
+    act()
+
+
+def test_what_was_fetched_does_not_stay(bucket: BucketStore, tmp_path: Path):
+    """A bucket holds more than a disk: a file that nobody used for a day goes when another one comes."""
+    other = hashlib.sha256(b"other").hexdigest() + ".img"
+    bucket.put(NAME, a_file(tmp_path), SHA256)
+    bucket.put(other, a_file(tmp_path, b"other"), other[:64])
+    fetched = FetchedImages(tmp_path / "fetched", bucket)
+    kept = fetched.file(NAME)
+    os.utime(kept, (0, kept.stat().st_mtime - KEPT_S - 1))
+    with fetched.lent(other) as lent:
+        assert lent.read_bytes() == b"other"
+    assert list((tmp_path / "fetched").iterdir()) == [], "what is lent goes at once"
+    assert fetched.file(NAME).read_bytes() == CONTENT
+    assert fetched.file(other).read_bytes() == b"other"
+    assert kept.exists(), "of today"
+    os.utime(kept, (0, kept.stat().st_mtime - KEPT_S - 1))
+    fetched.file(NAME)
+    with fetched.lent(other):
+        assert kept.exists(), "used just now"
+
+
+def test_a_bucket_with_other_bytes_is_not_believed(bucket: BucketStore, tmp_path: Path):
+    """Deltas and reverts are made from what is fetched."""
+    bucket.write(NAME, b"gateway")
+    with pytest.raises(ImageStoreError, match="holds other bytes"):
+        FetchedImages(tmp_path / "fetched", bucket).file(NAME)
+    assert list((tmp_path / "fetched").iterdir()) == []
 
 
 def test_an_image_is_read_back_as_it_was_stored(store: ImageStore, tmp_path: Path):
