@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from orchestrator.app.doctor import folder, service, state, trust
+from orchestrator.app.doctor import folder, images, service, state, trust
 from orchestrator.app.doctor.findings import Finding, error
 from orchestrator.app.doctor.patient import Patient
 
@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     Check("authorities", "certificate authorities", trust.check_authorities),
     Check("operators", "operators' certificates", trust.check_operators),
     Check("image repository", "the Image repository's metadata", trust.check_image_repository),
+    Check("images", "the bytes of images", images.check_images),
     Check("vouching", "who vouches for images", trust.check_vouching),
     Check("director", "the Director's keys and roots", trust.check_director),
     Check("offline keys", "keys that should not be here", trust.check_offline_keys),
