@@ -44,6 +44,10 @@ class BackupReport:
     files: int
     ledger: Copied
     keys: bool
+    images: bool
+    """Whether the bytes of images are in it."""
+    images_at: str
+    """Where images lie that are never in it, a bucket or another folder; empty where they lie in the data folder."""
 
 
 def back_up(
@@ -64,7 +68,7 @@ def back_up(
         target: the file; must not exist. It appears when it is whole and on disk, readable by its owner only.
         made_at: machine time, for people.
         keys: whether private keys go into it, those that lie in the data folder.
-        images: whether the images' bytes go into it; metadata always does.
+        images: whether the images' bytes go into it; metadata always does, images outside the data folder never.
         step: told what is being done.
 
     Raises:
@@ -74,6 +78,7 @@ def back_up(
         OSError: something cannot be read or written.
     """
     installation.check()
+    images = images and not settings.images
     if target.exists():
         raise InstallationError(f"{target} exists: name another file, a backup is never overwritten")
     if settings.store_url:
@@ -89,7 +94,7 @@ def back_up(
             step("the ledger")
             copied = copy_ledger(installation.ledger_at(settings.ledger_url), folder / LEDGER_FILE)
         found = {STORE_FILE: folder / STORE_FILE, LEDGER_FILE: folder / LEDGER_FILE}
-        step("keys, metadata and images" if keys else "metadata and images")
+        step(f"{'keys, ' if keys else ''}metadata{' and images' if images else ''}")
         # The repository's own lock: nothing is published while its files are read.
         with exclusive(installation.image_repository):
             found |= dict(_files(installation, keys=keys, images=images))
@@ -107,7 +112,7 @@ def back_up(
             _pack(folder / "whole", {MANIFEST: folder / MANIFEST, **found})
         (folder / "whole").rename(target)
     _sync(target.parent)
-    return BackupReport(target, target.stat().st_size, len(found), copied, keys)
+    return BackupReport(target, target.stat().st_size, len(found), copied, keys, images, settings.images)
 
 
 def digest(path: Path) -> str:
@@ -153,7 +158,7 @@ def _files(installation: Installation, *, keys: bool, images: bool) -> Iterator[
         name = path.relative_to(installation.data).as_posix()
         if not path.is_file() or path.name == ".lock" or (is_secret(name) and not keys):
             continue
-        if name.startswith("image-repo/targets/") and not images:
+        if name.startswith("image-repo/fetched/") or (name.startswith("image-repo/targets/") and not images):
             continue
         yield name, path
 

@@ -47,6 +47,9 @@ class RestoreReport:
     keys: bool
     """Whether the backup had private keys."""
     images: bool
+    """Whether it had the bytes of images."""
+    images_at: str
+    """Where they lie that are in no backup, as the setting `images` names it; empty for the data folder."""
 
 
 def restore(
@@ -103,6 +106,7 @@ def restore(
         paused=paused,
         keys=bool(manifest["keys"]),
         images=bool(manifest["images"]),
+        images_at=settings.images,
     )
 
 

@@ -53,11 +53,15 @@ def backup(
         "ledger_entries": report.ledger.entries,
         "ledger_head": report.ledger.head_hash,
         "keys": report.keys,
+        "images": report.images,
+        "images_at": report.images_at,
     }
+    elsewhere = [plain(f"Images are not in it: they lie in {report.images_at}, whose copies are yours to keep.")]
     session.screen.answer(
         document,
         plain(f"{report.path}: {count(report.size_bytes)} bytes, {count(report.files)} files."),
         f"Ledger: {count(report.ledger.entries)} entries, each proven; head {report.ledger.head_hash}",
+        *(elsewhere if report.images_at else ()),
         plain("Private keys are in it: guard it as you guard them." if keys else NO_KEYS),
         plain(f"Next: outrider restore {file} --data NEW-FOLDER, on a machine of your choice, to see that it works."),
     )

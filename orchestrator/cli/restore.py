@@ -60,6 +60,7 @@ def restore(
         "paused": list(report.paused),
         "keys": report.keys,
         "images": report.images,
+        "images_at": report.images_at,
     }
     session.screen.answer(document, *told(report, installation.data))
 
@@ -74,7 +75,9 @@ def told(report: RestoreReport, data: Path) -> list[RenderableType]:
         lines.append(f"Paused: {', '.join(report.paused)}. What happened since the backup, their vehicles will tell.")
     if not report.keys:
         lines.append("Put keys/, authorities/*.key and operators/ back: the backup has none.")
-    if not report.images:
+    if report.images_at:
+        lines.append(f"Images lie in {report.images_at}: outrider doctor --data {data} says whether each is there.")
+    elif not report.images:
         lines.append("Put image-repo/targets back: the backup has no images.")
     lines += [
         f"Next: outrider image-repo renew --data {data}, and publish again what was published since the backup;",
