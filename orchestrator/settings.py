@@ -61,9 +61,10 @@ class Settings(BaseSettings):
 
     store_url: str = Field(
         "",
-        pattern=r"^$|^(redis|rediss|unix)://.+$",
+        pattern=r"^$|^(redis|rediss|unix|redis\+cluster|rediss\+cluster)://.+$",
         repr=False,
-        description="Redis or Valkey 7.0 or newer, as redis://, rediss:// or unix://; empty starts a private one",
+        description="Redis or Valkey 7.0 or newer, as redis://, rediss:// or unix://, a cluster as redis+cluster:// or "
+        "rediss+cluster:// with some of its nodes; empty starts a private one",
     )
     images: str = Field(
         "",
@@ -76,6 +77,13 @@ class Settings(BaseSettings):
         "always",
         description="Who sees to it that acknowledged data is on disk: `always` is checked (appendfsync always), "
         "`provider` trusts whoever runs `store_url`",
+    )
+    store_replicas_min: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="Replicas of `store_url` that must confirm a change before it is acknowledged; a failover loses "
+        "what no replica has",
     )
     ledger_url: str = Field(
         "",
@@ -166,6 +174,11 @@ class Settings(BaseSettings):
             faults.append(
                 "store_durability = provider without store_url: the private store is always durable; "
                 "set store_url or remove store_durability"
+            )
+        if self.store_replicas_min and not self.store_url:
+            faults.append(
+                f"store_replicas_min ({self.store_replicas_min}) without store_url: the private store has no replicas; "
+                "set store_url or remove store_replicas_min"
             )
         ports = {name: getattr(self, name) for name in type(self).model_fields if name.startswith("port_")}
         for number in sorted({port for port in ports.values() if port and list(ports.values()).count(port) > 1}):
@@ -265,7 +278,10 @@ def _lines(error: ErrorDetails, origin: str) -> list[str]:
     if name == "ledger_url":
         return [f"{origin}: must begin with postgresql:// and name a database, or be empty"]
     if name == "store_url":
-        return [f"{origin}: must begin with redis://, rediss:// or unix:// and name a server, or be empty"]
+        return [
+            f"{origin}: must begin with redis://, rediss:// or unix:// and name a server, or with redis+cluster:// or "
+            "rediss+cluster:// and name nodes, or be empty"
+        ]
     for told, tell in (("Input should be", "must be"), ("Input should have", "must have"), ("String should", "must")):
         message = message.replace(told, tell)
     default = Settings.model_fields[name].default

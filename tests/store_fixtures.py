@@ -17,11 +17,13 @@ from orchestrator.store.base import DEAD_MAN_LIFE_MS, Store
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.keys import key, rollout_tag
+from tests.redis_cluster import ACluster, a_cluster
 
 __all__ = [
     "FakeMachine",
     "StoreBench",
     "bench",
+    "cluster",
     "embedded_server",
     "hasty_server",
     "machine",
@@ -83,6 +85,13 @@ def hasty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ACluster]:
+    """Three primaries and three replicas a test session; whoever harms one makes it whole again."""
+    with a_cluster(tmp_path_factory.mktemp("cluster")) as made:
+        yield made
+
+
 def empty(socket: Path) -> None:
     """Forget every key; functions stay."""
     with redis.Redis(unix_socket_path=str(socket), protocol=3) as client:
@@ -97,9 +106,9 @@ async def redis_store(embedded_server: EmbeddedServer) -> AsyncIterator[RedisSto
     await store.close()
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def bench(request: pytest.FixtureRequest, embedded_server: EmbeddedServer) -> AsyncIterator[StoreBench]:
-    """Both stores, one after the other."""
+@pytest.fixture(params=["memory", "redis", pytest.param("cluster", marks=pytest.mark.processes)])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[StoreBench]:
+    """Each store, one after the other."""
     if request.param == "memory":
         machine = FakeMachine()
         memory = MemoryStore(4, machine_ms=machine)
@@ -112,20 +121,33 @@ async def bench(request: pytest.FixtureRequest, embedded_server: EmbeddedServer)
 
         yield StoreBench("memory", memory, lapse_memory, set_back_memory)
         return
-    empty(embedded_server.socket_path)
-    store = await RedisStore.connect(embedded_server.url, shards=4)
+    # Started only where it is asked for: a cluster takes seconds.
+    if request.param == "redis":
+        embedded: EmbeddedServer = request.getfixturevalue("embedded_server")
+        empty(embedded.socket_path)
+        store = await RedisStore.connect(embedded.url, shards=4)
+        bench = _bench("redis", store, lambda _: redis.Redis(unix_socket_path=str(embedded.socket_path), protocol=3))
+    else:
+        cluster: ACluster = request.getfixturevalue("cluster")
+        cluster.empty()
+        store = await RedisStore.connect(cluster.url, shards=4, replicas_min=1)
+        bench = _bench("cluster", store, lambda tag: cluster.primary_of(tag).client())
+    yield bench
+    await store.close()
 
-    async def lapse_redis(rollout_id: RolloutId) -> None:
-        move_signs_of_life(-DEAD_MAN_LIFE_MS, rollout_id)
 
-    async def set_back_redis(rollout_id: RolloutId, by_ms: int) -> None:
-        move_signs_of_life(by_ms, rollout_id)
-
+def _bench(name: str, store: RedisStore, client_of: Callable[[str], redis.Redis]) -> StoreBench:
     def move_signs_of_life(by_ms: int, rollout_id: RolloutId) -> None:
         # The server's clock is the machine's: what was written by it is moved instead.
-        with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
+        tag = rollout_tag(rollout_id)
+        with client_of(tag) as client:
             for field in ("alive_until", "began_ms"):
-                client.hincrby(key(rollout_tag(rollout_id), "rollout"), field, by_ms)
+                client.hincrby(key(tag, "rollout"), field, by_ms)
 
-    yield StoreBench("redis", store, lapse_redis, set_back_redis)
-    await store.close()
+    async def lapse(rollout_id: RolloutId) -> None:
+        move_signs_of_life(-DEAD_MAN_LIFE_MS, rollout_id)
+
+    async def set_back(rollout_id: RolloutId, by_ms: int) -> None:
+        move_signs_of_life(by_ms, rollout_id)
+
+    return StoreBench(name, store, lapse, set_back)

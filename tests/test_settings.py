@@ -113,6 +113,7 @@ def test_a_file_that_is_not_toml_is_refused_with_line_and_column(tmp_path: Path)
     [
         ({"poll_s": 120, "poll_live_s": 300}, "poll_live_s (300) > poll_s (120)"),
         ({"store_durability": "provider"}, "store_durability = provider without store_url"),
+        ({"store_replicas_min": 1}, "store_replicas_min (1) without store_url: the private store has no replicas"),
         ({"port_web": 7000, "port_images": 7000}, "port_web, port_images are all 7000"),
     ],
 )

@@ -22,8 +22,8 @@ from orchestrator.model.ids import AttemptId, EcuSerial, FleetTime, HardwareId, 
 from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import JournalEntry
 from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.address import connection_to
 from orchestrator.store.redis.pipeline import Pipeline
-from orchestrator.store.redis.store import connection_to
 from orchestrator.store.values import PermitRequest, SlotRequest
 
 NOW = FleetTime(1_800_000_000_000)

@@ -100,7 +100,10 @@ class Supervisor:
     async def _open(self, house: AsyncExitStack) -> None:
         self._lock(house)
         url = await self._start_store(house)
-        store = await RedisStore.connect(url, durability=self._settings.store_durability)
+        settings = self._settings
+        store = await RedisStore.connect(
+            url, durability=settings.store_durability, replicas_min=settings.store_replicas_min
+        )
         house.push_async_callback(store.close)
         ledger = await self._open_ledger(house, store)
         clock = await open_clock(store, self._settings, self._machine)
@@ -112,13 +115,13 @@ class Supervisor:
         await self._start_web(house, store, orders.ports)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(child.supervise(self._machine)) for child in children]
-            running.append(tasks.create_task(evaluator.run(self._settings.evaluator_tick_s)))
+            running.append(tasks.create_task(evaluator.run(settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
             running.append(tasks.create_task(seal_days(self._installation, ledger, clock, self._machine)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))
             saved = show_savings(self._installation, self._metrics, clock, self._machine)
             running.append(tasks.create_task(saved))
-            durability = self._settings.store_durability
+            durability = settings.store_durability
             vitals = show_vitals(self._installation, store, durability, self._metrics, self._machine)
             running.append(tasks.create_task(vitals))
             write_endpoints(

@@ -15,7 +15,7 @@ from orchestrator.app.installation import Installation
 from orchestrator.clock import MachineClock
 from orchestrator.store.base import StoreError
 from orchestrator.store.redis import RedisStore
-from orchestrator.store.redis.store import Durability
+from orchestrator.store.redis.admission import Durability
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()

@@ -267,7 +267,9 @@ async def serve(installation: Installation, orders: Orders) -> None:
     """
     settings = Settings(**orders.settings)
     machine = MachineClock()
-    store = await RedisStore.connect(orders.store_url, durability=settings.store_durability)
+    store = await RedisStore.connect(
+        orders.store_url, durability=settings.store_durability, replicas_min=settings.store_replicas_min
+    )
     signer = SignerClient(Path(orders.signer_socket))
     clock = await open_clock(store, settings, machine)
     metrics = Metrics(CollectorRegistry())

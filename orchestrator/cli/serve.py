@@ -69,10 +69,16 @@ def serve(
     port_images: Annotated[int | None, port_option("images", "images by HTTPS")] = None,
     port_director: Annotated[int | None, port_option("director", "a vehicle's Director files by HTTPS")] = None,
     store_url: Annotated[
-        str | None, setting_option("store-url", "URL", "Redis or Valkey 7.0 or newer. Default: a private one.")
+        str | None,
+        setting_option(
+            "store-url", "URL", "Redis or Valkey 7.0 or newer, or a cluster of them. Default: a private one."
+        ),
     ] = None,
     store_durability: Annotated[
         StoreDurability | None, setting_option("store-durability", None, "Who answers for acknowledged data on disk.")
+    ] = None,
+    store_replicas_min: Annotated[
+        int | None, setting_option("store-replicas-min", "N", "Replicas of the store that must confirm each change.")
     ] = None,
     scale: Annotated[
         float | None, setting_option("scale", "FACTOR", "How fast fleet time runs; above 1 for simulations only.")
@@ -93,6 +99,7 @@ def serve(
         "port_director": port_director,
         "store_url": store_url,
         "store_durability": store_durability,
+        "store_replicas_min": store_replicas_min,
         "scale": scale,
         "log_level": log_level,
         "log_format": log_format,
@@ -105,7 +112,7 @@ def serve(
     except InstallationError as exc:
         raise RefusedError(str(exc), remedy="nothing was started") from exc
     except StoreError as exc:
-        raise CliError(str(exc), remedy="the store is as it was; see docs/cli.md, `outrider store repair`") from exc
+        raise CliError(str(exc), remedy="the store is as it was; docs/store.md says what it has to be") from exc
     except LedgerError as exc:
         raise CliError(str(exc), remedy="nothing was started, nothing was changed") from exc
     except ChildError as exc:

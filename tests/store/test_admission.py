@@ -10,10 +10,11 @@ import redis.asyncio
 
 from orchestrator.store.base import StoreRefusedError, StoreUnavailableError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
-from orchestrator.store.redis.admission import check_server
-from orchestrator.store.redis.calls import Calls
+from orchestrator.store.redis.admission import greet
+from orchestrator.store.redis.keys import FLEET_TAG, key
 from orchestrator.store.redis.library import LIBRARY
 from orchestrator.store.redis.packing import SCHEMA_ENDED
+from tests.builders import NOW
 from tests.store_fixtures import empty
 
 
@@ -62,8 +63,29 @@ async def test_server_that_evicts_is_refused(embedded_server: EmbeddedServer, ra
 async def test_database_of_somebody_else_is_refused(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
     """Keys that are not ours mean that the address is wrong; nothing is written there."""
     await raw.set("session:1", "x")
-    assert "holds 1 keys that are not Outrider's" in await refusal(embedded_server)
+    assert "holds keys that are not Outrider's, as 'session:1': give Outrider" in await refusal(embedded_server)
     assert await raw.keys("*") == [b"session:1"]
+
+
+async def test_database_that_somebody_else_moved_into_is_refused(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis
+) -> None:
+    """Who shares it may empty it one day."""
+    store = await RedisStore.connect(embedded_server.url)
+    await store.close()
+    await raw.set("cache:{s:00}", "x")
+    assert "as 'cache:{s:00}'" in await refusal(embedded_server)
+
+
+async def test_keys_of_ours_without_their_data_set_are_refused(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis
+) -> None:
+    """A part of the data is gone: beginning anew beside the rest would mix two fleets."""
+    store = await RedisStore.connect(embedded_server.url)
+    await store.clock(origin=NOW, scale=1.0)
+    await store.close()
+    await raw.delete(key(FLEET_TAG, "meta"))
+    assert "but not what says whose they are: a part of it is lost; restore a backup" in await refusal(embedded_server)
 
 
 @pytest.mark.fault("F18")
@@ -175,20 +197,24 @@ async def test_wrong_credentials_are_a_refusal(embedded_server: EmbeddedServer, 
     await raw.acl_deluser("outrider-test")
 
 
-async def test_address_of_no_kind_is_an_error() -> None:
-    """A typo in the settings."""
-    with pytest.raises(ValueError, match="must specify one of the following schemes"):
-        await RedisStore.connect("http://localhost")
+@pytest.mark.parametrize(
+    "address", ["http://localhost", "redis://localhost:port", "redis+cluster://", "redis+cluster://:secret@a:1/3"]
+)
+async def test_address_of_no_kind_is_refused(address: str) -> None:
+    """A typo in the settings; what it says holds no password."""
+    with pytest.raises(StoreRefusedError, match=r"URL cannot be used .*: write it as redis://host:port") as refused:
+        await RedisStore.connect(address)
+    assert "secret" not in str(refused.value)
 
 
-class OldServer(Calls):
+class OldServer:
     """Answers INFO as a server of another version does; there is none of that age to start here."""
 
     def __init__(self, info: str) -> None:
         self._info = info
 
-    async def command(self, *arguments: object) -> bytes:
-        assert arguments[0] == "INFO"
+    async def ask(self, *command: object) -> bytes:
+        assert command[0] == "INFO"
         return self._info.encode()
 
 
@@ -197,22 +223,22 @@ async def test_server_without_functions_is_refused(version: str) -> None:
     """Functions came with 7.0."""
     server = OldServer(f"redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n")
     with pytest.raises(StoreRefusedError, match=rf"runs version {version}, .*use Redis >= 7.0 or Valkey"):
-        await check_server(server, durability="provider")
+        await greet(server.ask, durability="provider")
 
 
 async def test_server_that_hides_its_settings_is_refused_unless_provided() -> None:
     """Managed services forbid CONFIG; then somebody has to say aloud who guarantees durability."""
 
     class Hiding(OldServer):
-        async def command(self, *arguments: object) -> bytes:
-            if arguments[0] == "CONFIG":
+        async def ask(self, *command: object) -> bytes:
+            if command[0] == "CONFIG":
                 raise StoreRefusedError("unknown command 'CONFIG'")
-            return await super().command(*arguments)
+            return await super().ask(*command)
 
     server = Hiding("redis_version:7.2.4\r\nmaxmemory_policy:noeviction\r\n")
-    await check_server(server, durability="provider")
+    await greet(server.ask, durability="provider")
     with pytest.raises(StoreRefusedError, match="does not say whether it syncs to disk"):
-        await check_server(server, durability="always")
+        await greet(server.ask, durability="always")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from typing import Any
 
 import msgpack
 import pytest
@@ -16,7 +17,7 @@ from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore, codec
 from orchestrator.store.redis.keys import ALL_KEYS, FLEET_KEYS, ROLLOUT_KEYS, SHARD_KEYS, key, shard_tag
-from orchestrator.store.redis.library import FILES, render
+from orchestrator.store.redis.library import FILES, LIBRARY, PREFIX, READS, render
 from orchestrator.store.redis.packing import SCHEMA
 from orchestrator.store.shards import shard_of
 from tests.builders import NOW, a_rollout, a_vehicle, an_attempt
@@ -154,3 +155,22 @@ async def test_profile_without_tags_and_release_is_readable(redis_store: RedisSt
     """The empty ends of a profile's key are fields too."""
     await redis_store.import_vehicles([a_vehicle(), a_vehicle("v-2", tags=("a", "b"))], now=NOW)
     assert sorted(profile.tags for profile in await redis_store.profiles()) == [(), ("a", "b")]
+
+
+async def test_functions_that_only_read_are_known_to_both_sides(
+    redis_store: RedisStore, embedded_server: EmbeddedServer
+) -> None:
+    """Whatever may change data waits for replicas: one that is listed wrongly could be acknowledged too early."""
+    with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
+        (library,) = client.function_list(LIBRARY)
+    functions = {_text(each["name"]): each["flags"] for each in map(_named, _named(library)["functions"])}
+    reads = {name for name, flags in functions.items() if "no-writes" in {_text(flag) for flag in flags}}
+    assert reads == {f"{PREFIX}{name}" for name in READS}
+
+
+def _named(cells: dict[bytes, Any]) -> dict[str, Any]:
+    return {_text(name): value for name, value in cells.items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -12,8 +12,8 @@ import pytest
 
 from orchestrator.store.base import StoreError, StoreUnavailableError
 from orchestrator.store.redis import EmbeddedServer
+from orchestrator.store.redis.address import connection_to
 from orchestrator.store.redis.pipeline import Pipeline
-from orchestrator.store.redis.store import connection_to
 from tests.store_fixtures import empty
 
 

@@ -1,28 +1,50 @@
-"""Whether a server may hold Outrider's state: its version, durability, memory policy, functions and data.
+"""Whether a server may hold Outrider's state: its version, durability, memory policy, role, functions and data.
 
-Every refusal says what was found, what is needed, and the remedy.
+Every refusal says what was found, what is needed, and the remedy. `greet` looks at one server and is repeated whenever
+a connection is made, for whoever answers there now may be another; the rest is asked once, at start, of every primary.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import structlog
 
 from orchestrator.store.base import StoreError, StoreRefusedError, StoreUnavailableError
+from orchestrator.store.redis.address import Node
 from orchestrator.store.redis.calls import Calls, number
-from orchestrator.store.redis.keys import FLEET_TAG, key
+from orchestrator.store.redis.keys import FLEET_TAG, is_ours, key
 from orchestrator.store.redis.library import LIBRARY, render
 from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED
+from orchestrator.store.redis.pipeline import Ask
+from orchestrator.store.redis.topology import SLOTS, read_topology
+
+Durability = Literal["always", "provider"]
+"""Who guarantees that what was acknowledged is on disk: this server's `appendfsync always`, or whoever provides it."""
 
 VERSION_MIN = (7, 0)
+LOOKS_MAX = 10
+"""Scans in which keys that are not ours are looked for, on each server."""
+LOOK_COUNT = 1000
+"""Keys of one such scan, about."""
+
+log = structlog.get_logger()
 
 
-async def check_server(calls: Calls, *, durability: str) -> None:
-    """Refuse a server that is too old, may evict, or may forget what it acknowledged.
+async def greet(ask: Ask, *, durability: Durability, replica: bool = False) -> None:
+    """Refuse a server that is too old, may evict, may forget what it acknowledged, or is a replica.
+
+    Args:
+        ask: of the server.
+        durability: who guarantees it.
+        replica: whether it is one that may take over, not one that is to be written to.
 
     Raises:
         StoreRefusedError: it would break a promise.
+        StoreUnavailableError: it is a replica now.
     """
-    info = await _info(calls)
+    info = await _info(ask)
     version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
     if version < VERSION_MIN:
         raise StoreRefusedError(
@@ -35,20 +57,23 @@ async def check_server(calls: Calls, *, durability: str) -> None:
             f"maxmemory-policy is {policy!r}, it would throw state away: set `maxmemory-policy noeviction`"
         )
     if durability == "always":
-        await _check_durable(calls)
+        await _check_durable(ask)
+    if info.get("role") == "slave" and not replica:
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        raise StoreUnavailableError(f"the store's server is a replica of {primary}: let store_url name the primary")
 
 
-async def _info(calls: Calls) -> dict[str, str]:
-    text: bytes = await calls.command("INFO", "everything")
+async def _info(ask: Ask) -> dict[str, str]:
+    text: bytes = await ask("INFO", "everything")
     pairs = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
     return dict(pair for pair in pairs if len(pair) == 2)
 
 
-async def _check_durable(calls: Calls) -> None:
+async def _check_durable(ask: Ask) -> None:
     remedy = "set `appendonly yes` and `appendfsync always`, or say --store-durability=provider if its provider "
     remedy += "guarantees that acknowledged writes survive"
     try:
-        found = await calls.command("CONFIG", "GET", "append*")
+        found = await ask("CONFIG", "GET", "append*")
     except StoreUnavailableError:
         raise
     except StoreError as error:
@@ -60,19 +85,74 @@ async def _check_durable(calls: Calls) -> None:
             raise StoreRefusedError(f"{setting} is {value.decode()!r}, not {needed.decode()!r}: {remedy}")
 
 
-async def check_foreign_keys(calls: Calls) -> None:
-    """Refuse a database that holds keys but no data set of ours.
+async def check_not_of_a_cluster(server: Calls) -> None:
+    """Refuse one node where the address says that there is one server.
 
     Raises:
-        StoreRefusedError: it belongs to somebody else.
+        StoreRefusedError: most calls would be another node's.
     """
+    if (await _info(server.command)).get("cluster_enabled") != "1":
+        return
+    seen = read_topology(await server.command("CLUSTER", "SLOTS"), Node("", 0))
+    if len(seen.primaries) != 1 or seen.covered < SLOTS:
+        raise StoreRefusedError(
+            f"the store's server is one of {len(seen.nodes)} nodes of a cluster: write redis+cluster:// in store_url"
+        )
+
+
+async def check_replicas(server: Calls, *, name: str, replicas_min: int, cluster: bool, durability: Durability) -> None:
+    """Refuse a primary that has fewer replicas than are to confirm, or a cluster where a failover would forget.
+
+    Raises:
+        StoreRefusedError: what is acknowledged could not be confirmed, or could be lost.
+    """
+    info = await _info(server.command)
+    replicas = sum("state=online" in about for field, about in info.items() if field.startswith("slave"))
+    if replicas < replicas_min:
+        raise StoreRefusedError(
+            f"{name} has {replicas} replicas in step, store_replicas_min is {replicas_min}: start what is missing, or "
+            "lower store_replicas_min"
+        )
+    if replicas and not replicas_min and durability == "always":
+        risk = f"{name} has {replicas} replicas, and a failover to one forgets what it had not received"
+        if cluster:
+            raise StoreRefusedError(f"{risk}: set store_replicas_min to 1 or more")
+        log.warning("store_failover_forgets", what=risk, remedy="set store_replicas_min if a replica may take over")
+
+
+async def check_keys(calls: Calls, servers: Sequence[Calls]) -> None:
+    """Refuse a database that holds keys of somebody else, or keys of ours without their data set.
+
+    Raises:
+        StoreRefusedError: it is shared, or a part of it is lost.
+    """
+    for server in servers:
+        if foreign := await _foreign_key(server):
+            raise StoreRefusedError(
+                f"the database holds keys that are not Outrider's, as {foreign!r}: give Outrider a database of its own"
+            )
     if await calls.command("EXISTS", key(FLEET_TAG, "meta")):
         return
-    foreign = await calls.command("DBSIZE")
-    if foreign:
+    if left := sum([int(await server.command("DBSIZE")) for server in servers]):
         raise StoreRefusedError(
-            f"the database holds {foreign} keys that are not Outrider's: give Outrider a database of its own"
+            f"the database holds {left} keys of Outrider's, but not what says whose they are: a part of it is lost; "
+            "restore a backup"
         )
+
+
+async def _foreign_key(server: Calls) -> str:
+    """A key that is not ours among the first some thousand; empty when there is none."""
+    cursor = -1
+    for _ in range(LOOKS_MAX):
+        following, names = await server.command("SCAN", max(cursor, 0), "COUNT", LOOK_COUNT)
+        cursor = int(following)
+        for name in names:
+            text: str = name.decode(errors="replace")
+            if not is_ours(text):
+                return text
+        if cursor == 0:
+            break
+    return ""
 
 
 async def load_library(calls: Calls) -> None:

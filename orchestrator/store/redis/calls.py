@@ -3,41 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.store.base import Applied, StoreError
 from orchestrator.store.redis import codec
-from orchestrator.store.redis.library import PREFIX
-from orchestrator.store.redis.pipeline import Argument, Pipeline
+from orchestrator.store.redis.library import PREFIX, READS
+from orchestrator.store.redis.pipeline import Argument
 from orchestrator.store.refusals import refusal
 
 READ_AT_ONCE = 256
 """Calls of one listing in flight together."""
 
 
+READING_COMMANDS = frozenset(
+    [
+        *("CLUSTER", "CONFIG", "DBSIZE", "EXISTS", "INFO", "SCAN"),
+        *("HGET", "HGETALL", "HMGET", "HSCAN", "HVALS", "SMEMBERS", "XINFO", "XRANGE"),
+    ]
+)
+"""Those in use that change no data; every other one waits for replicas."""
+
+
+class Carrier(Protocol):
+    """Brings a command to the server that it is for: `pipeline.Pipeline` to the only one, `cluster.Cluster` by slot."""
+
+    async def call(self, *command: Argument, changes: bool = False) -> Any:
+        """See `pipeline.Pipeline.call`."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+
+
 class Calls:
     """Calls functions by name on one tag, and plain commands.
 
     Args:
-        pipeline: carries them.
+        carrier: brings them where they belong.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
 
     async def function(self, name: str, tag: str, *arguments: Argument) -> list[Any]:
         """Call a function; its reply, status first."""
-        reply: list[Any] = await self._pipeline.call("FCALL", f"{PREFIX}{name}", 1, tag, *arguments)
+        changes = name not in READS
+        reply: list[Any] = await self._carrier.call("FCALL", f"{PREFIX}{name}", 1, tag, *arguments, changes=changes)
         return reply
 
     async def command(self, *arguments: Argument) -> Any:
-        """Call a plain command."""
-        return await self._pipeline.call(*arguments)
+        """Call a plain command; in a cluster, one that names a key."""
+        return await self._carrier.call(*arguments, changes=arguments[0] not in READING_COMMANDS)
 
     async def close(self) -> None:
         """Let go of the connection."""
-        await self._pipeline.close()
+        await self._carrier.close()
 
 
 def unknown(reply: Sequence[Any]) -> bool:

@@ -1,14 +1,16 @@
 """Every key of the store: name, type, members, lifetime, writer. The only home of key names.
 
 A function is given one key, its *tag*, and derives every other from it: `{s:0f}` is shard 15, `{r:spring}` the rollout
-`spring`, `{g}` the fleet. All keys of a tag hash to one cluster slot, so whatever a function touches is in one place.
+`spring`, `{g}` the fleet. All keys of a tag hash to one cluster slot, so whatever a function touches is in one place;
+every key begins with its tag, by which calls find their node.
 The table below is handed to the Lua functions as `KEY`; the same name plus a tag makes the key on either side. Nothing
 expires unless its line says so; functions are the only writers unless a line says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from orchestrator.model.ids import RolloutId
 
@@ -131,7 +133,32 @@ FLEET_KEYS: Mapping[str, str] = {
 
 ALL_KEYS: Mapping[str, str] = {**SHARD_KEYS, **ROLLOUT_KEYS, **FLEET_KEYS}
 
+MARK = ":mark"
+"""Suffix after any tag. String, empty: written by the pipeline behind a round of changes that replicas have to confirm,
+under the tag of one of them.
+"""
+
 
 def key(tag: str, name: str, member: str = "") -> str:
     """The full name of a key, for commands that need no function."""
     return f"{tag}{ALL_KEYS[name]}{member}"
+
+
+def is_ours(name: str) -> bool:
+    """Whether a key has a tag of ours; the rest of its name may be another build's."""
+    return _TAG.match(name) is not None
+
+
+_TAG = re.compile(r"\{(g|s:[0-9a-f]{2,}|r:[^}]+)\}:")
+
+
+def tag_of(command: Sequence[object]) -> str:
+    """The tag of the key that a command is about; empty when it is about none.
+
+    Args:
+        command: name and arguments, of which the first that begins with a tag is the key.
+    """
+    for argument in command[1:]:
+        if isinstance(argument, str) and argument.startswith("{"):
+            return argument[: argument.find("}") + 1]
+    return ""

@@ -54,6 +54,8 @@ FILES = (
     "fleet.lua",
 )
 """In the order in which one needs another."""
+READS = frozenset({"attempts", "case", "cases", "standing", "tally", "unsettled", "vehicle"})
+"""Functions that write nothing: they need not wait for replicas."""
 
 
 def render() -> str:

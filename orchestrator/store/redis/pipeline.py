@@ -1,38 +1,46 @@
 """Group commit: concurrent calls of one event loop share one connection and one round trip.
 
 While a round is in flight, calls gather; the next round takes them all. With `appendfsync always` the server syncs once
-a round instead of once a call. Owns the connection, its reconnecting, and deadlines; knows nothing of what is called.
-A call is sent at most once: after a lost connection its outcome is unknown and the caller decides.
+a round instead of once a call, and replicas are waited for once a round. Owns the connection, its reconnecting, and
+deadlines; knows nothing of what is called. A call is sent at most once: after a lost connection its outcome is unknown
+and the caller decides.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from orchestrator.store.base import StoreError, StoreRefusedError, StoreUnavailableError
+from orchestrator.store.redis.keys import MARK, tag_of
+from orchestrator.store.redis.replies import DemotedError, worded
 
 Argument = str | bytes | int | float
-_Call = tuple[bytes, asyncio.Future[Any]]
+_Call = tuple[bytes, asyncio.Future[Any], str]
+"""The packed command, who waits for its reply, and the tag of a change that replicas must confirm, else empty."""
+_Reply = tuple[Any, StoreError | None]
+_Held = tuple[asyncio.Future[Any], _Reply]
 
+REPLICAS_WAIT_MS = 1000
+"""Longest that one round waits for replicas."""
 _REFUSED_LOGIN = (AuthenticationError, AuthorizationError, ResponseError)
-_PASSING = (ReadOnlyError, OutOfMemoryError, ClusterDownError, TryAgainError)
-_PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS")
-"""Refusals of a server that may recover: out of memory and a failing disk included."""
+
+
+class Ask(Protocol):
+    """Sends one command to one server and returns its reply."""
+
+    async def __call__(self, *command: Argument) -> Any:
+        """Send."""
+
+
+Greet = Callable[[Ask], Awaitable[None]]
+"""Looks at a server before anything is sent to it; raises a StoreError to refuse it."""
 
 
 class Pipeline:
@@ -40,6 +48,8 @@ class Pipeline:
 
     Args:
         connection: redis-py connection without retries and without a socket timeout; owned from now on.
+        greet: asks the server, at each connecting, whether it will do.
+        replicas_min: replicas that must confirm a change before it is acknowledged.
         deadline_s: longest that a call may take, waiting included.
         round_max: most calls in one round.
         waiting_max: most calls waiting; more are refused at once.
@@ -49,10 +59,14 @@ class Pipeline:
         self,
         connection: AbstractConnection,
         *,
+        greet: Greet | None = None,
+        replicas_min: int = 0,
         deadline_s: float = 5.0,
         round_max: int = 512,
         waiting_max: int = 20_000,
     ) -> None:
+        self._greet = greet
+        self._replicas_min = replicas_min
         self._connection = connection
         self._deadline_s = deadline_s
         self._round_max = round_max
@@ -62,11 +76,16 @@ class Pipeline:
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def call(self, *command: Argument) -> Any:
+    async def call(self, *command: Argument, changes: bool = False) -> Any:
         """Send one command and return its reply.
 
+        Args:
+            command: its name and arguments.
+            changes: whether it may change data, so that its reply waits for replicas.
+
         Raises:
-            StoreUnavailableError: not connected, not answered in time, overloaded or closed; the outcome is unknown.
+            StoreUnavailableError: not connected, not answered in time, not confirmed by enough replicas, overloaded or
+                closed; the outcome is unknown.
             StoreError: the server refused the command as such.
         """
         if self._closed:
@@ -76,7 +95,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes tuples of any length
-        self._waiting.append((packed, future))
+        self._waiting.append((packed, future, tag_of(command) if changes and self._replicas_min else ""))
         self._wake.set()
         if self._runner is None or self._runner.done():
             # Not in a TaskGroup: it lives as long as this object, which `close` ends, not as long as any one caller.
@@ -93,7 +112,7 @@ class Pipeline:
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
-        self._fail(self._waiting, "the store connection is closed")
+        self._fail((call[1] for call in self._waiting), "the store connection is closed")
         await self._connection.disconnect(nowait=True)
 
     async def _run(self) -> None:
@@ -107,14 +126,19 @@ class Pipeline:
         calls = self._take()
         if not calls:
             return
+        held: list[_Held] = []
         try:
             async with asyncio.timeout(self._deadline_s):
-                await self._exchange(calls)
+                await self._exchange(calls, held)
         except (RedisError, OSError, TimeoutError, EOFError) as error:
             await self._drop_connection()
-            self._fail(calls, f"lost the store in mid-call: {error or type(error).__name__}")
+            message = f"lost the store in mid-call: {error or type(error).__name__}"
+            self._fail((call[1] for call in calls), message)
+            self._fail((each[0] for each in held), message)
         except asyncio.CancelledError:
-            self._fail(calls, "the store connection is closed")
+            message = "the store connection is closed"
+            self._fail((call[1] for call in calls), message)
+            self._fail((each[0] for each in held), message)
             raise
 
     def _take(self) -> deque[_Call]:
@@ -126,34 +150,86 @@ class Pipeline:
                 calls.append(call)
         return calls
 
-    async def _exchange(self, calls: deque[_Call]) -> None:
-        if not self._connection.is_connected:
-            try:
-                await self._connection.connect()  # type: ignore[no-untyped-call]
-            except (RedisError, OSError) as problem:
-                # redis-py hides a refused login in a ConnectionError.
-                if isinstance(problem.__cause__ or problem, _REFUSED_LOGIN):
-                    message = f"the store refuses our credentials, check its URL: {problem}"
-                    self._fail_all(calls, StoreRefusedError, message)
-                else:
-                    self._fail_all(calls, StoreUnavailableError, f"cannot reach the store: {problem}")
-                return
-        await self._connection.send_packed_command([packed for packed, _ in calls], check_health=False)
+    async def _exchange(self, calls: deque[_Call], held: list[_Held]) -> None:
+        if not self._connection.is_connected and not await self._connect(calls):
+            return
+        marked = next((tag for _, _, tag in calls if tag), "")
+        packed = [call[0] for call in calls]
+        if marked:
+            packed += self._confirmation(marked)
+        await self._connection.send_packed_command(packed, check_health=False)
+        demoted = False
         for _ in range(len(calls)):
-            reply, error = await self._reply()
-            _, future = calls.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(reply)
+            reply = await self._reply()
+            _, future, tag = calls.popleft()
+            demoted = demoted or isinstance(reply[1], DemotedError)
+            if tag and reply[1] is None:
+                held.append((future, reply))
             else:
-                future.set_exception(error)
+                _settle(future, reply)
+        if marked:
+            await self._confirm(held)
+        if demoted:
+            await self._drop_connection()
 
-    async def _reply(self) -> tuple[Any, StoreError | None]:
+    async def _connect(self, calls: deque[_Call]) -> bool:
+        """Connect and greet; False when that failed, and with it every call."""
+        try:
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+            if self._greet is not None:
+                await self._greet(self._ask)
+        except StoreError as refusal:
+            await self._drop_connection()
+            self._fail_all(calls, type(refusal), str(refusal))
+        except (RedisError, OSError) as problem:
+            await self._drop_connection()
+            # redis-py hides a refused login in a ConnectionError.
+            if isinstance(problem.__cause__ or problem, _REFUSED_LOGIN):
+                message = f"the store refuses our credentials, check its URL: {problem}"
+                self._fail_all(calls, StoreRefusedError, message)
+            else:
+                self._fail_all(calls, StoreUnavailableError, f"cannot reach the store: {problem}")
+        else:
+            return True
+        return False
+
+    async def _ask(self, *command: Argument) -> Any:
+        packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # as in `call`
+        await self._connection.send_packed_command([packed], check_health=False)
+        reply, error = await self._reply()
+        if error is not None:
+            raise error
+        return reply
+
+    def _confirmation(self, tag: str) -> list[bytes]:
+        """What is sent behind a round of changes.
+
+        WAIT asks for the last write of this very connection. A change that had happened before, over another
+        connection, writes nothing when it is repeated; the mark is a write of ours behind all of them.
+        """
+        mark = ("SET", f"{tag}{MARK}", "")
+        wait = ("WAIT", self._replicas_min, REPLICAS_WAIT_MS)
+        return [hiredis.pack_command(mark), hiredis.pack_command(wait)]  # type: ignore[arg-type]
+
+    async def _confirm(self, held: list[_Held]) -> None:
+        _, unmarked = await self._reply()
+        confirmed, error = await self._reply()
+        # Whatever it is, it is not the callers': their changes were made, and are in doubt.
+        error = unmarked or error
+        if error is None and confirmed < self._replicas_min:
+            error = StoreUnavailableError(
+                f"replicas that confirmed a change ({confirmed}) < store_replicas_min ({self._replicas_min}) within "
+                f"{REPLICAS_WAIT_MS} ms: see that the replicas run and keep up"
+            )
+        for future, reply in held:
+            _settle(future, reply if error is None else (None, StoreUnavailableError(str(error))))
+        held.clear()
+
+    async def _reply(self) -> _Reply:
         try:
             return await self._connection.read_response(disconnect_on_error=False), None
         except ResponseError as error:
-            return None, _worded(error)
+            return None, worded(error)
 
     async def _drop_connection(self) -> None:
         try:
@@ -164,21 +240,23 @@ class Pipeline:
 
     def _fail_all(self, calls: deque[_Call], kind: type[StoreError], message: str) -> None:
         """Fail these calls and whatever waits: without a connection, waiting longer helps nobody."""
-        self._fail(calls, message, kind)
-        self._fail(self._waiting, message, kind)
+        self._fail((call[1] for call in (*calls, *self._waiting)), message, kind)
         self._waiting.clear()
 
     @staticmethod
-    def _fail(calls: deque[_Call], message: str, kind: type[StoreError] = StoreUnavailableError) -> None:
-        for _, future in calls:
+    def _fail(
+        futures: Iterable[asyncio.Future[Any]], message: str, kind: type[StoreError] = StoreUnavailableError
+    ) -> None:
+        for future in futures:
             if not future.done():
                 future.set_exception(kind(message))
 
 
-def _worded(error: ResponseError) -> StoreError:
-    text = str(error)
-    if isinstance(error, _PASSING) or text.startswith(_PASSING_CODES):
-        return StoreUnavailableError(f"the store takes no writes now: {text}")
-    if "Function not found" in text:
-        return StoreRefusedError("the store lost its function library: restart the orchestrator to load it")
-    return StoreError(f"the store refused a call: {text}")
+def _settle(future: asyncio.Future[Any], reply: _Reply) -> None:
+    if future.done():
+        return
+    value, error = reply
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)

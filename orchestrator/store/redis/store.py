@@ -7,16 +7,18 @@ break a promise.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+import structlog
 
-from orchestrator.store.base import DEAD_MAN_LIFE_MS, StoreRefusedError
+from orchestrator.store.base import DEAD_MAN_LIFE_MS, StoreRefusedError, StoreUnavailableError
 from orchestrator.store.redis import admission
+from orchestrator.store.redis.address import Address, Node, read_address
+from orchestrator.store.redis.admission import Durability
 from orchestrator.store.redis.calls import Calls
+from orchestrator.store.redis.cluster import Cluster
 from orchestrator.store.redis.fleet import RedisFleet
 from orchestrator.store.redis.pipeline import Pipeline
 from orchestrator.store.redis.rollouts import RedisRollouts
@@ -25,16 +27,21 @@ from orchestrator.store.redis.vehicles import RedisVehicles
 from orchestrator.store.redis.vitals import StoreVitals, read_vitals
 from orchestrator.store.shards import check_shards
 
-Durability = Literal["always", "provider"]
-"""Who guarantees that what was acknowledged is on disk: this server's `appendfsync always`, or whoever provides it."""
+Servers = Callable[[], Mapping[str, Calls]]
+"""The servers that are written to now, by name."""
 
 DEFAULT_SHARDS = 16
+SCOUT_S = 1.0
+"""Longest that a node of a cluster may take to say who serves what."""
+
+log = structlog.get_logger()
 
 
 class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
     """`base.Store` on a server that speaks the Redis protocol. Open it with `connect`."""
 
-    def __init__(self, calls: Calls, *, shards: int, dead_man_life_ms: int) -> None:
+    def __init__(self, calls: Calls, servers: Servers, *, shards: int, dead_man_life_ms: int) -> None:
+        self._servers = servers
         RedisRollouts.__init__(self, calls, dead_man_life_ms)
         RedisVehicles.__init__(self, calls, shards)
         RedisShards.__init__(self, calls, shards, self)
@@ -47,34 +54,41 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         *,
         shards: int | None = None,
         durability: Durability = "always",
+        replicas_min: int = 0,
         deadline_s: float = 5.0,
         dead_man_life_ms: int = DEAD_MAN_LIFE_MS,
     ) -> RedisStore:
         """Open the store, load its functions, and make the data set where there is none.
 
         Args:
-            address: path of a unix socket, or a URL `redis://`, `rediss://`, `unix://`.
+            address: path of a unix socket, or a URL `redis://`, `rediss://`, `unix://`, `redis+cluster://`,
+                `rediss+cluster://`.
             shards: how many; None takes what stands, or 16 at creation.
             durability: `provider` trusts whoever runs the server with what `appendfsync always` gives.
+            replicas_min: replicas that must confirm each change before it is acknowledged.
             deadline_s: longest that one call may take.
             dead_man_life_ms: machine time that a sign of life of the evaluator lasts; shorter in tests only.
 
         Raises:
-            StoreRefusedError: the server or its data cannot be used; the message says the remedy.
+            StoreRefusedError: the address, the server or its data cannot be used; the message says the remedy.
             StoreUnavailableError: it does not answer.
-            ValueError: the address or the number of shards is none.
+            ValueError: the number of shards is none.
         """
         if shards is not None:
             check_shards(shards)
-        calls = Calls(Pipeline(connection_to(address), deadline_s=deadline_s))
+        where = read_address(address)
+        opener = _Opener(where, durability, replicas_min, deadline_s)
+        calls, servers = await opener.cluster() if where.cluster else opener.single()
         try:
-            await admission.check_server(calls, durability=durability)
-            await admission.check_foreign_keys(calls)
-            await admission.load_library(calls)
+            await opener.check(servers())
+            await admission.check_keys(calls, list(servers().values()))
+            for server in servers().values():
+                await admission.load_library(server)
             shards_found = await admission.open_dataset(
                 calls, new_dataset_id=secrets.token_hex(16), new_shards=shards or DEFAULT_SHARDS
             )
-            await admission.retire_libraries(calls)
+            for server in servers().values():
+                await admission.retire_libraries(server)
             if shards is not None and shards != shards_found:
                 raise StoreRefusedError(
                     f"the store has {shards_found} shards, not {shards}: fixed at creation: leave the number out"
@@ -82,33 +96,90 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         except BaseException:
             await calls.close()
             raise
-        return cls(calls, shards=shards_found, dead_man_life_ms=dead_man_life_ms)
+        return cls(calls, servers, shards=shards_found, dead_man_life_ms=dead_man_life_ms)
 
     async def vitals(self) -> StoreVitals:
-        """How the server is now.
+        """How the servers are now.
 
         Raises:
             StoreError: it did not answer, or does not say.
         """
-        return await read_vitals(self._calls)
+        return await read_vitals(list(self._servers().values()))
 
     async def close(self) -> None:
         """See `base.Store`."""
         await self._calls.close()
 
 
-def connection_to(address: str | Path) -> AbstractConnection:
-    """One connection, RESP3, that never repeats a command by itself and leaves deadlines to the pipeline.
+class _Opener:
+    """Makes connections to where a store is, each of which greets its server."""
 
-    Raises:
-        ValueError: the address is none.
-    """
-    if isinstance(address, Path) or "://" not in address:
-        return UnixDomainSocketConnection(
-            path=str(address), protocol=3, retry=Retry(NoBackoff(), 0), socket_timeout=None, client_name="outrider"
+    def __init__(self, where: Address, durability: Durability, replicas_min: int, deadline_s: float) -> None:
+        self._where = where
+        self._durability = durability
+        self._replicas_min = replicas_min
+        self._deadline_s = deadline_s
+
+    def single(self) -> tuple[Calls, Servers]:
+        """One server."""
+        calls = Calls(self._pipeline())
+        return calls, lambda: {"the store's server": calls}
+
+    async def cluster(self) -> tuple[Calls, Servers]:
+        """The nodes of a cluster.
+
+        Raises:
+            StoreRefusedError: it is none, or a replica would break a promise once it takes over.
+            StoreUnavailableError: it does not answer.
+        """
+        cluster = Cluster(self._where.seeds, pipeline=self._pipeline, scout=self._scout)
+        try:
+            await cluster.open()
+            for replicas in cluster.topology.replicas.values():
+                for replica in replicas:
+                    await self._check_replica(replica)
+        except BaseException:
+            await cluster.close()
+            raise
+        return Calls(cluster), lambda: {str(node): Calls(each) for node, each in cluster.primaries().items()}
+
+    async def check(self, servers: Mapping[str, Calls]) -> None:
+        """See that the servers are what the address says, and have the replicas that are to confirm.
+
+        Raises:
+            StoreRefusedError: they are not, or have not.
+            StoreUnavailableError: one does not answer.
+        """
+        for name, server in servers.items():
+            if not self._where.cluster:
+                await admission.check_not_of_a_cluster(server)
+            await admission.check_replicas(
+                server,
+                name=name,
+                replicas_min=self._replicas_min,
+                cluster=self._where.cluster,
+                durability=self._durability,
+            )
+
+    def _pipeline(self, node: Node | None = None) -> Pipeline:
+        return Pipeline(
+            self._where.connection(node),
+            greet=partial(admission.greet, durability=self._durability),
+            replicas_min=self._replicas_min,
+            deadline_s=self._deadline_s,
         )
-    arguments = dict(parse_url(address))
-    connection_class = arguments.pop("connection_class", Connection)
-    arguments |= {"protocol": 3, "retry": Retry(NoBackoff(), 0), "socket_timeout": None, "client_name": "outrider"}
-    connection: AbstractConnection = connection_class(**arguments)  # type: ignore[operator]
-    return connection
+
+    def _scout(self, node: Node) -> Pipeline:
+        return Pipeline(self._where.connection(node), deadline_s=SCOUT_S)
+
+    async def _check_replica(self, node: Node) -> None:
+        """A replica is the primary of tomorrow."""
+        scout = self._scout(node)
+        try:
+            await admission.greet(scout.call, durability=self._durability, replica=True)
+        except StoreUnavailableError as error:
+            log.warning("store_replica_unseen", replica=str(node), error=str(error))
+        except StoreRefusedError as refusal:
+            raise StoreRefusedError(f"replica {node} may take over, but {refusal}") from refusal
+        finally:
+            await scout.close()

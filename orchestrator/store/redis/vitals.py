@@ -6,6 +6,7 @@ fail. Owns the questions; who shows the answers is the matter of the caller.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ NEEDED = {b"appendonly": b"yes", b"appendfsync": b"always", b"maxmemory-policy":
 
 @dataclass(frozen=True, slots=True)
 class StoreVitals:
-    """One look at a server."""
+    """One look at a server, or at all primaries of a cluster together."""
 
     durable: bool
     """Whether what it acknowledges is on its disk, and stays: by its settings, and by its last write."""
@@ -26,12 +27,21 @@ class StoreVitals:
     """Size of the append-only file; 0 when there is none."""
 
 
-async def read_vitals(calls: Calls) -> StoreVitals:
-    """Ask.
+async def read_vitals(servers: Sequence[Calls]) -> StoreVitals:
+    """Ask every primary.
 
     Raises:
-        StoreError: it did not answer, or does not say.
+        StoreError: one did not answer, or does not say.
     """
+    seen = [await _read(server) for server in servers]
+    return StoreVitals(
+        durable=all(each.durable for each in seen),
+        memory_bytes=sum(each.memory_bytes for each in seen),
+        file_bytes=sum(each.file_bytes for each in seen),
+    )
+
+
+async def _read(calls: Calls) -> StoreVitals:
     found = await calls.command("CONFIG", "GET", *NEEDED)
     config: dict[bytes, Any] = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
     info = _fields(await calls.command("INFO", "everything"))

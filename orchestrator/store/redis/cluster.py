@@ -1,0 +1,167 @@
+"""A cluster of servers: each call goes to the node that serves its slot, with group commit on each node apart.
+
+Owns the map of slots and what changes it: a call that a node sends elsewhere was not carried out and is sent there; a
+call whose node was lost has an unknown outcome and is not sent again, but makes us look for the node that took over.
+Leaves to `pipeline` how calls travel, and to `admission` which node will do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from orchestrator.store.base import StoreError, StoreRefusedError, StoreUnavailableError
+from orchestrator.store.redis.address import Node
+from orchestrator.store.redis.keys import tag_of
+from orchestrator.store.redis.pipeline import Argument, Pipeline
+from orchestrator.store.redis.replies import ElsewhereError
+from orchestrator.store.redis.topology import EMPTY, Topology, read_topology, slot_of
+
+HOPS_MAX = 4
+"""Nodes that one call is sent to, each of which sends it on: more means that nobody has it."""
+LOOK_PAUSE_S = 0.2
+"""Least time between two looks for a change."""
+
+log = structlog.get_logger()
+
+
+class Cluster:
+    """Sends calls to nodes.
+
+    Args:
+        seeds: nodes to begin with.
+        pipeline: makes the pipeline of a node, which greets it.
+        scout: makes a pipeline of a node for the question who serves what: short, and ungreeted.
+    """
+
+    def __init__(
+        self, seeds: Sequence[Node], *, pipeline: Callable[[Node], Pipeline], scout: Callable[[Node], Pipeline]
+    ) -> None:
+        self._seeds = tuple(seeds)
+        self._new_pipeline = pipeline
+        self._new_scout = scout
+        self._topology = EMPTY
+        self._pipelines: dict[Node, Pipeline] = {}
+        self._asked_last: Node | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def topology(self) -> Topology:
+        """As it was last seen."""
+        return self._topology
+
+    def primaries(self) -> Mapping[Node, Pipeline]:
+        """The nodes that serve slots now."""
+        return {node: self._pipeline(node) for node in self._topology.primaries}
+
+    async def open(self) -> None:
+        """Find the nodes.
+
+        Raises:
+            StoreRefusedError: what answers is no cluster, or takes no login of ours.
+            StoreUnavailableError: nobody answers, or some slots are not served.
+        """
+        await self._look()
+        if self._topology.covered < len(self._topology.by_slot):
+            raise StoreUnavailableError(
+                f"slots that the cluster serves ({self._topology.covered}) < {len(self._topology.by_slot)}: start the "
+                "nodes that are missing, or give their slots to others"
+            )
+
+    async def call(self, *command: Argument, changes: bool = False) -> Any:
+        """Send one command to the node of its key. See `Pipeline.call`."""
+        slot = slot_of(tag_of(command))
+        for _ in range(HOPS_MAX):
+            node = self._topology.by_slot[slot]
+            if node is None:
+                self._look_soon()
+                raise StoreUnavailableError(f"no node of the cluster serves slot {slot}")
+            try:
+                return await self._pipeline(node).call(*command, changes=changes)
+            except ElsewhereError as elsewhere:
+                self._topology = self._topology.moved(slot, Node(elsewhere.host or node.host, elsewhere.port))
+                self._look_soon()
+            except StoreUnavailableError:
+                self._look_soon()
+                raise
+        raise StoreUnavailableError(f"nodes of the cluster send slot {slot} to each other: wait until they agree")
+
+    async def close(self) -> None:
+        """End every pipeline; what waits fails."""
+        self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await asyncio.gather(*(pipeline.close() for pipeline in self._pipelines.values()))
+
+    def _pipeline(self, node: Node) -> Pipeline:
+        if self._closed:
+            raise StoreUnavailableError("the store connection is closed")
+        if node not in self._pipelines:
+            # Kept for good: a map that was wrong for a moment must not end what is on its way.
+            self._pipelines[node] = self._new_pipeline(node)
+        return self._pipelines[node]
+
+    def _look_soon(self) -> None:
+        """Have a look in the background, unless one is under way."""
+        if self._looking is None or self._looking.done():
+            # Not in a TaskGroup, as the runner of a pipeline.
+            self._looking = asyncio.get_running_loop().create_task(self._look_and_pause(), name="store-cluster")
+
+    async def _look_and_pause(self) -> None:
+        try:
+            await self._look()
+        except StoreError as error:
+            log.warning("store_cluster_unseen", error=str(error))
+        await asyncio.sleep(LOOK_PAUSE_S)
+
+    async def _look(self) -> None:
+        """Take over the map of the first node that tells one.
+
+        Raises:
+            StoreError: no node told one.
+        """
+        problem: StoreError = StoreUnavailableError("no node of the cluster answers")
+        for node in self._in_turn():
+            try:
+                found = read_topology(await self._ask(node), node)
+            except StoreUnavailableError as error:
+                problem = error
+                continue
+            if found.primaries:
+                self._take(node, found)
+                return
+            problem = StoreUnavailableError(f"{node} serves no slot and knows nobody who does")
+        raise problem
+
+    def _in_turn(self) -> Iterable[Node]:
+        """Every node known, another one first at each look: one that was cut off may not know yet."""
+        nodes = list(dict.fromkeys((*self._topology.nodes, *self._seeds)))
+        first = nodes.index(self._asked_last) + 1 if self._asked_last in nodes else 0
+        return (*nodes[first:], *nodes[:first])
+
+    def _take(self, node: Node, found: Topology) -> None:
+        self._asked_last = node
+        if found != self._topology:
+            primaries = sorted(str(each) for each in found.primaries)
+            log.info("store_cluster_seen", by=str(node), primaries=primaries, slots=found.covered)
+            self._topology = found
+
+    async def _ask(self, node: Node) -> Any:
+        scout = self._new_scout(node)
+        try:
+            return await scout.call("CLUSTER", "SLOTS")
+        except StoreUnavailableError:
+            raise
+        except StoreRefusedError:
+            raise
+        except StoreError as error:
+            raise StoreRefusedError(
+                f"{node} is no node of a cluster ({error}): write redis:// for one server"
+            ) from error
+        finally:
+            await scout.close()
