@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from benchmarks.speed.fleet import VEHICLES, Amount, fleet
 from benchmarks.speed.pairs import ROUNDS, Figure, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure every pair."""
     parser = argparse.ArgumentParser(prog="bench", description="How fast the hot parts are, against bare baselines.")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each pair that count")
+    parser.add_argument("--vehicles", type=int, default=VEHICLES, help="vehicles of the fleet that is registered")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -38,23 +40,28 @@ def main(arguments: Sequence[str]) -> int:
                 progress.update(task, description=pair.name)
                 figures.append(measured(pair, options.rounds))
                 progress.advance(task)
+            task = progress.add_task(f"a fleet of {options.vehicles:,}", total=None)
+            amounts = fleet(Path(folder) / "fleet", rounds=options.rounds, vehicles=options.vehicles)
     (ROOT / "build").mkdir(exist_ok=True)
     sizes = [delta_bytes_ratio()]
-    (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds, sizes))
-    (ROOT / "benchmarks" / "speed.md").write_text(as_markdown(figures, options.rounds, sizes))
-    sys.stdout.write(as_markdown(figures, options.rounds, sizes))
+    (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds, sizes, amounts))
+    (ROOT / "benchmarks" / "speed.md").write_text(as_markdown(figures, options.rounds, sizes, amounts))
+    sys.stdout.write(as_markdown(figures, options.rounds, sizes, amounts))
     return 0
 
 
-def as_json(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = ()) -> str:
+def as_json(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = (), amounts: Sequence[Amount] = ()) -> str:
     """`build/bench.json`: the machine, and each ratio with the command that measures it."""
     command = "make bench" if rounds == ROUNDS else f"python -m benchmarks.speed --rounds {rounds}"
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    results = [*(figure.as_json(command) for figure in figures), *(size.as_json(command) for size in sizes)]
+    measured_things: list[Figure | Size | Amount] = [*figures, *sizes, *amounts]
+    results = [each.as_json(command) for each in measured_things]
     return json.dumps({"machine": machine, "results": results}, indent=2, allow_nan=False) + "\n"
 
 
-def as_markdown(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = ()) -> str:
+def as_markdown(
+    figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = (), amounts: Sequence[Amount] = ()
+) -> str:
     """The table that is committed."""
     rows = [
         f"| {figure.name} | {figure.per_s:,.0f} {figure.unit} | {figure.baseline} | {figure.bare_per_s:,.0f} "
@@ -76,6 +83,10 @@ def as_markdown(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = 
             "| bytes | share | of | asked: at most |",
             "|---|---:|---|---:|",
             *(f"| {each.key} | {each.value:.3%} | {each.baseline} | {each.at_most:.3%} |" for each in sizes),
+            "",
+            "| fleet | amount | unit | what | asked |",
+            "|---|---:|---|---|---|",
+            *(f"| {each.key} | {each.value:.3g} | {each.unit} | {each.what} | {each.asked} |" for each in amounts),
             "",
         )
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.speed.__main__ import as_json, as_markdown
+from benchmarks.speed.fleet import Amount, fleet
 from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio, old_image, small_change
@@ -90,3 +91,19 @@ def test_delta_of_a_small_change_is_a_hundredth_at_most() -> None:
     size = delta_bytes_ratio(9_000_000)
     assert size == delta_bytes_ratio(9_000_000)
     assert 0.001 < size.value <= size.at_most
+
+
+def test_the_fleet_is_really_there_and_its_rollouts_come_to_their_end(tmp_path: Path) -> None:
+    """Bytes of vehicles that were refused would be few. A small fleet pays alone what is kept once."""
+    registered, left, share = fleet(tmp_path / "fleet", rounds=1, vehicles=2_000, sample=100, rollouts=2, imported=200)
+    assert 200 < registered.value < 5_000
+    assert 20 < left.value < 2_000
+    assert share.value > 0.0
+
+
+def test_amounts_stand_beside_the_sizes() -> None:
+    """With their unit and what was asked."""
+    amount = Amount("x_bytes", 234.5678, "bytes", "of a thing", "at most 350")
+    [told] = json.loads(as_json([], 7, (), [amount]))["results"]
+    assert (told["name"], told["value"], told["unit"]) == ("x_bytes", 234.5678, "bytes")
+    assert "| x_bytes | 235 | bytes | of a thing | at most 350 |" in as_markdown([], 7, (), [amount])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rolling import prepared
+from tests.e2e.preparing import prepared
 from tests.processes import Installation, an_installation
 
 RELEASE = "1.1.0"

@@ -23,7 +23,8 @@ from orchestrator.model.ids import RolloutId
 from orchestrator.model.tally import CellTallies, Tally, total
 from orchestrator.store.redis import RedisStore
 from orchestrator.store.redis.keys import key, rollout_tag
-from tests.e2e.rolling import BLAST_BUDGET, IN_FLIGHT, IN_FLIGHT_IN_ALL, STARTS_PER_MINUTE, Road
+from tests.e2e.load import SMALL, Load
+from tests.e2e.rolling import Road
 from tests.processes import Installation, eventually
 
 MINUTE_MS = 60_000
@@ -123,13 +124,13 @@ def permits_received(road: Road, rollout_id: str) -> set[str]:
     return {permit for each in road.vehicles().values() for permit in each["permits"] if permit.startswith(mine)}
 
 
-def check_history(installation: Installation, rollout_id: str) -> None:
+def check_history(installation: Installation, rollout_id: str, load: Load = SMALL) -> None:
     """No limit was broken and no vehicle had two live attempts at any moment that the ledger knows of."""
     entries = happened(installation, rollout_id)
     check_one_live_attempt(entries)
-    check_in_flight(entries)
-    check_starts(entries)
-    check_blast_budget(entries)
+    check_in_flight(entries, load)
+    check_starts(entries, load)
+    check_blast_budget(entries, load)
 
 
 def check_never_stopped(installation: Installation, rollout_id: str) -> None:
@@ -150,7 +151,7 @@ def check_one_live_attempt(entries: Sequence[Happened]) -> None:
             del live[vehicle_id]
 
 
-def check_in_flight(entries: Sequence[Happened]) -> None:
+def check_in_flight(entries: Sequence[Happened], load: Load) -> None:
     """Attempts that hold a slot stay within the limits, by region and in all."""
     holders: defaultdict[str, set[str]] = defaultdict(set)
     for entry in attempts_only(entries):
@@ -159,19 +160,19 @@ def check_in_flight(entries: Sequence[Happened]) -> None:
             holders[region].discard(entry.attempt_id)
         else:
             holders[region].add(entry.attempt_id)
-        assert len(holders[region]) <= IN_FLIGHT[region], f"{region} at {entry.place}"
-        assert sum(map(len, holders.values())) <= IN_FLIGHT_IN_ALL, f"in all at {entry.place}"
+        assert len(holders[region]) <= load.in_flight[region], f"{region} at {entry.place}"
+        assert sum(map(len, holders.values())) <= load.in_flight_in_all, f"in all at {entry.place}"
 
 
-def check_starts(entries: Sequence[Happened]) -> None:
+def check_starts(entries: Sequence[Happened], load: Load) -> None:
     """Permits stay within the plan's starts a minute of fleet time."""
     given = sorted(entry.at for entry in attempts_only(entries) if entry.to is AttemptState.PERMITTED)
     for index, at in enumerate(given):
         within = sum(at - MINUTE_MS < other <= at for other in given[: index + 1])
-        assert within <= STARTS_PER_MINUTE, f"{within} permits in the minute before {at}"
+        assert within <= load.starts_per_minute, f"{within} permits in the minute before {at}"
 
 
-def check_blast_budget(entries: Sequence[Happened]) -> None:
+def check_blast_budget(entries: Sequence[Happened], load: Load) -> None:
     """While nothing is known yet every exposure counts as harmed: no more may be young than the budget allows."""
     seen: Counter[str] = Counter()
     for entry in entries:
@@ -180,4 +181,4 @@ def check_blast_budget(entries: Sequence[Happened]) -> None:
         elif entry.kind == "attempt_changed" and entry.to is AttemptState.PERMITTED:
             seen["exposed"] += 1
             if seen["aged"] < AGED_MIN:
-                assert seen["exposed"] - seen["aged"] <= BLAST_BUDGET, f"young exposures at {entry.place}: {seen}"
+                assert seen["exposed"] - seen["aged"] <= load.blast_budget, f"young exposures at {entry.place}: {seen}"

@@ -1,12 +1,11 @@
 """A fleet of simulated vehicles on the road against a real installation, and what is killed meanwhile.
 
-Owns the fleet, its plan, the processes and the moments. Leaves to `evidence` what must be true afterwards. A prepared
-data folder (keys, releases, an enrolled fleet) is made once a test session and copied for each test.
+Owns the processes and the moments. Leaves numbers and plan to `load`, the data folder to `preparing`, and to `evidence`
+what must be true afterwards.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -20,188 +19,26 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from outrider.v1 import case_pb2, fleet_pb2, rollout_pb2
+from outrider.v1 import case_pb2, rollout_pb2
 
-from agent_sim.evidence import write_evidence
-from agent_sim.fleet import build_fleet
-from agent_sim.images import build_image, image_path, release_counter
-from agent_sim.scenario import load_scenario
-from tests.evidence import believe
+from tests.e2e.load import SMALL, Load
 from tests.processes import (
     CALL_TIMEOUT_S,
     STOP_TIMEOUT_S,
     Installation,
     OperatorApi,
-    an_installation,
     eventually,
     is_alive,
 )
 
-SIZE = 60
-FACTORY, GOOD, BAD = "1.0.0", "1.1.0", "1.2.0"
-SCALE = 200
-TICK_S = 0.4
-BLAST_BUDGET = 16
-IN_FLIGHT = {"apac": 6, "eu": 10, "us": 10}
-IN_FLIGHT_IN_ALL = 20
-STARTS_PER_MINUTE = 6
-FACTORY_TIMEOUT_S = 180.0
-"""Machine time, as everything here: what takes seconds on an idle machine may take a minute on a busy one."""
 ROLLOUT_TIMEOUT_S = 400.0
+"""Machine time, as everything here: what takes seconds on an idle machine may take a minute on a busy one."""
 RECOVERY_TIMEOUT_S = 120.0
 TEST_TIMEOUT_S = 600
-IMAGE_BYTES = 30_000
 SIMULATOR = Path(sys.executable).with_name("outrider-sim")
-SCENARIO = f"""\
-name = "kill"
-seed = 11
-
-[fleet]
-size = {SIZE}
-release = "{FACTORY}"
-image_bytes = 16384
-
-[regions]
-eu = 0.4
-us = 0.4
-apac = 0.2
-
-[cohorts]
-canary = 0.2
-general = 0.8
-
-[[hardware]]
-name = "gen1"
-share = 0.6
-ecus = ["acme-gw-1", "acme-brake-1"]
-
-[[hardware]]
-name = "gen2"
-share = 0.4
-ecus = ["acme-gw-2", "acme-brake-2"]
-
-[[connectivity]]
-model = "always"
-share = 0.8
-
-[[connectivity]]
-model = "tunnel"
-share = 0.2
-
-[[faults]]
-kind = "silent_brick"
-releases = ["{BAD}"]
-hardware = ["gen2"]
-
-[[faults]]
-kind = "link_break"
-probability = 0.3
-
-[[faults]]
-kind = "offline"
-probability = 0.1
-duration = "20m"
-
-[[faults]]
-kind = "power_loss"
-probability = 0.05
-
-[[faults]]
-kind = "lost_replies"
-probability = 0.02
-
-[agent]
-first_poll_within = "5m"
-install = "2m"
-reboot = "1m"
-"""
-PLAN = """\
-name: {name}
-release: {release}
-waves:
-  - {{name: canary, cohorts: [canary], soak: 5m}}
-  - {{name: general, soak: 5m}}
-regions: {{{regions}}}
-gate: {{failure_ratio: 2%, sample: 5, checkpoints: [20m], silence_reference: [10%]}}
-limits: {{in_flight: {in_flight}, blast_budget: {budget}, starts_per_minute: {starts}, permit_valid: 15m, attempts: 5}}
-deadlines: {{permitted: 2h, installing: 30m, rebooting: 30m, verifying: 30m}}
-holdout: 0%
-"""
 STATUS = "ROLLOUT_STATUS_"
 OVER = frozenset({"COMPLETED", "ABORTED"})
 STOPPED = frozenset({"HELD", "HALTED"})
-
-
-def prepared(shared: Path) -> Path:
-    """The prepared folder, made by whoever comes first: test processes share it."""
-    shared.mkdir(exist_ok=True)
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "made").exists():
-            shutil.rmtree(shared / "fleet", ignore_errors=True)
-            prepare(shared / "fleet")
-            (shared / "made").touch()
-    return shared / "fleet"
-
-
-def prepare(folder: Path) -> None:
-    """Make an installation with three releases and a fleet that has enrolled and attested."""
-    folder.mkdir()
-    scenario_file = folder / "scenario.toml"
-    scenario_file.write_text(SCENARIO)
-    scenario = load_scenario(scenario_file)
-    with an_installation(folder, scale=SCALE, poll_s=300, poll_live_s=60, evaluator_tick_s=TICK_S) as installation:
-        fleet = build_fleet(scenario, folder / "vehicles")
-        api = installation.api()
-        request = fleet_pb2.ImportVehiclesRequest(csv=fleet.csv.read_bytes(), reason="test")
-        assert api.fleet.ImportVehicles(request, timeout=CALL_TIMEOUT_S).added_count == SIZE
-        tokens = api.fleet.CreateEnrollmentTokens(
-            fleet_pb2.CreateEnrollmentTokensRequest(reason="test"), timeout=CALL_TIMEOUT_S
-        ).tokens
-        lines = [json.dumps({"vehicle_id": each.vehicle_id, "token": each.token}) for each in tokens]
-        (folder / "tokens.jsonl").write_text("\n".join(lines))
-        for version in (FACTORY, GOOD, BAD):
-            contents = {
-                hardware_id: image.file.read_bytes()
-                if version == FACTORY
-                else build_image(hardware_id, version, IMAGE_BYTES, scenario.seed)
-                for hardware_id, image in fleet.factory.items()
-            }
-            publish(installation, version, contents)
-        road = Road(folder, installation)
-        with road.driving("--tokens", str(folder / "tokens.jsonl")):
-            eventually(
-                lambda: sum(each["manifest_submitted"] for each in road.vehicles().values()) == SIZE,
-                timeout_s=FACTORY_TIMEOUT_S,
-                what="every vehicle has enrolled and attested",
-            )
-        installation.terminate()
-    # The copies choose ports of their own: several of them serve at once.
-    (folder / "data" / "endpoints.json").unlink()
-    (folder / "simulator.json").unlink()
-
-
-def publish(installation: Installation, version: str, contents: Mapping[str, bytes]) -> None:
-    """Sign and register a release whose images simulated vehicles understand."""
-    folder = installation.data.parent / f"release-{version}"
-    folder.mkdir()
-    images = []
-    for hardware_id, content in sorted(contents.items()):
-        file = folder / f"{hardware_id}.img"
-        file.write_bytes(content)
-        images.append(
-            {
-                "file": f"{hardware_id}.img",
-                "hardware_id": hardware_id,
-                "path": image_path(hardware_id, version),
-                "release_counter": release_counter(version),
-                **{kind: str(each) for kind, each in write_evidence(file, name=hardware_id, version=version).items()},
-            }
-        )
-    believe(installation.data)
-    # JSON is YAML.
-    (folder / "release.yaml").write_text(json.dumps({"version": version, "notes": "", "images": images}))
-    installation.must("release", "publish", folder / "release.yaml")
 
 
 @dataclass
@@ -210,6 +47,7 @@ class Road:
 
     folder: Path
     installation: Installation
+    load: Load = SMALL
     simulator: subprocess.Popen[bytes] | None = None
     held_api: OperatorApi | None = None
 
@@ -225,7 +63,7 @@ class Road:
                     *(str(SIMULATOR), "run", str(self.folder / "scenario.toml")),
                     *("--endpoints", str(data / "endpoints.json"), "--provisioning", str(data / "provisioning")),
                     *("--fleet", str(self.folder / "vehicles"), "--report", str(self.folder / "simulator.json")),
-                    *("--scale", str(SCALE), "--output", "json", *arguments),
+                    *("--scale", str(self.load.scale), "--output", "json", *arguments),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -261,16 +99,7 @@ class Road:
     def start_rollout(self, release: str) -> str:
         """Start a rollout over the whole fleet; its id."""
         name = f"to-{release.replace('.', '-')}"
-        regions = ", ".join(f"{region}: {{in_flight: {most}}}" for region, most in IN_FLIGHT.items())
-        plan = PLAN.format(
-            name=name,
-            release=release,
-            regions=regions,
-            in_flight=IN_FLIGHT_IN_ALL,
-            budget=BLAST_BUDGET,
-            starts=STARTS_PER_MINUTE,
-        )
-        request = rollout_pb2.CreateRolloutRequest(plan=plan, rollout_id=name, reason="test")
+        request = rollout_pb2.CreateRolloutRequest(plan=self.load.plan(name, release), rollout_id=name, reason="test")
         self.installation.api().rollouts.CreateRollout(request, timeout=CALL_TIMEOUT_S)
         return name
 
@@ -382,12 +211,12 @@ class Road:
 
 
 @contextmanager
-def a_fleet_on_the_road(template: Path, folder: Path) -> Iterator[Road]:
+def a_fleet_on_the_road(template: Path, folder: Path, load: Load = SMALL) -> Iterator[Road]:
     """A copy of the prepared installation, serving; its fleet stands still. All is dead afterwards."""
     copy = folder / "run"
     shutil.copytree(template, copy)
     installation = Installation(copy / "data")
-    road = Road(copy, installation)
+    road = Road(copy, installation, load)
     try:
         installation.start()
         # Fleet time went on since the folder was prepared: as in life, somebody keeps the metadata fresh.

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.evidence import check_counters, check_history, check_never_stopped, permits_received
-from tests.e2e.rolling import GOOD, RECOVERY_TIMEOUT_S, SIZE, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
+from tests.e2e.load import GOOD, SIZE
+from tests.e2e.rolling import RECOVERY_TIMEOUT_S, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
 from tests.processes import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(TEST_TIMEOUT_S)]

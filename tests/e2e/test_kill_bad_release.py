@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.evidence import check_counters, check_history, permits_given, permits_received
-from tests.e2e.rolling import BAD, ROLLOUT_TIMEOUT_S, SIZE, STOPPED, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
+from tests.e2e.load import BAD, SIZE
+from tests.e2e.rolling import ROLLOUT_TIMEOUT_S, STOPPED, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
 from tests.processes import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(TEST_TIMEOUT_S)]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.evidence import permits_given
-from tests.e2e.rolling import GOOD, ROLLOUT_TIMEOUT_S, SIZE, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
+from tests.e2e.load import GOOD, SIZE
+from tests.e2e.rolling import ROLLOUT_TIMEOUT_S, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
 from tests.processes import eventually, run_cli
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(TEST_TIMEOUT_S)]

@@ -8,7 +8,8 @@ import pytest
 from outrider.v1 import fleet_pb2
 
 from tests.e2e.evidence import check_counters, check_history
-from tests.e2e.rolling import FACTORY, GOOD, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
+from tests.e2e.load import FACTORY, GOOD
+from tests.e2e.rolling import TEST_TIMEOUT_S, Road, a_fleet_on_the_road
 from tests.processes import CALL_TIMEOUT_S
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(TEST_TIMEOUT_S)]

@@ -17,7 +17,8 @@ from outrider.v1 import rollout_pb2
 
 from orchestrator.clock import MachineClock
 from signing.pki import Authority
-from tests.e2e.rolling import BAD, ROLLOUT_TIMEOUT_S, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
+from tests.e2e.load import BAD
+from tests.e2e.rolling import ROLLOUT_TIMEOUT_S, TEST_TIMEOUT_S, Road, a_fleet_on_the_road
 from tests.e2e.runbook import Runbook
 from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually
 from tests.vehicles import AVehicle, enrolled

@@ -73,7 +73,13 @@ TWENTY: Sequence[ListedFault] = (
     ListedFault("F20", "Ten thousand whole systems from seeds, on virtual time.", "Every promise holds in every run."),
 )
 
-PROCESSES: Sequence[ListedFault] = ()
+PROCESSES: Sequence[ListedFault] = (
+    ListedFault(
+        "P1",
+        "kill -9 of worker, supervisor with its evaluator, signer and store, at random, a hundred times under load.",
+        "No acknowledged event lost, none counted twice, no cap exceeded, no grant after a stop; serves again in 5 s.",
+    ),
+)
 
 
 def all_faults() -> Sequence[ListedFault]:

@@ -259,13 +259,13 @@ def test_interrupt_at_the_terminal_does_not_reach_the_server(server: EmbeddedSer
     assert os.getpgid(server.pid) != os.getpgid(0)
 
 
-def test_left_behind_server_without_its_note_is_not_joined_by_a_second_one(
+def test_left_behind_server_whose_place_nothing_tells_is_not_joined_by_a_second_one(
     server: EmbeddedServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two servers on one append-only file destroy it: the server itself holds a lock, whatever notes are missing."""
     monkeypatch.setattr("orchestrator.store.redis.embedded.LOCK_POLLS_MAX", 3)
     server.start()
-    (folder / "store.json").rename(folder / "gone.json")
+    (folder / "socket").rename(folder / "gone")
     server._lock.drop()
     second = EmbeddedServer(folder)
     with pytest.raises(StoreRefusedError, match="left behind still works"):
@@ -273,15 +273,16 @@ def test_left_behind_server_without_its_note_is_not_joined_by_a_second_one(
     assert server.alive()
 
 
-def test_note_of_a_dead_server_is_not_believed(server: EmbeddedServer, folder: Path, tmp_path: Path) -> None:
-    """Pids and sockets are reused: a stranger that answers where our server was is not adopted."""
+def test_server_of_another_folder_is_not_adopted(server: EmbeddedServer, folder: Path, tmp_path: Path) -> None:
+    """Pids and sockets are reused: a stranger that answers where our server was keeps its own data."""
+    stranger = EmbeddedServer(tmp_path / "stranger")
+    stranger.start()
     server.start()
-    note = json.loads((folder / "store.json").read_text())
     server._lock.drop()
-    (folder / "store.json").write_text(json.dumps(note | {"run_id": "0" * 40}))
+    (folder / "socket").write_text(str(stranger.socket_path))
     with pytest.raises(StoreRefusedError, match="another server than that of"):
         EmbeddedServer(folder).start()
-    (folder / "store.json").write_text(json.dumps(note))
+    stranger.stop()
 
 
 async def test_torn_file_is_refused_with_the_remedy(server: EmbeddedServer, folder: Path) -> None:

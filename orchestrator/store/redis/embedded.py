@@ -51,7 +51,7 @@ class Running:
 
     pid: int
     run_id: str
-    """Random, the server's own: tells it from any other that might sit on a pid or socket of that name."""
+    """Random, the server's own: tells one run of it from another."""
     socket: str
     binary: str
     dataset_id: str
@@ -108,8 +108,7 @@ class EmbeddedServer:
         if first:
             self._lock.take()
         try:
-            if not self._adopt():
-                self._launch()
+            self._adopt_or_launch()
             self._write_running()
         except BaseException:
             self._kill_own()
@@ -149,40 +148,65 @@ class EmbeddedServer:
         self._pid = None
         if self._lock.held:
             (self._folder / "store.json").unlink(missing_ok=True)
+            (self._folder / "socket").unlink(missing_ok=True)
         self._let_go()
 
     def check(self) -> str:
         """What is wrong with the append-only file while no server runs; empty when nothing is."""
         return append_only.check(self._folder)
 
+    def _adopt_or_launch(self) -> None:
+        """Whoever is there is adopted; whoever holds the server's lock is there in a moment, or dies."""
+        for _ in range(LOCK_POLLS_MAX):
+            if self._adopt():
+                return
+            lock = self._server_lock()
+            if lock is not None:
+                with lock:
+                    self._launch(lock)
+                return
+            time.sleep(POLL_S)
+        raise StoreRefusedError(
+            f"a server that was left behind still works on {self._folder} and cannot be adopted: stop the process that "
+            f"`fuser {self._folder / 'server.lock'}` names, then start again"
+        )
+
     def _adopt(self) -> bool:
-        left = self._read_running()
-        if left is None:
+        path = self._left_socket()
+        if path is None:
             return False
-        path = Path(left.socket)
         # The place is kept also when the server is dead: whoever knew it finds the next one there.
         if self._socket is None and _is_private(path.parent):
             self._socket = path
         if self._socket != path or not self.alive():
             return False
-        if not _await_loaded(path):
-            raise StoreRefusedError(f"the store's server (process {left.pid}) hangs: stop it, then start again")
-        info = _info(path)
-        if info is None or info["run_id"] != left.run_id or Path(info["folder"]) != self._folder.resolve():
+        # Its process is asked, no note: an owner that died while it started a server has left an older one behind.
+        info = _info(path) if _await_loaded(path) else None
+        if info is None:
+            if not self.alive():
+                return False
+            raise StoreRefusedError(
+                f"the store's server on {path} hangs: stop the process that `fuser {self._folder / 'server.lock'}` "
+                "names, then start again"
+            )
+        if Path(info["folder"]) != self._folder.resolve():
             raise StoreRefusedError(f"another server than that of {self._folder} answers on {path}: stop it first")
-        if self._pid != left.pid:
+        pid = int(info["process_id"])
+        if self._pid != pid:
             self._process = None
-            log.info("store_adopted", pid=left.pid, folder=str(self._folder))
-        self._pid = left.pid
+            log.info("store_adopted", pid=pid, folder=str(self._folder))
+        self._pid = pid
         return True
 
-    def _launch(self) -> None:
+    def _launch(self, server_lock: BinaryIO) -> None:
         binary = find_binary()
         if self._socket is None:
             self._socket = _socket_folder() / "s"
+            # Before it runs: whoever comes after us, should we die now, knows where to look.
+            self._write("socket", str(self._socket))
         self._socket.unlink(missing_ok=True)
         arguments = [cell for name, value in self._server_settings().items() for cell in (f"--{name}", value)]
-        with (self._folder / "server.log").open("ab") as output, self._server_lock() as server_lock:
+        with (self._folder / "server.log").open("ab") as output:
             log_start = output.tell()
             # A session of its own: an interrupt at the terminal is for the orchestrator, which drains first.
             self._process = subprocess.Popen(
@@ -197,25 +221,17 @@ class EmbeddedServer:
         self._pid = self._process.pid
         self._await_start(self._process, log_start)
 
-    def _server_lock(self) -> BinaryIO:
-        """A lock for the server to inherit, so that no second one ever opens the same append-only file.
-
-        `store.json` could be missing when an owner was killed at the wrong moment; this lock cannot.
+    def _server_lock(self) -> BinaryIO | None:
+        """A lock for the server to inherit, so that no second one ever opens the same append-only file; None while a
+        server that was left behind, or a child of it that still rewrites the file, holds it.
         """
         file = (self._folder / "server.lock").open("ab")
-        for _ in range(LOCK_POLLS_MAX):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # A server that was just killed may have a child that still rewrites the file.
-                time.sleep(POLL_S)
-            else:
-                return file
-        file.close()
-        raise StoreRefusedError(
-            f"a server that was left behind still works on {self._folder} and cannot be adopted: stop the process that "
-            f"`fuser {self._folder / 'server.lock'}` names, then start again"
-        )
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        return file
 
     def _server_settings(self) -> dict[str, str]:
         settings = {
@@ -271,15 +287,19 @@ class EmbeddedServer:
             binary=info["executable"],
             dataset_id=info["dataset_id"],
         )
-        fresh = self._folder / "store.json.new"
-        fresh.write_text(json.dumps(asdict(running), indent=2) + "\n", encoding="utf-8")
-        fresh.replace(self._folder / "store.json")
+        self._write("store.json", json.dumps(asdict(running), indent=2) + "\n")
 
-    def _read_running(self) -> Running | None:
+    def _write(self, name: str, text: str) -> None:
+        """Replace a file of the folder; a reader sees the old or the new one."""
+        fresh = self._folder / f"{name}.new"
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(self._folder / name)
+
+    def _left_socket(self) -> Path | None:
+        """Where the last server listens or listened; None when nothing tells."""
         try:
-            return Running(**json.loads((self._folder / "store.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            # Absent, torn or of another build: nothing that could be adopted.
+            return Path((self._folder / "socket").read_text(encoding="utf-8"))
+        except OSError:
             return None
 
     def _end(self, pid: int) -> None:

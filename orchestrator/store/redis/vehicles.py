@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.model.attempt import Attempt, AttemptEvent, Case, Control, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -35,6 +36,8 @@ TOUCH_BATCH = 500
 """Contacts of one shard written in one step, for the same reason as below."""
 IMPORT_BATCH = 250
 """Vehicles of one shard written in one step: a step holds up the server for some milliseconds."""
+IMPORT_AHEAD = 2
+"""Steps on their way at once: while the server writes one, the next is packed. More would hold up everybody else."""
 
 
 class RedisVehicles:
@@ -62,16 +65,22 @@ class RedisVehicles:
         by_tag: dict[str, list[Vehicle]] = {}
         for vehicle in vehicles:
             by_tag.setdefault(self._tag(vehicle.vehicle_id), []).append(vehicle)
-        added = changed = unchanged = 0
-        for tag, group in sorted(by_tag.items()):
-            for start in range(0, len(group), IMPORT_BATCH):
+        steps = (
+            (tag, group[start : start + IMPORT_BATCH])
+            for tag, group in sorted(by_tag.items())
+            for start in range(0, len(group), IMPORT_BATCH)
+        )
+        replies: list[list[Any]] = []
+
+        async def work() -> None:
+            for tag, group in steps:
                 arguments: list[Argument] = [now]
-                for vehicle in group[start : start + IMPORT_BATCH]:
+                for vehicle in group:
                     arguments += [vehicle.vehicle_id, encode_shape(vehicle), encode_units(vehicle)]
-                reply = await self._calls.function("import", tag, *arguments)
-                added += number(reply, 1)
-                changed += number(reply, 2)
-                unchanged += number(reply, 3)
+                replies.append(await self._calls.function("import", tag, *arguments))
+
+        await asyncio.gather(*(work() for _ in range(IMPORT_AHEAD)))
+        added, changed, unchanged = (sum(number(reply, place) for reply in replies) for place in (1, 2, 3))
         return ImportOutcome(added=added, changed=changed, unchanged=unchanged)
 
     async def change_vehicles(
