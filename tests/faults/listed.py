@@ -79,6 +79,13 @@ PROCESSES: Sequence[ListedFault] = (
         "kill -9 of worker, supervisor with its evaluator, signer and store, at random, a hundred times under load.",
         "No acknowledged event lost, none counted twice, no cap exceeded, no grant after a stop; serves again in 5 s.",
     ),
+    ListedFault(
+        "P2", "The disk is full.", "Refused and said; what was acknowledged stays; goes on when there is room."
+    ),
+    ListedFault("P3", "The store is at its memory limit.", "Refused and said; goes on by itself when there is room."),
+    ListedFault("P4", "The disk turns read-only.", "As P2."),
+    ListedFault("P5", "fsync fails.", "Nothing is acknowledged that may not be on disk."),
+    ListedFault("P6", "The store is paused (SIGSTOP).", "Calls end by their deadline; grants stop; goes on by itself."),
 )
 
 
