@@ -151,19 +151,29 @@ class IngestGate:
     def _listed(self, path: str, hardware_id: str) -> TargetFile | None:
         if is_delta(path):
             return None
-        return find_target(path, (hardware_id,), self._role)
+        loaded = {"targets": self._targets}
 
-    def _role(self, name: str, delegator: str) -> Targets:
-        """The targets of a role, verified by its delegator's keys; the search asks for the top level first."""
-        if name == "targets":
-            return self._targets
+        def load(name: str, delegator: str) -> Targets:
+            if name not in loaded:
+                loaded[name] = self._role(name, loaded[delegator])
+            return loaded[name]
+
+        try:
+            return find_target(path, (hardware_id,), load)
+        except RepositoryError as exc:
+            raise self._unverified(exc) from exc
+
+    def _role(self, name: str, delegator: Targets) -> Targets:
+        """A supplier's targets, verified by its delegator's keys; none where there is no file."""
         snapshot = self._repository.metadata.load("snapshot", Snapshot)
         meta = snapshot.meta.get(f"{name}.json")
         data = self._repository.metadata_file(f"{meta.version}.{name}.json") if meta else None
         if data is None:
             return Targets()
-        holder = self._targets if delegator == "targets" else self._role(delegator, "targets")
-        return _verified(data, name, holder)
+        metadata = Metadata[Targets].from_bytes(data)
+        delegator.verify_delegate(name, metadata.signed_bytes, metadata.signatures)
+        check_delegation_keys(metadata.signed)
+        return metadata.signed
 
     def _read_anew(self) -> None:
         try:
@@ -173,7 +183,7 @@ class IngestGate:
                 return
             self._targets = self._verified_targets()
         except (RepositoryError, OSError) as exc:
-            raise SigningError(f"the Image repository in {self._folder} cannot be verified: {exc}") from exc
+            raise self._unverified(exc) from exc
         self._attesters = attesters_of(self._targets)
         self._passed = set()
         self._seen = seen
@@ -195,9 +205,5 @@ class IngestGate:
         targets: Targets = found.signed
         return targets
 
-
-def _verified(data: bytes, name: str, holder: Targets) -> Targets:
-    metadata = Metadata[Targets].from_bytes(data)
-    holder.verify_delegate(name, metadata.signed_bytes, metadata.signatures)
-    check_delegation_keys(metadata.signed)
-    return metadata.signed
+    def _unverified(self, exc: Exception) -> SigningError:
+        return SigningError(f"the Image repository in {self._folder} cannot be verified: {exc}")

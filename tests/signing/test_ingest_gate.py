@@ -17,8 +17,10 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
-from signing.attestation import ATTEST, LEVEL_WAIVED, SUMMARY, attesters_of, with_attesters
+from signing import ingest_gate
+from signing.attestation import ATTEST, LEVEL_WAIVED, SUMMARY, SUMMARY_MAX_BYTES, attesters_of, with_attesters
 from signing.ceremony import DataFolder
+from signing.deltas import delta_path
 from signing.director import AssignedImage, Assignment, DirectorVersions
 from signing.errors import SignerRefusedError, SigningError
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
@@ -62,9 +64,13 @@ class Ground:
 
     def attesters(self, *signers: CryptoSigner, threshold: int = 1) -> None:
         """Give the role `attest` these keys."""
-        metadata = self.repository.metadata
-        targets = metadata.load("targets", Targets)
+        targets = self.repository.metadata.load("targets", Targets)
         with_attesters(targets, [signer.public_key for signer in signers], threshold)
+        self.release(targets)
+
+    def release(self, targets: Targets) -> None:
+        """Sign other targets, and what leads to them."""
+        metadata = self.repository.metadata
         metadata.release(
             targets,
             metadata.load("snapshot", Snapshot),
@@ -198,6 +204,13 @@ def digests(image: NewImage) -> dict[str, str]:
     return {kind: sha256(data).hexdigest() for kind, data in image.evidence.items()}
 
 
+def test_a_summary_longer_than_any_is_not_read(ground: Ground):
+    """The right key's word, with much beside it: work at the gate is bounded."""
+    new = ground.vouched(ground.image())
+    evidence = {**new.evidence, SUMMARY: new.evidence[SUMMARY] + b" " * SUMMARY_MAX_BYTES}
+    assert "at most 16384 are read" in (ground.gate.fault(ground.publish(replace(new, evidence=evidence))) or "")
+
+
 @pytest.mark.parametrize("alter", [Path.unlink, lambda path: path.write_bytes(path.read_bytes() + b" ")])
 def test_a_summary_that_is_gone_or_was_changed_is_refused(ground: Ground, alter: Callable[[Path], object]):
     """Whoever can write the folder can take a word away, not put another in its place."""
@@ -307,6 +320,49 @@ def test_a_root_that_its_predecessor_did_not_sign_directs_nothing(ground: Ground
     (metadata.folder / "2.root.json").write_bytes(forged.to_bytes())
     with pytest.raises(SigningError, match="cannot be verified"):
         IngestGate(ground.data.image_repo).fault(image)
+
+
+def test_a_folder_without_a_root_directs_nothing(ground: Ground):
+    """Without the first root there is nothing to believe, whatever else lies there."""
+    image = ground.publish(ground.vouched(ground.image()))
+    (ground.data.image_repo / "metadata" / "1.root.json").unlink()
+    with pytest.raises(SigningError, match="holds no root"):
+        IngestGate(ground.data.image_repo).fault(image)
+
+
+def test_who_may_vouch_is_read_from_what_offline_keys_signed(ground: Ground, data: DataFolder):
+    """The same that the gate goes by, for whoever wants to know beforehand."""
+    attesters = ground.gate.attesters()
+    assert attesters is not None
+    assert [key.keyid for key in attesters.keys] == [load_signer(data.image_keys, ATTEST).public_key.keyid]
+    assert attesters.threshold == 1
+
+
+def test_images_and_nothing_else_are_listed(ground: Ground):
+    """An entry as it was signed; a delta leads to an image and is none; what nobody listed has no summary."""
+    image = ground.publish(ground.vouched(ground.image()))
+    listed = ground.gate.listed(image.path, HARDWARE)
+    assert listed is not None
+    assert (listed.length, listed.hashes["sha256"]) == (image.length, image.sha256)
+    delta = delta_path("0" * 64, image.sha256)
+    targets = ground.repository.metadata.load("targets", Targets)
+    targets.targets[delta] = listed
+    ground.release(targets)
+    assert ground.gate.listed(delta, HARDWARE) is None
+    assert ground.gate.listed("acme/none.img", HARDWARE) is None
+    assert ground.gate.summary("acme/none.img", HARDWARE) is None
+
+
+def test_verdicts_are_remembered_in_bounded_room(ground: Ground, monkeypatch: pytest.MonkeyPatch):
+    """A yes is not looked up at each poll, and a fleet with many images does not fill the memory."""
+    monkeypatch.setattr(ingest_gate, "_PASSED_MAX", 1)
+    images = [ground.vouched(ground.image(content, path=f"acme/{content.hex()}.img")) for content in (b"one", b"two")]
+    first, second = map(ground.publish, images)
+    assert ground.gate.faults([first, second]) == {}
+    for image in images:
+        (ground.data.image_repo / "evidence" / f"{digests(image)[SUMMARY]}.json").unlink()
+    assert ground.gate.fault(second) is None, "just remembered"
+    assert "missing" in (ground.gate.fault(first) or ""), "made room for the second"
 
 
 def test_a_role_without_paths_is_none_that_vehicles_look_into(ground: Ground, tmp_path: Path):
