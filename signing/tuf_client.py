@@ -231,9 +231,7 @@ class MemoryUpdater(Updater):
         roles = dict(self._held.roles)  # a delegated role that nobody asked for stays as it was
         listings = []
         for role, content in self._accepted.items():
-            signed = trusted.get(role)
-            if signed is None:
-                continue
+            signed = trusted[role]
             roles[role] = HeldFile(signed.version, content)
             if isinstance(signed, Targets):
                 listings.append(signed)
@@ -304,14 +302,12 @@ class _BytesFetcher(FetcherInterface):
 def _reason(exc: Exception, fetcher: _BytesFetcher, root: Root) -> VerificationError:
     """Name the attack that python-tuf's refusal looks like."""
     name = fetcher.last_name
-    if isinstance(exc, exceptions.DownloadHTTPError):
-        return VerificationError(AttackCode.MISSING, str(exc))
     if isinstance(exc, exceptions.DownloadLengthMismatchError):
         return VerificationError(AttackCode.ENDLESS_DATA, f"{name}: {exc}")
+    if isinstance(exc, exceptions.DownloadError):
+        return VerificationError(AttackCode.MISSING, str(exc))
     if isinstance(exc, exceptions.ExpiredMetadataError):
         return VerificationError(AttackCode.FREEZE, f"{exc} by fleet time")
-    if isinstance(exc, exceptions.DownloadError):
-        return VerificationError(AttackCode.MISSING, f"{name}: {exc}")
     return _judge_content(exc, name, fetcher.last_content, root)
 
 
@@ -325,8 +321,8 @@ def _judge_content(exc: Exception, name: str, content: bytes, root: Root) -> Ver
         return VerificationError(AttackCode.ARBITRARY, f"{name} is not signed by enough of the keys of {role}")
     if isinstance(exc, exceptions.LengthOrHashMismatchError):
         return VerificationError(AttackCode.MIX_AND_MATCH, f"{name} is not the file that was signed for: {exc}")
-    together = role == "targets" or (role == "snapshot" and not name.startswith(f"{metadata.signed.version}."))
-    if isinstance(exc, exceptions.BadVersionNumberError) and together:
+    listed = role not in ("root", "timestamp") and not name.startswith(f"{metadata.signed.version}.")
+    if isinstance(exc, exceptions.BadVersionNumberError) and listed:
         return VerificationError(AttackCode.MIX_AND_MATCH, f"{name}: {exc}")
     return VerificationError(AttackCode.ROLLBACK, f"{name}: {exc}")
 

@@ -256,6 +256,23 @@ def test_what_one_way_vouched_for_is_judged_anew_on_another(
     assert refusal(primary, uptane.files()) is AttackCode.ARBITRARY
 
 
+@pytest.mark.uptane("A16", "C-deleg")
+def test_a_supplier_s_list_of_another_time_is_refused(
+    ground: Delegating, uptane: UptaneSimulator, primary: SimulatedPrimary
+):
+    """Signed by its supplier, never with this snapshot: named like any other mixture, and not as a rollback."""
+    supplier = Supplier("supplier")
+    ground.delegate(supplier)
+    ground.list(supplier, GATEWAY_PATH, BRAKE_PATH)
+    ground.publish()
+    of_then = uptane.image.current["1.supplier.json"]
+    uptane.image.publish_delegated("supplier", [supplier.signer], Targets(version=2, targets=ground.listed))
+    ground.publish()
+    files = uptane.files() | {("image", "2.supplier.json"): of_then}
+    assert refusal(primary, files) is AttackCode.MIX_AND_MATCH
+    assert primary.verify(uptane.files()).images
+
+
 def test_the_bytes_of_both_images_are_those_of_the_simulator(ground: Delegating):
     """What suppliers list above is what was released, so that a refusal is about who says it."""
     assert {path: entry.length for path, entry in ground.listed.items()} == {p: len(c) for p, c in IMAGES.items()}
