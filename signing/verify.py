@@ -258,7 +258,7 @@ class PrimaryVerifier:
         if max(roots) <= self._versions(repository).root:
             return
         self._trusted.pop(repository, None)  # it was verified with keys that may be revoked now
-        files = replace(self._held_files(repository), roots=roots, roles=self._roles_after(repository, roots))
+        files = HeldFiles(roots=roots, roles=self._roles_after(repository, roots))
         held = replace(self._held, director=files) if repository == "director" else replace(self._held, image=files)
         save_held(self._folder, held, durable=self._durable)
         self._held = held

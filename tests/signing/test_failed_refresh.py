@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Root
@@ -66,6 +69,32 @@ def test_root_that_rotates_neither_leaves_all_that_was_verified_since_the_last_r
     with pytest.raises(VerificationError):
         primary.verify(roots_and_a_broken_timestamp(uptane, name))
     assert held(primary, name) == (root + 1, *others)
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_failure_without_a_new_root_leaves_the_disk_alone(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path, name: str
+):
+    """A server that is ill for a week must not wear out the flash of a fleet, poll by poll."""
+    with pytest.raises(VerificationError):
+        primary.verify(roots_and_a_broken_timestamp(uptane, name))
+    assert not (tmp_path / "held" / "held.json").exists()
+
+
+@pytest.mark.uptane("V8")
+@pytest.mark.parametrize("durable", [True, False])
+def test_roots_that_are_kept_alone_are_as_durable_as_all_the_rest(
+    uptane: UptaneSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+):
+    """A revocation that a loss of power takes back is none; a simulated fleet does not wait for disks."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    vehicle = uptane.vehicle(tmp_path / "held", durable=durable)
+    uptane.director.rotate_root(lambda root: None)
+    with pytest.raises(VerificationError):
+        vehicle.verify(roots_and_a_broken_timestamp(uptane, "director"))
+    assert vehicle.verifier.versions()[0].root == 2
+    assert bool(synced) is durable
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)

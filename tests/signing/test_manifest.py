@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from securesystemslib.signer import CryptoSigner, Signature
 
-from signing import canonical
+from signing import canonical, manifest
 from signing.errors import AttackCode, SigningError, VerificationError
 from signing.keys import generate_ecu_key, public_key_base64
 from signing.manifest import (
@@ -264,6 +264,7 @@ def first_report(value: dict[str, Any]) -> dict[str, Any]:
         edited(lambda v: first_report(v)["signed"].update(time=5)),
         edited(lambda v: first_report(v)["signed"].update(attacksDetected=[])),
         edited(lambda v: first_report(v)["signed"].update(attacksDetected="x" * 300)),
+        edited(lambda v: first_report(v)["signed"].update(attacksDetected="a line\nbreak")),
         edited(lambda v: first_report(v)["signed"]["installedImage"].update(filename="../x")),
         edited(lambda v: first_report(v)["signed"]["installedImage"].update(length=-1)),
         edited(lambda v: first_report(v)["signed"]["installedImage"].update(length=True)),
@@ -301,8 +302,10 @@ def test_cheap_checks_come_before_signatures(car: Car, monkeypatch: pytest.Monke
     def never(*arguments: object) -> None:
         raise AssertionError("a signature was checked")
 
-    monkeypatch.setattr("securesystemslib.signer.SSlibKey.verify_signature", never)
+    monkeypatch.setattr(manifest, "_check_signature", never)
     data = car.manifest()
+    with pytest.raises(AssertionError, match="a signature was checked"):
+        car.check(data)
     assert car.refusal(data, counter_above=8) is AttackCode.REPLAY
     assert car.refusal(car.manifest(car.reports()[:1])) is AttackCode.ECU_MISSING
 

@@ -86,6 +86,13 @@ def test_damaged_memory_is_said_with_a_remedy(uptane: UptaneSimulator, tmp_path:
         a_secondary(uptane, tmp_path)
 
 
+def test_memory_that_cannot_be_read_is_no_attack(uptane: UptaneSimulator, tmp_path: Path):
+    """A folder in its place, or a disk that gives errors: said as what it is, with what stands there left alone."""
+    (tmp_path / "units" / "BRAKE-1.json").mkdir(parents=True)
+    with pytest.raises(HeldMetadataError, match=r"cannot read .*BRAKE-1\.json: Is a directory"):
+        a_secondary(uptane, tmp_path)
+
+
 def test_a_failing_disk_is_no_attack(uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path):
     """What could not be kept is not held, and is said as what it is."""
     primary.verify(uptane.files())

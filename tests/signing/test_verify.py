@@ -124,6 +124,24 @@ def test_damaged_held_metadata_is_said_with_a_remedy(
         uptane.vehicle(tmp_path / "held")
 
 
+def test_held_metadata_of_another_form_is_not_guessed_at(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path
+):
+    """A vehicle that was put back to older software says which form it can read, and starts from nothing by itself."""
+    primary.verify(uptane.files())
+    held = tmp_path / "held" / "held.json"
+    held.write_text(held.read_text().replace('"form": 1', '"form": 2'))
+    with pytest.raises(HeldMetadataError, match="has form 2, this version reads form 1"):
+        uptane.vehicle(tmp_path / "held")
+
+
+def test_held_metadata_that_cannot_be_read_is_no_attack(uptane: UptaneSimulator, tmp_path: Path):
+    """A folder in its place, or a disk that gives errors: said as what it is, with what stands there left alone."""
+    (tmp_path / "held" / "held.json").mkdir(parents=True)
+    with pytest.raises(HeldMetadataError, match=r"cannot read .*held\.json: Is a directory"):
+        uptane.vehicle(tmp_path / "held")
+
+
 @pytest.mark.uptane("F4")
 def test_the_same_again_costs_no_refresh(
     uptane: UptaneSimulator, primary: SimulatedPrimary, monkeypatch: pytest.MonkeyPatch
