@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
@@ -191,6 +192,22 @@ def test_equal_input_gives_equal_bytes_in_every_process(data: DataFolder, signer
             text=True,
         ).stdout
         assert json.loads(output) == here
+
+
+def test_other_bytes_come_under_another_serialiser_version():
+    """Files are made again in years to come: bytes that change under the same version are refused as a forgery is.
+
+    Whoever has to change the digest of this test raises SERIALISER_VERSION with it.
+    """
+    seeds = (bytes([number]) * 32 for number in (1, 2, 3))
+    signers = DirectorSigners(*(CryptoSigner(Ed25519PrivateKey.from_private_bytes(seed)) for seed in seeds))
+    files = director_files(signers, ASSIGNMENT, VERSIONS)
+    together = hashlib.sha256(b"".join(files[name] for name in NAMES)).hexdigest()
+    assert (director.SERIALISER_VERSION, together) == (
+        1,
+        "c6590f183729af982c40fe00b82e932595157ec20f575cf050d0ce640c6b79c9",
+    )
+    assert assignment_digest(ASSIGNMENT) == "6873a48e27dd8ace"
 
 
 @pytest.mark.uptane("A10", "D6")

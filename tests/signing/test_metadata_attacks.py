@@ -254,6 +254,31 @@ def test_too_many_files_are_refused(uptane: UptaneSimulator, primary: SimulatedP
     assert refusal(primary, files) is AttackCode.ENDLESS_DATA
 
 
+@pytest.mark.uptane("A13")
+def test_as_many_files_as_a_verification_takes_are_taken(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """The cap is the last number that is good, and work ends with the first that is not."""
+    files = uptane.files()
+    other = uptane.image.first_root
+    files |= {("image", f"{number}.root.json"): other for number in range(1000, 1128 - len(files))}
+    assert len(files) == 128
+    assert primary.verify(files).images
+    assert refusal(primary, files | {("image", "2000.root.json"): other}) is AttackCode.ENDLESS_DATA
+
+
+@pytest.mark.parametrize("role", ["snapshot", "targets"])
+def test_the_image_repository_says_more_than_a_director(uptane: UptaneSimulator, primary: SimulatedPrimary, role: str):
+    """All images of all vehicles are listed there: the caps of what is for one vehicle would stop a fleet."""
+    image = uptane.image
+    if role == "targets":
+        entry = image.targets.targets[GATEWAY_PATH]
+        image.targets.targets |= {f"acme/other-{number}.img": entry for number in range(1000)}
+    else:
+        image.snapshot.meta |= {f"supplier-{number}.json": MetaFile(1) for number in range(3000)}
+    image.publish()
+    assert len(image.current[image.name_of(role)]) > 64 << 10
+    assert primary.verify(uptane.files()).images
+
+
 @pytest.mark.uptane("A16", "C-targets")
 def test_targets_of_another_time_are_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A16: each file was signed, but never this snapshot with these targets."""

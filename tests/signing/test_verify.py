@@ -222,8 +222,9 @@ def test_a_provisioned_root_with_a_doubled_key_is_refused(uptane: UptaneSimulato
 
 def test_a_provisioned_root_that_is_none_is_refused(uptane: UptaneSimulator, tmp_path: Path):
     """Another file in the root's place is said at once, not at the first update."""
-    with pytest.raises(VerificationError, match="not root metadata"):
+    with pytest.raises(VerificationError, match="not root metadata") as caught:
         uptane.vehicle(tmp_path / "held", image_root=b"{}")
+    assert caught.value.code is AttackCode.MALFORMED
 
 
 def test_an_unknown_repository_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
@@ -255,6 +256,6 @@ def test_image_bytes_that_were_not_signed_are_refused(
 ):
     """A1, A13: the transport is not trusted; length and hash decide."""
     image = primary.verify(uptane.files()).images[1]
-    with pytest.raises(VerificationError) as caught:
+    with pytest.raises(VerificationError, match=f"'{GATEWAY_PATH}': ") as caught:
         check_image(image, content)
     assert caught.value.code is code
