@@ -142,8 +142,9 @@ class PrimaryVerifier:
         director = self._refresh("director", files, now, {})
         assignment = self._check_director(director)
         image = self._image_repository(files, now, director.targets, assignment)
+        released = image.found if image else {}
         for entry in assignment:
-            check_match(entry, director.targets.targets[entry.path], image.found.get(entry.path) if image else None)
+            check_match(entry, director.targets.targets[entry.path], released.get(entry.path))
             check_counters(entry, installed)
         self._keep(director, image, now)
         return VerifiedBundle(images=assignment)

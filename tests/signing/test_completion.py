@@ -70,6 +70,7 @@ def test_a_file_that_is_nowhere_is_named(uptane: UptaneSimulator, primary: Simul
         completed(primary, given, fetch)
     assert (caught.value.repository, caught.value.name) == ("image", "timestamp.json")
     assert caught.value.code is AttackCode.MISSING
+    assert "timestamp.json was neither given nor held" in str(caught.value)
     assert len(fetch.asked) <= 2
 
 

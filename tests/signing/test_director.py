@@ -8,11 +8,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.formats import encode_canonical
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from signing import director
@@ -30,11 +31,14 @@ from signing.director import (
     next_version,
 )
 from signing.errors import KeyFileError, SigningError
+from signing.keys import load_signer, save_signer
+from signing.roots import newest_root
 from tests.signing.uptane_simulator import NOW
 
 IMAGE = AssignedImage("acme/gw-1.1.0.img", 130, "ab" * 32, "acme-gw-1", 2, ("PRIMARY-1", "PRIMARY-2"))
 ASSIGNMENT = Assignment("veh-1", (IMAGE,))
 VERSIONS = DirectorVersions(7, NOW, 9, NOW + timedelta(hours=1))
+ROLES = ("targets", "snapshot", "timestamp")
 NAMES = ["7.targets.json", "7.snapshot.json", "timestamp.json"]
 
 
@@ -317,8 +321,43 @@ def test_only_deterministic_keys_of_their_own_are_taken(signers: DirectorSigners
     """ECDSA would give other bytes every time; a shared key would make one theft two."""
     with pytest.raises(KeyFileError, match="ed25519"):
         DirectorSigners(CryptoSigner.generate_ecdsa(), signers.snapshot, signers.timestamp)
-    with pytest.raises(KeyFileError, match="share a key"):
+    with pytest.raises(KeyFileError, match=r"^the Director's online roles share a key; every role needs its own$"):
         DirectorSigners(signers.targets, signers.targets, signers.timestamp)
+
+
+def public_keys(signers: DirectorSigners) -> list[Key]:
+    return [signer.public_key for signer in (signers.targets, signers.snapshot, signers.timestamp)]
+
+
+@pytest.mark.uptane("K3")
+@pytest.mark.parametrize("with_root", [True, False])
+def test_encrypted_keys_are_opened_with_the_password_that_was_given(data: DataFolder, tmp_path: Path, with_root: bool):
+    """Whoever starts the signer may have it from elsewhere than the environment."""
+    root, asked = newest_root(data.director_metadata).signed, list[str]()
+
+    def secret(what: str) -> str:
+        asked.append(Path(what).name)
+        return "a long password"
+
+    for role in ROLES:
+        save_signer(load_signer(data.director_keys, role), tmp_path / f"{role}.pem", password="a long password")
+    loaded = DirectorSigners.load(tmp_path, root if with_root else None, secret)
+    assert public_keys(loaded) == public_keys(DirectorSigners.load(data.director_keys))
+    assert asked == [f"{role}.pem" for role in ROLES]
+
+
+@pytest.mark.uptane("K3")
+def test_the_root_says_which_keys_sign(data: DataFolder):
+    """A ceremony puts the next key beside the old one: it signs once the root names it, the older of two first."""
+    root, before = newest_root(data.director_metadata).signed, DirectorSigners.load(data.director_keys)
+    new = CryptoSigner.generate_ed25519()
+    save_signer(new, data.director_keys / "snapshot-2.pem")
+    assert public_keys(DirectorSigners.load(data.director_keys, root)) == public_keys(before)
+    root.add_key(new.public_key, "snapshot")
+    assert public_keys(DirectorSigners.load(data.director_keys, root)) == public_keys(before)
+    root.revoke_key(before.snapshot.public_key.keyid, "snapshot")
+    after = public_keys(DirectorSigners.load(data.director_keys, root))
+    assert after == [before.targets.public_key, new.public_key, before.timestamp.public_key]
 
 
 @pytest.mark.uptane("A8")

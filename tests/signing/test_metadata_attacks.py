@@ -10,7 +10,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
-from signing.errors import AttackCode
+from signing.errors import AttackCode, VerificationError
 from tests.signing.uptane_simulator import (
     GATEWAY_PATH,
     NOW,
@@ -195,6 +195,8 @@ def test_another_vehicle_s_timestamp_is_named_before_anything_else(uptane: Uptan
     """A10, F13: it would fail as a missing snapshot too, but the report to the Director shall name the attack."""
     files = {("director", "timestamp.json"): other_vehicle(uptane).current["timestamp.json"]}
     assert refusal(primary, files) is AttackCode.WRONG_VEHICLE
+    with pytest.raises(VerificationError, match=r"the Director's timestamp\.json is bound to vehicle 'veh-2'"):
+        primary.verify(files)
 
 
 @pytest.mark.uptane("A11")
@@ -203,6 +205,8 @@ def test_held_files_of_another_vehicle_are_refused(uptane: UptaneSimulator, prim
     primary.verify(uptane.files())
     moved = uptane.vehicle(tmp_path / "held", vehicle_id="veh-9")
     assert refusal(moved, {}) is AttackCode.WRONG_VEHICLE
+    with pytest.raises(VerificationError, match="the Director's timestamp is bound to vehicle 'veh-1'"):
+        moved.verify({})
 
 
 @pytest.mark.uptane("A12", "F1", "V1", "T1")
@@ -262,7 +266,9 @@ def test_as_many_files_as_a_verification_takes_are_taken(uptane: UptaneSimulator
     files |= {("image", f"{number}.root.json"): other for number in range(1000, 1128 - len(files))}
     assert len(files) == 128
     assert primary.verify(files).images
-    assert refusal(primary, files | {("image", "2000.root.json"): other}) is AttackCode.ENDLESS_DATA
+    with pytest.raises(VerificationError, match="129 files in one answer, at most 128") as caught:
+        primary.verify(files | {("image", "2000.root.json"): other})
+    assert caught.value.code is AttackCode.ENDLESS_DATA
 
 
 @pytest.mark.parametrize("role", ["snapshot", "targets"])

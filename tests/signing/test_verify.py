@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import CryptoSigner
 
 import signing.verify
 from signing.errors import AttackCode, HeldMetadataError, VerificationError
@@ -18,6 +19,7 @@ from tests.signing.uptane_simulator import (
     NOW,
     SimulatedPrimary,
     UptaneSimulator,
+    refusal,
 )
 
 
@@ -47,9 +49,8 @@ def test_an_attack_on_the_image_repository_is_seen_without_an_assignment(
     """What is sent is verified, needed or not, so that nothing broken is ever held."""
     uptane.director.targets.targets = {}
     uptane.director.publish()
-    files = uptane.files() | {("image", "timestamp.json"): uptane.image.current["timestamp.json"][:-2] + b" }"}
-    with pytest.raises(VerificationError):
-        primary.verify(files)
+    stranger = uptane.image.sign(uptane.image.timestamp, [CryptoSigner.generate_ed25519()])
+    assert refusal(primary, uptane.files() | {("image", "timestamp.json"): stranger}) is AttackCode.ARBITRARY
 
 
 def test_versions_follow_what_is_held(uptane: UptaneSimulator, primary: SimulatedPrimary):
@@ -84,6 +85,33 @@ def test_a_restarted_verifier_goes_on(uptane: UptaneSimulator, primary: Simulate
     with pytest.raises(VerificationError) as caught:
         restarted.verify(old)
     assert caught.value.code is AttackCode.ROLLBACK
+
+
+def test_its_folder_is_made(uptane: UptaneSimulator, tmp_path: Path):
+    """A new vehicle has nothing to start from but its provisioning."""
+    assert uptane.vehicle(tmp_path / "var" / "lib" / "held").verify(uptane.files()).images
+
+
+def test_what_is_new_of_the_image_repository_alone_is_kept(
+    uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path
+):
+    """Loss of power must not open the way back to older lists, though the Director had nothing to say."""
+    primary.verify(uptane.files())
+    uptane.image.publish()
+    primary.verify(uptane.image.files())
+    assert uptane.vehicle(tmp_path / "held").verifier.versions() == primary.verifier.versions()
+
+
+def test_a_quiet_vehicle_writes_little(uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path):
+    """Flash memory wears out: the time floor is written when five minutes have gone by, and small steps add up."""
+    primary.verify(uptane.files())
+    file = tmp_path / "held" / "held.json"
+    first = file.stat()
+    for minutes in (0, 2, 4):
+        primary.verify({}, NOW + timedelta(minutes=minutes))
+        assert (file.stat().st_ino, file.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
+    primary.verify({}, NOW + timedelta(minutes=5))
+    assert "2031-05-01T12:05:00Z" in file.read_text()
 
 
 @pytest.mark.uptane("V8")
@@ -229,8 +257,9 @@ def test_a_provisioned_root_that_is_none_is_refused(uptane: UptaneSimulator, tmp
 
 def test_an_unknown_repository_is_refused(uptane: UptaneSimulator, primary: SimulatedPrimary):
     """A file that belongs nowhere is a fault of the answer, not something to skip."""
-    with pytest.raises(VerificationError, match="no repository"):
+    with pytest.raises(VerificationError, match="'supplier' is no repository") as caught:
         primary.verify({("supplier", "timestamp.json"): b"{}"})
+    assert caught.value.code is AttackCode.MALFORMED
 
 
 def test_two_vehicles_hold_apart(uptane: UptaneSimulator, tmp_path: Path):
