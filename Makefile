@@ -54,7 +54,7 @@ SEEDS ?= 1000
 simulate: setup-dev
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
-# Every branch of what decides whether software may run, and of what the Director signs.
+# Every branch of what decides whether software may run, and of what the Director signs; pyproject.toml has the modules.
 coverage: setup-dev
 	@$(BIN)/python -m coverage run -m pytest -q -m "not processes" tests/signing tests/uptane
 	@$(BIN)/python -m coverage report
