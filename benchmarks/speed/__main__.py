@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from benchmarks.speed.calling import calling
 from benchmarks.speed.fleet import VEHICLES, Amount, fleet
-from benchmarks.speed.pairs import ROUNDS, Figure, measured
+from benchmarks.speed.pairs import ROUNDS, Figure, Pair, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio
 from benchmarks.speed.storing import storing
@@ -31,23 +32,30 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    figures = []
-    with tempfile.TemporaryDirectory(prefix="outrider-bench-") as folder, storing(Path(folder) / "store") as stored:
-        pairs = [*thinking(), *stored, *proving(Path(folder))]
-        with Progress() as progress:
-            task = progress.add_task("bench", total=len(pairs))
-            for pair in pairs:
-                progress.update(task, description=pair.name)
-                figures.append(measured(pair, options.rounds))
-                progress.advance(task)
-            task = progress.add_task(f"a fleet of {options.vehicles:,}", total=None)
-            amounts = fleet(Path(folder) / "fleet", rounds=options.rounds, vehicles=options.vehicles)
+    with tempfile.TemporaryDirectory(prefix="outrider-bench-") as folder, Progress() as progress:
+        with storing(Path(folder) / "store") as stored:
+            figures = _measured([*thinking(), *stored, *proving(Path(folder))], options.rounds, progress)
+        # By itself: an installation that only waits has loops that turn.
+        with calling(Path(folder) / "data") as called:
+            figures += _measured(called, options.rounds, progress)
+        progress.add_task(f"a fleet of {options.vehicles:,}", total=None)
+        amounts = fleet(Path(folder) / "fleet", rounds=options.rounds, vehicles=options.vehicles)
     (ROOT / "build").mkdir(exist_ok=True)
     sizes = [delta_bytes_ratio()]
     (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds, sizes, amounts))
     (ROOT / "benchmarks" / "speed.md").write_text(as_markdown(figures, options.rounds, sizes, amounts))
     sys.stdout.write(as_markdown(figures, options.rounds, sizes, amounts))
     return 0
+
+
+def _measured(pairs: Sequence[Pair], rounds: int, progress: Progress) -> list[Figure]:
+    figures = []
+    task = progress.add_task("", total=len(pairs))
+    for pair in pairs:
+        progress.update(task, description=pair.name)
+        figures.append(measured(pair, rounds))
+        progress.advance(task)
+    return figures
 
 
 def as_json(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = (), amounts: Sequence[Amount] = ()) -> str:
@@ -63,11 +71,13 @@ def as_markdown(
     figures: Sequence[Figure], rounds: int, sizes: Sequence[Size] = (), amounts: Sequence[Amount] = ()
 ) -> str:
     """The table that is committed."""
+    calls = [figure for figure in figures if figure.at_least is not None]
     rows = [
         f"| {figure.name} | {figure.per_s:,.0f} {figure.unit} | {figure.baseline} | {figure.bare_per_s:,.0f} "
         f"| {_times(figure.times)} | {_times(figure.times_least)} to {_times(figure.times_most)} "
         f"| {'' if figure.at_most is None else _times(figure.at_most)} |"
         for figure in figures
+        if figure.at_least is None
     ]
     return "\n".join(
         (
@@ -80,6 +90,11 @@ def as_markdown(
             "|---|---:|---|---:|---:|---:|---:|",
             *rows,
             "",
+            "| calls | a second of a core | baseline | a second of a core | share | in the rounds | asked: at least "
+            "| a second by the wall | baseline |",
+            "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+            *map(_call, calls),
+            "",
             "| bytes | share | of | asked: at most |",
             "|---|---:|---|---:|",
             *(f"| {each.key} | {each.value:.3%} | {each.baseline} | {each.at_most:.3%} |" for each in sizes),
@@ -89,6 +104,14 @@ def as_markdown(
             *(f"| {each.key} | {each.value:.3g} | {each.unit} | {each.what} | {each.asked} |" for each in amounts),
             "",
         )
+    )
+
+
+def _call(figure: Figure) -> str:
+    return (
+        f"| {figure.name} | {figure.per_s:,.0f} {figure.unit} | {figure.baseline} | {figure.bare_per_s:,.0f} "
+        f"| {figure.value:.2f} | {1 / figure.times_most:.2f} to {1 / figure.times_least:.2f} | {figure.at_least:.2f} "
+        f"| {figure.wall_per_s:,.0f} | {figure.bare_wall_per_s:,.0f} |"
     )
 
 

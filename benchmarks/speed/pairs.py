@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from time import process_time
+from time import perf_counter, process_time
 
 ROUNDS = 7
 """Of each pair."""
@@ -35,6 +35,10 @@ class Pair:
     """What the ratio was asked to be, where it was."""
     clock: Callable[[], float] = process_time
     """Seconds; of the process, or of the wall where another process does the work."""
+    bare_clock: Callable[[], float] | None = None
+    """Of the baseline, where another process does it."""
+    at_least: float | None = None
+    """Which share of the baseline's rate was asked for, where it was: then that is the figure, and not its inverse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,15 @@ class Figure:
     times_least: float
     times_most: float
     at_most: float | None
+    at_least: float | None = None
+    wall_per_s: float = 0.0
+    """Median over the rounds by the clock on the wall, whoever worked."""
+    bare_wall_per_s: float = 0.0
+
+    @property
+    def value(self) -> float:
+        """What was asked: how many of the baseline one of ours costs, or the share of its rate."""
+        return self.times if self.at_least is None else 1.0 / self.times
 
     def as_json(self, command: str) -> dict[str, object]:
         """For `build/bench.json`.
@@ -60,7 +73,7 @@ class Figure:
         Args:
             command: That measured it.
         """
-        return {"name": self.key, "value": self.times, "unit": "ratio", "baseline": self.baseline, "command": command}
+        return {"name": self.key, "value": self.value, "unit": "ratio", "baseline": self.baseline, "command": command}
 
 
 def measured(pair: Pair, rounds: int = ROUNDS) -> Figure:
@@ -72,26 +85,30 @@ def measured(pair: Pair, rounds: int = ROUNDS) -> Figure:
     """
     ours, bare = [], []
     for number in range(rounds + 1):
-        both = _rate(pair.ours, pair.clock), _rate(pair.bare, pair.clock)
+        both = _rates(pair.ours, pair.clock), _rates(pair.bare, pair.bare_clock or pair.clock)
         if number:
             ours.append(both[0])
             bare.append(both[1])
-    times = [plain / own for own, plain in zip(ours, bare, strict=True)]
+    times = [plain / own for (own, _), (plain, _) in zip(ours, bare, strict=True)]
     return Figure(
         key=pair.key,
         name=pair.name,
         unit=pair.unit,
         baseline=pair.baseline,
-        per_s=median(ours),
-        bare_per_s=median(bare),
+        per_s=median(rate for rate, _ in ours),
+        bare_per_s=median(rate for rate, _ in bare),
         times=median(times),
         times_least=min(times),
         times_most=max(times),
         at_most=pair.at_most,
+        at_least=pair.at_least,
+        wall_per_s=median(rate for _, rate in ours),
+        bare_wall_per_s=median(rate for _, rate in bare),
     )
 
 
-def _rate(work: Work, clock: Callable[[], float]) -> float:
-    began = clock()
+def _rates(work: Work, clock: Callable[[], float]) -> tuple[float, float]:
+    """By the clock, and by that on the wall."""
+    began, began_at = clock(), perf_counter()
     count = work()
-    return count / (clock() - began)
+    return count / (clock() - began), count / (perf_counter() - began_at)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.speed.__main__ import as_json, as_markdown
+from benchmarks.speed.calling import calling
 from benchmarks.speed.fleet import Amount, fleet
 from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
@@ -71,6 +72,39 @@ def test_the_pairs_of_the_store_do_what_they_count(tmp_path: Path) -> None:
     with storing(tmp_path / "store", calls=AT_ONCE) as pairs:
         for pair in (*pairs, *pairs):
             assert pair.ours() == AT_ONCE == pair.bare()
+
+
+def test_a_share_of_the_baselines_rate_is_what_was_asked_of_calls() -> None:
+    """By the processor time of either side, and beside it by the wall, under the same names as all figures."""
+    clock, bare_clock = HandClock(), HandClock()
+
+    def ours() -> int:
+        clock.now_s += 4.0
+        return 12
+
+    def bare() -> int:
+        bare_clock.now_s += 3.0
+        return 12
+
+    pair = Pair("x_vs_echo", "name", "calls", "echo", ours, bare, clock=clock, bare_clock=bare_clock, at_least=0.5)
+    figure = measured(pair, rounds=2)
+    assert figure.value == pytest.approx(0.75)
+    [told] = json.loads(as_json([figure], 7))["results"]
+    assert (told["name"], told["value"]) == ("x_vs_echo", pytest.approx(0.75))
+    assert "| name | 3 calls | echo | 4 | 0.75 | 0.75 to 0.75 | 0.50 |" in as_markdown([figure], 7)
+    assert figure.wall_per_s > 3.0
+
+
+@pytest.mark.processes
+def test_calls_are_answered_by_a_whole_installation_and_by_the_echo(tmp_path: Path) -> None:
+    """Twice: events have other numbers then. Who answers spends processor time at it, or another one was looked at."""
+    with calling(tmp_path / "data", vehicles=4, warm_calls=3, cold_calls=2) as pairs:
+        for pair in (*pairs, *pairs):
+            assert pair.bare_clock is not None
+            before = pair.clock(), pair.bare_clock()
+            assert pair.ours() == pair.bare() in (8, 12)
+            assert pair.clock() > before[0]
+            assert pair.bare_clock() > before[1]
 
 
 def test_sizes_stand_beside_the_pairs() -> None:
