@@ -7,12 +7,13 @@ for a label.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -49,6 +50,7 @@ class Family(Generic[M]):
         self._names = tuple(label_names)
         self._series_max = series_max
         self._children: dict[tuple[str, ...], M] = {}
+        self._as_given: dict[tuple[tuple[str, str], ...], M] = {}
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -61,6 +63,9 @@ class Family(Generic[M]):
         Raises:
             ValueError: the names are not those of the metric; a mistake of ours.
         """
+        given = tuple(labels.items())
+        if given in self._as_given:
+            return self._as_given[given]
         if labels.keys() != set(self._names):
             raise ValueError(f"labels {sorted(labels)} given, {sorted(self._names)} expected")
         key = tuple(labels[name] if _LABEL_VALUE.fullmatch(labels[name]) else OTHER for name in self._names)
@@ -68,6 +73,9 @@ class Family(Generic[M]):
             if len(self._children) >= self._series_max:
                 key = (OTHER,) * len(self._names)
             self._children[key] = self._metric.labels(*key)
+        if key == tuple(labels[name] for name in self._names):
+            # Counted at every call, so not looked at anew; what goes under `other` is, as there is no end of that.
+            self._as_given[given] = self._children[key]
         return self._children[key]
 
     def drop(self, **labels: str) -> None:
@@ -77,14 +85,17 @@ class Family(Generic[M]):
         """
         wanted = {self._names.index(name): value for name, value in labels.items()}
         for key in [key for key in self._children if all(key[index] == value for index, value in wanted.items())]:
-            del self._children[key]
-            self._metric.remove(*key)
+            self._forget(key)
 
     def keep(self, keys: Collection[tuple[str, ...]]) -> None:
         """Forget every series but those with these label values, in the order of the label names; same restriction."""
         for key in self._children.keys() - set(keys):
-            del self._children[key]
-            self._metric.remove(*key)
+            self._forget(key)
+
+    def _forget(self, key: tuple[str, ...]) -> None:
+        del self._children[key]
+        self._as_given.clear()
+        self._metric.remove(*key)
 
 
 class Metrics:
@@ -349,6 +360,15 @@ def prepare_workers_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink()
+
+
+def count_as_one_process() -> None:
+    """In a worker, before its metrics are made: name its files once by its process id.
+
+    The client would ask the kernel for the id at every count, to notice a fork; a worker never forks.
+    """
+    pid = os.getpid()
+    values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
 
 
 def forget_worker(folder: Path, pid: int) -> None:

@@ -9,6 +9,7 @@ at half life, which is one signature: the state keeps how the snapshot under it 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -96,7 +97,7 @@ def renewed(state: DirectorState, now: FleetTime) -> DirectorState:
     )
 
 
-def caught_up(state: DirectorState, held: HeldVersions, versions: DirectorVersions, now: FleetTime) -> DirectorState:
+def caught_up(state: DirectorState, held: HeldVersions, raised: int, now: FleetTime) -> DirectorState:
     """The state with the versions that a vehicle holds, where those are higher: the next ones are above both.
 
     Only a store that was set back, as by a restored backup, has signed what it does not remember. What no clock
@@ -105,18 +106,16 @@ def caught_up(state: DirectorState, held: HeldVersions, versions: DirectorVersio
     Args:
         state: as the store has it.
         held: as the vehicle says.
-        versions: what files of `state` say.
+        raised: by how much files of `state` say more than it.
         now: fleet time.
     """
-    ahead = max(held.timestamp - versions.timestamp_version, held.targets - versions.version)
-    most = next_version(0, to_datetime(now)) + VERSIONS_AHEAD_MAX
-    if ahead <= 0 or max(held.timestamp, held.targets) > most:
+    ahead = max(0, held.targets - state.version - raised)
+    timestamp_ahead = max(0, held.timestamp - state.timestamp_version - raised)
+    if not ahead and not timestamp_ahead:
         return state
-    return replace(
-        state,
-        version=state.version + max(0, held.targets - versions.version),
-        timestamp_version=state.timestamp_version + max(0, held.timestamp - versions.timestamp_version),
-    )
+    if max(held.timestamp, held.targets) > next_version(0, to_datetime(now)) + VERSIONS_AHEAD_MAX:
+        return state
+    return replace(state, version=state.version + ahead, timestamp_version=state.timestamp_version + timestamp_ahead)
 
 
 def assignment(vehicle: Vehicle, release: Release | None) -> Assignment:
@@ -150,24 +149,34 @@ class DirectorDesk:
     def __init__(self, signer: Signer, metadata: Path) -> None:
         self._signer = signer
         self._metadata = metadata
-        self._roots = read_roots(metadata)
+        self._roots: dict[int, bytes] = {}
+        self._newest = 0
+        self._next_root = ""
+        self._read_roots()
         self._files: OrderedDict[tuple[str, str, DirectorState], Files] = OrderedDict()
 
     def newest_root(self) -> int:
-        """The version of the newest root, which says by which keys files are signed; read when it appears."""
-        newest = max(self._roots, default=0)
-        if (self._metadata / f"{newest + 1}.root.json").exists():
-            self._roots = read_roots(self._metadata)
+        """The version of the newest root, which says by which keys files are signed; read when it appears.
+
+        Looks at the disk, which a poll does once.
+        """
+        if os.path.exists(self._next_root):
+            self._read_roots()
             self._files.clear()  # signed by keys that may be gone
-        return max(self._roots, default=0)
+        return self._newest
+
+    def _read_roots(self) -> None:
+        self._roots = read_roots(self._metadata)
+        self._newest = max(self._roots, default=0)
+        self._next_root = str(self._metadata / f"{self._newest + 1}.root.json")
 
     def versions(self, state: DirectorState) -> DirectorVersions:
-        """What the files of `state` say under the newest root.
+        """What the files of `state` say under the newest root, as last looked for.
 
         Other keys sign other bytes, and a file that is signed anew has a higher version. So every root raises both by
         one, for all vehicles at once and without a word in the store; a later assignment still raises them further.
         """
-        roots = max(0, self.newest_root() - 1)
+        roots = self._raised()
         return DirectorVersions(
             version=state.version + roots,
             issued_at=to_datetime(state.issued_at),
@@ -175,15 +184,23 @@ class DirectorDesk:
             timestamp_issued_at=to_datetime(state.timestamp_issued_at),
         )
 
+    def _raised(self) -> int:
+        """By how much roots raise the versions that a state says."""
+        return max(0, self._newest - 1)
+
     def caught_up(self, state: DirectorState, held: HeldVersions, now: FleetTime) -> DirectorState:
         """The state with the versions that a vehicle holds of the newest root's keys, where they are higher."""
-        if held.root != self.newest_root():
+        if held.root != self._newest:
+            return state  # that of a root which is not looked for yet is compared at its next poll
+        remembered = caught_up(state, held, self._raised(), now)
+        if remembered is not state and held.root != self.newest_root():
             return state  # behind a new root it forgets what it holds, and whoever had the old keys may have made it
-        return caught_up(state, held, self.versions(state), now)
+        return remembered
 
     def roots_above(self, version: int) -> dict[str, bytes]:
         """Root files newer than the one a vehicle holds, by name, in order."""
-        self.newest_root()
+        if version >= self._newest:
+            return {}
         return {f"{number}.root.json": self._roots[number] for number in sorted(self._roots) if number > version}
 
     async def pinned(
@@ -200,7 +217,8 @@ class DirectorDesk:
         digest = assignment_digest(assignment(vehicle, release))
         if state.snapshot is not None and state.snapshot.assignment != digest:
             state = assigned(state, state.release, now)
-        if state.snapshot is not None and state.snapshot.version == self.versions(state).version:
+        self.newest_root()
+        if state.snapshot is not None and state.snapshot.version == state.version + self._raised():
             return state
         files = await self.files(vehicle, state, release)
         name, content = next(file for file in files.items() if file[0].endswith(".snapshot.json"))
@@ -226,10 +244,11 @@ class DirectorDesk:
             signing.errors.SignerUnavailableError: the signer process did not answer.
         """
         files: Files = {}
-        versions, root = self.versions(state), self.newest_root()
-        if held.timestamp < versions.timestamp_version or held.root < root:
-            holds_the_rest = held.root >= root and held.snapshot == held.targets == versions.version
-            if state.snapshot is not None and holds_the_rest and state.snapshot.version == versions.version:
+        root = self.newest_root()
+        version, timestamp_version = state.version + self._raised(), state.timestamp_version + self._raised()
+        if held.timestamp < timestamp_version or held.root < root:
+            holds_the_rest = held.root >= root and held.snapshot == held.targets == version
+            if state.snapshot is not None and holds_the_rest and state.snapshot.version == version:
                 files = await self._timestamp(vehicle, state, release, state.snapshot)
             else:
                 files = await self.files(vehicle, state, release)

@@ -73,6 +73,8 @@ class Pipeline:
         self._waiting_max = waiting_max
         self._waiting: deque[_Call] = deque()
         self._wake = asyncio.Event()
+        self._unanswered: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._watch: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -97,18 +99,35 @@ class Pipeline:
         packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes tuples of any length
         self._waiting.append((packed, future, tag_of(command) if changes and self._replicas_min else ""))
         self._wake.set()
+        self._unanswered.append((loop.time() + self._deadline_s, future))
+        if self._watch is None:
+            self._watch = loop.call_later(self._deadline_s, self._give_up)
         if self._runner is None or self._runner.done():
             # Not in a TaskGroup: it lives as long as this object, which `close` ends, not as long as any one caller.
             self._runner = loop.create_task(self._run(), name="store-pipeline")
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await future
-        except TimeoutError:
-            raise StoreUnavailableError(f"the store did not answer within {self._deadline_s:g} s") from None
+        return await future
+
+    def _give_up(self) -> None:
+        """Fail the calls that are past their deadline. One timer for all: they are in the order of their deadlines, and
+        a timer for each would cost more than the call.
+        """
+        loop = asyncio.get_running_loop()
+        self._forget_answered()
+        while self._unanswered and self._unanswered[0][0] <= loop.time():
+            _, future = self._unanswered.popleft()
+            if not future.done():
+                future.set_exception(StoreUnavailableError(f"the store did not answer within {self._deadline_s:g} s"))
+        self._watch = loop.call_at(self._unanswered[0][0], self._give_up) if self._unanswered else None
+
+    def _forget_answered(self) -> None:
+        while self._unanswered and self._unanswered[0][1].done():
+            self._unanswered.popleft()
 
     async def close(self) -> None:
         """End the runner and the connection; what waits fails."""
         self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
@@ -140,6 +159,8 @@ class Pipeline:
             self._fail((call[1] for call in calls), message)
             self._fail((each[0] for each in held), message)
             raise
+        finally:
+            self._forget_answered()
 
     def _take(self) -> deque[_Call]:
         calls: deque[_Call] = deque()
