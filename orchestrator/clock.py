@@ -32,6 +32,10 @@ class MachineClock:
         """Milliseconds since some moment in the past; only differences mean something."""
         return self._monotonic_ns() // 1_000_000
 
+    def monotonic_s(self) -> float:
+        """The same in seconds, with their fractions."""
+        return self._monotonic_ns() / 1e9
+
     def wall_ms(self) -> int:
         """Milliseconds since the Unix epoch by this machine's date, which may jump."""
         return self._wall_ns() // 1_000_000

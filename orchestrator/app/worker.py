@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import random
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +31,7 @@ from orchestrator.rpc.fleet_servicer import FleetServicer
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.interceptor import EdgeInterceptor
 from orchestrator.rpc.ledger_servicer import LedgerServicer
+from orchestrator.rpc.overload import Turnstile
 from orchestrator.rpc.release_servicer import ReleaseServicer
 from orchestrator.rpc.rollout_servicer import RolloutServicer
 from orchestrator.rpc.servers import Binding, Bound, Tls
@@ -52,7 +55,7 @@ from orchestrator.service.vehicles import PollPace, VehicleDesk
 from orchestrator.service.vouching import Vouching
 from orchestrator.settings import Settings
 from orchestrator.store.redis import RedisStore
-from orchestrator.telemetry import Metrics
+from orchestrator.telemetry import Metrics, count_as_one_process
 from orchestrator.web import build_director_app, start, tls_context
 from signing.image_repo import ImageRepository
 from signing.ingest_gate import IngestGate
@@ -63,6 +66,7 @@ log = structlog.get_logger()
 
 CALLS_MAX = 512
 HEALTH_S = 0.5
+GARBAGE_THRESHOLDS = (20_000, 20, 100)
 TOKEN_LIFE_MS = 7 * 24 * 3600 * 1000
 
 
@@ -187,7 +191,7 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         edge(context),
         [servers.ENROLLMENT],
     )
-    servers.add_enrollment(enrollment.server, EnrollmentServicer(desks.enrollment))
+    servers.add_enrollment(enrollment.registry, EnrollmentServicer(desks.enrollment))
     vehicles = servers.new_server(
         Binding(settings.host, ports.vehicles, shared, settings.vehicle_message_bytes_max),
         tls["vehicle"],
@@ -195,7 +199,7 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         [servers.VEHICLES],
     )
     servers.add_vehicles(
-        vehicles.server,
+        vehicles.registry,
         VehicleServicer(
             desk=desks.vehicles,
             permits=desks.permits,
@@ -214,7 +218,7 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         list(servers.OPERATORS),
     )
     servers.add_operators(
-        operators.server,
+        operators.registry,
         fleet=FleetServicer(desk=desks.fleet, care=desks.care, explain=desks.explain, identities=identities),
         releases=ReleaseServicer(desks.releases, identities),
         rollouts=RolloutServicer(desks.rollouts, identities),
@@ -242,7 +246,8 @@ async def start_director(context: Context, desks: Desks, callers: Callers, tls: 
 
 def edge(context: Context) -> EdgeInterceptor:
     """A fresh interceptor, for one server."""
-    return EdgeInterceptor(metrics=context.metrics, clock=context.clock, machine=context.machine, calls_max=CALLS_MAX)
+    turnstile = Turnstile(CALLS_MAX, random.SystemRandom().random)
+    return EdgeInterceptor(metrics=context.metrics, clock=context.clock, machine=context.machine, turnstile=turnstile)
 
 
 def server_tls(context: Context) -> dict[str, Tls]:
@@ -272,6 +277,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
     )
     signer = SignerClient(Path(orders.signer_socket))
     clock = await open_clock(store, settings, machine)
+    count_as_one_process()
     metrics = Metrics(CollectorRegistry())
     context = Context(installation, settings, orders, machine, clock, metrics)
     desks = build_desks(context, store, signer)
@@ -293,6 +299,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
         for bound in running:
             await bound.server.start()
         director = await start_director(context, desks, callers, tls["vehicle"])
+        keep_off_garbage()
         say_ready()
         await stopped.wait()
         log.info("draining", seconds=settings.drain_s)
@@ -304,6 +311,13 @@ async def serve(installation: Installation, orders: Orders) -> None:
     await signer.close()
     await store.close()
     log.info("drained")
+
+
+def keep_off_garbage() -> None:
+    """Look for cycles of garbage seldom, and not at what stays: a call makes hardly any, and a look takes long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 async def tell_health(running: Sequence[Bound], snapshots: SnapshotKeeper, machine: MachineClock) -> None:

@@ -1,4 +1,4 @@
-"""One table from our errors to gRPC status with google.rpc details; used by one interceptor, never by a servicer."""
+"""One table from our errors to gRPC status with google.rpc details; used by the edge, never by a servicer."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ from orchestrator.store.base import StoreError
 from signing.errors import SignerUnavailableError
 
 DOMAIN = "outrider"
-OVERLOAD_RETRY_S = 5.0
 
 
 class OverloadedError(TryLaterError):
-    """Too many calls at once."""
+    """Too many calls at once.
 
-    def __init__(self) -> None:
+    Args:
+        retry_after_s: when there will be a place, machine seconds.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
         super().__init__(
             "too many calls at once",
             reason="OVERLOADED",
             remedy="wait and call again",
-            retry_after_s=OVERLOAD_RETRY_S,
+            retry_after_s=retry_after_s,
         )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -29,7 +30,7 @@ from outrider.v1 import (
 
 from orchestrator.rpc.case_servicer import CaseServicer
 from orchestrator.rpc.fleet_servicer import FleetServicer
-from orchestrator.rpc.interceptor import EdgeInterceptor
+from orchestrator.rpc.interceptor import EdgeInterceptor, Registry
 from orchestrator.rpc.ledger_servicer import LedgerServicer
 from orchestrator.rpc.release_servicer import ReleaseServicer
 from orchestrator.rpc.rollout_servicer import RolloutServicer
@@ -88,6 +89,8 @@ class Bound:
     """A server that is bound, and its health service."""
 
     server: grpc.aio.Server
+    registry: Registry
+    """Where servicers are put on it."""
     health: health.aio.HealthServicer
     services: Sequence[str]
 
@@ -105,7 +108,6 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
         PortTakenError: the port is taken.
     """
     server = grpc.aio.server(
-        interceptors=[interceptor],
         options=[
             ("grpc.so_reuseport", int(binding.shared)),
             ("grpc.max_receive_message_length", binding.message_bytes_max),
@@ -115,7 +117,8 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
         ],
     )
     checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    registry = Registry(server, interceptor)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, _as_server(registry))
     reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     address = f"{binding.host}:{binding.port}"
     try:
@@ -124,21 +127,26 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
         raise PortTakenError(
             f"cannot listen on {address}: {error}; stop what listens there or choose another port"
         ) from error
-    return Bound(server, checks, tuple(services))
+    return Bound(server, registry, checks, tuple(services))
 
 
-def add_enrollment(server: grpc.aio.Server, servicer: EnrollmentServicer) -> None:
+def _as_server(registry: Registry) -> grpc.aio.Server:
+    """For generated code, which asks for no more of a server than a registry has."""
+    return cast("grpc.aio.Server", registry)
+
+
+def add_enrollment(registry: Registry, servicer: EnrollmentServicer) -> None:
     """Put the enrolment service on its server."""
-    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(servicer, server)
+    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(servicer, _as_server(registry))
 
 
-def add_vehicles(server: grpc.aio.Server, servicer: VehicleServicer) -> None:
+def add_vehicles(registry: Registry, servicer: VehicleServicer) -> None:
     """Put the vehicle service on its server."""
-    vehicle_pb2_grpc.add_VehicleServiceServicer_to_server(servicer, server)
+    vehicle_pb2_grpc.add_VehicleServiceServicer_to_server(servicer, _as_server(registry))
 
 
 def add_operators(
-    server: grpc.aio.Server,
+    registry: Registry,
     *,
     fleet: FleetServicer,
     releases: ReleaseServicer,
@@ -147,8 +155,8 @@ def add_operators(
     ledger: LedgerServicer,
 ) -> None:
     """Put the operators' services on their server."""
-    fleet_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
-    release_pb2_grpc.add_ReleaseServiceServicer_to_server(releases, server)
-    rollout_pb2_grpc.add_RolloutServiceServicer_to_server(rollouts, server)
-    case_pb2_grpc.add_CaseServiceServicer_to_server(cases, server)
-    ledger_pb2_grpc.add_LedgerServiceServicer_to_server(ledger, server)
+    fleet_pb2_grpc.add_FleetServiceServicer_to_server(fleet, _as_server(registry))
+    release_pb2_grpc.add_ReleaseServiceServicer_to_server(releases, _as_server(registry))
+    rollout_pb2_grpc.add_RolloutServiceServicer_to_server(rollouts, _as_server(registry))
+    case_pb2_grpc.add_CaseServiceServicer_to_server(cases, _as_server(registry))
+    ledger_pb2_grpc.add_LedgerServiceServicer_to_server(ledger, _as_server(registry))
