@@ -88,7 +88,7 @@ def back_up(
         )
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         folder = Path(scratch)
-        with _running_store(installation) as socket:
+        with running_store(installation) as socket:
             step("the store")
             take_snapshot(socket, folder / STORE_FILE)
             step("the ledger")
@@ -130,7 +130,7 @@ def is_secret(name: str) -> bool:
 
 
 @contextmanager
-def _running_store(installation: Installation) -> Iterator[Path]:
+def running_store(installation: Installation) -> Iterator[Path]:
     """The socket of the store: of the one that runs, else of one started for the while."""
     told = installation.store / "store.json"
     try:

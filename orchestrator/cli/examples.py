@@ -147,6 +147,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "ledger outcomes": ("outrider ledger outcomes spring-1-1-0",),
     "image-repo export": ("outrider image-repo export /var/www/images", "outrider image-repo export s3://bucket/fleet"),
     "image-repo renew": ("outrider image-repo renew --every 3600",),
+    "store verify": (
+        "outrider store verify",
+        'outrider store verify --repair --reason "a test wrote into the store, INC-417"',
+    ),
     "store repair": ("outrider store repair --check", "outrider store repair"),
     "ca issue-operator": (
         "outrider ca issue-operator ann --role approver",

@@ -67,7 +67,7 @@ GROUPS: Mapping[str, Group] = {
     "case": Group("orchestrator.cli.case", "List, show and close cases: vehicles that an update hurt, or may have."),
     "ledger": Group("orchestrator.cli.ledger", "Verify and read the append-only record of decisions and outcomes."),
     "image-repo": Group("orchestrator.cli.image_repo", "Keep the Image repository's metadata fresh."),
-    "store": Group("orchestrator.cli.store", "Repair the private store after a crash of the machine."),
+    "store": Group("orchestrator.cli.store", "Verify the store's counters; repair its files after a crash."),
     "ca": Group(
         "orchestrator.cli.ca", "Issue certificates to operators, and renew the authorities behind all certificates."
     ),

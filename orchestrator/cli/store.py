@@ -1,4 +1,7 @@
-"""`outrider store`: what a person does to the private store while no orchestrator runs on it."""
+"""`outrider store`: what a person does to the store itself.
+
+Owns the repair of the private store's files, while no orchestrator runs on it. Leaves the counting to `store_verify`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import store_verify
 from orchestrator.cli.errors import NotFoundError, RefusedError
 from orchestrator.cli.local import require_folder
 from orchestrator.cli.screen import table
@@ -22,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def group() -> None:
-    """Repair the private store after a crash of the machine."""
+    """Verify the store's counters; repair its files after a crash."""
 
 
 @local_command(app, "repair")
@@ -94,3 +98,6 @@ def show_report(session: Session, report: RepairReport) -> None:
         cut,
         plain(f"Next: outrider serve --data {session.data}; rollouts that may miss something come up paused."),
     )
+
+
+store_verify.add_commands(app)

@@ -262,6 +262,13 @@ def _archived(data: Data) -> Told:
     return Told("", f"{who(data)} archived {span} in {note.get('file')}: {quoted(data)}")
 
 
+def _repaired(data: Data) -> Told:
+    counter = f"counter {data.get('counter')} of {data.get('field')}"
+    return Told(
+        "failed", f"{who(data)} put {counter} right, from {data.get('was')} to {data.get('is')}: {quoted(data)}"
+    )
+
+
 TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "rollout_created": _created,
     "rollout_started": _started,
@@ -306,6 +313,7 @@ TELLERS: Mapping[str, Callable[[Data], Told]] = {
     "manifest_refused": _manifest_refused,
     "ledger_head_signed": _head_signed,
     "ledger_archived": _archived,
+    "counter_repaired": _repaired,
 }
 """By kind of entry."""
 

@@ -30,6 +30,7 @@ from signing.image_repo import ImageRepository, NewImage
 from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, OperatorServer
 from tests.cli.test_main import COMMANDS
+from tests.cli.test_store_verify import miscount
 from tests.evidence import believe, evidence_fields, vouched_for
 from tests.ledger.entries import an_entry
 
@@ -142,6 +143,13 @@ def with_store(data: Path, outrider: Outrider) -> None:
     newest.write_bytes(newest.read_bytes() + b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$500\r\ntorn")
 
 
+def with_wrong_counters(data: Path, outrider: Outrider) -> None:
+    store = EmbeddedServer(data / "store")
+    store.start()
+    miscount(store.socket_path)
+    store.stop()
+
+
 def with_ledger(data: Path, outrider: Outrider) -> None:
     async def write() -> None:
         ledger = Ledger(data / "ledger.sqlite3")
@@ -194,6 +202,7 @@ CASES: Mapping[str, Case] = {
     "backup": Case(("a.backup",), before=with_house),
     "restore": Case(("a.backup",), before=with_backup),
     "store repair": Case(before=with_store),
+    "store verify": Case(("--repair", *REASON), before=with_wrong_counters),
     "image-repo export": Case(("mirror",), before=with_keys),
     "image-repo renew": Case((), {"ListRollouts": rollout_pb2.ListRolloutsResponse}, before=with_keys),
     "ledger verify": Case(before=with_ledger),

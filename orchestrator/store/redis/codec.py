@@ -22,7 +22,7 @@ from orchestrator.model.vehicle import DirectorState, Exclusion, Gaps, SignedSna
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
 from orchestrator.store.redis.contact import decode_seen
 from orchestrator.store.redis.ended import LIVE_ORDER, ended_attempts
-from orchestrator.store.redis.inventory import decode_vehicle
+from orchestrator.store.redis.inventory import decode_vehicle, read_shape
 from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED, pack, unpack
 
 HOT = (
@@ -306,6 +306,12 @@ def _time(value: int | bool) -> FleetTime | None:
 def encode_events(events: Sequence[VehicleEvent]) -> bytes:
     """Events out of an outbox, as `apply` takes them."""
     return pack([[event.number, event.attempt_id, event.event.value, event.failure_code] for event in events])
+
+
+def profile_key(shape: bytes, installed: str) -> str:
+    """The key under which a vehicle is counted, by what it has in common and what it runs."""
+    model, hardware, region, cohort, tags, zone, _ = read_shape(shape)
+    return UNIT.join((model, hardware, region, cohort, GROUP.join(tags), installed, zone))
 
 
 def decode_profile(data: bytes) -> Profile:

@@ -45,7 +45,7 @@ def decode_vehicle(vehicle_id: bytes, shape: bytes, record: bytes) -> Vehicle:
     Raises:
         StoreRefusedError: the shape is of another schema.
     """
-    model, hardware, region, cohort, tags, zone, units = _shape(shape)
+    model, hardware, region, cohort, tags, zone, units = read_shape(shape)
     own: list[Any] = msgpack.unpackb(record.partition(b"|")[2])
     return Vehicle(
         vehicle_id=VehicleId(vehicle_id.decode()),
@@ -63,7 +63,7 @@ def decode_vehicle(vehicle_id: bytes, shape: bytes, record: bytes) -> Vehicle:
 
 
 @lru_cache(maxsize=4096)
-def _shape(data: bytes) -> tuple[str, str, str, str, tuple[str, ...], str, tuple[tuple[HardwareId, bool], ...]]:
+def read_shape(data: bytes) -> tuple[str, str, str, str, tuple[str, ...], str, tuple[tuple[HardwareId, bool], ...]]:
     """Shapes are few and read at every call."""
     _, model, hardware, region, cohort, tags, zone, units = unpack(data, SHAPE)
     return (

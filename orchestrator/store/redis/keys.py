@@ -73,6 +73,9 @@ SHARD_KEYS: Mapping[str, str] = {
     # hash per vehicle, `:token:<vehicle id>`: `token` -> SHA-256 of the enrolment token, `request` -> SHA-256 of the
     # request that spent it. Expires with the token.
     "token": ":token:",
+    # set: `<name>|<member>` of records that changed since a look at the shard began, and an empty member while it
+    # lasts; expires a minute after whoever looked fell silent.
+    "touched": ":touched",
     # stream: journal entries `k` kind, `t` fleet time, `d` data (msgpack), `b` bytes where it carries any. Trimmed once
     # they are in the ledger.
     "journal": ":journal",

@@ -52,9 +52,10 @@ FILES = (
     "authorize.lua",
     "rollout.lua",
     "fleet.lua",
+    "verify.lua",
 )
 """In the order in which one needs another."""
-READS = frozenset({"attempts", "case", "cases", "standing", "tally", "unsettled", "vehicle"})
+READS = frozenset({"attempts", "case", "cases", "look_places", "standing", "tally", "unsettled", "vehicle"})
 """Functions that write nothing: they need not wait for replicas."""
 
 

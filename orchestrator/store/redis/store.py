@@ -24,6 +24,7 @@ from orchestrator.store.redis.pipeline import Pipeline
 from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.redis.shards import RedisShards
 from orchestrator.store.redis.vehicles import RedisVehicles
+from orchestrator.store.redis.verify import Verifier
 from orchestrator.store.redis.vitals import StoreVitals, read_vitals
 from orchestrator.store.shards import check_shards
 
@@ -97,6 +98,10 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             await calls.close()
             raise
         return cls(calls, servers, shards=shards_found, dead_man_life_ms=dead_man_life_ms)
+
+    def verifier(self) -> Verifier:
+        """Who counts the records anew."""
+        return Verifier(self._calls)
 
     async def vitals(self) -> StoreVitals:
         """How the servers are now.

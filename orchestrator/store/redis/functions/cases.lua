@@ -20,7 +20,7 @@ local function open_case(tag, attempt, cause, detail, now)
   local kind = 'case_changed'
   if not case then
     kind = 'case_opened'
-    redis.call('HDEL', tag .. KEY.settled_cases, id)
+    drop(tag, 'settled_cases', id)
     count_case(tag, attempt, 1)
     case = {SCHEMA, id, attempt[ATTEMPT.rollout_id], attempt[ATTEMPT.vehicle_id], attempt[ATTEMPT.region],
       attempt[ATTEMPT.hardware], attempt[ATTEMPT.cohort], '', '', now, false, '', '', ''}
@@ -40,7 +40,7 @@ local function settle_case(tag, attempt, case, now)
   local id = attempt[ATTEMPT.attempt_id]
   case[CASE.settled_at] = now
   save(tag, 'settled_cases', id, case)
-  redis.call('HDEL', tag .. KEY.cases, id)
+  drop(tag, 'cases', id)
   count_case(tag, attempt, -1)
 end
 

@@ -53,6 +53,22 @@ local function load(tag, name, member, fields)
   return record
 end
 
+-- While somebody counts the records of a shard, notes which of them changed; see `verify.lua`.
+local function note_change(tag, name, member)
+  if redis.call('EXISTS', tag .. KEY.touched) == 1 then redis.call('SADD', tag .. KEY.touched, name .. '|' .. member) end
+end
+
+-- The one way in which a record that is counted is written, and `drop` the one in which it goes.
+local function put(tag, name, member, packed)
+  redis.call('HSET', tag .. KEY[name], member, packed)
+  note_change(tag, name, member)
+end
+
 local function save(tag, name, member, record)
-  redis.call('HSET', tag .. KEY[name], member, cmsgpack.pack(record))
+  put(tag, name, member, cmsgpack.pack(record))
+end
+
+local function drop(tag, name, member)
+  redis.call('HDEL', tag .. KEY[name], member)
+  note_change(tag, name, member)
 end

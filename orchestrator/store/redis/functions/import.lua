@@ -1,7 +1,7 @@
 -- Replaces a vehicle's inventory; its profile counts follow.
 local function replace_inventory(tag, vehicle_id, hot, before, after)
   if before then count_profile(tag, before, hot[HOT.installed], -1) end
-  redis.call('HSET', tag .. KEY.inventory, vehicle_id, after)
+  put(tag, 'inventory', vehicle_id, after)
   count_profile(tag, after, hot[HOT.installed], 1)
 end
 

@@ -29,7 +29,7 @@ local function keep_attempt(tag, attempt, hot)
   local vehicle_id = attempt[ATTEMPT.vehicle_id]
   local mine = hot or load_hot(tag, vehicle_id)
   keep_ended(tag, mine, attempt)
-  redis.call('HDEL', tag .. KEY.attempts, attempt[ATTEMPT.attempt_id])
+  drop(tag, 'attempts', attempt[ATTEMPT.attempt_id])
   if not hot then save(tag, 'hot', vehicle_id, mine) end
 end
 
