@@ -22,9 +22,9 @@ from orchestrator.model.fleet import Ecu, Vehicle
 from orchestrator.model.ids import EcuSerial, FleetTime, HardwareId, VehicleId
 from orchestrator.store.base import ImportOutcome
 from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.address import connection_to
 from orchestrator.store.redis.inventory import encode_units
 from orchestrator.store.redis.pipeline import Pipeline
-from orchestrator.store.redis.store import connection_to
 from orchestrator.store.shards import shard_of
 from orchestrator.store.streams import shard_stream
 
