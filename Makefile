@@ -110,8 +110,8 @@ $(VENV)/.mutants: requirements/mutants.txt $(VENV)/.dev
 # Real programs that tests use. Installed only as root in CI, where nothing may be skipped; elsewhere it says what is missing.
 # Debian keeps PostgreSQL's programs off the path, by version.
 POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres)
-SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool softhsm2-util zstd $(POSTGRES) cc ip
-SYSTEM_PACKAGES := prometheus prometheus-alertmanager softhsm2 zstd postgresql gcc libc6-dev iproute2
+SYSTEM_PROGRAMS := prometheus promtool prometheus-alertmanager amtool softhsm2-util zstd redis-server $(POSTGRES) cc ip
+SYSTEM_PACKAGES := prometheus prometheus-alertmanager softhsm2 zstd redis-server postgresql gcc libc6-dev iproute2
 system-packages:
 	@missing=; for name in $(SYSTEM_PROGRAMS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

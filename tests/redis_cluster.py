@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
@@ -66,7 +67,7 @@ class Server:
 
     def start(self) -> None:
         """Start it on the data that it has."""
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         cells = [cell for name, value in self.settings.items() for cell in (f"--{name}", *value.split(" "))]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -92,6 +93,7 @@ class Server:
     def client(self) -> redis.Redis:
         """A plain client of it."""
         return redis.Redis(
+            host=HOST,
             port=self.port,
             protocol=3,
             retry=Retry(NoBackoff(), 0),
@@ -110,6 +112,18 @@ class Server:
         """What it says of itself."""
         found: Mapping[str, Any] = self.ask("INFO", section)
         return found
+
+    def follow(self, primary: Server) -> None:
+        """Become its replica, and wait until both say that it is in step."""
+        self.ask("REPLICAOF", HOST, primary.port)
+
+        def in_step() -> bool:
+            return (
+                self.info("replication").get("master_link_status") == "up"
+                and primary.info("replication").get("slave0", {}).get("state") == "online"
+            )
+
+        eventually(in_step, timeout_s=FORMED_TIMEOUT_S, what=f"{self.node} follows {primary.node}")
 
     def kill(self) -> None:
         """SIGKILL it, and wait for its end."""
@@ -285,8 +299,8 @@ def a_cluster(
         cluster = ACluster(made, primaries=primaries)
         if settings and "tls-port" in settings:
             cluster.scheme = "rediss+cluster"
-            cluster.options = f"?ssl_ca_certs={settings['tls-ca-cert-file']}&ssl_check_hostname=false"
+            cluster.options = f"?ssl_ca_certs={settings['tls-ca-cert-file']}"
         if settings and "requirepass" in settings:
-            cluster.login = f":{settings['requirepass']}@"
+            cluster.login = f":{quote(settings['requirepass'], safe='')}@"
         cluster.form()
         yield cluster

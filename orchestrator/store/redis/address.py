@@ -76,9 +76,12 @@ def read_address(address: str | Path) -> Address:
             read.connection(read.seeds[0])
         else:
             read.connection()
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         # The text may hold a password.
         raise StoreRefusedError(f"the store's URL cannot be used ({error}): {_REMEDY}") from error
+    except TypeError as error:
+        option = str(error).rpartition(" ")[2]
+        raise StoreRefusedError(f"the store's URL cannot be used (no option {option} there): {_REMEDY}") from error
     return read
 
 

@@ -63,6 +63,21 @@ async def greet(ask: Ask, *, durability: Durability, replica: bool = False) -> N
         raise StoreUnavailableError(f"the store's server is a replica of {primary}: let store_url name the primary")
 
 
+async def check_same_data(ask: Ask, dataset_id: str) -> None:
+    """Refuse a server that holds other data than it did.
+
+    Raises:
+        StoreRefusedError: it came back empty, or the address leads to another one.
+    """
+    found = await ask("HGET", key(FLEET_TAG, "meta"), "dataset_id")
+    if found is None or found.decode() != dataset_id:
+        now = "no data set" if found is None else f"data set {found.decode()[:8]}"
+        raise StoreRefusedError(
+            f"the store's server holds {now} where it held {dataset_id[:8]}: bring that back, or restart the "
+            "orchestrator to go on with what is there"
+        )
+
+
 async def _info(ask: Ask) -> dict[str, str]:
     text: bytes = await ask("INFO", "everything")
     pairs = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.model.ids import FleetTime, VehicleId
 from orchestrator.model.release import Release
-from orchestrator.store.base import ClockState, JournalEntry
+from orchestrator.store.base import ClockState, JournalEntry, StoreRefusedError
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, number
 from orchestrator.store.redis.keys import FLEET_TAG, key
@@ -25,7 +25,9 @@ class RedisFleet:
 
     async def dataset_id(self) -> str:
         """See `base.FleetStore`."""
-        found: bytes = await self._calls.command("HGET", key(FLEET_TAG, "meta"), "dataset_id")
+        found: bytes | None = await self._calls.command("HGET", key(FLEET_TAG, "meta"), "dataset_id")
+        if found is None:
+            raise StoreRefusedError("the store has lost its data set: restore a backup")
         return found.decode()
 
     async def clock(self, *, origin: FleetTime, scale: float) -> ClockState:

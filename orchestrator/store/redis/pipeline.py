@@ -179,18 +179,19 @@ class Pipeline:
         if marked:
             packed += self._confirmation(marked)
         await self._connection.send_packed_command(packed, check_health=False)
-        demoted = False
+        doubtful = False
         for _ in range(len(calls)):
             reply = await self._reply()
             _, future, tag = calls.popleft()
-            demoted = demoted or isinstance(reply[1], DemotedError)
+            doubtful = doubtful or isinstance(reply[1], DemotedError | StoreRefusedError)
             if tag and reply[1] is None:
                 held.append((future, reply))
             else:
                 _settle(future, reply)
         if marked:
             await self._confirm(held)
-        if demoted:
+        if doubtful:
+            # Whoever answers is not what was greeted; the next round greets anew, perhaps somebody else.
             await self._drop_connection()
 
     async def _connect(self, calls: deque[_Call]) -> bool:

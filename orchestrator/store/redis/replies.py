@@ -39,7 +39,7 @@ class ElsewhereError(StoreUnavailableError):
 
 
 class DemotedError(StoreUnavailableError):
-    """The server is a replica now: its address may lead to another one, so that the connection is worth nothing."""
+    """The server is a replica now; its address may lead to another one already."""
 
 
 def worded(error: ResponseError) -> StoreError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,7 +19,7 @@ from orchestrator.store.redis.admission import Durability
 from orchestrator.store.redis.calls import Calls
 from orchestrator.store.redis.cluster import Cluster
 from orchestrator.store.redis.fleet import RedisFleet
-from orchestrator.store.redis.pipeline import Pipeline
+from orchestrator.store.redis.pipeline import Ask, Pipeline
 from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.redis.shards import RedisShards
 from orchestrator.store.redis.vehicles import RedisVehicles
@@ -94,6 +93,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
                 raise StoreRefusedError(
                     f"the store has {shards_found} shards, not {shards}: fixed at creation: leave the number out"
                 )
+            opener.dataset_id = await RedisFleet(calls).dataset_id()
         except BaseException:
             await calls.close()
             raise
@@ -124,6 +124,8 @@ class _Opener:
         self._durability = durability
         self._replicas_min = replicas_min
         self._deadline_s = deadline_s
+        self.dataset_id = ""
+        """What is expected from now on of whoever answers; empty before it is known."""
 
     def single(self) -> tuple[Calls, Servers]:
         """One server."""
@@ -169,10 +171,16 @@ class _Opener:
     def _pipeline(self, node: Node | None = None) -> Pipeline:
         return Pipeline(
             self._where.connection(node),
-            greet=partial(admission.greet, durability=self._durability),
+            greet=self._greet,
             replicas_min=self._replicas_min,
             deadline_s=self._deadline_s,
         )
+
+    async def _greet(self, ask: Ask) -> None:
+        await admission.greet(ask, durability=self._durability)
+        # Of a cluster one node alone could say; others that came back empty have no functions.
+        if self.dataset_id and not self._where.cluster:
+            await admission.check_same_data(ask, self.dataset_id)
 
     def _scout(self, node: Node) -> Pipeline:
         return Pipeline(self._where.connection(node), deadline_s=SCOUT_S)
