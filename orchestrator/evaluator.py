@@ -35,7 +35,7 @@ from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.on_halt import RevertProposer
 from orchestrator.service.pausing import pause_unproven
 from orchestrator.service.successors import end_superseded
-from orchestrator.store.base import ContactRate, Store, StoreError
+from orchestrator.store.base import ContactRate, Store, StoreError, Unsettled
 from orchestrator.store.streams import position
 from orchestrator.telemetry import Metrics
 
@@ -55,9 +55,12 @@ class Picture:
 
     tallies: Mapping[RolloutId, CellTallies]
     profiles: Mapping[Profile, int]
+    open_cases: Mapping[RolloutId, int]
     releases: Mapping[ReleaseVersion, Release]
     rates: Mapping[str, ContactRate]
     """Calls by region; empty while a silence may be our own."""
+    unsettled: Mapping[RolloutId, Unsettled]
+    """What a crash left between a rollout's keys and the shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +188,10 @@ class Evaluator:
         clock = await self._store.clock(origin=self._origin, scale=self._scale)
         self._clock.synchronise(clock.machine_ms)
         hears = self._hears()
-        await self._pause_unproven()
-        carried = await self._feed.run_once()
+        look = await self._feed.look()
+        if self._unproven or not look.proven:
+            await self._pause_unproven()
+        carried = await self._feed.run_once(look)
         everything = await self._store.rollouts()
         if hears:
             await self._sweep(everything)
@@ -199,32 +204,50 @@ class Evaluator:
             ceiling = await self._look_at(rollout, picture)
             if ceiling is not None:
                 ceilings[rollout.rollout_id] = ceiling
-        opened = await self._store.open_cases()
-        show_fleet(self._metrics, profiles=picture.profiles, open_cases=opened, rollouts=rollouts)
+        show_fleet(self._metrics, profiles=picture.profiles, open_cases=picture.open_cases, rollouts=rollouts)
         show_tick(self._metrics, fleet_now=self._now(), carried=carried)
-        # The last act: whatever failed above, grants and permits stop by themselves.
-        for rollout_id, ceiling in ceilings.items():
-            await self._store.renew(
-                rollout_id,
-                permit_ceiling=ceiling.permits,
-                grant_ceiling=ceiling.grants,
-                began_ms=clock.machine_ms,
-                epoch=ceiling.epoch,
+        # The last act: whatever failed above, grants and permits stop by themselves. Together, so that the store syncs
+        # once for all.
+        await asyncio.gather(
+            *(
+                self._store.renew(
+                    rollout_id,
+                    permit_ceiling=ceiling.permits,
+                    grant_ceiling=ceiling.grants,
+                    began_ms=clock.machine_ms,
+                    epoch=ceiling.epoch,
+                )
+                for rollout_id, ceiling in ceilings.items()
             )
+        )
 
     async def _picture(self, rollouts: Sequence[Rollout], *, hears: bool) -> Picture:
         regions = sorted({region for rollout in rollouts if not rollout.status.over for region in rollout.regions})
+        # Asked together, so that it is one round trip; nested, as a type checker knows no longer ones.
+        (tallies, profiles, open_cases), (releases, rates), unsettled = await asyncio.gather(
+            asyncio.gather(
+                self._store.tallies([rollout.rollout_id for rollout in rollouts]),
+                self._store.profiles(),
+                self._store.open_cases(),
+            ),
+            asyncio.gather(self._store.releases(), self._store.contacts(regions if hears else (), now=self._now())),
+            asyncio.gather(
+                *(self._store.unsettled(each.rollout_id, older_than_ms=UNSETTLED_AFTER_MS) for each in rollouts)
+            ),
+        )
         return Picture(
-            tallies=await self._store.tallies([rollout.rollout_id for rollout in rollouts]),
-            profiles=await self._store.profiles(),
-            releases={release.version: release for release in await self._store.releases()},
-            rates=await self._store.contacts(regions, now=self._now()) if hears and regions else {},
+            tallies=tallies,
+            profiles=profiles,
+            open_cases=open_cases,
+            releases={release.version: release for release in releases},
+            rates=rates,
+            unsettled={rollout.rollout_id: found for rollout, found in zip(rollouts, unsettled, strict=True)},
         )
 
     async def _look_at(self, rollout: Rollout, picture: Picture) -> Ceiling | None:
         """Settle and judge one rollout; its permit ceiling, None when that failed: only its own dead-man runs out."""
         try:
-            await self._settle(rollout)
+            await self._settle(rollout, picture.unsettled[rollout.rollout_id])
             swapped = pins.changed(rollout, picture.releases.get(rollout.plan.release))
             if swapped and rollout.status.begun and not rollout.status.over:
                 # Neither promoted nor granted nor permitted: nobody reviewed what is registered now.
@@ -276,8 +299,7 @@ class Evaluator:
             )
             shards = [shard for shard, result in zip(shards, swept, strict=True) if result.handled == SWEEP_BATCH]
 
-    async def _settle(self, rollout: Rollout) -> None:
-        unsettled = await self._store.unsettled(rollout.rollout_id, older_than_ms=UNSETTLED_AFTER_MS)
+    async def _settle(self, rollout: Rollout, unsettled: Unsettled) -> None:
         known: list[AttemptId] = []
         lost: list[AttemptId] = []
         for attempt_id in unsettled.reservations:

@@ -1,8 +1,10 @@
 """Carries the journal to the ledger, and on its way settles what the rollouts' keys need to know.
 
 Each entry goes once: the ledger's mark moves in the transaction that writes the entry, the journal is trimmed only
-behind the mark. What an entry means for a rollout's keys (a slot confirmed, a permit confirmed, a slot returned because
-its attempt waits or is over) is done before, and again after a crash: each is idempotent by attempt.
+behind the mark. The entry at the mark stays: a journal that still begins with it has lost nothing that the ledger saw,
+which a look at what is new proves on the way. What an entry means for a rollout's keys (a slot confirmed, a permit
+confirmed, a slot returned because its attempt waits or is over) is done before, and again after a crash: each is
+idempotent by attempt.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from orchestrator.store.base import JournalEntry, Store
 
 BATCH = 512
 ROUNDS_MAX = 2
+LAST_NUMBER = 2**64 - 1
+"""Highest number of a stream position within its millisecond."""
 
 
 @dataclass(slots=True)
@@ -32,48 +36,95 @@ class Settlement:
     released: list[AttemptId] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the journals hold beyond the ledger's marks, and whether that proves them whole."""
+
+    batches: Mapping[str, Sequence[JournalEntry]]
+    """New entries, at most BATCH, by stream; empty ones as well."""
+    marks: Mapping[str, str]
+    """The ledger's, by stream."""
+    proven: bool
+    """Whether nothing can be missing from the store; else `gaps` has to say."""
+
+
 class LedgerFeed:
     """Feeds one ledger from one store. Two feeds at once are harmless: the ledger takes each entry once."""
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
+        self._dataset_id = ""
+        """Of the ledger, once it has one: it never has another."""
         self.waiting = 0
         """Entries that the ledger lacked when it was last fed, or did not take; at most BATCH a stream."""
 
-    async def run_once(self) -> Mapping[str, int]:
+    async def look(self) -> Look:
+        """Read what is new, one call a stream.
+
+        Raises:
+            StoreError: the store did not answer.
+            orchestrator.ledger.LedgerError: the ledger cannot be read.
+        """
+        self._dataset_id = self._dataset_id or await self._ledger.dataset_id()
+        marks = await self._ledger.marks()
+        dataset_id, streams = await asyncio.gather(self._store.dataset_id(), self._store.journal_streams())
+        same = dataset_id == self._dataset_id != "" and marks.keys() <= set(streams)
+        return await self._read(streams, marks, proven=same)
+
+    async def _read(self, streams: Sequence[str], marks: Mapping[str, str], *, proven: bool) -> Look:
+        found = await asyncio.gather(
+            *(self._store.journal(stream, after=before(marks.get(stream, "")), count=BATCH + 1) for stream in streams)
+        )
+        batches = {}
+        for stream, entries in zip(streams, found, strict=True):
+            mark = marks.get(stream, "")
+            stands = bool(mark and entries and entries[0].entry_id == mark)
+            proven = proven and (stands or not mark)
+            batches[stream] = entries[1:] if stands else entries[:BATCH]
+        return Look(batches, marks, proven)
+
+    async def run_once(self, look: Look | None = None) -> Mapping[str, int]:
         """Carry what there is, at most ROUNDS_MAX batches a stream; how many entries of each kind were new to the
         ledger.
 
         Bounded, because whoever judges waits for it: a vehicle that talks without end must not keep the gate from
         looking.
 
+        Args:
+            look: What was just read; None reads.
+
         Raises:
             StoreError: the store did not answer.
             orchestrator.ledger.LedgerError: the ledger did not take them; they stay in the journal.
         """
         carried: Counter[str] = Counter()
-        streams = await self._store.journal_streams()
-        for _ in range(ROUNDS_MAX):
-            marks = await self._ledger.marks()
-            batches = await asyncio.gather(
-                *(self._store.journal(stream, after=marks.get(stream, ""), count=BATCH) for stream in streams)
-            )
-            self.waiting = sum(map(len, batches))
-            carried.update(await self._carry([entry for batch in batches for entry in batch]))
-            streams = [stream for stream, batch in zip(streams, batches, strict=True) if len(batch) == BATCH]
-            if not streams:
+        for number in range(ROUNDS_MAX):
+            if look is None:
+                look = await self.look()
+            elif number:
+                look = await self._read(list(look.batches), await self._ledger.marks(), proven=False)
+            self.waiting = sum(map(len, look.batches.values()))
+            carried.update(await self._carry(look))
+            full = {stream: batch for stream, batch in look.batches.items() if len(batch) == BATCH}
+            if not full:
                 self.waiting = 0
                 break
+            look = Look(full, look.marks, proven=False)
         return carried
 
-    async def _carry(self, entries: Sequence[JournalEntry]) -> Mapping[str, int]:
+    async def _carry(self, look: Look) -> Mapping[str, int]:
+        entries = [entry for batch in look.batches.values() for entry in batch]
         if not entries:
             return {}
         await self._settle(entries)
         new = await self._ledger.append([ledger_entry(entry) for entry in entries])
-        last = {entry.stream: entry.entry_id for entry in entries}
-        await asyncio.gather(*(self._store.trim_journal(stream, upto=upto) for stream, upto in last.items()))
+        behind = {
+            stream: batch[-2].entry_id if len(batch) > 1 else look.marks.get(stream, "")
+            for stream, batch in look.batches.items()
+            if batch
+        }
+        await asyncio.gather(*(self._store.trim_journal(stream, upto=upto) for stream, upto in behind.items() if upto))
         return new
 
     async def settle_again(self) -> None:
@@ -156,6 +207,14 @@ def ledger_entry(entry: JournalEntry) -> LedgerEntry:
         data=entry.data,
         blob=entry.blob,
     )
+
+
+def before(entry_id: str) -> str:
+    """The position just before one, from which on a journal is read with it; empty where that is its beginning."""
+    milliseconds, number = position(entry_id)
+    if number:
+        return f"{milliseconds}-{number - 1}"
+    return f"{milliseconds - 1}-{LAST_NUMBER}" if milliseconds else ""
 
 
 def position(entry_id: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.ledger import Ledger, LedgerError
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
-from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, ledger_entry, position, settlements
+from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, before, ledger_entry, position, settlements
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
 from tests.builders import a_slot_request
@@ -147,6 +147,42 @@ async def test_journal_behind_the_ledgers_mark_is_a_gap(world: World) -> None:
     gaps = await LedgerFeed(emptied, world.ledger).gaps()
     assert all("ends at nothing, the ledger has seen" in why for why in gaps.values())
     assert gaps
+
+
+async def test_a_look_at_what_is_new_proves_on_the_way_that_nothing_is_missing(world: World) -> None:
+    """The tick reads every journal anyhow; only where that proves nothing are the marks asked for."""
+    await world.add(Car("v-1"), Car("v-2"))
+    first = await world.feed.look()
+    assert first.proven, "what the ledger has never seen cannot be missing"
+    await world.feed.run_once(first)
+    again = await world.feed.look()
+    assert (again.proven, [entry for batch in again.batches.values() for entry in batch]) == (True, [])
+    streams = await world.store.journal_streams()
+    left = [await world.store.journal(stream, after="", count=9) for stream in streams]
+    assert [len(entries) for entries in left if entries] == [1] * len(await world.ledger.marks())
+    emptied = MemoryStore(2, machine_ms=lambda: world.hand.now_ms)
+    assert not (await LedgerFeed(emptied, world.ledger).look()).proven
+    other = MemoryStore(2, machine_ms=lambda: world.hand.now_ms, dataset_id="other")
+    assert not (await LedgerFeed(other, world.ledger).look()).proven
+
+
+async def test_a_journal_trimmed_to_its_end_is_proven_by_its_mark(world: World) -> None:
+    """As an earlier version left it, or a hand that knows the store: nothing is missing, and nobody is paused."""
+    await world.feed.gaps()
+    await world.add(Car("v-1"))
+    await world.feed.run_once()
+    for stream, mark in (await world.ledger.marks()).items():
+        await world.store.trim_journal(stream, upto=mark)
+    assert not (await world.feed.look()).proven
+    assert await world.feed.gaps() == {}
+
+
+@pytest.mark.parametrize(
+    ("entry_id", "expected"), [("5-3", "5-2"), ("5-0", "4-18446744073709551615"), ("0-0", ""), ("", "")]
+)
+def test_the_position_before_another(entry_id: str, expected: str) -> None:
+    """A journal is read from there to have the entry itself."""
+    assert before(entry_id) == expected
 
 
 async def test_new_ledger_proves_nothing_about_an_old_store(world: World) -> None:

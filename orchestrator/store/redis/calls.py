@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -88,6 +88,11 @@ def applied_or_refused(reply: Sequence[Any]) -> Applied | Refusal:
 def number(reply: Sequence[Any], position: int = 1) -> int:
     """A whole number in a reply."""
     return int(reply[position])
+
+
+def pairs(cells: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Names and values that follow each other."""
+    return zip(cells[::2], cells[1::2], strict=True)
 
 
 def yes(reply: Sequence[Any]) -> bool:

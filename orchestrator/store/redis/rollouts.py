@@ -38,6 +38,8 @@ class RedisRollouts:
     def __init__(self, calls: Calls, dead_man_life_ms: int) -> None:
         self._calls = calls
         self._dead_man_life_ms = dead_man_life_ms
+        self._decoded: dict[bytes, Rollout] = {}
+        """By document, of the last listing: most rollouts are as they were a moment ago."""
 
     async def rollouts(self) -> Sequence[Rollout]:
         """See `base.RolloutStore`."""
@@ -45,8 +47,15 @@ class RedisRollouts:
         documents = await asyncio.gather(
             *(self._calls.command("HGET", key(rollout_tag(rollout_id), "rollout"), "document") for rollout_id in ids)
         )
-        found = [codec.decode_rollout(document) for document in documents if document is not None]
-        return sorted(found, key=lambda rollout: (rollout.created_at, rollout.rollout_id), reverse=True)
+        known = self._decoded
+        self._decoded = {
+            document: known.get(document) or codec.decode_rollout(document)
+            for document in documents
+            if document is not None
+        }
+        return sorted(
+            self._decoded.values(), key=lambda rollout: (rollout.created_at, rollout.rollout_id), reverse=True
+        )
 
     async def rollout_ids(self) -> Sequence[RolloutId]:
         """Ids of all rollouts, and perhaps of one whose creation was cut short."""

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.model.attempt import Attempt, Case
@@ -16,7 +17,7 @@ from orchestrator.store import counters
 from orchestrator.store.base import ContactRate, JournalEntry
 from orchestrator.store.contacts import compared, place
 from orchestrator.store.redis import codec
-from orchestrator.store.redis.calls import Calls, number
+from orchestrator.store.redis.calls import Calls, number, pairs
 from orchestrator.store.redis.control_records import decode_watched
 from orchestrator.store.redis.ended import ended_attempts
 from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag, shard_tag
@@ -24,6 +25,8 @@ from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.streams import FLEET_STREAM, after_position, rollout_stream, shard_stream, stream_parts
 from orchestrator.store.watched import Watched
 
+PROFILES_MAX = 100_000
+"""Remembered as values."""
 SCAN_COUNT = 1000
 """Records asked for at a time in a recount."""
 
@@ -35,6 +38,9 @@ class _ShardCounters:
     change: int = 0
     """Change number up to which they are known."""
     by_rollout: dict[RolloutId, dict[str, int]] = field(default_factory=dict)
+    profiles: Mapping[Profile, int] = field(default_factory=dict)
+    """As they are now, like what follows; not by change."""
+    open_cases: Mapping[RolloutId, int] = field(default_factory=dict)
 
 
 class RedisShards:
@@ -51,14 +57,27 @@ class RedisShards:
         self._tags = [shard_tag(shard) for shard in range(shards)]
         self._rollouts = rollouts
         self._seen = [_ShardCounters() for _ in range(shards)]
+        self._looking: asyncio.Task[None] | None = None
+        """A look at every shard that has not begun yet, so that whoever asks now may share it."""
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`. Only what changed since the last call is fetched."""
-        await asyncio.gather(*(self._refresh(shard) for shard in range(len(self._tags))))
+        await self._look()
         return {
             rollout_id: counters.tallies(counters.add(seen.by_rollout.get(rollout_id, {}) for seen in self._seen))
             for rollout_id in rollout_ids
         }
+
+    async def _look(self) -> None:
+        """See what every shard counts now; those who ask in one turn of the loop share one look."""
+        if self._looking is None:
+            # Not in a TaskGroup: it belongs to all who share it, and ends by the deadline of its calls.
+            self._looking = asyncio.get_running_loop().create_task(self._refresh_all(), name="store-look")
+        await asyncio.shield(self._looking)
+
+    async def _refresh_all(self) -> None:
+        self._looking = None
+        await asyncio.gather(*(self._refresh(shard) for shard in range(len(self._tags))))
 
     async def _refresh(self, shard: int) -> None:
         since = self._seen[shard].change
@@ -71,7 +90,9 @@ class RedisShards:
         if number(reply) < seen.change:
             return  # Another refresh overtook this one.
         seen.change = number(reply)
-        for index in range(2, len(reply), 2):
+        seen.profiles = {_profile(packed): int(count) for packed, count in pairs(reply[2])}
+        seen.open_cases = {RolloutId(name.decode()): int(count) for name, count in pairs(reply[3])}
+        for index in range(4, len(reply), 2):
             cells = reply[index + 1]
             seen.by_rollout[RolloutId(reply[index].decode())] = {
                 name.decode(): int(count) for name, count in zip(cells[::2], cells[1::2], strict=True)
@@ -136,12 +157,11 @@ class RedisShards:
 
     async def profiles(self) -> Mapping[Profile, int]:
         """See `base.VehicleStore`."""
-        replies = await asyncio.gather(*(self._calls.command("HGETALL", key(tag, "profiles")) for tag in self._tags))
+        await self._look()
         summed: dict[Profile, int] = {}
-        for reply in replies:
-            for packed, count in reply.items():
-                profile = codec.decode_profile(packed)
-                summed[profile] = summed.get(profile, 0) + int(count)
+        for seen in self._seen:
+            for profile, count in seen.profiles.items():
+                summed[profile] = summed.get(profile, 0) + count
         return summed
 
     async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
@@ -156,10 +176,10 @@ class RedisShards:
 
     async def open_cases(self) -> Mapping[RolloutId, int]:
         """See `base.VehicleStore`."""
-        replies = await asyncio.gather(*(self._calls.command("HGETALL", key(tag, "open_cases")) for tag in self._tags))
+        await self._look()
         summed: Counter[RolloutId] = Counter()
-        for reply in replies:
-            summed.update({RolloutId(name.decode()): int(count) for name, count in reply.items()})
+        for seen in self._seen:
+            summed.update(seen.open_cases)
         return summed
 
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
@@ -189,6 +209,12 @@ class RedisShards:
     async def trim_journal(self, stream: str, *, upto: str) -> None:
         """See `base.VehicleStore`."""
         await self._calls.command("XTRIM", _stream_key(stream), "MINID", after_position(upto))
+
+
+@lru_cache(maxsize=PROFILES_MAX)
+def _profile(packed: bytes) -> Profile:
+    """A fleet has few, which every look brings again."""
+    return codec.decode_profile(packed)
 
 
 def _stream_key(stream: str) -> str:

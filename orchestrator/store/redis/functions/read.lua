@@ -29,12 +29,16 @@ register('attempts', function(keys, args)
   return reply
 end, true)
 
--- tally: counters of the rollouts that changed after a change number.
+-- tally: what one shard counts: profiles and open cases, and counters of the rollouts that changed after a change number.
 -- KEYS[1] shard tag. ARGV: change number that the caller has seen.
--- Reply: ok, change number now, then rollout id and array of field, count, ... of each.
+-- Reply: ok, change number now, profile, count, ..., rollout id, open cases, ..., then rollout id and array of field,
+-- count, ... of each.
 register('tally', function(keys, args)
   local tag = keys[1]
-  local reply = {'ok', redis.call('GET', tag .. KEY.change) or '0'}
+  local reply = {
+    'ok', redis.call('GET', tag .. KEY.change) or '0',
+    redis.call('HGETALL', tag .. KEY.profiles), redis.call('HGETALL', tag .. KEY.open_cases),
+  }
   for _, rollout_id in ipairs(redis.call('ZRANGE', tag .. KEY.changed, '(' .. args[1], '+inf', 'BYSCORE')) do
     reply[#reply + 1] = rollout_id
     reply[#reply + 1] = redis.call('HGETALL', tag .. KEY.count .. rollout_id)
