@@ -86,6 +86,8 @@ PROCESSES: Sequence[ListedFault] = (
     ListedFault("P4", "The disk turns read-only.", "As P2."),
     ListedFault("P5", "fsync fails.", "Nothing is acknowledged that may not be on disk."),
     ListedFault("P6", "The store is paused (SIGSTOP).", "Calls end by their deadline; grants stop; goes on by itself."),
+    ListedFault("P7", "The network between orchestrator and store is cut.", "As P6."),
+    ListedFault("P9", "Builds of two versions serve one store.", "Each call is done whole or refused with a remedy."),
 )
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import Installation, an_installation
+
 SOURCE = Path(__file__).with_name("failing_machine.c")
 
 
@@ -60,6 +62,20 @@ class FailingMachine:
 def a_failing_machine(folder: Path) -> FailingMachine:
     """One that is well so far; its orders lie in a folder of the test."""
     return FailingMachine(_compiled(), folder / "fault")
+
+
+@contextmanager
+def a_house_on(machine: FailingMachine, folder: Path) -> Iterator[Installation]:
+    """An installation that serves with a release published, whose store runs on this machine; it is well afterwards."""
+    with pytest.MonkeyPatch.context() as patch, an_installation(folder, start=False) as house:
+        for name, value in machine.environment.items():
+            patch.setenv(name, value)
+        house.start()
+        for name in machine.environment:
+            patch.delenv(name)
+        house.publish("1.1.0", release_counter=2)
+        yield house
+        machine.mend()
 
 
 def _compiled() -> Path:

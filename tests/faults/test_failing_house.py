@@ -17,7 +17,7 @@ from outrider.v1 import vehicle_pb2
 
 from orchestrator.clock import MachineClock
 from tests.e2e.evidence import store_socket
-from tests.faults.machine import FailingMachine, a_failing_machine, a_small_disk
+from tests.faults.machine import FailingMachine, a_failing_machine, a_house_on, a_small_disk
 from tests.processes import Installation, an_installation, eventually
 from tests.vehicles import AVehicle, enrolled, offered, refusal
 
@@ -45,15 +45,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> FailingMachine:
 @pytest.fixture(scope="module")
 def house(machine: FailingMachine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation of its own: everything that its server does to a disk can be made to fail."""
-    with pytest.MonkeyPatch.context() as patch, an_installation(tmp_path_factory.mktemp("house"), start=False) as made:
-        for name, value in machine.environment.items():
-            patch.setenv(name, value)
-        made.start()
-        for name in machine.environment:
-            patch.delenv(name)
-        made.publish("1.1.0", release_counter=2)
+    with a_house_on(machine, tmp_path_factory.mktemp("house")) as made:
         yield made
-        machine.mend()
 
 
 def failing(fault: str) -> Fault:
