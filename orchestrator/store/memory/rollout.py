@@ -139,11 +139,13 @@ class RolloutKeys:
                 return no
         if not self._places.counted(attempt_id) and (no := self._places.no_quota(request.cell, request.quota)):
             return no
-        self._starts = {name: start for name, start in self._starts.items() if start[1] > request.now - MINUTE_MS}
-        starts, starts_max = len(self._starts), request.starts_per_minute_max
+        # Another caller's clock may be behind, and its minute begin earlier.
+        kept = request.now - 2 * MINUTE_MS
+        self._starts = {name: start for name, start in self._starts.items() if start[1] > kept}
+        starts, starts_max = self._starts_since(request.now - MINUTE_MS), request.starts_per_minute_max
         if starts >= starts_max:
             return refusal(RefusalReason.STARTS_SPENT, {"starts": str(starts), "limit": str(starts_max)})
-        starts, starts_max = self._starts_in(region, request.now), request.region_starts_per_minute_max
+        starts, starts_max = self._starts_since(request.now - MINUTE_MS, region), request.region_starts_per_minute_max
         if starts >= starts_max:
             facts = {"scope": region, "starts": str(starts), "limit": str(starts_max)}
             return refusal(RefusalReason.STARTS_SPENT, facts)
@@ -152,8 +154,9 @@ class RolloutKeys:
             return refusal(RefusalReason.BLAST_BUDGET_SPENT, facts)
         return None
 
-    def _starts_in(self, region: str, now: FleetTime) -> int:
-        return sum(where == region and at > now - MINUTE_MS for where, at in self._starts.values())
+    def _starts_since(self, since: int, region: str = "") -> int:
+        """Starts after a moment, of one region or of all."""
+        return sum(at > since and region in ("", where) for where, at in self._starts.values())
 
     def suspend(self, deferred: Mapping[AttemptId, int]) -> None:
         """See `base.RolloutStore`."""
@@ -199,7 +202,7 @@ class RolloutKeys:
             in_flight=self._places.in_flight,
             permits=self._places.permits,
             permit_ceiling=self._permit_ceiling,
-            starts=sum(at > now - MINUTE_MS for _, at in self._starts.values()),
+            starts=self._starts_since(now - MINUTE_MS),
             evaluator_alive=self._dead_man_refusal() is None,
             at_risk=self._places.at_risk,
             grant_ceiling=self._grant_ceiling,

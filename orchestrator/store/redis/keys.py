@@ -107,7 +107,7 @@ ROLLOUT_KEYS: Mapping[str, str] = {
     "spent": ":spent",
     # zset: attempt id at the fleet time at which its permit lapses, until then or until the attempt is over.
     "outstanding": ":outstanding",
-    # zset: attempt id at the fleet time of its permit, of the last minute.
+    # zset: attempt id at the fleet time of its permit, of the last two minutes.
     "starts": ":starts",
     # zset per region, `:starts:<region>`: the same of its attempts.
     "region_starts": ":starts:",

@@ -1,7 +1,8 @@
--- The refusal of one more start in a zset of starts; `scope` is nil for all regions.
+-- The refusal of one more start in a zset of starts; `scope` is nil for all regions. Starts are kept for twice as long
+-- as they count: another caller's clock may be behind, and its minute begin earlier.
 local function no_start(starts, most, scope, now)
-  redis.call('ZREMRANGEBYSCORE', starts, '-inf', int(now - MINUTE_MS))
-  local found = redis.call('ZCARD', starts)
+  redis.call('ZREMRANGEBYSCORE', starts, '-inf', int(now - 2 * MINUTE_MS))
+  local found = redis.call('ZCOUNT', starts, '(' .. int(now - MINUTE_MS), '+inf')
   if found < tonumber(most) then return nil end
   return refused('starts_spent', {scope = scope, starts = found, limit = most})
 end
