@@ -35,8 +35,8 @@ from signing.names import NAME_PATTERN, TRUST_DOMAIN_PATTERN, VEHICLE_ID_PATTERN
 ROLES = ("viewer", "operator", "approver", "admin")
 """Roles of operators, from the least to the most."""
 CSR_MAX_BYTES = 8 * 1024
-BACKDATE = timedelta(minutes=5)
-"""Certificates are valid from a little earlier, for clocks that lag."""
+BACKDATE = timedelta(minutes=15)
+"""Certificates are valid from a little earlier, for clocks that lag: ten minutes must not shut anybody out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ PROCESSES: Sequence[ListedFault] = (
     ListedFault("P5", "fsync fails.", "Nothing is acknowledged that may not be on disk."),
     ListedFault("P6", "The store is paused (SIGSTOP).", "Calls end by their deadline; grants stop; goes on by itself."),
     ListedFault("P7", "The network between orchestrator and store is cut.", "As P6."),
+    ListedFault("P8", "The machine's date jumps.", "Fleet time never goes back; no mass of deadlines falls due."),
     ListedFault("P9", "Builds of two versions serve one store.", "Each call is done whole or refused with a remedy."),
 )
 
