@@ -36,6 +36,8 @@ RETRIES_MAX = 3
 """Repetitions of a call that the server asked to repeat."""
 RETRY_WAIT_S_MAX = 30.0
 """Longest wait before a repetition that a person at a keyboard is asked to bear."""
+AWAY_RETRY_S = 1.0
+"""How often a server that went away is looked for."""
 RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 """Largest answer: tokens of a large fleet come in one."""
 
@@ -170,6 +172,7 @@ class OperatorClient:
         *,
         file_name: str = "",
         timeout_s: float | None = None,
+        away_s: float = 0.0,
     ) -> Response:
         """Call once, and again as often and as late as the server asks for.
 
@@ -178,13 +181,33 @@ class OperatorClient:
             request: its message; changes carry a request id, so that a repetition is safe.
             file_name: of the file that is sent, to name the places of its faults.
             timeout_s: deadline of each try; None for the usual one.
+            away_s: for how long to try again where the server does not answer at all.
 
         Raises:
             CliError: the leaf that fits the refusal.
         """
+        for look in range(int(away_s / AWAY_RETRY_S) + 1):
+            try:
+                return self._ask(method, request, file_name=file_name, timeout_s=timeout_s or self.timeout_s)
+            except UnreachableError:
+                if (look + 1) * AWAY_RETRY_S > away_s:
+                    raise
+            if look == 0:
+                self._note("the server does not answer; waiting for it to come back ...")
+            self._wait(AWAY_RETRY_S)
+        raise AssertionError("the last look either returns or raises")
+
+    def _ask(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        file_name: str,
+        timeout_s: float,
+    ) -> Response:
         for attempt in range(RETRIES_MAX + 1):
             try:
-                response, call = method.with_call(request, timeout=timeout_s or self.timeout_s)
+                response, call = method.with_call(request, timeout=timeout_s)
             except grpc.RpcError as error:
                 failed = cast(grpc.Call, error)
                 delay_s = details_of(failed).retry_after_s

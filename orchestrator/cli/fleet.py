@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,14 +24,15 @@ from outrider.v1.fleet_pb2 import (
     RevokeVehicleRequest,
     Vehicle,
 )
+from rich.progress import Progress
 from rich.table import Table
 
 from orchestrator.cli import fleet_care, fleet_export
 from orchestrator.cli.client import OperatorClient, request_id
 from orchestrator.cli.errors import BadInputError, CliError
-from orchestrator.cli.fleet_parts import Part, cut
+from orchestrator.cli.fleet_parts import FleetFile, Part, fleet_file
 from orchestrator.cli.fleet_selection import PAGE_SIZE, VEHICLES_PER_CALL, WhereOption
-from orchestrator.cli.inputs import read_file, require_reason
+from orchestrator.cli.inputs import require_reason
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
 from orchestrator.cli.words import NONE, count, moment, plain, status, vehicle_state
@@ -39,6 +41,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 LONG_CALL_S = 120.0
 """Deadline of calls that work on many vehicles at once."""
+AWAY_S = 300.0
+"""How long an import waits for a server that went away meanwhile."""
+OTHER_LINE = re.compile(r"\bon line ([0-9]{1,9})")
+"""Another line that a complaint names."""
+FAULTS_SHOWN = 100
+"""Of one file; no person mends more at a time."""
 
 
 @app.callback()
@@ -53,36 +61,81 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row, change nothing.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; lands in the ledger.")] = "",
 ) -> None:
-    """Add or replace vehicles by a CSV: all rows or none."""
-    parts = cut(read_file(file))
-    # Several parts cannot be one step of the server: all are checked before the first is written.
-    passes = [True] if dry_run else [False] if len(parts) == 1 else [True, False]
-    total = ImportVehiclesResponse()
-    with session.client() as client, session.screen.progress(f"Checking {file.name}", 2 * len(parts)) as progress:
-        for validate_only in passes:
-            total = ImportVehiclesResponse()
-            if not validate_only:
-                progress.update(progress.task_ids[0], description=f"Importing {file.name}")
-            for part in parts:
-                request = ImportVehiclesRequest(
-                    csv=part.content,
-                    validate_only=validate_only,
-                    request_id=request_id(),
-                    reason=reason or f"import of {file.name}",
-                )
-                add(total, import_part(client, request, part, file))
-                progress.advance(progress.task_ids[0], 2 / len(passes))
+    """Add or replace vehicles by a CSV: all rows or none. Safe to repeat, also after a crash half way."""
+    with fleet_file(file) as fleet, session.client() as client:
+        # Several parts cannot be one step of the server: all are checked before the first is written.
+        passes = [True] if dry_run else [False] if fleet.whole else [True, False]
+        why = reason or f"import of {file.name}"
+        with session.screen.progress(f"Checking {file.name}", fleet.size_bytes * len(passes)) as progress:
+            for validate_only in passes:
+                label = f"{'Checking' if validate_only else 'Importing'} {file.name}"
+                progress.update(progress.task_ids[0], description=label)
+                total = send_parts(client, fleet, file, why, validate_only=validate_only, progress=progress)
     heading = "Nothing was changed; the import would make:" if dry_run else f"Imported {file.name}."
     session.screen.answer(total, heading, import_summary(total))
 
 
+def send_parts(
+    client: OperatorClient, fleet: FleetFile, file: Path, reason: str, *, validate_only: bool, progress: Progress
+) -> ImportVehiclesResponse:
+    """Send every part; what all of them together did. Each part of a check is sent, whatever is wrong with others.
+
+    Raises:
+        BadInputError: names every fault of the file, as many as are shown.
+        CliError: of a call that failed.
+    """
+    total = ImportVehiclesResponse()
+    refusals: list[BadInputError] = []
+    for place, part in enumerate(fleet.parts()):
+        request = ImportVehiclesRequest(
+            csv=part.content, validate_only=validate_only, request_id=request_id(), reason=reason
+        )
+        try:
+            # A server that was there a moment ago is worth waiting for: an import may be repeated.
+            first = place == 0 and (validate_only or fleet.whole)
+            add(total, import_part(client, request, part, file, away_s=0.0 if first else AWAY_S))
+        except BadInputError as error:
+            refusals.append(error)
+            if sum(len(each.details) for each in refusals) >= FAULTS_SHOWN:
+                break
+        progress.advance(progress.task_ids[0], len(part.content))
+    if refusals or fleet.repeated:
+        raise all_faults(file, refusals, fleet.repeated)
+    return total
+
+
+def all_faults(file: Path, refusals: Sequence[BadInputError], repeated: Sequence[str]) -> BadInputError:
+    """The error that names the faults of all parts, as they stand in the file."""
+    if len(refusals) == 1 and not repeated:
+        return refusals[0]
+    details = {detail for refusal in refusals for detail in refusal.details}
+    details |= {f"{file}:{complaint}" for complaint in repeated}
+    shown = sorted(details, key=lambda detail: line_of(detail, file))[:FAULTS_SHOWN]
+    more = f", the first {len(shown)} of them above" if len(details) > len(shown) else ""
+    return BadInputError(
+        f"the fleet file has {count(len(details))} faults or more{more}; nothing was imported",
+        remedy="mend the lines named and import the file again",
+        details=shown,
+    )
+
+
+def line_of(detail: str, file: Path) -> int:
+    """The line that a complaint is about; 0 where it is about none."""
+    number = detail.removeprefix(f"{file}:").partition(":")[0]
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
 def import_part(
-    client: OperatorClient, request: ImportVehiclesRequest, part: Part, file: Path
+    client: OperatorClient, request: ImportVehiclesRequest, part: Part, file: Path, *, away_s: float
 ) -> ImportVehiclesResponse:
     """Import one part; complaints name lines of the file, not of the part."""
     try:
         return client.ask(
-            client.fleet.ImportVehicles, request, file_name=str(file), timeout_s=max(LONG_CALL_S, client.timeout_s)
+            client.fleet.ImportVehicles,
+            request,
+            file_name=str(file),
+            timeout_s=max(LONG_CALL_S, client.timeout_s),
+            away_s=away_s,
         )
     except BadInputError as error:
         prefix = f"{file}:"
@@ -96,6 +149,7 @@ def relocate(detail: str, prefix: str, part: Part) -> str:
     line, separator, rest = detail.removeprefix(prefix).partition(":")
     if not detail.startswith(prefix) or not line.isascii() or not line.isdigit():
         return detail
+    rest = OTHER_LINE.sub(lambda other: f"on line {part.line_in_file(int(other[1]))}", rest)
     return f"{prefix}{part.line_in_file(int(line))}{separator}{rest}"
 
 

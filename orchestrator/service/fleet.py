@@ -67,7 +67,8 @@ class FleetDesk:
         Raises:
             InvalidInputError: names every bad row; nothing was imported.
         """
-        vehicles = read_fleet_csv(content)
+        # Of three megabytes it takes half a second, in which vehicles are to be answered.
+        vehicles = await asyncio.to_thread(read_fleet_csv, content)
         if validate_only:
             return ImportOutcome(added=0, changed=0, unchanged=0)
         now = self._now()

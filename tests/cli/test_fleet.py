@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import os
 import stat
+import threading
 from pathlib import Path
 
 import grpc
@@ -17,7 +21,7 @@ from outrider.v1.fleet_pb2 import (
 )
 
 from orchestrator.cli import fleet
-from orchestrator.cli.fleet_parts import cut
+from orchestrator.cli.fleet_parts import FleetFile, Part, fleet_file
 from tests.cli.answers import a_vehicle
 from tests.cli.conftest import Outrider
 from tests.cli.server import OperatorServer, Refused
@@ -78,6 +82,17 @@ def test_bad_rows_are_named_by_line_and_column(server: OperatorServer, csv: Path
     ]
 
 
+def cut(content: bytes, *, size_max: int) -> list[Part]:
+    """The parts of a file."""
+    return list(FleetFile(io.BytesIO(content), size_max=size_max).parts())
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of a few vehicles."""
+    monkeypatch.setattr(fleet, "fleet_file", lambda path: fleet_file(path, size_max=250))
+
+
 def test_a_large_file_is_cut_between_vehicles_and_every_row_arrives_once() -> None:
     """A part without all rows of a vehicle would be refused, or worse, replace the vehicle by half of it."""
     vehicles = [f"v-{number}" for number in range(50)]
@@ -104,11 +119,94 @@ def test_a_quoted_id_and_a_last_row_without_line_break_are_cut_right() -> None:
     assert parts[1].content.endswith(b"AA==\n")
 
 
+def test_parts_of_a_file_keep_its_order_where_rows_of_a_vehicle_stand_together() -> None:
+    """As everybody writes it; what stands apart comes last, whole."""
+    names = [f"v-{number}" for number in range(30)]
+    content = HEADER + row("late") + b"".join(row(name) + row(name, "br") for name in names) + row("late", "br")
+    parts = cut(content, size_max=600)
+    assert [line for part in parts for line in part.lines[1:]] == [*range(3, 63), 2, 63]
+    assert all(len(part.content) <= 600 for part in parts)
+
+
+def test_serial_that_stands_in_two_parts_is_a_fault_of_the_file(
+    server: OperatorServer, csv: Path, outrider: Outrider, small_parts: None
+) -> None:
+    """No part shows it: two vehicles would be told apart by nothing."""
+    csv.write_bytes(HEADER + b"".join(row(f"v-{number}") for number in range(9)) + row("v-3").replace(b"v-3,", b"v-9,"))
+    server.will_answer("ImportVehicles", ImportVehiclesResponse())
+    outcome = outrider("fleet", "import", csv)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.splitlines()[0] == f"{csv}:11:ecu_serial: v-3-gw stands on line 5 already"
+    assert all(request.validate_only for request in server.asked("ImportVehicles"))
+
+
+def test_import_through_a_pipe_is_cut_as_any_other(
+    server: OperatorServer, csv: Path, outrider: Outrider, small_parts: None
+) -> None:
+    """`zcat fleet.csv.gz | outrider fleet import /dev/stdin`: a pipe is read once, the file as often as it takes."""
+    pipe = csv.with_name("pipe")
+    os.mkfifo(pipe)
+    content = HEADER + b"".join(row(f"v-{number}") for number in range(9))
+    server.will_answer("ImportVehicles", ImportVehiclesResponse(added_count=1))
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    assert outrider("fleet", "import", pipe).exit_code == 0
+    writer.join()
+    imported = [request.csv for request in server.asked("ImportVehicles") if not request.validate_only]
+    assert b"".join(part.removeprefix(HEADER) for part in imported) == content.removeprefix(HEADER)
+
+
+def test_import_waits_for_a_server_that_went_away_half_way(
+    server: OperatorServer, csv: Path, outrider: Outrider, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies takes a call with it; who imports a million vehicles must not begin anew for that."""
+    monkeypatch.setattr("orchestrator.cli.client.AWAY_RETRY_S", 0.01)
+    csv.write_bytes(HEADER + b"".join(row(f"v-{number}") for number in range(9)))
+    asked = itertools.count()
+
+    def answer(request: ImportVehiclesRequest) -> ImportVehiclesResponse | Refused:
+        if next(asked) in (2, 3, 7):
+            return Refused(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        return ImportVehiclesResponse(added_count=1)
+
+    server.will_answer("ImportVehicles", answer)
+    outcome = outrider("fleet", "import", csv)
+    assert outcome.exit_code == 0
+    assert "waiting for it to come back" in outcome.stderr
+    imported = [request.csv for request in server.asked("ImportVehicles") if not request.validate_only]
+    assert {row for part in imported for row in part.splitlines()[1:]} == set(csv.read_bytes().splitlines()[1:])
+
+
+def test_import_does_not_wait_for_a_server_that_never_answered(
+    server: OperatorServer, csv: Path, outrider: Outrider, small_parts: None
+) -> None:
+    """A wrong address is a mistake, not an outage."""
+    server.will_answer("ImportVehicles", Refused(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+    assert outrider("fleet", "import", csv).exit_code == 5
+    assert len(server.asked("ImportVehicles")) == 1
+
+
+def test_faults_of_all_parts_are_told_at_once(
+    server: OperatorServer, csv: Path, outrider: Outrider, small_parts: None
+) -> None:
+    """Whoever mends a million rows mends them once; other lines that a complaint names are lines of the file too."""
+    csv.write_bytes(HEADER + b"".join(row(f"v-{number}") for number in range(6)))
+    words = "is `eu`, but `us` on line 2 of the same vehicle"
+    refusal = Refused(grpc.StatusCode.INVALID_ARGUMENT, "1 fault", violations=[("3:region", words)])
+    server.will_answer("ImportVehicles", refusal)
+    outcome = outrider("fleet", "import", csv)
+    assert outcome.exit_code == 2
+    told = outcome.stderr.splitlines()
+    assert told[:3] == [
+        f"{csv}:{line}:region: is `eu`, but `us` on line {line - 1} of the same vehicle" for line in (3, 5, 7)
+    ]
+    assert told[3].startswith("error: the fleet file has 3 faults or more; nothing was imported")
+
+
 def test_faults_of_a_later_part_name_lines_of_the_file(
-    server: OperatorServer, csv: Path, outrider: Outrider, monkeypatch: pytest.MonkeyPatch
+    server: OperatorServer, csv: Path, outrider: Outrider, small_parts: None
 ) -> None:
     """The person has one file, not the parts that we made of it; and nothing is imported before all are checked."""
-    monkeypatch.setattr(fleet, "cut", lambda content: cut(content, size_max=250))
 
     def answer(request: ImportVehiclesRequest) -> ImportVehiclesResponse | Refused:
         if b"v-2" in request.csv:

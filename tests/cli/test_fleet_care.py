@@ -18,7 +18,7 @@ from outrider.v1.fleet_pb2 import (
 )
 
 from orchestrator.cli import fleet_selection
-from orchestrator.cli.fleet_export import csv_lines
+from orchestrator.cli.fleet_export import HEADER, RunsOfVehicles, vehicle_lines
 from orchestrator.rpc import convert
 from orchestrator.service.fleet_csv import ZONED_HEADER, read_fleet_csv
 from signing.keys import generate_ecu_key, public_key_base64
@@ -247,5 +247,16 @@ def test_exported_and_imported_fleet_is_the_same_fleet() -> None:
         ),
     ]
     on_the_wire = [convert.vehicle(a_record(vehicle), revoked=False) for vehicle in vehicles]
-    file = "\n".join(csv_lines(on_the_wire)).encode()
+    file = "\n".join((",".join(HEADER), *(line for each in on_the_wire for line in vehicle_lines(each)))).encode()
     assert read_fleet_csv(file) == vehicles
+
+
+def test_export_of_any_size_is_in_order_with_few_vehicles_in_memory() -> None:
+    """Pages come in the order of the store, and may have a vehicle twice that moved between two of them."""
+    names = [f"v-{number:03d}" for number in range(50)]
+    shuffled = [*names[::7], *names[3::5], *names]
+    with RunsOfVehicles(run_vehicles=4) as runs:
+        for name in shuffled:
+            runs.add(name, [f"{name},a", f"{name},b"])
+        assert list(runs.lines()) == [f"{name},{unit}" for name in names for unit in "ab"]
+        assert runs.vehicles == 50
