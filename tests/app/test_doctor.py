@@ -20,11 +20,12 @@ from orchestrator.app.doctor.findings import ok
 from orchestrator.app.installation import Installation, Ports, free_port, write_endpoints
 from orchestrator.clock import MachineClock
 from orchestrator.ledger import Ledger, LedgerEntry
-from orchestrator.store.redis import EmbeddedServer
+from orchestrator.store.redis import EmbeddedServer, RedisStore
 from signing.ceremony import DataFolder, add_operator, initialise
 from signing.image_repo import ImageRepository, NewImage
 from signing.pki import Authority
 from tests.evidence import without_attesters
+from tests.redis_cluster import a_cluster
 from tests.signing.uptane_simulator import NOW
 
 TRUST_DOMAIN = "test.outrider.invalid"
@@ -280,6 +281,26 @@ def test_store_that_would_break_a_promise_is_found(
         server.stop()
     assert finding.level is Level.ERROR
     assert words in finding.cause
+
+
+@pytest.mark.processes
+async def test_what_ails_a_cluster_is_told_by_node(data: Path, tmp_path: Path) -> None:
+    """One of six is ill: the doctor says which, and with what."""
+    with a_cluster(tmp_path, replicas=3) as cluster:
+        (data / "outrider.toml").write_text(f'store_url = "{cluster.url}"\nstore_replicas_min = 1\n')
+        store = await RedisStore.connect(cluster.url, replicas_min=1)
+        dataset_id = await store.dataset_id()
+        await store.close()
+        await a_ledger(data / "ledger.sqlite3", dataset_id=dataset_id)
+        for check in ("store", "ledger"):
+            assert {each.level for each in found(data, check).values()} == {Level.OK}, found(data, check)
+        ill = cluster.primary_of("{s:00}")
+        cluster.replica_of(ill).kill()
+        ill.ask("CONFIG", "SET", "appendfsync", "no")
+        told = found(data, "store")
+    assert told["store durability"].cause.startswith(f"{ill.node}: acknowledged events can be lost: appendfsync no")
+    assert told["store replicas"].cause.startswith(f"{ill.node}: replicas in step (0) < store_replicas_min (1)")
+    assert told["store data"].level is Level.OK
 
 
 def test_store_that_does_not_answer_is_found_without_its_password(data: Path) -> None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from orchestrator.app.doctor.findings import Finding, error, ok, skipped, warning
 from orchestrator.app.doctor.patient import ANSWER_S, Patient, read_json
+from orchestrator.app.doctor.servers import (
+    check_cluster,
+    check_data,
+    check_durable,
+    check_functions,
+    check_server,
+    client_of,
+    client_of_data,
+    text,
+)
 from orchestrator.ledger import LedgerError, LedgerUnavailableError
 from orchestrator.ledger.database import Connection, database_at
+from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis import append_only
-from orchestrator.store.redis.admission import VERSION_MIN
+from orchestrator.store.redis.address import read_address
 from orchestrator.store.redis.keys import FLEET_TAG, key
-from orchestrator.store.redis.library import LIBRARY, render
-from orchestrator.store.redis.packing import SCHEMA
 
-MEMORY_WARNING_SHARE = 0.8
 _START = "start it: `outrider serve`; docs/runbooks/store-down.md helps where it does not start"
 
 
@@ -30,27 +35,28 @@ def check_store(patient: Patient) -> Iterator[Finding]:
     if not url:
         yield from _check_at_rest(patient)
         return
-    client = _client(url)
+    checks_durability = patient.settings is None or patient.settings.store_durability == "always"
     try:
-        with closing(client):
+        where = read_address(url)
+        if where.cluster:
+            replicas_min = patient.settings.store_replicas_min if patient.settings is not None else 0
+            yield from check_cluster(where, replicas_min=replicas_min, checks_durability=checks_durability)
+            return
+        with closing(client_of(url)) as client:
             client.ping()
-            yield from _check_server(client)
-            if patient.settings is None or patient.settings.store_durability == "always":
-                yield from _check_durable(client)
-            yield from _check_content(client)
+            yield from check_server(client)
+            if checks_durability:
+                yield from check_durable(client)
+            yield from check_data(client)
+            yield from check_functions(client)
+    except StoreRefusedError as fault:
+        yield error("store", str(fault), "correct store_url")
     except redis.exceptions.BusyLoadingError:
         yield warning("store", "it loads its data and answers nobody yet", "wait; a long file takes minutes")
     except redis.exceptions.RedisError as fault:
         yield error("store", f"it does not answer at {_shown(url)}: {fault}", _START)
         if not patient.running:
             yield from _check_file(patient)
-
-
-def _client(url: str) -> redis.Redis:
-    client: redis.Redis = redis.Redis.from_url(
-        url, protocol=3, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S
-    )
-    return client
 
 
 def _shown(url: str) -> str:
@@ -77,75 +83,6 @@ def _check_file(patient: Patient) -> Iterator[Finding]:
         yield error("store file", f"the append-only file is damaged: {damage}", remedy)
     else:
         yield ok("store file", "the append-only file is whole")
-
-
-def _check_server(client: redis.Redis) -> Iterator[Finding]:
-    info: dict[str, Any] = client.info("everything")
-    version = str(info.get("redis_version", "0.0"))
-    if tuple(int(part) for part in version.split(".")[:2]) < VERSION_MIN:
-        yield error("store", f"version {version} < 7.0: it has no Functions", "use Redis >= 7.0 or Valkey")
-        return
-    name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', version)}"
-    yield ok("store", f"{name} answers; up for {int(info.get('uptime_in_seconds', 0)) // 60} min")
-    policy = str(info.get("maxmemory_policy", ""))
-    if policy != "noeviction":
-        yield error("store memory", f"maxmemory-policy is {policy}: it throws state away", "set it to `noeviction`")
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if most and used > MEMORY_WARNING_SHARE * most:
-        remedy = "raise maxmemory before it refuses writes; then grants and acknowledgements stop"
-        yield warning("store memory", f"{used / most:.0%} of maxmemory ({most // 1024**2} MiB) is used", remedy)
-    for field in ("aof_last_write_status", "aof_last_bgrewrite_status"):
-        if info.get(field, "ok") != "ok":
-            yield error("store file", f"{field} is {info[field]}", "look at the disk: docs/runbooks/disk-full.md")
-
-
-def _check_durable(client: redis.Redis) -> Iterator[Finding]:
-    remedy = "set `appendonly yes` and `appendfsync always`, or --store-durability=provider if its provider answers"
-    try:
-        config = {str(name): str(value) for name, value in client.config_get("append*").items()}
-    except redis.exceptions.ResponseError as fault:
-        yield error("store durability", f"it does not say whether it syncs to disk: {fault}", remedy)
-        return
-    wrong = [f"{name} {config.get(name)}" for name, needed in _DURABLE.items() if config.get(name) != needed]
-    if wrong:
-        yield error("store durability", f"acknowledged events can be lost: {', '.join(wrong)}", remedy)
-    else:
-        yield ok("store durability", "every acknowledgement is on disk before it is given")
-
-
-_DURABLE = {"appendonly": "yes", "appendfsync": "always"}
-
-
-def _check_content(client: redis.Redis) -> Iterator[Finding]:
-    schema = _text(client.hget(key(FLEET_TAG, "meta"), "schema"))
-    if schema and schema != str(SCHEMA):
-        remedy = "start the Outrider that wrote it"
-        yield error("store data", f"its records have schema {schema}, this build reads {SCHEMA}", remedy)
-    elif not schema and client.dbsize():
-        remedy = "give Outrider a database of its own"
-        yield error("store data", f"it holds {client.dbsize()} keys that are not Outrider's", remedy)
-    else:
-        yield ok("store data", f"schema {SCHEMA}" if schema else "empty: no orchestrator has used it yet")
-    if not schema:
-        return
-    found = client.function_list(LIBRARY, withcode=True)
-    code = _text(_field(found[0], "library_code")) if found else ""
-    if not code:
-        yield error("store functions", f"library {LIBRARY} is not loaded", "restart `outrider serve`: it loads it")
-    elif code != render():
-        remedy = "restart `outrider serve` of this build, or use the command of the build that serves"
-        yield warning("store functions", f"library {LIBRARY} is another build's", remedy)
-    else:
-        yield ok("store functions", f"library {LIBRARY} is this build's")
-
-
-def _field(library: Any, name: str) -> Any:
-    fields = library if isinstance(library, dict) else dict(zip(library[::2], library[1::2], strict=True))
-    return {_text(field): value for field, value in fields.items()}.get(name)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
 def check_ledger(patient: Patient) -> Iterator[Finding]:
@@ -195,8 +132,8 @@ def _check_same_data(patient: Patient, of_ledger: str) -> Iterator[Finding]:
 def _dataset_of_store(patient: Patient) -> str:
     if patient.store_url:
         try:
-            with closing(_client(patient.store_url)) as client:
-                return _text(client.hget(key(FLEET_TAG, "meta"), "dataset_id"))
-        except redis.exceptions.RedisError:
+            with closing(client_of_data(patient.store_url)) as client:
+                return text(client.hget(key(FLEET_TAG, "meta"), "dataset_id"))
+        except (redis.exceptions.RedisError, StoreRefusedError):
             return ""
     return str(read_json(patient.installation.store / "store.json").get("dataset_id", ""))
