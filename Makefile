@@ -68,8 +68,8 @@ MINUTES ?= 10
 fuzz: setup-dev
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
-# What tests would not notice: small changes to what verifies and to what the Director signs, each judged by the tests that reach it. An hour or so;
-# may be broken off and goes on. docs/mutants.md explains those that are left.
+# What tests would not notice: small changes to what verifies and to what the Director signs, each judged by the tests that reach it. A quarter of an
+# hour; may be broken off and goes on. docs/mutants.md explains those that are left.
 mutants: $(VENV)/.mutants
 	@nice -n 15 $(BIN)/python -m mutmut run --max-children 2
 	@$(BIN)/python -m mutmut results
