@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator signing agent_sim dashboards benchmarks tests hatch_build.py
 
-.PHONY: demo judge bench chaos conform conformance alerts simulate fuzz coverage mutants sessions uptane-page faults-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
+.PHONY: demo judge bench chaos soak conform conformance alerts simulate fuzz coverage mutants sessions uptane-page faults-page uptane-vectors system-packages test check lint types imports proto format lock clean setup setup-dev
 
 demo: setup
 	@$(BIN)/outrider-sim demo $(if $(KEEP),--keep)
@@ -27,6 +27,11 @@ bench: setup-dev
 KILLS ?= 100
 chaos: setup-dev
 	@$(BIN)/python -m tests.faults.run_chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+# An hour (MINUTES=) of mixed load: do memory, open files and latency stay flat? Writes benchmarks/soak.md.
+soak: MINUTES := $(or $(MINUTES),60)
+soak: setup-dev
+	@$(BIN)/python -m tests.faults.run_soak --minutes $(MINUTES)
 
 # Records the terminal sessions of docs/sessions anew, each against an installation of its own; about a minute each.
 sessions: setup-dev

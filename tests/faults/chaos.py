@@ -16,13 +16,11 @@ from dataclasses import dataclass, field
 import grpc
 from outrider.v1 import rollout_pb2
 
-from agent_sim.images import build_image
-from agent_sim.scenario import load_scenario
 from orchestrator.clock import MachineClock
 from tests.e2e.evidence import permits_given
-from tests.e2e.load import IMAGE_BYTES, Load
-from tests.e2e.preparing import publish
+from tests.e2e.load import Load
 from tests.e2e.rolling import OVER, RECOVERY_TIMEOUT_S, ROLLOUT_TIMEOUT_S, Road
+from tests.faults.rounds import begin_round
 from tests.processes import CALL_TIMEOUT_S, eventually, is_alive
 from tests.vehicles import AVehicle, enrolled
 
@@ -108,15 +106,8 @@ class Chaos:
     # -- what is rolled out -------------------------------------------------------------------------------------
 
     def _begin_rollout(self) -> None:
-        """Publish a release that nobody has yet, and take it to the whole fleet."""
         self._await_whole()
-        version = f"1.{len(self.rollouts) + 3}.0"
-        scenario = load_scenario(self.road.folder / "scenario.toml")
-        hardware = sorted({ecu for variant in scenario.hardware for ecu in variant.ecus})
-        contents = {name: build_image(name, version, IMAGE_BYTES, scenario.seed) for name in hardware}
-        # The one before may have been aborted: no way back could be signed.
-        publish(self.road.installation, version, contents, "--no-revert")
-        self.rollouts.append(self.road.start_rollout(version))
+        self.rollouts.append(begin_round(self.road, len(self.rollouts)))
         self._patience = self._rng.randint(*KILLS_BEFORE_ABORT)
         self.told(f"rollout {self.rollouts[-1]}")
 
