@@ -237,6 +237,7 @@ class Metrics:
             "evaluator_failures", "Ticks that failed, by what failed: store, ledger, or a defect of ours.", "part"
         )
         self.child_restarts = self._counter("child_restarts", "Restarts of a child that ended unasked.", "child")
+        self.child_stuck = self._counter("child_stuck", "Children that gave no sign of life and were ended.", "child")
         self.store_call = Histogram(
             "store_call_seconds", "Time of a small question to the store.", buckets=LATENCY_S, **own
         )

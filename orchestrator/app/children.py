@@ -1,12 +1,14 @@
-"""Child processes of the supervisor: started, awaited until ready, restarted when they die, ended with it.
+"""Child processes of the supervisor: started, awaited until ready, restarted when they die or are stuck, ended with it.
 
 A child reads its standard input: when the supervisor dies, however it dies, the pipe ends, and so does the child. A
-child says `ready` on its standard output once it serves; its log goes to standard error, as everyone's.
+child says `ready` on its standard output once it serves; its log goes to standard error, as everyone's. Afterwards one
+that has an event loop beats there: whose loop stands still, whatever holds it, is ended and started again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -22,6 +24,12 @@ from orchestrator.clock import MachineClock
 log = structlog.get_logger()
 
 READY = b"ready\n"
+BEAT = b".\n"
+BEAT_S = 1.0
+SILENCE_S = 5.0
+"""Machine time without a beat; after SILENCES in a row the child is stuck."""
+SILENCES = 2
+"""Not one: when the machine itself slept, everybody is found silent, and beats at the next look."""
 START_TIMEOUT_S = 30.0
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Waits before the restarts that follow each other; a child that lived for LIVED_S starts from the first again."""
@@ -41,6 +49,8 @@ class Child:
     environment: Mapping[str, str]
     ended: Callable[[int], None]
     """Told the process id of each that ended."""
+    stuck: Callable[[], None] | None = None
+    """Told of each that beat no more; None for a child that never beats."""
     process: asyncio.subprocess.Process | None = field(default=None)
     serving: bool = field(default=False)
     """Whether it said that it is ready, and has not ended since, as far as is known."""
@@ -78,7 +88,7 @@ class Child:
         while True:
             assert self.process is not None
             began_ms = machine.monotonic_ms()
-            code = await self.process.wait()
+            code = await self._end(self.process)
             self.serving = False
             self.ended(self.process.pid)
             if machine.monotonic_ms() - began_ms > LIVED_S * 1000:
@@ -90,6 +100,25 @@ class Child:
                 await self.start()
             except (ChildError, OSError) as error:
                 log.error("child_failed", child=self.name, error=str(error))
+
+    async def _end(self, process: asyncio.subprocess.Process) -> int:
+        """Wait for the end of a process, and bring it about when it beats no more; its exit code."""
+        assert process.stdout is not None
+        silences = 0
+        while silences < SILENCES:
+            try:
+                async with asyncio.timeout(SILENCE_S if self.stuck else None):
+                    if not await process.stdout.readline():
+                        return await process.wait()
+                silences = 0
+            except TimeoutError:
+                silences += 1
+        assert self.stuck is not None
+        log.error("child_stuck", child=self.name, pid=process.pid, silent_s=SILENCES * SILENCE_S)
+        self.stuck()
+        # It would not drain: whoever is connected to it is served by another one sooner.
+        process.kill()
+        return await process.wait()
 
     async def stop(self, *, grace_s: float) -> None:
         """Ask to end, wait `grace_s` machine seconds, then kill."""
@@ -123,6 +152,17 @@ def say_ready() -> None:
     """In a child: tell the supervisor that it serves."""
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
+
+
+async def beat(machine: MachineClock) -> None:
+    """In a child, for ever: show that its event loop turns."""
+    out = sys.stdout.fileno()
+    os.set_blocking(out, False)
+    while True:
+        # A supervisor that does not read is none that waits for beats; one that is gone ends us otherwise.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(out, BEAT)
+        await machine.sleep(BEAT_S)
 
 
 def python_module(module: str, *arguments: str | Path) -> list[str]:

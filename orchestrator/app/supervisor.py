@@ -228,7 +228,9 @@ class Supervisor:
     async def _start_children(self, house: AsyncExitStack) -> list[Child]:
         signer = self._child("signer", "signer_process", {})
         self._workers = [
-            self._child(f"worker-{number}", "worker", {"PROMETHEUS_MULTIPROC_DIR": str(self._installation.metrics)})
+            self._child(
+                f"worker-{number}", "worker", {"PROMETHEUS_MULTIPROC_DIR": str(self._installation.metrics)}, beats=True
+            )
             for number in range(1, self._settings.workers + 1)
         ]
         house.push_async_callback(signer.stop, grace_s=SIGNER_GRACE_S)
@@ -241,7 +243,7 @@ class Supervisor:
                 raise failed
         return children
 
-    def _child(self, name: str, entry: str, environment: Mapping[str, str]) -> Child:
+    def _child(self, name: str, entry: str, environment: Mapping[str, str], *, beats: bool = False) -> Child:
         # Shown from the start: an increase from nothing is none to Prometheus.
         restarts = self._metrics.child_restarts.labels(child=name)
 
@@ -254,6 +256,7 @@ class Supervisor:
             arguments=python_module(f"orchestrator.app.{entry}", self._installation.data),
             environment=environment,
             ended=ended,
+            stuck=self._metrics.child_stuck.labels(child=name).inc if beats else None,
         )
 
     async def _start_web(self, house: AsyncExitStack, store: RedisStore, ports: Ports) -> None:

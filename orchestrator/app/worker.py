@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from orchestrator.app.children import end_with_parent, say_ready
+from orchestrator.app.children import beat, end_with_parent, say_ready
 from orchestrator.app.expiries import server_expiry
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
@@ -301,6 +301,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
         director = await start_director(context, desks, callers, tls["vehicle"])
         keep_off_garbage()
         say_ready()
+        background.append(tasks.create_task(beat(machine)))
         await stopped.wait()
         log.info("draining", seconds=settings.drain_s)
         await asyncio.gather(director.cleanup(), *(bound.server.stop(settings.drain_s) for bound in running))

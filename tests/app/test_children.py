@@ -26,6 +26,26 @@ say_ready()
 signal.pause()
 """
 
+BEATING = """
+import asyncio, signal
+from orchestrator.app.children import beat, end_with_parent, say_ready
+from orchestrator.clock import MachineClock
+end_with_parent()
+
+def hold():
+    while True:
+        pass
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, hold)
+    loop.add_signal_handler(signal.SIGTERM, loop.stop)
+    say_ready()
+    await beat(MachineClock())
+
+asyncio.run(main())
+"""
+
 
 def a_child(folder: Path, code: str, ended: list[int] | None = None, **environment: str) -> Child:
     """A child that runs this code."""
@@ -97,6 +117,35 @@ async def test_child_that_dies_is_started_again_and_told_of(tmp_path: Path) -> N
     supervising.cancel()
     await child.stop(grace_s=5.0)
     assert not is_alive(second)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(lambda pid: os.kill(pid, signal.SIGSTOP), id="stopped"),
+        pytest.param(lambda pid: os.kill(pid, signal.SIGUSR1), id="busy"),
+    ],
+)
+async def test_child_whose_loop_stands_still_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[int], None]
+) -> None:
+    """It holds its connections and answers none: to its clients that is worse than a crash. One that beats is kept."""
+    monkeypatch.setattr(children, "SILENCE_S", 2.5)
+    ended: list[int] = []
+    stuck: list[None] = []
+    child = a_child(tmp_path, BEATING, ended)
+    child.stuck = lambda: stuck.append(None)
+    await child.start()
+    assert child.process is not None
+    first = child.process.pid
+    supervising = asyncio.ensure_future(child.supervise(MachineClock()))
+    await asyncio.sleep(6.0)
+    assert not ended, "while it beats it is let alone"
+    harm(first)
+    await until(lambda: child.process is not None and child.process.pid != first and is_alive(child.process.pid))
+    assert (ended, len(stuck)) == ([first], 1)
+    supervising.cancel()
+    await child.stop(grace_s=5.0)
 
 
 async def test_child_that_dies_again_and_again_is_started_ever_more_slowly(tmp_path: Path) -> None:
