@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     operator_message_bytes_max: int = Field(
         4_194_304, ge=131_072, le=67_108_864, description="Largest message that an operator may send, bytes"
     )
+    connection_age_s: int = Field(
+        1800,
+        ge=2,
+        le=86_400,
+        description="Seconds, give or take a tenth, until a gRPC connection is closed in good order and made anew",
+    )
     drain_s: float = Field(10.0, ge=0, le=300, description="Seconds that calls may take to end after SIGTERM")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged")

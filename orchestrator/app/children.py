@@ -120,6 +120,12 @@ class Child:
         process.kill()
         return await process.wait()
 
+    def hang_up(self) -> None:
+        """Ask to read its orders anew; one that is starting reads them anyway."""
+        if self.process is not None and self.serving:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGHUP)
+
     async def stop(self, *, grace_s: float) -> None:
         """Ask to end, wait `grace_s` machine seconds, then kill."""
         process = self.process

@@ -13,18 +13,19 @@ import signal
 import ssl
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from orchestrator.app.certificates import ServerCertificates
 from orchestrator.app.children import Child, python_module
 from orchestrator.app.delta_savings import show_savings
-from orchestrator.app.expiries import server_expiry, show_expiries
+from orchestrator.app.expiries import show_expiries
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import (
     Installation,
@@ -37,13 +38,14 @@ from orchestrator.app.installation import (
     write_endpoints,
 )
 from orchestrator.app.ledger_heads import seal_days
+from orchestrator.app.reloading import reloaded
 from orchestrator.app.vitals import show_vitals
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.evaluator import Evaluator
 from orchestrator.ledger import Ledger
 from orchestrator.logs import configure_logging
 from orchestrator.service.ledger_feed import LedgerFeed
-from orchestrator.settings import Settings, load
+from orchestrator.settings import Settings, SettingsError, load
 from orchestrator.store.base import StoreError, StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.lock import FolderLock
@@ -55,7 +57,6 @@ from orchestrator.telemetry import (
     prepare_workers_folder,
 )
 from orchestrator.web import build_app, build_images_app, start, tls_context
-from signing.pki import Authority
 
 log = structlog.get_logger()
 
@@ -70,10 +71,12 @@ class Supervisor:
     Args:
         installation: the data folder.
         settings: as resolved from file, environment and command line.
+        look_again: resolves them anew.
     """
 
-    def __init__(self, installation: Installation, settings: Settings) -> None:
+    def __init__(self, installation: Installation, settings: Settings, look_again: Callable[[], Settings]) -> None:
         self._installation = installation
+        self._look_again = look_again
         self._settings = settings
         self._machine = MachineClock()
         self._metrics = Metrics(CollectorRegistry())
@@ -81,6 +84,8 @@ class Supervisor:
         self._metrics.build_info.labels(version=version("outrider")).set(1)
         self._embedded = None if settings.store_url else EmbeddedServer(installation.store)
         self._workers: list[Child] = []
+        self._orders: Orders | None = None
+        self._certificates = ServerCertificates(installation, settings, self._machine, self._metrics, name="images")
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -94,8 +99,31 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
+        # A terminal that is closed sends it as well, and nobody shall run on unseen.
+        on_hangup = self._stopped.set if sys.stdin.isatty() else self._reload
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
         async with AsyncExitStack() as house:
             await self._open(house)
+
+    def _reload(self) -> None:
+        """Read settings and certificates anew; no call is dropped. What cannot be used leaves what counts."""
+        if self._orders is None:
+            return  # it has not read them for the first time yet
+        try:
+            found = reloaded(self._settings, self._look_again())
+        except SettingsError as error:
+            log.error("settings_refused", problems=error.problems, remedy="correct them and send SIGHUP again")
+            return
+        self._settings = found.settings
+        self._orders = replace(self._orders, settings=found.settings.model_dump(mode="json"))
+        self._orders.save(self._installation.run / "orders.json")
+        configure_logging(level=found.settings.log_level, log_format=found.settings.log_format, stream=sys.stderr)
+        self._certificates.asked.set()
+        for worker in self._workers:
+            worker.hang_up()
+        log.info("settings_reloaded", applied=found.applied)
+        if found.waiting:
+            log.warning("settings_wait_for_restart", settings=found.waiting, remedy="restart `outrider serve`")
 
     async def _open(self, house: AsyncExitStack) -> None:
         self._lock(house)
@@ -112,11 +140,12 @@ class Supervisor:
         await self._await_last_ports()
         orders = self._give_orders(house, url)
         children = await self._start_children(house)
-        await self._start_web(house, store, orders.ports)
+        shown = await self._start_web(house, store, orders.ports)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(child.supervise(self._machine)) for child in children]
             running.append(tasks.create_task(evaluator.run(settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
+            running.append(tasks.create_task(self._certificates.renew({}, [(shown, "")])))
             running.append(tasks.create_task(seal_days(self._installation, ledger, clock, self._machine)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))
             saved = show_savings(self._installation, self._metrics, clock, self._machine)
@@ -222,6 +251,7 @@ class Supervisor:
             signer_socket=str(sockets / "signer"),
         )
         orders.save(self._installation.run / "orders.json")
+        self._orders = orders
         prepare_workers_folder(self._installation.metrics)
         return orders
 
@@ -259,7 +289,9 @@ class Supervisor:
             stuck=self._metrics.child_stuck.labels(child=name).inc if beats else None,
         )
 
-    async def _start_web(self, house: AsyncExitStack, store: RedisStore, ports: Ports) -> None:
+    async def _start_web(self, house: AsyncExitStack, store: RedisStore, ports: Ports) -> ssl.SSLContext:
+        """Serve monitoring and images; what the images' port shows, which may change."""
+
         async def store_ready() -> None:
             await store.dataset_id()
 
@@ -270,17 +302,14 @@ class Supervisor:
         house.push_async_callback(runner.cleanup)
         where = self._installation.images(self._settings.images)
         images = build_images_app(self._installation.image_repository, self._metrics, images=where)
-        runner, _ = await start(images, self._settings.host, ports.images, ssl_context=self._images_tls())
+        shown = self._images_tls()
+        runner, _ = await start(images, self._settings.host, ports.images, ssl_context=shown)
         house.push_async_callback(runner.cleanup)
+        return shown
 
     def _images_tls(self) -> ssl.SSLContext:
-        chain, key = Authority.load(self._installation.authorities, "server").issue_server(
-            names=sorted({self._settings.host, "localhost", "127.0.0.1"}),
-            now=datetime.fromtimestamp(self._machine.wall_ms() // 1000, tz=UTC),
-            life=timedelta(days=self._settings.certificate_server_days),
-        )
-        self._metrics.certificate_expiry.labels(certificate="images").set(server_expiry(chain))
-        return tls_context(key, chain)
+        tls = self._certificates.issue()[""]
+        return tls_context(tls.key_pem, tls.chain_pem)
 
     async def _watch_store(self, store: RedisStore) -> None:
         """Start the embedded store again when it dies; say whether it answers."""
@@ -323,9 +352,9 @@ def serve(data: Path, **overrides: object) -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
     structlog.contextvars.bind_contextvars(process="supervisor")
     os.umask(0o077)
-    asyncio.run(supervise(installation, settings))
+    asyncio.run(supervise(installation, settings, lambda: load(installation.data, overrides=overrides)))
 
 
-async def supervise(installation: Installation, settings: Settings) -> None:
+async def supervise(installation: Installation, settings: Settings, look_again: Callable[[], Settings]) -> None:
     """Run a supervisor in this event loop."""
-    await Supervisor(installation, settings).run()
+    await Supervisor(installation, settings, look_again).run()

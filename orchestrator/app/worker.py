@@ -7,18 +7,19 @@ import contextlib
 import gc
 import random
 import signal
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from orchestrator.app.certificates import ServerCertificates
 from orchestrator.app.children import beat, end_with_parent, say_ready
-from orchestrator.app.expiries import server_expiry
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.clock import FleetClock, MachineClock
@@ -27,6 +28,7 @@ from orchestrator.logs import configure_logging
 from orchestrator.model.ids import VehicleId
 from orchestrator.rpc import servers
 from orchestrator.rpc.case_servicer import CaseServicer
+from orchestrator.rpc.credentials import Tls
 from orchestrator.rpc.fleet_servicer import FleetServicer
 from orchestrator.rpc.identity import IdentityReader
 from orchestrator.rpc.interceptor import EdgeInterceptor
@@ -34,7 +36,7 @@ from orchestrator.rpc.ledger_servicer import LedgerServicer
 from orchestrator.rpc.overload import Turnstile
 from orchestrator.rpc.release_servicer import ReleaseServicer
 from orchestrator.rpc.rollout_servicer import RolloutServicer
-from orchestrator.rpc.servers import Binding, Bound, Tls
+from orchestrator.rpc.servers import Binding, Bound
 from orchestrator.rpc.vehicle_servicer import EnrollmentServicer, VehicleServicer
 from orchestrator.service.call_rates import CallRates
 from orchestrator.service.cases import CaseDesk
@@ -138,7 +140,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         director=DirectorDesk(signer, installation.director_metadata),
         images=images,
         last_seen=last_seen,
-        pace=PollPace(idle_ms=settings.poll_s * 1000, live_ms=settings.poll_live_s * 1000),
+        pace=pace_of(settings),
         metrics=context.metrics,
         repeats_max=settings.quarantine_after,
         vouching=vouching,
@@ -177,23 +179,23 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
     )
 
 
-def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping[str, Tls]) -> Sequence[Bound]:
-    """The three gRPC servers, bound.
+def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping[str, Tls]) -> Mapping[str, Bound]:
+    """The three gRPC servers, bound, by the name of their clients' authority (empty: anybody).
 
     Raises:
         servers.PortTakenError: a port is taken.
     """
     settings, ports, identities = context.settings, context.orders.ports, callers.identities
-    shared = settings.workers > 1
+    shared, age_ms = settings.workers > 1, settings.connection_age_s * 1000
     enrollment = servers.new_server(
-        Binding(settings.host, ports.enrollment, shared, servers.ENROLLMENT_BYTES_MAX),
+        Binding(settings.host, ports.enrollment, shared, servers.ENROLLMENT_BYTES_MAX, age_ms),
         tls[""],
         edge(context),
         [servers.ENROLLMENT],
     )
     servers.add_enrollment(enrollment.registry, EnrollmentServicer(desks.enrollment))
     vehicles = servers.new_server(
-        Binding(settings.host, ports.vehicles, shared, settings.vehicle_message_bytes_max),
+        Binding(settings.host, ports.vehicles, shared, settings.vehicle_message_bytes_max, age_ms),
         tls["vehicle"],
         edge(context),
         [servers.VEHICLES],
@@ -212,7 +214,7 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         ),
     )
     operators = servers.new_server(
-        Binding(settings.host, ports.operators, shared, settings.operator_message_bytes_max),
+        Binding(settings.host, ports.operators, shared, settings.operator_message_bytes_max, age_ms),
         tls["operator"],
         edge(context),
         list(servers.OPERATORS),
@@ -225,42 +227,32 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         cases=CaseServicer(desks.cases, identities),
         ledger=LedgerServicer(HistoryDesk(desks.ledger), identities),
     )
-    return [enrollment, vehicles, operators]
+    return {"": enrollment, "vehicle": vehicles, "operator": operators}
 
 
-async def start_director(context: Context, desks: Desks, callers: Callers, tls: Tls) -> web.AppRunner:
-    """Serve each vehicle its own Director files by HTTPS.
+async def start_director(
+    context: Context, desks: Desks, callers: Callers, tls: Tls
+) -> tuple[web.AppRunner, ssl.SSLContext]:
+    """Serve each vehicle its own Director files by HTTPS; also what that shows, which may change.
 
     Raises:
         WebError: the port is taken.
     """
+    shown = tls_context(tls.key_pem, tls.chain_pem, tls.client_ca_pem)
     runner, _ = await start(
         build_director_app(desks.vehicles, callers.vehicle),
         context.settings.host,
         context.orders.ports.director,
-        tls_context(tls.key_pem, tls.chain_pem, tls.client_ca_pem),
+        shown,
         shared=context.settings.workers > 1,
     )
-    return runner
+    return runner, shown
 
 
 def edge(context: Context) -> EdgeInterceptor:
     """A fresh interceptor, for one server."""
     turnstile = Turnstile(CALLS_MAX, random.SystemRandom().random)
     return EdgeInterceptor(metrics=context.metrics, clock=context.clock, machine=context.machine, turnstile=turnstile)
-
-
-def server_tls(context: Context) -> dict[str, Tls]:
-    """What each server shows and whom it lets in, by the name of the clients' authority (empty: anybody)."""
-    authorities = context.installation.authorities
-    chain, key = Authority.load(authorities, "server").issue_server(
-        names=sorted({context.settings.host, "localhost", "127.0.0.1"}),
-        now=datetime.fromtimestamp(context.machine.wall_ms() // 1000, tz=UTC),
-        life=timedelta(days=context.settings.certificate_server_days),
-    )
-    context.metrics.certificate_expiry.labels(certificate="server").set(server_expiry(chain))
-    clients = {name: (authorities / f"{name}.crt").read_bytes() for name in ("vehicle", "operator")}
-    return {"": Tls(key, chain, None)} | {name: Tls(key, chain, pem) for name, pem in clients.items()}
 
 
 async def serve(installation: Installation, orders: Orders) -> None:
@@ -284,10 +276,13 @@ async def serve(installation: Installation, orders: Orders) -> None:
     desks.images.refresh()
     await desks.snapshots.refresh()
     callers = Callers(IdentityReader(settings.trust_domain, desks.fleet.revoked), CallRates(clock))
-    tls = server_tls(context)
-    running = build_servers(context, desks, callers, tls)
+    certificates = ServerCertificates(installation, settings, machine, metrics, name="server")
+    tls = certificates.issue()
+    servers_by_clients = build_servers(context, desks, callers, tls)
+    running = list(servers_by_clients.values())
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, installation, desks, certificates)
     async with asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(desks.snapshots.run()),
@@ -298,7 +293,10 @@ async def serve(installation: Installation, orders: Orders) -> None:
         ]
         for bound in running:
             await bound.server.start()
-        director = await start_director(context, desks, callers, tls["vehicle"])
+        director, shown = await start_director(context, desks, callers, tls["vehicle"])
+        credentials = {name: bound.credentials for name, bound in servers_by_clients.items()}
+        renewal = certificates.renew(credentials, [(shown, "vehicle")], lambda: adopt_authorities(installation, desks))
+        background.append(tasks.create_task(renewal))
         keep_off_garbage()
         say_ready()
         background.append(tasks.create_task(beat(machine)))
@@ -312,6 +310,32 @@ async def serve(installation: Installation, orders: Orders) -> None:
     await signer.close()
     await store.close()
     log.info("drained")
+
+
+def reload(installation: Installation, desks: Desks, certificates: ServerCertificates) -> None:
+    """Take over what the supervisor read anew, and fresh certificates; calls under way go on."""
+    settings = Settings(**Orders.load(installation.run / "orders.json").settings)
+    configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
+    desks.vehicles.adopt(pace_of(settings), repeats_max=settings.quarantine_after)
+    certificates.asked.set()
+
+
+def adopt_authorities(installation: Installation, desks: Desks) -> None:
+    """Issue vehicle certificates by the authorities as they are now.
+
+    Raises:
+        OSError: one cannot be read.
+        SigningError: it is none.
+    """
+    authorities = installation.authorities
+    desks.enrollment.adopt(
+        Authority.load(authorities, "vehicle"), Authority.load(authorities, "server").certificate_pem
+    )
+
+
+def pace_of(settings: Settings) -> PollPace:
+    """How often vehicles shall call."""
+    return PollPace(idle_ms=settings.poll_s * 1000, live_ms=settings.poll_live_s * 1000)
 
 
 def keep_off_garbage() -> None:

@@ -29,6 +29,7 @@ from outrider.v1 import (
 )
 
 from orchestrator.rpc.case_servicer import CaseServicer
+from orchestrator.rpc.credentials import Credentials, Tls
 from orchestrator.rpc.fleet_servicer import FleetServicer
 from orchestrator.rpc.interceptor import EdgeInterceptor, Registry
 from orchestrator.rpc.ledger_servicer import LedgerServicer
@@ -45,28 +46,10 @@ OPERATORS = (
     case_pb2.DESCRIPTOR.services_by_name["CaseService"].full_name,
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
 )
-CONNECTION_AGE_MS = 1_800_000
 CONNECTION_GRACE_MS = 300_000
+"""That calls have which are under way when their connection is too old."""
 METADATA_BYTES_MAX = 16_384
 ENROLLMENT_BYTES_MAX = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """What a server shows, and whom it lets in."""
-
-    key_pem: bytes
-    chain_pem: bytes
-    client_ca_pem: bytes | None
-    """None: clients need no certificate."""
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """As gRPC takes it."""
-        return grpc.ssl_server_credentials(
-            [(self.key_pem, self.chain_pem)],
-            root_certificates=self.client_ca_pem,
-            require_client_auth=self.client_ca_pem is not None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +61,10 @@ class Binding:
     shared: bool
     """Whether other workers listen on the same port; otherwise a second server there must fail loudly."""
     message_bytes_max: int
+    connection_age_ms: int
+    """After which a connection takes no more calls; gRPC spreads it by a tenth, so that they do not all come anew at
+    once. Those under way are answered, and the client connects anew by itself.
+    """
 
 
 class PortTakenError(Exception):
@@ -91,6 +78,8 @@ class Bound:
     server: grpc.aio.Server
     registry: Registry
     """Where servicers are put on it."""
+    credentials: Credentials
+    """What it shows, which may change."""
     health: health.aio.HealthServicer
     services: Sequence[str]
 
@@ -112,22 +101,23 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
             ("grpc.so_reuseport", int(binding.shared)),
             ("grpc.max_receive_message_length", binding.message_bytes_max),
             ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-            ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
+            ("grpc.max_connection_age_ms", binding.connection_age_ms),
             ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
         ],
     )
+    credentials = Credentials(tls)
     checks = health.aio.HealthServicer()
     registry = Registry(server, interceptor)
     health_pb2_grpc.add_HealthServicer_to_server(checks, _as_server(registry))
     reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     address = f"{binding.host}:{binding.port}"
     try:
-        server.add_secure_port(address, tls.credentials())
+        server.add_secure_port(address, credentials.as_grpc())
     except RuntimeError as error:
         raise PortTakenError(
             f"cannot listen on {address}: {error}; stop what listens there or choose another port"
         ) from error
-    return Bound(server, registry, checks, tuple(services))
+    return Bound(server, registry, credentials, checks, tuple(services))
 
 
 def _as_server(registry: Registry) -> grpc.aio.Server:

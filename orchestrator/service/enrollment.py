@@ -52,6 +52,11 @@ class EnrollmentDesk:
         self._machine = machine
         self._life = life
 
+    def adopt(self, authority: Authority, server_ca_pem: bytes) -> None:
+        """Issue by these from now on: an authority was renewed."""
+        self._authority = authority
+        self._server_ca_pem = server_ca_pem
+
     async def enroll(self, vehicle_id: str, token: str, request_der: bytes) -> IssuedCertificate:
         """Exchange a token for a certificate. The same request with the same token works again, in case the reply was
         lost.

@@ -173,6 +173,11 @@ class VehicleDesk:
         self._repeats_max = repeats_max
         self._vouching = vouching
 
+    def adopt(self, pace: PollPace, *, repeats_max: int) -> None:
+        """Answer so from the next poll on."""
+        self._pace = pace
+        self._repeats_max = repeats_max
+
     async def check_in(self, vehicle_id: VehicleId, poll: CheckIn) -> CheckInReply:
         """Answer a poll.
 

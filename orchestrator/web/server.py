@@ -62,6 +62,17 @@ def tls_context(key_pem: bytes, chain_pem: bytes, client_ca_pem: bytes | None = 
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    show_certificate(context, key_pem, chain_pem, client_ca_pem)
+    return context
+
+
+def show_certificate(
+    context: ssl.SSLContext, key_pem: bytes, chain_pem: bytes, client_ca_pem: bytes | None = None
+) -> None:
+    """Let a context show this from the next handshake on, as `tls_context` takes it.
+
+    Authorities of clients are added to those from before, which OpenSSL does not forget until the next start.
+    """
     # OpenSSL reads certificates from files only; this one is gone again before the server answers.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "server.pem"
@@ -71,4 +82,3 @@ def tls_context(key_pem: bytes, chain_pem: bytes, client_ca_pem: bytes | None = 
     if client_ca_pem is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=client_ca_pem.decode())
-    return context

@@ -227,8 +227,8 @@ def test_authority_near_its_end_is_renewed_and_no_vehicle_notices(tmp_path: Path
         looked = runbook.follow("First look")
         assert "outrider ca renew vehicle" in looked["outrider doctor"]
         runbook.follow("Act")
-        house.restart()
         assert level(house, "vehicle authority") == "ok"
+        eventually(lambda: house.log_events("certificates_renewed"), what="the worker shows what was renewed")
         vehicle.connect(house)
         assert vehicle.check_in().HasField("fleet_time")
 
