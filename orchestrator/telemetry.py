@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -18,6 +18,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from orchestrator.tallies import Batch
 
 PREFIX = "outrider"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,9 +45,18 @@ class Family(Generic[M]):
         metric: The parent metric.
         label_names: Its labels, in order; at least one.
         series_max: Combinations that are told apart.
+        batched: What a series is counted through; None for the series itself.
     """
 
-    def __init__(self, metric: M, label_names: Sequence[str], *, series_max: int = SERIES_MAX) -> None:
+    def __init__(
+        self,
+        metric: M,
+        label_names: Sequence[str],
+        *,
+        series_max: int = SERIES_MAX,
+        batched: Callable[[M], M] | None = None,
+    ) -> None:
+        self._batched = batched
         self._metric = metric
         self._names = tuple(label_names)
         self._series_max = series_max
@@ -72,7 +83,8 @@ class Family(Generic[M]):
         if key not in self._children:
             if len(self._children) >= self._series_max:
                 key = (OTHER,) * len(self._names)
-            self._children[key] = self._metric.labels(*key)
+            series = self._metric.labels(*key)
+            self._children[key] = self._batched(series) if self._batched else series
         if key == tuple(labels[name] for name in self._names):
             # Counted at every call, so not looked at anew; what goes under `other` is, as there is no end of that.
             self._as_given[given] = self._children[key]
@@ -107,10 +119,12 @@ class Metrics:
 
     Args:
         registry: Where the metrics are registered; fresh for each instance.
+        batch: Writes what is counted, where that is much; None for at once.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, batch: Batch | None = None) -> None:
         self.registry = registry
+        self._batch = batch
         self.families: dict[str, Family[Any]] = {}
         self._calls()
         self._rollouts()
@@ -288,7 +302,8 @@ class Metrics:
 
     def _counter(self, name: str, about: str, *labels: str) -> Family[Counter]:
         metric = Counter(name, about, labels, namespace=PREFIX, registry=self.registry)
-        return self._family(f"{PREFIX}_{name}_total", Family(metric, labels))
+        batched = self._batch.counter if self._batch else None
+        return self._family(f"{PREFIX}_{name}_total", Family(metric, labels, batched=batched))
 
     def _gauge(
         self, name: str, about: str, *labels: str, mode: Literal["mostrecent", "livemin", "livemax"] = "mostrecent"
@@ -298,7 +313,8 @@ class Metrics:
 
     def _histogram(self, name: str, about: str, *labels: str) -> Family[Histogram]:
         metric = Histogram(name, about, labels, namespace=PREFIX, registry=self.registry, buckets=LATENCY_S)
-        return self._family(f"{PREFIX}_{name}", Family(metric, labels))
+        batched = self._batch.histogram if self._batch else None
+        return self._family(f"{PREFIX}_{name}", Family(metric, labels, batched=batched))
 
     def _family(self, name: str, family: Family[M]) -> Family[M]:
         self.families[name] = family

@@ -185,6 +185,8 @@ class Calls:
             raise self._failed(method, error) from error
         self._failures = 0
         fleet_ms = dict(made.trailing_metadata() or ()).get("outrider-fleet-time-ms")
+        if "fleet_time" in type(answer).DESCRIPTOR.fields_by_name and answer.HasField("fleet_time"):
+            fleet_ms = answer.fleet_time.ToMilliseconds()
         if fleet_ms is not None:
             self._clock = (self._now_s(), int(fleet_ms))
         return answer

@@ -57,6 +57,7 @@ from orchestrator.service.vehicles import PollPace, VehicleDesk
 from orchestrator.service.vouching import Vouching
 from orchestrator.settings import Settings
 from orchestrator.store.redis import RedisStore
+from orchestrator.tallies import Batch
 from orchestrator.telemetry import Metrics, count_as_one_process
 from orchestrator.web import build_director_app, start, tls_context
 from signing.image_repo import ImageRepository
@@ -270,7 +271,8 @@ async def serve(installation: Installation, orders: Orders) -> None:
     signer = SignerClient(Path(orders.signer_socket))
     clock = await open_clock(store, settings, machine)
     count_as_one_process()
-    metrics = Metrics(CollectorRegistry())
+    batch = Batch()
+    metrics = Metrics(CollectorRegistry(), batch)
     context = Context(installation, settings, orders, machine, clock, metrics)
     desks = build_desks(context, store, signer)
     desks.images.refresh()
@@ -305,6 +307,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
         await asyncio.gather(director.cleanup(), *(bound.server.stop(settings.drain_s) for bound in running))
         for task in background:
             task.cancel()
+    batch.write()
     await desks.last_seen.flush()
     await desks.ledger.close()
     await signer.close()

@@ -8,10 +8,11 @@ from typing import Any
 
 import grpc
 import pytest
+from outrider.v1 import vehicle_pb2
 from prometheus_client import CollectorRegistry
 
 from orchestrator.clock import FleetClock, MachineClock
-from orchestrator.rpc.interceptor import FLEET_TIME_KEY, EdgeInterceptor
+from orchestrator.rpc.interceptor import FLEET_TIME_KEY, TELL_TIME, EdgeInterceptor
 from orchestrator.rpc.overload import Turnstile
 from orchestrator.service.errors import StateError
 from orchestrator.store.base import StoreUnavailableError
@@ -35,10 +36,10 @@ class Edge:
             turnstile=Turnstile(calls_max, lambda: 0.5),
         )
 
-    def wrapped(self, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def wrapped(self, handler: grpc.RpcMethodHandler[Any, Any], name: str = "") -> grpc.RpcMethodHandler[Any, Any]:
         """A handler as the server would call it."""
         service, method = METHOD.lstrip("/").split("/")
-        return self.interceptor.wrapped(service, method, handler)
+        return self.interceptor.wrapped(service, name or method, handler)
 
     async def call(self, answer: Callable[[Any, Any], Awaitable[Any]], context: AContext) -> Any:
         """One unary call."""
@@ -67,11 +68,23 @@ def failing(error: Exception) -> Callable[[Any, Any], Awaitable[Any]]:
 
 
 async def test_good_call_passes_and_tells_the_fleet_time() -> None:
-    """Whoever signs needs the fleet's clock, and every answer carries it."""
+    """Whoever signs needs the fleet's clock, and every answer carries it: beside it where it has no field for it."""
     edge, context = Edge(), AContext()
     assert await edge.call(fine, context) == "reply"
-    assert context.trailing == {FLEET_TIME_KEY: str(NOW)}
+    assert context.trailing == {}
     assert edge.counted("OK") == 1
+    other = edge.wrapped(grpc.unary_unary_rpc_method_handler(fine), "FetchMetadata")
+    assert await other.unary_unary("request", context) == "reply"
+    assert context.trailing == {FLEET_TIME_KEY: str(NOW)}
+
+
+def test_methods_that_tell_the_time_themselves_have_a_field_for_it() -> None:
+    """An answer without either would leave whoever signs without a clock."""
+    found = set()
+    for method in vehicle_pb2.DESCRIPTOR.services_by_name["VehicleService"].methods:
+        if "fleet_time" in method.output_type.fields_by_name:
+            found.add(f"/{method.containing_service.full_name}/{method.name}")
+    assert found == TELL_TIME
 
 
 @pytest.mark.parametrize("version", [b"TLSv1.2", b"TLSv1", b""])
