@@ -324,7 +324,7 @@ class Supervisor:
                     log.error("store_failed", error=str(error))
             began_ms = self._machine.monotonic_ms()
             try:
-                await store.dataset_id()
+                await store.answers()
                 up = 1
                 self._metrics.store_call.observe((self._machine.monotonic_ms() - began_ms) / 1000)
             except StoreError:

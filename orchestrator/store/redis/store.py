@@ -6,6 +6,7 @@ break a promise.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -110,6 +111,14 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             StoreError: it did not answer, or does not say.
         """
         return await read_vitals(list(self._servers().values()))
+
+    async def answers(self) -> None:
+        """See that every server answers that is written to, and that the data set is there.
+
+        Raises:
+            StoreError: one did not, or it is not.
+        """
+        await asyncio.gather(self.dataset_id(), *(server.command("PING") for server in self._servers().values()))
 
     async def close(self) -> None:
         """See `base.Store`."""
