@@ -170,6 +170,30 @@ async def test_child_that_dies_again_and_again_is_started_ever_more_slowly(tmp_p
     assert waits[:3] == [0.1, 0.5, 1.0]
 
 
+async def test_child_that_served_for_a_while_is_started_again_at_once(tmp_path: Path) -> None:
+    """Found by `make chaos`: workers that were killed every ten seconds were waited for as if they were broken."""
+    child = a_child(tmp_path, "from orchestrator.app.children import say_ready\nsay_ready()")
+    waits: list[float] = []
+
+    class Hurried(MachineClock):
+        now_ms = 0
+
+        def monotonic_ms(self) -> int:
+            self.now_ms += 6_000
+            return self.now_ms
+
+        async def sleep(self, seconds: float) -> None:
+            waits.append(seconds)
+            await asyncio.sleep(0)
+
+    await child.start()
+    supervising = asyncio.ensure_future(child.supervise(Hurried()))
+    await until(lambda: len(waits) >= 3)
+    supervising.cancel()
+    await child.stop(grace_s=5.0)
+    assert waits[:3] == [0.1, 0.1, 0.1]
+
+
 def test_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     """Kill -9 of the supervisor must leave its ports free for the next one."""
     script = tmp_path / "child.py"

@@ -52,6 +52,7 @@ class Herd:
             heapq.heappush(events, (free_at_s, 1, client))
 
 
+@pytest.mark.fault("F16")
 def test_a_hundred_thousand_that_come_at_once_are_served_at_the_pace_of_the_worker_and_hardly_any_is_sent_away_twice():
     """The storm after an outage: each refusal costs as much as an answer, so a herd that knocks again and again is what
     keeps a service down.

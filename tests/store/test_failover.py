@@ -185,6 +185,7 @@ def taken_over(harmed: ACluster, lost: Server) -> None:
     )
 
 
+@pytest.mark.fault("F3")
 async def test_nothing_acknowledged_is_lost_when_a_primary_is_killed_under_load(
     harmed: ACluster, store: RedisStore
 ) -> None:
@@ -199,6 +200,7 @@ async def test_nothing_acknowledged_is_lost_when_a_primary_is_killed_under_load(
     await check(store, await under_way(harmed, store, kill))
 
 
+@pytest.mark.fault("F3", "P6")
 async def test_primary_that_froze_and_comes_back_adds_nothing(harmed: ACluster, store: RedisStore) -> None:
     """It was replaced while it stood still; what lay in its buffers must not count beside its successor's."""
 
@@ -235,6 +237,7 @@ def shard_and_vehicle(harmed: ACluster, *, beside: Server) -> tuple[str, str]:
     raise AssertionError("every shard lies on one server")
 
 
+@pytest.mark.fault("F3")
 async def test_change_that_no_replica_confirms_is_not_acknowledged(harmed: ACluster, store: RedisStore) -> None:
     """A replica that stands still: whoever reads is served, whoever changes is told what is missing."""
     await running(store)
