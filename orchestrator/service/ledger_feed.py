@@ -21,8 +21,6 @@ from orchestrator.store.base import JournalEntry, Store
 
 BATCH = 512
 ROUNDS_MAX = 2
-LAST_NUMBER = 2**64 - 1
-"""Highest number of a stream position within its millisecond."""
 
 
 @dataclass(slots=True)
@@ -74,15 +72,10 @@ class LedgerFeed:
 
     async def _read(self, streams: Sequence[str], marks: Mapping[str, str], *, proven: bool) -> Look:
         found = await asyncio.gather(
-            *(self._store.journal(stream, after=before(marks.get(stream, "")), count=BATCH + 1) for stream in streams)
+            *(self._store.journal_beyond(stream, mark=marks.get(stream, ""), count=BATCH) for stream in streams)
         )
-        batches = {}
-        for stream, entries in zip(streams, found, strict=True):
-            mark = marks.get(stream, "")
-            stands = bool(mark and entries and entries[0].entry_id == mark)
-            proven = proven and (stands or not mark)
-            batches[stream] = entries[1:] if stands else entries[:BATCH]
-        return Look(batches, marks, proven)
+        batches = {stream: beyond.entries for stream, beyond in zip(streams, found, strict=True)}
+        return Look(batches, marks, proven=proven and all(beyond.stands for beyond in found))
 
     async def run_once(self, look: Look | None = None) -> Mapping[str, int]:
         """Carry what there is, at most ROUNDS_MAX batches a stream; how many entries of each kind were new to the
@@ -207,14 +200,6 @@ def ledger_entry(entry: JournalEntry) -> LedgerEntry:
         data=entry.data,
         blob=entry.blob,
     )
-
-
-def before(entry_id: str) -> str:
-    """The position just before one, from which on a journal is read with it; empty where that is its beginning."""
-    milliseconds, number = position(entry_id)
-    if number:
-        return f"{milliseconds}-{number - 1}"
-    return f"{milliseconds - 1}-{LAST_NUMBER}" if milliseconds else ""
 
 
 def position(entry_id: str) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from orchestrator.store.values import (
     DARK_WAIT_MS,
     Applied,
     Attestation,
+    BeyondMark,
     ChangeOutcome,
     ClockState,
     ContactRate,
@@ -47,6 +48,7 @@ __all__ = [
     "DEAD_MAN_LIFE_MS",
     "Applied",
     "Attestation",
+    "BeyondMark",
     "ChangeOutcome",
     "ClockState",
     "ContactRate",
@@ -81,14 +83,10 @@ class RolloutStore(Protocol):
         """Every rollout, newest first."""
 
     async def create_rollout(self, rollout: Rollout, decision: JournalEntry) -> Rollout:
-        """Write a new rollout with its journal entry, or return the one that stands there already (its request_id
-        tells whose).
-        """
+        """Write a new rollout with its journal entry, or return the one that stands (its request_id tells whose)."""
 
     async def transition(self, rollout: Rollout, *, expected_epoch: int, decision: JournalEntry) -> bool:
-        """Replace the rollout if its epoch is `expected_epoch` (compare-and-set); the journal entry in the same step.
-        False: someone was faster.
-        """
+        """Replace the rollout and journal it if its epoch is `expected_epoch`; False: someone was faster."""
 
     async def renew(
         self, rollout_id: RolloutId, *, permit_ceiling: int, grant_ceiling: int, began_ms: int, epoch: int
@@ -194,9 +192,7 @@ class VehicleStore(Protocol):
         """Keep an enrolment token's hash for `life_ms` of machine time; replaces an earlier one."""
 
     async def take_token(self, vehicle_id: VehicleId, *, token_sha256: str, request_sha256: str) -> bool:
-        """Spend a token for one certificate request and mark the vehicle enrolled. True again only for the same
-        request; False for anything else.
-        """
+        """Spend a token for one certificate request and mark the vehicle enrolled; True again for that one alone."""
 
     async def assign(
         self, attempt: Attempt, director: DirectorState, *, expected_timestamp_version: int
@@ -357,6 +353,9 @@ class VehicleStore(Protocol):
 
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
         """Entries of one stream after a position (empty: from the start), in order."""
+
+    async def journal_beyond(self, stream: str, *, mark: str, count: int) -> BeyondMark:
+        """Entries of one stream after a position (empty: from the start), and whether the one at it still stands."""
 
     async def journal_streams(self) -> Sequence[str]:
         """Names of all streams."""

@@ -139,6 +139,16 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
+class BeyondMark:
+    """What a journal holds behind a position, and whether it still holds that one."""
+
+    stands: bool
+    """Whether the entry at the position is there, so that nothing before it can be missing."""
+    entries: Sequence[JournalEntry]
+    """What follows, in order."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unsettled:
     """Reservations and permits of a rollout that the shards have not yet been seen to know."""
 

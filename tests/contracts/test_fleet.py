@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.model.ids import FleetTime, VehicleId
-from orchestrator.store.base import JournalEntry
+from orchestrator.store.base import BeyondMark, JournalEntry
 from tests.builders import NOW, a_release, a_rollout, a_vehicle, after
 from tests.contracts.steps import entry, next_epoch, running
 from tests.store_fixtures import StoreBench
@@ -41,6 +41,20 @@ async def test_journal_is_read_in_order_from_a_position(bench: StoreBench) -> No
     assert [one.data["number"] for one in [*first, *rest]] == [0, 1, 2, 3, 4]
     assert await bench.store.journal("fleet", after=rest[-1].entry_id, count=9) == []
     assert await bench.store.journal_mark("fleet") == rest[-1].entry_id
+
+
+async def test_what_follows_a_mark_comes_with_whether_the_mark_still_stands(bench: StoreBench) -> None:
+    """A journal that still begins where the ledger ended has lost nothing that the ledger saw."""
+    assert await bench.store.journal_beyond("rollout/ghost", mark="", count=9) == BeyondMark(True, [])
+    assert await bench.store.journal_beyond("rollout/ghost", mark="5-0", count=9) == BeyondMark(False, [])
+    for number in range(4):
+        await bench.store.record(a_note(number))
+    found = await bench.store.journal("fleet", after="", count=9)
+    assert await bench.store.journal_beyond("fleet", mark="", count=2) == BeyondMark(True, found[:2])
+    assert await bench.store.journal_beyond("fleet", mark=found[0].entry_id, count=2) == BeyondMark(True, found[1:3])
+    await bench.store.trim_journal("fleet", upto=found[0].entry_id)
+    assert await bench.store.journal_beyond("fleet", mark=found[0].entry_id, count=9) == BeyondMark(False, found[1:])
+    assert await bench.store.journal_beyond("fleet", mark=found[3].entry_id, count=9) == BeyondMark(True, [])
 
 
 async def test_trimmed_journal_remembers_how_far_it_went(bench: StoreBench) -> None:

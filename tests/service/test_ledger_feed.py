@@ -9,7 +9,7 @@ import pytest
 from orchestrator.ledger import Ledger, LedgerError
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
-from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, before, ledger_entry, position, settlements
+from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, ledger_entry, position, settlements
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
 from tests.builders import a_slot_request
@@ -175,14 +175,6 @@ async def test_a_journal_trimmed_to_its_end_is_proven_by_its_mark(world: World) 
         await world.store.trim_journal(stream, upto=mark)
     assert not (await world.feed.look()).proven
     assert await world.feed.gaps() == {}
-
-
-@pytest.mark.parametrize(
-    ("entry_id", "expected"), [("5-3", "5-2"), ("5-0", "4-18446744073709551615"), ("0-0", ""), ("", "")]
-)
-def test_the_position_before_another(entry_id: str, expected: str) -> None:
-    """A journal is read from there to have the entry itself."""
-    assert before(entry_id) == expected
 
 
 async def test_new_ledger_proves_nothing_about_an_old_store(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.model.ids import FleetTime
-from orchestrator.store.base import JournalEntry, Json
+from orchestrator.store.base import BeyondMark, JournalEntry, Json
 from orchestrator.store.streams import position
 
 
@@ -41,6 +41,11 @@ class Journal:
         """Entries after a position (empty: from the start), in order."""
         since = position(after) if after else (-1, 0)
         return [entry for entry in self._entries if position(entry.entry_id) > since][:count]
+
+    def beyond(self, *, mark: str, count: int) -> BeyondMark:
+        """Entries after a position, and whether it is still there."""
+        stands = not mark or any(entry.entry_id == mark for entry in self._entries)
+        return BeyondMark(stands, self.read(after=mark, count=count))
 
     def trim(self, *, upto: str) -> None:
         """Forget entries up to and with a position."""

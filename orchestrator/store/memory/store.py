@@ -21,6 +21,7 @@ from orchestrator.store.base import (
     DEAD_MAN_LIFE_MS,
     Applied,
     Attestation,
+    BeyondMark,
     ChangeOutcome,
     ContactRate,
     ImportOutcome,
@@ -315,6 +316,11 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
         """See `base.VehicleStore`."""
         journal = self._journal(stream)
         return journal.read(after=after, count=count) if journal else []
+
+    async def journal_beyond(self, stream: str, *, mark: str, count: int) -> BeyondMark:
+        """See `base.VehicleStore`."""
+        journal = self._journal(stream)
+        return journal.beyond(mark=mark, count=count) if journal else BeyondMark(not mark, [])
 
     async def journal_streams(self) -> Sequence[str]:
         """See `base.VehicleStore`."""

@@ -14,10 +14,10 @@ from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.model.tally import CellTallies
 from orchestrator.store import counters
-from orchestrator.store.base import ContactRate, JournalEntry
+from orchestrator.store.base import BeyondMark, ContactRate, JournalEntry
 from orchestrator.store.contacts import compared, place
 from orchestrator.store.redis import codec
-from orchestrator.store.redis.calls import Calls, number, pairs
+from orchestrator.store.redis.calls import Calls, number, pairs, yes
 from orchestrator.store.redis.control_records import decode_watched
 from orchestrator.store.redis.ended import ended_attempts
 from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag, shard_tag
@@ -186,10 +186,13 @@ class RedisShards:
         """See `base.VehicleStore`."""
         first = f"({after}" if after else "-"
         reply = await self._calls.command("XRANGE", _stream_key(stream), first, "+", "COUNT", count)
-        return [
-            codec.decode_entry(stream, entry_id, dict(zip(cells[::2], cells[1::2], strict=True)))
-            for entry_id, cells in reply
-        ]
+        return _entries(stream, reply)
+
+    async def journal_beyond(self, stream: str, *, mark: str, count: int) -> BeyondMark:
+        """See `base.VehicleStore`."""
+        tag, name = _stream_place(stream)
+        reply = await self._calls.function("journal_beyond", tag, key("", name), mark, count)
+        return BeyondMark(yes(reply), _entries(stream, reply[2]))
 
     async def journal_streams(self) -> Sequence[str]:
         """See `base.VehicleStore`."""
@@ -217,10 +220,19 @@ def _profile(packed: bytes) -> Profile:
     return codec.decode_profile(packed)
 
 
+def _entries(stream: str, found: Sequence[Any]) -> Sequence[JournalEntry]:
+    return [codec.decode_entry(stream, entry_id, dict(pairs(cells))) for entry_id, cells in found]
+
+
 def _stream_key(stream: str) -> str:
+    return key(*_stream_place(stream))
+
+
+def _stream_place(stream: str) -> tuple[str, str]:
+    """Tag and name of its key."""
     shard, rollout_id = stream_parts(stream)
     if shard is not None:
-        return key(shard_tag(shard), "journal")
+        return shard_tag(shard), "journal"
     if rollout_id is not None:
-        return key(rollout_tag(rollout_id), "log")
-    return key(FLEET_TAG, "fleet_log")
+        return rollout_tag(rollout_id), "log"
+    return FLEET_TAG, "fleet_log"

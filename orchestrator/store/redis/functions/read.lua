@@ -45,3 +45,13 @@ register('tally', function(keys, args)
   end
   return reply
 end, true)
+
+-- journal_beyond: entries of one stream after a position, and whether the entry at it is still there.
+-- KEYS[1] tag. ARGV: suffix of the stream, position or empty, most entries.
+-- Reply: ok, 1 if it is there (or empty), entries as XRANGE gives them.
+register('journal_beyond', function(keys, args)
+  local stream, mark = keys[1] .. args[1], args[2]
+  if mark == '' then return {'ok', '1', redis.call('XRANGE', stream, '-', '+', 'COUNT', args[3])} end
+  local stands = #redis.call('XRANGE', stream, mark, mark) > 0
+  return {'ok', stands and '1' or '0', redis.call('XRANGE', stream, '(' .. mark, '+', 'COUNT', args[3])}
+end, true)
