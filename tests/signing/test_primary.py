@@ -101,6 +101,29 @@ def test_a_slow_mirror_is_reported_once_in_the_next_manifest(car: Car, monkeypat
     assert reported == [{"slow_retrieval", ""}, {""}, {"rollback", ""}]
 
 
+def test_images_are_fetched_one_after_the_other_and_none_twice(car: Car, monkeypatch: pytest.MonkeyPatch):
+    """A try ends with the first that is incomplete; the next one goes on there, and hashes nothing that was whole."""
+    made = car.primary()
+    wanted = [Software(f"{name}.img", 3, name * 64, 2) for name in ("a", "b", "c")]
+    asked: list[str] = []
+    lacking = {"b.img"}
+
+    def served(*, path: str, file: Path, **_: object) -> Retrieval:
+        asked.append(path)
+        file.write_bytes(b"new")
+        return Retrieval(path not in lacking, 3)
+
+    monkeypatch.setattr(primary, "retrieve", served)
+    assert made.retrieve(wanted, ["https://mirror.test"], lambda: True) == Retrieval(False, 6)
+    lacking.clear()
+    assert made.retrieve(wanted, ["https://mirror.test"], lambda: True) == Retrieval(True, 6)
+    assert made.retrieve(wanted, ["https://mirror.test"], lambda: True) == Retrieval(True, 0)
+    assert asked == ["a.img", "b.img", "b.img", "c.img"]
+    made.discard()
+    assert not made.downloaded(wanted[0]).exists()
+    assert made.retrieve(wanted[:1], ["https://mirror.test"], lambda: True) == Retrieval(True, 3), "asked for anew"
+
+
 @pytest.mark.uptane("V7", "P1", "A12", "A17")
 def test_a_secondary_has_a_say_of_its_own(car: Car, uptane: UptaneSimulator):
     """It saw a later time and later targets than its Primary says there are: nothing is installed in this vehicle."""
@@ -159,6 +182,17 @@ def test_a_vehicle_file_of_another_form_is_named(car: Car):
     """It was written by hand, most likely."""
     car.write("vehicle.json", {"vehicle_id": "veh-1", "ecus": [{"serial": "PRIMARY-1"}]})
     with pytest.raises(KeyFileError, match=r"vehicle\.json is not what"):
+        car.primary()
+
+
+@pytest.mark.parametrize("primaries", [0, 2])
+def test_a_vehicle_has_one_primary(car: Car, primaries: int):
+    """Whose key signs the manifest must not depend on the order of a file."""
+    vehicle = json.loads((car.folder / "vehicle.json").read_text())
+    for number, ecu in enumerate(vehicle["ecus"]):
+        ecu["primary"] = number < primaries
+    car.write("vehicle.json", vehicle)
+    with pytest.raises(KeyFileError, match="does not name exactly one control unit as primary"):
         car.primary()
 
 
