@@ -29,9 +29,9 @@ _SPKI_PREFIXES = {
 
 def encode_shape(vehicle: Vehicle) -> bytes:
     """What a vehicle has in common with others; equal shapes give equal bytes."""
-    units = [[ecu.hardware_id, ecu.primary] for ecu in vehicle.ecus]
+    units = tuple((ecu.hardware_id, ecu.primary) for ecu in vehicle.ecus)
     common = (vehicle.model, vehicle.hardware, vehicle.region, vehicle.cohort, vehicle.tags, vehicle.zone)
-    return pack([SCHEMA, *common, units])
+    return _packed_shape((SCHEMA, *common, units))
 
 
 def encode_units(vehicle: Vehicle) -> bytes:
@@ -60,6 +60,12 @@ def decode_vehicle(vehicle_id: bytes, shape: bytes, record: bytes) -> Vehicle:
         ),
         zone=zone,
     )
+
+
+@lru_cache(maxsize=4096)
+def _packed_shape(fields: tuple[object, ...]) -> bytes:
+    """Shapes are few, and asked for with every vehicle of an import."""
+    return pack(fields)
 
 
 @lru_cache(maxsize=4096)

@@ -1,19 +1,29 @@
--- Replaces a vehicle's inventory; its profile counts follow.
-local function replace_inventory(tag, vehicle_id, hot, before, after)
-  if before then count_profile(tag, before, hot[HOT.installed], -1) end
+-- Replaces a vehicle's inventory. Who it is counted with before and after is noted in `counts`, for `count_profiles`.
+local function replace_inventory(tag, vehicle_id, hot, before, after, counts)
+  local function note(inventory, amount)
+    local kind = shape_number(inventory) .. '|' .. hot[HOT.installed]
+    counts[kind] = (counts[kind] or 0) + amount
+  end
+  if before then note(before, -1) end
+  note(after, 1)
   put(tag, 'inventory', vehicle_id, after)
-  count_profile(tag, after, hot[HOT.installed], 1)
+end
+
+-- Counts by profile what was noted of a whole step: many vehicles of few kinds.
+local function count_profiles(tag, counts)
+  for kind, amount in pairs(counts) do
+    if amount ~= 0 then count_profile(tag, kind, string.match(kind, '^%d+|(.*)$'), amount) end
+  end
 end
 
 -- What is known of a vehicle that comes into the inventory: nothing, or what stayed when it was removed.
-local function admit(tag, vehicle_id)
-  local hot = load(tag, 'hot', vehicle_id, HOT)
+local function admit(tag, vehicle_id, before, hot)
   if hot then
     hot[HOT.removed] = false
     save(tag, 'hot', vehicle_id, hot)
   end
   -- What was written behind about somebody who was not in the inventory does not count.
-  redis.call('HDEL', tag .. KEY.seen, vehicle_id)
+  if before then redis.call('HDEL', tag .. KEY.seen, vehicle_id) end
   return hot or {[HOT.installed] = ''}
 end
 
@@ -22,20 +32,23 @@ end
 -- Reply: ok, added, changed, unchanged.
 register('import', function(keys, args)
   local tag, now = keys[1], tonumber(args[1])
-  local added, changed, unchanged = 0, 0, 0
+  local added, changed, unchanged, numbers, counts = 0, 0, 0, {}, {}
   for index = 2, #args, 3 do
-    local vehicle_id, after = args[index], keep_shape(tag, args[index + 1]) .. '|' .. args[index + 2]
-    local before, hot = redis.call('HGET', tag .. KEY.inventory, vehicle_id), load_present(tag, vehicle_id)
-    if not hot then
+    local vehicle_id, shape = args[index], args[index + 1]
+    numbers[shape] = numbers[shape] or keep_shape(tag, shape)
+    local after = numbers[shape] .. '|' .. args[index + 2]
+    local before, hot = redis.call('HGET', tag .. KEY.inventory, vehicle_id), load(tag, 'hot', vehicle_id, HOT)
+    if not before or (hot and hot[HOT.removed]) then
       added = added + 1
-      replace_inventory(tag, vehicle_id, admit(tag, vehicle_id), nil, after)
+      replace_inventory(tag, vehicle_id, admit(tag, vehicle_id, before, hot), nil, after, counts)
     elseif before == after then
       unchanged = unchanged + 1
     else
       changed = changed + 1
-      replace_inventory(tag, vehicle_id, hot, before, after)
+      replace_inventory(tag, vehicle_id, hot or {[HOT.installed] = ''}, before, after, counts)
     end
   end
+  count_profiles(tag, counts)
   if added + changed > 0 then
     journal(tag .. KEY.journal, 'vehicles_imported', now, {added = added, changed = changed})
   end
@@ -46,19 +59,20 @@ end)
 -- KEYS[1] shard tag. ARGV: fleet time now, then vehicle id, shape and units as they were read, shape and units as they
 -- shall be, and packed journal data of each. Reply: ok, then the ids of those that were not as they were read.
 register('change_vehicles', function(keys, args)
-  local tag, reply = keys[1], {'ok'}
+  local tag, reply, counts = keys[1], {'ok'}, {}
   for index = 2, #args, 6 do
     local vehicle_id, known = args[index], number_of(tag, args[index + 1])
     local before = known and known .. '|' .. args[index + 2]
     local hot = load_present(tag, vehicle_id)
     if hot and redis.call('HGET', tag .. KEY.inventory, vehicle_id) == before then
       local after = keep_shape(tag, args[index + 3]) .. '|' .. args[index + 4]
-      replace_inventory(tag, vehicle_id, hot, before, after)
+      replace_inventory(tag, vehicle_id, hot, before, after, counts)
       append(tag .. KEY.journal, 'vehicle_changed', args[1], args[index + 5])
     else
       reply[#reply + 1] = vehicle_id
     end
   end
+  count_profiles(tag, counts)
   return reply
 end)
 
