@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ class Server:
     port: int
     settings: Mapping[str, str]
     binary: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,7 +72,12 @@ class Server:
         cells = [cell for name, value in self.settings.items() for cell in (f"--{name}", *value.split(" "))]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(self.binary), *cells], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
+                [str(self.binary), *cells],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
             )
         eventually(self.answers, timeout_s=FORMED_TIMEOUT_S, what=f"server {self.port} answers")
 
@@ -239,7 +245,13 @@ class ACluster:
 
 @contextmanager
 def servers(
-    folder: Path, count: int, settings: Mapping[str, str] | None = None, *, clustered: bool = True, binary: str = ""
+    folder: Path,
+    count: int,
+    settings: Mapping[str, str] | None = None,
+    *,
+    clustered: bool = True,
+    binary: str = "",
+    environment: Callable[[int], Mapping[str, str]] = lambda _: {},
 ) -> Iterator[list[Server]]:
     """Servers that run, dead afterwards.
 
@@ -249,6 +261,7 @@ def servers(
         settings: more settings of each.
         clustered: whether they are nodes of a cluster.
         binary: name of a program on the path; empty for the embedded store's.
+        environment: of the server at a port.
     """
     found = shutil.which(binary) if binary else find_binary()
     assert found is not None, f"no {binary}"
@@ -275,7 +288,7 @@ def servers(
         own |= settings or {}
         if "tls-port" in own:
             own |= {"port": "0", "tls-port": str(port)}
-        made.append(Server(folder / str(port), port, own, Path(found)))
+        made.append(Server(folder / str(port), port, own, Path(found), environment(port)))
     try:
         for server in made:
             server.start()

@@ -18,7 +18,7 @@ READ_AT_ONCE = 256
 
 READING_COMMANDS = frozenset(
     [
-        *("CLUSTER", "CONFIG", "DBSIZE", "EXISTS", "INFO", "PING", "SCAN"),
+        *("CLUSTER", "CONFIG", "DBSIZE", "EXISTS", "INFO", "PING", "SCAN", "TIME"),
         *("HGET", "HGETALL", "HMGET", "HSCAN", "HVALS", "SMEMBERS", "XINFO", "XRANGE", "ZSCAN"),
     ]
 )

@@ -8,28 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from orchestrator.store.base import DEAD_MAN_LIFE_MS, StoreRefusedError, StoreUnavailableError
+from orchestrator.model.ids import FleetTime, RolloutId
+from orchestrator.store.base import (
+    DEAD_MAN_LIFE_MS,
+    ClockState,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from orchestrator.store.redis import admission
 from orchestrator.store.redis.address import Address, Node, read_address
 from orchestrator.store.redis.admission import Durability
 from orchestrator.store.redis.calls import Calls
 from orchestrator.store.redis.cluster import Cluster
 from orchestrator.store.redis.fleet import RedisFleet
+from orchestrator.store.redis.keys import rollout_tag
 from orchestrator.store.redis.pipeline import Ask, Pipeline
 from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.redis.shards import RedisShards
+from orchestrator.store.redis.topology import slot_of
 from orchestrator.store.redis.vehicles import RedisVehicles
 from orchestrator.store.redis.verify import Verifier
 from orchestrator.store.redis.vitals import StoreVitals, read_vitals
 from orchestrator.store.shards import check_shards
 
-Servers = Callable[[], Mapping[str, Calls]]
-"""The servers that are written to now, by name."""
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The servers of a store."""
+
+    servers: Callable[[], Mapping[str, Calls]]
+    """Those that are written to now, by name."""
+    of: Callable[[str], str]
+    """The name of the one that serves a tag now; empty when nobody does."""
+
 
 DEFAULT_SHARDS = 16
 SCOUT_S = 1.0
@@ -41,8 +60,10 @@ log = structlog.get_logger()
 class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
     """`base.Store` on a server that speaks the Redis protocol. Open it with `connect`."""
 
-    def __init__(self, calls: Calls, servers: Servers, *, shards: int, dead_man_life_ms: int) -> None:
-        self._servers = servers
+    def __init__(self, calls: Calls, places: Places, *, shards: int, dead_man_life_ms: int) -> None:
+        self._places = places
+        self._ahead_ms: Mapping[str, int] = {}
+        """How far the clock of each server is ahead of the fleet's; empty for one server."""
         RedisRollouts.__init__(self, calls, dead_man_life_ms)
         RedisVehicles.__init__(self, calls, shards)
         RedisShards.__init__(self, calls, shards, self)
@@ -79,16 +100,17 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             check_shards(shards)
         where = read_address(address)
         opener = _Opener(where, durability, replicas_min, deadline_s)
-        calls, servers = await opener.cluster() if where.cluster else opener.single()
+        calls, places = await opener.cluster() if where.cluster else opener.single()
         try:
-            await opener.check(servers())
-            await admission.check_keys(calls, list(servers().values()))
-            for server in servers().values():
+            servers = places.servers()
+            await opener.check(servers)
+            await admission.check_keys(calls, list(servers.values()))
+            for server in servers.values():
                 await admission.load_library(server)
             shards_found = await admission.open_dataset(
                 calls, new_dataset_id=secrets.token_hex(16), new_shards=shards or DEFAULT_SHARDS
             )
-            for server in servers().values():
+            for server in servers.values():
                 await admission.retire_libraries(server)
             if shards is not None and shards != shards_found:
                 raise StoreRefusedError(
@@ -98,11 +120,42 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         except BaseException:
             await calls.close()
             raise
-        return cls(calls, servers, shards=shards_found, dead_man_life_ms=dead_man_life_ms)
+        return cls(calls, places, shards=shards_found, dead_man_life_ms=dead_man_life_ms)
 
     def verifier(self) -> Verifier:
         """Who counts the records anew."""
         return Verifier(self._calls)
+
+    async def clock(self, *, origin: FleetTime, scale: float) -> ClockState:
+        """See `base.FleetStore`. Where there are several servers, their clocks are looked at first."""
+        servers = self._places.servers()
+        told: Mapping[str, Any] = {}
+        if len(servers) > 1:
+            asked = await asyncio.gather(*(each.command("TIME") for each in servers.values()), return_exceptions=True)
+            told = {name: time for name, time in zip(servers, asked, strict=True) if not isinstance(time, StoreError)}
+        state = await super().clock(origin=origin, scale=scale)
+        # Looked at before, so that a sign of life seems older than it is, never younger.
+        self._ahead_ms = {name: _milliseconds(time) - state.machine_ms for name, time in told.items()}
+        return state
+
+    async def renew(
+        self, rollout_id: RolloutId, *, permit_ceiling: int, grant_ceiling: int, began_ms: int, epoch: int
+    ) -> bool:
+        """See `base.RolloutStore`. The begin of the tick, told by the fleet's server, in the time of the rollout's."""
+        ahead_ms = 0
+        if len(self._places.servers()) > 1:
+            known = self._ahead_ms.get(self._places.of(rollout_tag(rollout_id)))
+            if known is None:
+                # It took over since the tick began: the next one knows it.
+                return False
+            ahead_ms = known
+        return await super().renew(
+            rollout_id,
+            permit_ceiling=permit_ceiling,
+            grant_ceiling=grant_ceiling,
+            began_ms=began_ms + ahead_ms,
+            epoch=epoch,
+        )
 
     async def vitals(self) -> StoreVitals:
         """How the servers are now.
@@ -110,7 +163,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         Raises:
             StoreError: it did not answer, or does not say.
         """
-        return await read_vitals(list(self._servers().values()))
+        return await read_vitals(list(self._places.servers().values()))
 
     async def answers(self) -> None:
         """See that every server answers that is written to, and that the data set is there.
@@ -118,11 +171,16 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         Raises:
             StoreError: one did not, or it is not.
         """
-        await asyncio.gather(self.dataset_id(), *(server.command("PING") for server in self._servers().values()))
+        await asyncio.gather(self.dataset_id(), *(server.command("PING") for server in self._places.servers().values()))
 
     async def close(self) -> None:
         """See `base.Store`."""
         await self._calls.close()
+
+
+def _milliseconds(time: Sequence[bytes]) -> int:
+    """A reply to TIME: seconds and microseconds."""
+    return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
 class _Opener:
@@ -136,12 +194,13 @@ class _Opener:
         self.dataset_id = ""
         """What is expected from now on of whoever answers; empty before it is known."""
 
-    def single(self) -> tuple[Calls, Servers]:
+    def single(self) -> tuple[Calls, Places]:
         """One server."""
         calls = Calls(self._pipeline())
-        return calls, lambda: {"the store's server": calls}
+        name = "the store's server"
+        return calls, Places(servers=lambda: {name: calls}, of=lambda _: name)
 
-    async def cluster(self) -> tuple[Calls, Servers]:
+    async def cluster(self) -> tuple[Calls, Places]:
         """The nodes of a cluster.
 
         Raises:
@@ -157,7 +216,10 @@ class _Opener:
         except BaseException:
             await cluster.close()
             raise
-        return Calls(cluster), lambda: {str(node): Calls(each) for node, each in cluster.primaries().items()}
+        return Calls(cluster), Places(
+            servers=lambda: {str(node): Calls(each) for node, each in cluster.primaries().items()},
+            of=lambda tag: str(cluster.topology.by_slot[slot_of(tag)] or ""),
+        )
 
     async def check(self, servers: Mapping[str, Calls]) -> None:
         """See that the servers are what the address says, and have the replicas that are to confirm.
