@@ -86,9 +86,13 @@ def store_socket(installation: Installation) -> str:
 
 
 def permits_given(installation: Installation, rollout_id: str) -> int:
-    """Permits by the rollout's own keys, where they are given."""
-    with redis.Redis(unix_socket_path=store_socket(installation)) as client:
-        return int(client.hlen(key(rollout_tag(RolloutId(rollout_id)), "permits")))
+    """Permits by the rollout's own keys, where they are given: those of live attempts, and the number of the others."""
+    tag = rollout_tag(RolloutId(rollout_id))
+    with redis.Redis(unix_socket_path=store_socket(installation)) as client, client.pipeline() as both:
+        both.hlen(key(tag, "permits"))
+        both.hget(key(tag, "spent"), "*")
+        live, over = both.execute()
+    return int(live) + int(over or 0)
 
 
 def slots_held(installation: Installation, rollout_id: str) -> int:
