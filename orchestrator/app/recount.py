@@ -41,6 +41,8 @@ class Recount:
     rollouts: int
     differences: tuple[Difference, ...]
     corrections: tuple[Correction, ...]
+    packed: int
+    """Attempts that an earlier build had left, and that take less room now."""
 
 
 def recount(
@@ -103,8 +105,12 @@ async def _count(
             )
         step(done, parts)
 
+    packed = 0
     for shard in range(store.shards):
+        packed += await verifier.pack_ended(shard) if now is not None else 0
         await look(shard + 1, await verifier.shard(shard))
     for place, rollout_id in enumerate(rollout_ids, start=1):
+        if now is not None:
+            await verifier.spend_permits(rollout_id)
         await look(store.shards + place, await verifier.rollout(rollout_id))
-    return Recount(store.shards, len(rollout_ids), tuple(found), tuple(corrected))
+    return Recount(store.shards, len(rollout_ids), tuple(found), tuple(corrected), packed)

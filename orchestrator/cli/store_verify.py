@@ -67,7 +67,10 @@ def show(session: Session, found: Recount, *, repaired: bool) -> None:
         "corrections": [
             {**as_document(each.difference), "was": each.was, "is": each.now} for each in found.corrections
         ],
+        "packed": found.packed,
     }
+    if found.packed:
+        session.screen.note(f"{count(found.packed)} attempts that an earlier build had left take less room now.")
     if not found.differences:
         session.screen.answer(document, f"Every counter of {looked_at} is what the records say.")
         return

@@ -13,9 +13,10 @@ from orchestrator.model.fleet import Habit
 from orchestrator.model.ids import AttemptId, FleetTime, VehicleId
 from orchestrator.model.vehicle import DirectorState
 from orchestrator.store.base import Attestation
-from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis import EmbeddedServer, RedisStore, codec
 from orchestrator.store.redis.codec import GROUP, UNIT
 from orchestrator.store.redis.keys import key, rollout_tag, shard_tag
+from orchestrator.store.redis.packing import SCHEMA, pack
 from orchestrator.store.redis.verify import Difference
 from orchestrator.store.shards import shard_of
 from orchestrator.store.values import JournalEntry
@@ -306,3 +307,36 @@ async def test_record_without_its_frame_is_said_aloud(redis_store: RedisStore, c
     client.delete(key(tag_of(redis_store, "v-2"), "frames"))
     with pytest.raises(Exception, match="names frame 1, which is not there"):
         await differences(redis_store)
+
+
+async def test_attempts_that_an_earlier_build_left_are_moved_and_say_the_same(
+    redis_store: RedisStore, client: redis.Redis
+) -> None:
+    """Who upgrades gets the room back, and nothing else changes: records, tries, counters."""
+    await lived_in(redis_store)
+    await grown_old(redis_store)
+    before = {number: await redis_store.vehicle(VehicleId(f"v-{number}")) for number in range(1, 9)}
+    for number in (1, 2, 3):
+        name = VehicleId(f"v-{number}")
+        tag = tag_of(redis_store, name)
+        (attempt,) = await redis_store.attempts(name)
+        client.hset(key(tag, "attempts"), attempt.attempt_id, codec.encode_attempt(attempt))
+        hot = codec.unpack_hot(client.hget(key(tag, "hot"), name))  # type: ignore[arg-type]
+        values = dict(zip(codec.HOT, hot, strict=True))
+        exposed, state = attempt.permitted_at is not None, attempt.state.value
+        values["tries"] = [["spring", 1, state, attempt.state_at, exposed, attempt.failure_code]]
+        client.hset(key(tag, "hot"), name, pack([SCHEMA, *list(values.values())[1:-1]]))
+    client.hset(f"{PLACES}:permits", "spring.old.1", "1|1|0|1|eu|gen2|canary")
+    client.hincrby(f"{PLACES}:admitted", "eu|gen2|canary", 1)
+    assert {number: await redis_store.vehicle(VehicleId(f"v-{number}")) for number in range(1, 9)} == before
+    assert await differences(redis_store) == []
+
+    permits = (await redis_store.standing(SPRING, now=NOW)).permits
+    verifier = redis_store.verifier()
+    assert sum([await verifier.pack_ended(shard) for shard in range(redis_store.shards)]) == 3
+    await verifier.spend_permits(SPRING)
+    assert all(client.hlen(key(shard_tag(shard), "attempts")) == 0 for shard in range(redis_store.shards))
+    assert not client.hexists(f"{PLACES}:permits", "spring.old.1")
+    assert (await redis_store.standing(SPRING, now=NOW)).permits == permits
+    assert {number: await redis_store.vehicle(VehicleId(f"v-{number}")) for number in range(1, 9)} == before
+    assert await differences(redis_store) == []

@@ -33,6 +33,8 @@ LIFE_MS = 60_000
 FEW = 500
 """Changed records that are read in one step with the counters."""
 AT_ONCE = 1000
+PACKED_AT_ONCE = 200
+"""Ended attempts that are moved in one step."""
 ATTEMPTS = 3
 """How often a look is begun that was too slow for its life."""
 
@@ -208,6 +210,32 @@ class Verifier:
             tag, counter = shard_tag(int(name)), (difference.counter, rollout_id, difference.field, amount)
             reply = await self._calls.function("repair_counter", tag, *counter, at, actor, reason)
         return str(number(reply, 1)), str(number(reply, 2))
+
+    async def pack_ended(self, shard: int) -> int:
+        """Move attempts into their vehicles' records that were over before builds did so; how many were moved.
+
+        Raises:
+            StoreError: it did not answer; what was moved is moved.
+        """
+        tag, moved = shard_tag(shard), 0
+        ended: list[bytes] = []
+        async for name, packed in self._scan(tag, "attempts"):
+            if codec.decode_attempt(packed).state.terminal:
+                ended.append(name)
+        for batch in _batches(ended, PACKED_AT_ONCE):
+            moved += number(await self._calls.function("pack_ended", tag, *batch))
+        return moved
+
+    async def spend_permits(self, rollout_id: RolloutId) -> None:
+        """Let permits be a number whose attempts were released before builds did so.
+
+        Raises:
+            StoreError: it did not answer.
+        """
+        tag = rollout_tag(rollout_id)
+        names = [name async for name, _ in self._scan(tag, "permits")]
+        for batch in _batches(names, PACKED_AT_ONCE):
+            await self._calls.function("spend_permits", tag, *batch)
 
 
 def due_members(attempt: Attempt) -> Iterator[tuple[bytes, int | None]]:

@@ -160,3 +160,27 @@ register('repair_place', function(keys, args)
     {counter = name, field = field, was = was, is = is, rollout_id = string.sub(tag, 4, -2)})
   return {'ok', int(was), int(is)}
 end)
+
+-- pack_ended: moves attempts into their vehicles' records that were over before builds did so by themselves.
+-- KEYS[1] shard tag. ARGV: attempt ids. Reply: ok, how many were moved.
+register('pack_ended', function(keys, args)
+  local tag, moved = keys[1], 0
+  for _, id in ipairs(args) do
+    local attempt = load(tag, 'attempts', id, ATTEMPT)
+    if attempt and is_settled(attempt) then
+      keep_attempt(tag, attempt)
+      moved = moved + 1
+    end
+  end
+  return {'ok', int(moved)}
+end)
+
+-- spend_permits: lets permits be a number whose attempts were released before builds did so by themselves.
+-- KEYS[1] rollout tag. ARGV: attempt ids. Reply: ok, how many permits are kept one by one now.
+register('spend_permits', function(keys, args)
+  local tag = keys[1]
+  for _, id in ipairs(args) do
+    if not load_place(tag, id) then spend_permit(tag, id) end
+  end
+  return {'ok', int(redis.call('HLEN', tag .. KEY.permits))}
+end)
