@@ -23,8 +23,10 @@ from tests.vehicles import AVehicle, enrolled, offered, refusal
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
-OURS, THEIRS, PORT = "198.18.0.1", "198.18.0.2", 6399
-"""Of the range that is kept for tests of networks."""
+_BLOCK = os.getpid() % 16_384 * 4
+OURS, THEIRS = (f"198.18.{_BLOCK // 256}.{_BLOCK % 256 + host}" for host in (1, 2))
+"""Of the range that is kept for tests of networks, others for each test process."""
+PORT = 6399
 DEAD_MAN_S = 10.0
 CALL_EVERY_S = 0.4
 
