@@ -21,7 +21,7 @@ from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import DirectorState, Exclusion, Gaps, SignedSnapshot, VehicleRecord
 from orchestrator.store.base import JournalEntry, Json, StoreRefusedError
 from orchestrator.store.redis.contact import decode_seen
-from orchestrator.store.redis.ended import LIVE_ORDER, ended_attempts
+from orchestrator.store.redis.ended import LIVE_ORDER, ended_attempt, ended_tries
 from orchestrator.store.redis.inventory import decode_vehicle, read_shape
 from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED, pack, unpack
 
@@ -129,7 +129,7 @@ def decode_record(
     version, issued_at, timestamp_version, timestamp_issued_at, release, snapshot = (*director, False)[:6]
     contact, gaps = decode_seen(seen) if seen else (None, Gaps())
     vehicle = decode_vehicle(vehicle_id, shape, inventory)
-    ended = list(ended_attempts(vehicle.vehicle_id, packed, decode_frames(frames))) if packed else []
+    known = decode_frames(frames)
     return VehicleRecord(
         vehicle=vehicle,
         enrolled=enrolled,
@@ -146,10 +146,18 @@ def decode_record(
             release=ReleaseVersion(release),
             snapshot=SignedSnapshot(*snapshot) if snapshot else None,
         ),
-        tries=_tries(tries, ended),
-        attempt=decode_attempt(attempt)
-        if attempt
-        else next((each for each in ended if each.attempt_id == latest_id), None),
+        tries=ended_tries(packed, known)
+        | {
+            RolloutId(rollout_id): Try(
+                number=number,
+                state=AttemptState(state),
+                state_at=FleetTime(state_at),
+                exposed=exposed,
+                failure_code=code,
+            )
+            for rollout_id, number, state, state_at, exposed, code in tries
+        },
+        attempt=decode_attempt(attempt) if attempt else ended_attempt(vehicle.vehicle_id, latest_id, packed, known),
         last_seen_at=contact.at if contact else None,
         conditions=contact.conditions if contact else None,
         diagnostics=contact.diagnostics if contact else (),
@@ -177,30 +185,6 @@ def unpack_hot(data: bytes) -> list[Any]:
 def decode_frames(frames: Sequence[bytes]) -> dict[int, bytes]:
     """Packed frames by number, of a reply where one follows the other."""
     return {int(number): frame for number, frame in zip(frames[::2], frames[1::2], strict=True)}
-
-
-def _tries(tries: Sequence[Sequence[Any]], ended: Sequence[Attempt]) -> dict[RolloutId, Try]:
-    """The latest attempt at each rollout: what is kept of it, or else what an ended one says."""
-    found: dict[RolloutId, Try] = {}
-    for attempt in ended:
-        known = found.get(attempt.rollout_id)
-        if known is None or known.number < attempt.number:
-            found[attempt.rollout_id] = Try(
-                number=attempt.number,
-                state=attempt.state,
-                state_at=attempt.state_at,
-                exposed=attempt.exposed,
-                failure_code=attempt.failure_code,
-            )
-    for rollout_id, number, state, state_at, exposed, code in tries:
-        found[RolloutId(rollout_id)] = Try(
-            number=number,
-            state=AttemptState(state),
-            state_at=FleetTime(state_at),
-            exposed=exposed,
-            failure_code=code,
-        )
-    return found
 
 
 def encode_attempt(attempt: Attempt) -> bytes:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from orchestrator.model.attempt import LIVE_STATES, TERMINAL_STATES, Attempt, AttemptState
+from orchestrator.model.attempt import LIVE_STATES, TERMINAL_STATES, Attempt, AttemptState, Try
 from orchestrator.model.fleet import Cell, Habit
-from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id
+from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId, VehicleId, attempt_id, split_attempt_id
 from orchestrator.store.redis.packing import unpack
 
 FRAME = (
@@ -75,6 +75,35 @@ def ended_attempts(
     """
     for each in ended:
         yield _attempt(vehicle_id, _frame(frames[each[0]]), each)
+
+
+def ended_attempt(
+    vehicle_id: VehicleId, wanted: str, ended: Sequence[Sequence[Any]], frames: Mapping[int, bytes]
+) -> Attempt | None:
+    """The one of them with this id; None where it is not among them."""
+    parts = split_attempt_id(wanted)
+    for each in ended if parts else ():
+        frame = _frame(frames[each[0]])
+        if (frame.rollout_id, vehicle_id, each[6]) == parts:
+            return _attempt(vehicle_id, frame, each)
+    return None
+
+
+def ended_tries(ended: Sequence[Sequence[Any]], frames: Mapping[int, bytes]) -> dict[RolloutId, Try]:
+    """What they say of the latest attempt at each rollout; no more is unpacked, as every call of a vehicle asks."""
+    found: dict[RolloutId, Try] = {}
+    for number, granted, permitted, entered, state, _, attempt_number, _, failure_code, _ in ended:
+        frame = _frame(frames[number])
+        known = found.get(frame.rollout_id)
+        if known is None or known.number < attempt_number:
+            found[frame.rollout_id] = Try(
+                number=attempt_number,
+                state=OVER_ORDER[state - 1],
+                state_at=FleetTime(frame.counted_from + granted + (permitted or 0) + entered),
+                exposed=permitted is not False,
+                failure_code=failure_code,
+            )
+    return found
 
 
 def _attempt(vehicle_id: VehicleId, frame: _Frame, ended: Sequence[Any]) -> Attempt:
