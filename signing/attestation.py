@@ -19,8 +19,9 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
-from signing.errors import EvidenceError
+from signing.errors import EvidenceError, KeyFileError
 from signing.evidence import KINDS, PAYLOAD_TYPE, STATEMENT, read_envelope, read_object, signed_by, statement_of
+from signing.key_sources import did_not_sign
 from signing.names import SHA256_PATTERN
 from signing.versions import format_time, parse_time
 
@@ -98,7 +99,11 @@ def with_attesters(targets: Targets, keys: Sequence[Key], threshold: int = 1) ->
 
 
 def sign_summary(summary: Summary, signers: Sequence[Signer]) -> bytes:
-    """The envelope of a summary, signed."""
+    """The envelope of a summary, signed.
+
+    Raises:
+        KeyFileError: A token or a service did not sign.
+    """
     statement = {
         "_type": STATEMENT,
         "predicateType": SUMMARY_TYPE,
@@ -120,7 +125,10 @@ def sign_summary(summary: Summary, signers: Sequence[Signer]) -> bytes:
     }
     envelope = Envelope(_json(statement), PAYLOAD_TYPE, {})
     for signer in signers:
-        envelope.sign(signer)
+        try:
+            envelope.sign(signer)
+        except Exception as exc:  # what tokens and services raise is not documented
+            raise KeyFileError(did_not_sign(signer, exc)) from exc
     return _json(envelope.to_dict())
 
 

@@ -26,6 +26,7 @@ from signing.delegations import suppliers_in
 from signing.errors import ChangeFileError, KeyFileError, StaleChangeError, WrongKeyError
 from signing.files import write_atomically
 from signing.key_names import label
+from signing.key_sources import did_not_sign
 from signing.names import SUPPLIER_PATTERN, RepositoryName
 
 CHANGE_MAX_BYTES = 16 * 1024 * 1024
@@ -281,9 +282,7 @@ def _signature(signer: Signer, data: bytes) -> Signature:
     try:
         return signer.sign(data)
     except Exception as exc:  # what tokens and services raise is not documented; securesystemslib says to catch all
-        raise KeyFileError(
-            f"{label(signer.public_key)} did not sign ({type(exc).__name__}: {exc}); look at its PIN and its connection"
-        ) from exc
+        raise KeyFileError(did_not_sign(signer, exc)) from exc
 
 
 def _check_signature(key: Key, signature: Signature, data: bytes, where: str) -> None:

@@ -9,6 +9,7 @@ inside the signed part: without it in snapshot and timestamp one vehicle's fresh
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Root
 
 from signing.errors import KeyFileError, SigningError
-from signing.keys import Secret, environment_secret, load_signer, signers_of
+from signing.key_folder import signers_of
+from signing.key_sources import did_not_sign
+from signing.keys import Secret, environment_secret, load_signer
 from signing.names import NAME_PATTERN, SHA256_PATTERN, VEHICLE_ID_PATTERN, VERSION_MAX, target_path_fault
 from signing.versions import format_time, next_version
 
@@ -56,6 +59,10 @@ _TARGETS = '{"_type":"targets","expires":"%s","spec_version":"1.0.31","targets":
 _SNAPSHOT = '{"_type":"snapshot","expires":"%s","meta":{"targets.json":%s},"spec_version":"1.0.31",' + _BOUND
 _META = '{"hashes":{"sha256":"%s"},"length":%d,"version":%d}'
 _TIMESTAMP = '{"_type":"timestamp","expires":"%s","meta":{"snapshot.json":%s},"spec_version":"1.0.31",' + _BOUND
+
+
+Sign = Callable[[bytes], bytes]
+"""The signature of some bytes, the same each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +131,19 @@ class Renewal:
 class DirectorSigners:
     """The Director's online keys, Ed25519, one a role."""
 
-    targets: CryptoSigner
-    snapshot: CryptoSigner
-    timestamp: CryptoSigner
-    raw: tuple[tuple[str, Ed25519PrivateKey], ...] = field(init=False, repr=False, compare=False)
-    """Key ids and the keys themselves, of targets, snapshot and timestamp."""
+    targets: Signer
+    snapshot: Signer
+    timestamp: Signer
+    raw: tuple[tuple[str, Sign], ...] = field(init=False, repr=False, compare=False)
+    """Key ids and what signs by them, of targets, snapshot and timestamp."""
 
     def __post_init__(self) -> None:
         signers = (self.targets, self.snapshot, self.timestamp)
         for signer in signers:
             if signer.public_key.scheme != "ed25519":
                 raise KeyFileError(
-                    f"an online Director key is {signer.public_key.scheme}; only ed25519 repeats its bytes"
+                    f"an online Director key is {signer.public_key.scheme}; only ed25519 repeats its bytes: "
+                    "keep it in an encrypted file, or in a service that signs by ed25519 (docs/keys.md)"
                 )
         if len({signer.public_key.keyid for signer in signers}) != len(signers):
             raise KeyFileError("the Director's online roles share a key; every role needs its own")
@@ -237,16 +245,25 @@ def _meta(content: bytes, version: int) -> str:
     return _META % (hashlib.sha256(content).hexdigest(), len(content), version)
 
 
-def _raw(signer: CryptoSigner) -> tuple[str, Ed25519PrivateKey]:
-    private = load_pem_private_key(signer.private_bytes, None)
-    assert isinstance(private, Ed25519PrivateKey)  # its scheme says so
-    return signer.public_key.keyid, private
+def _raw(signer: Signer) -> tuple[str, Sign]:
+    if isinstance(signer, CryptoSigner):
+        private = load_pem_private_key(signer.private_bytes, None)
+        assert isinstance(private, Ed25519PrivateKey)  # its scheme says so
+        return signer.public_key.keyid, private.sign
+
+    def sign(data: bytes) -> bytes:
+        try:
+            return bytes.fromhex(signer.sign(data).signature)
+        except Exception as exc:  # what services raise is not documented; securesystemslib says to catch all
+            raise SigningError(did_not_sign(signer, exc)) from exc
+
+    return signer.public_key.keyid, sign
 
 
-def _signed_file(key: tuple[str, Ed25519PrivateKey], payload: str) -> bytes:
-    keyid, private = key
+def _signed_file(key: tuple[str, Sign], payload: str) -> bytes:
+    keyid, sign = key
     signed = payload.encode("ascii")
-    signature = private.sign(signed).hex()
+    signature = sign(signed).hex()
     data = b'{"signatures":[{"keyid":"%b","sig":"%b"}],"signed":%b}' % (keyid.encode(), signature.encode(), signed)
     if len(data) > DIRECTOR_FILE_MAX_BYTES:
         raise SigningError(f"{payload[:40]}... would be {len(data)} bytes, above {DIRECTOR_FILE_MAX_BYTES}")

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
+from securesystemslib.signer import Signer
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
@@ -21,7 +21,9 @@ from signing.change import published_bytes, root_bytes
 from signing.delegations import suppliers_in
 from signing.errors import KeyFileError, SigningError
 from signing.files import write_atomically
-from signing.keys import Secret, environment_secret, signers_of
+from signing.key_folder import signers_of
+from signing.key_sources import did_not_sign
+from signing.keys import Secret, environment_secret
 from signing.names import METADATA_NAME_PATTERN
 from signing.roots import root_versions
 from signing.tuf_client import keys_rotated
@@ -178,9 +180,7 @@ class ImageMetadata:
         file = self.current(role)
         return root.get_verification_result(role, file.signed_bytes, file.signatures).verified
 
-    def _signers(
-        self, role: str, keys_folder: Path, root: Root, secret: Secret = environment_secret
-    ) -> list[CryptoSigner]:
+    def _signers(self, role: str, keys_folder: Path, root: Root, secret: Secret = environment_secret) -> list[Signer]:
         signers, needed = signers_of(keys_folder, role, root, secret), root.roles[role].threshold
         if len(signers) < needed:
             raise KeyFileError(
@@ -189,12 +189,15 @@ class ImageMetadata:
             )
         return signers[:needed]
 
-    def _sign(self, signed: Targets | Snapshot | Timestamp, signers: list[CryptoSigner], now: datetime) -> MetaFile:
+    def _sign(self, signed: Targets | Snapshot | Timestamp, signers: list[Signer], now: datetime) -> MetaFile:
         signed.version = next_version(max(signed.version, self._highest(signed.type)), now)
         signed.expires = now + _LIVES[signed.type]
         metadata: Metadata[Any] = Metadata(signed)
         for signer in signers:
-            metadata.sign(signer, append=True)
+            try:
+                metadata.sign(signer, append=True)
+            except UnsignedMetadataError as exc:  # tokens and services fail in ways of their own
+                raise KeyFileError(did_not_sign(signer, exc.__cause__ or exc)) from exc
         return self._write(metadata, metadata.to_bytes(JSONSerializer(compact=True)), signed.type)
 
     def _write(self, file: Metadata[Any], data: bytes, role: str) -> MetaFile:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
 from signing.attestation import (
     ATTEST,
@@ -31,7 +31,8 @@ from signing.attestation import (
 from signing.errors import EvidenceError, KeyFileError
 from signing.evidence import KINDS, Policy, judge_evidence
 from signing.image_repo import ImageRepository, NewImage, TargetInfo
-from signing.keys import Secret, environment_secret, signers_among
+from signing.key_folder import signers_among
+from signing.keys import Secret, environment_secret
 from signing.versions import require_utc
 
 
@@ -135,7 +136,7 @@ class Ingest:
         )
         return replace(image, evidence={**files, SUMMARY: sign_summary(summary, self._signers())})
 
-    def _signers(self) -> Sequence[CryptoSigner]:
+    def _signers(self) -> Sequence[Signer]:
         found = signers_among(self.keys_folder, ATTEST, self.attesters.keys, self.secret)
         if len(found) < self.attesters.threshold:
             raise KeyFileError(

@@ -1,6 +1,6 @@
 """Where a key of a ceremony lives: a file, encrypted or not, a PKCS#11 token, or any securesystemslib signer URI.
 
-Only ceremonies use this. The services that sign by themselves read files (`keys.signers_of`).
+Ceremonies name them; for those who sign by themselves a file beside the others says where one is (`key_folder`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, HSMSigner, Key, Signer, SSlibKey
 
 from signing.errors import KeyFileError
+from signing.key_names import label
 from signing.keys import Secret, public_key_from_pem, signer_of_file
 
 _FILE_SCHEMES = ("file2", "file")
@@ -70,6 +71,11 @@ def public_key_at(source: str, secret: Secret) -> SSlibKey:
     except OSError as exc:
         raise KeyFileError(f"cannot read the key at {path}: {exc.strerror}") from exc
     return signer_of_file(path, secret).public_key
+
+
+def did_not_sign(signer: Signer, fault: BaseException) -> str:
+    """What to say when a token or a service fails to sign."""
+    return f"{label(signer.public_key)} did not sign ({type(fault).__name__}: {fault}); look at its PIN and connection"
 
 
 def scheme_of(source: str) -> str:

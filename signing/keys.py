@@ -1,14 +1,15 @@
 """Private keys of the two repositories and of control units: made, stored with mode 0600, loaded as signers.
 
 Which key signs what is in `roots`, `image_repo` and `director`. A file may be encrypted; its password comes from the
-environment where no person is asked. Hardware tokens and cloud KMS take the place of files in `key_sources`.
+environment where no person is asked. Hardware tokens and cloud KMS take the place of files in `key_sources`; which of
+the keys in a folder sign for a role is `key_folder`'s matter.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,11 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
-from tuf.api.metadata import Root
 
 from signing.errors import KeyFileError, SigningError
 from signing.files import write_atomically
-from signing.key_names import labels
 
 Secret = Callable[[str], str]
 """Gives the password or PIN of what it is asked for, a key in words."""
@@ -169,58 +168,6 @@ def signer_from_pem(data: bytes, *, name: str = "key", secret: Secret = environm
         if password is not None:
             raise KeyFileError(f"the password does not open {name}, or the file is damaged; try again") from exc
         raise KeyFileError(f"{name} holds no PKCS#8 private key of a supported kind ({exc})") from exc
-
-
-def signers_of(folder: Path, role: str, root: Root, secret: Secret = environment_secret) -> list[CryptoSigner]:
-    """The keys in a folder that a root gives a role: `<role>.pem`, `<role>-2.pem`, ...
-
-    The root decides: a key that waits for its root is not used yet, one that was taken away is used no more.
-
-    Args:
-        folder: Holds key files.
-        role: Whose.
-        root: In force.
-        secret: Asked for encrypted files that are used.
-
-    Raises:
-        KeyFileError: None of that role's keys is there, or one cannot be opened.
-    """
-    return signers_among(folder, role, [root.keys[keyid] for keyid in root.roles[role].keyids], secret)
-
-
-def signers_among(
-    folder: Path, role: str, keys: Sequence[Key], secret: Secret = environment_secret
-) -> list[CryptoSigner]:
-    """The keys in a folder that are among those of a role: `<role>.pem`, `<role>-2.pem`, ...
-
-    Args:
-        folder: Holds key files.
-        role: Whose.
-        keys: That it has.
-        secret: Asked for encrypted files that are used.
-
-    Raises:
-        KeyFileError: As of `signers_of`.
-    """
-    wanted = {key.keyid for key in keys}
-    paths = [path for path in (folder / f"{role}.pem", *sorted(folder.glob(f"{role}-*.pem"))) if path.exists()]
-    found = []
-    for path in paths:
-        public = path.with_suffix(".pub")
-        if public.exists() and public_key_from_pem(public.read_bytes(), name=str(public)).keyid not in wanted:
-            continue
-        signer = signer_of_file(path, secret)
-        if signer.public_key.keyid in wanted:
-            found.append(signer)
-    if found:
-        return found
-    if not paths:
-        return [load_signer(folder, role, secret)]  # which says that there is none
-    names = ", ".join(path.name for path in paths)
-    raise KeyFileError(
-        f"the key in {folder / role}.pem is not the {role} key of this repository's root; looked at {names}; "
-        f"bring {labels(keys)}"
-    )
 
 
 def public_key_from_pem(data: bytes, *, name: str = "key") -> SSlibKey:

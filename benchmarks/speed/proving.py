@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, generate_private_key
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
@@ -85,7 +85,7 @@ def _refreshing(signers: DirectorSigners, count: int) -> Work:
 
 
 def _refreshing_by_objects(signers: DirectorSigners, count: int) -> Work:
-    def signed(payload: Targets | Snapshot | Timestamp, signer: CryptoSigner) -> bytes:
+    def signed(payload: Targets | Snapshot | Timestamp, signer: Signer) -> bytes:
         metadata: Metadata[Any] = Metadata(payload)
         metadata.sign(signer)
         return metadata.to_bytes(SERIALISER)
@@ -129,7 +129,7 @@ def _timestamp_pair(signers: DirectorSigners, count: int) -> Pair:
 
     def bare() -> int:
         for _ in range(count):
-            raw.sign(payload)
+            raw(payload)
         return count
 
     return Pair(

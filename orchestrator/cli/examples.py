@@ -14,6 +14,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys init": ("outrider keys init --data outrider-data --trust-domain fleet.example",),
     "keys status": ("outrider keys status", "outrider keys status -o json"),
     "keys make": ("outrider keys make anna.pem   # asks for its password; hand anna.pub to whoever edits the root",),
+    "keys use": (
+        "outrider keys use image targets 'hsm:2?label=releases'",
+        "outrider keys use image timestamp awskms:alias/timestamp --public timestamp.pub",
+    ),
     "keys renew": ("outrider keys renew director",),
     "keys add": ("outrider keys add director root anna.pub", "outrider keys add image root bob=hsm:2?label=bob"),
     "keys revoke": ("outrider keys revoke director root-3",),

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from orchestrator.cli import keys_edit, keys_sign, keys_status, keys_suppliers
+from orchestrator.cli import keys_edit, keys_sign, keys_status, keys_suppliers, keys_use
 from orchestrator.cli.errors import BadInputError, RefusedError
 from orchestrator.cli.local import certificate_time, settings_of
 from orchestrator.cli.screen import table
@@ -133,6 +133,7 @@ def summary(data: Path, trust_domain: str) -> list[RenderableType]:
 
 
 app.add_typer(keys_edit.app)
+app.add_typer(keys_use.app)
 app.add_typer(keys_suppliers.app)
 app.add_typer(keys_sign.app)
 app.add_typer(keys_status.app)

@@ -183,6 +183,9 @@ STARTED = {"PreviewRollout": rollout_pb2.PreviewRolloutResponse, "CreateRollout"
 CASES: Mapping[str, Case] = {
     "keys init": Case(("--data", "fresh")),
     "keys make": Case(("new.pem", "--unencrypted")),
+    "keys use": Case(
+        ("image", "timestamp", "awskms:alias/t", "--public", "data/keys/root-9.pem"), before=with_spare_key
+    ),
     "keys renew": Case(("director",), before=without_server),
     "keys add": Case(("director", "root", "data/keys/root-9.pem"), before=with_spare_key),
     "keys revoke": Case(("director", "root-1"), before=without_server),
