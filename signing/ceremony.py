@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from signing.image_repo import ImageRepository
 from signing.keys import generate_keys, write_private
 from signing.names import RepositoryName
 from signing.pki import Authority
+from signing.quorums import Quorums, chosen
 from signing.roots import first_root
 
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -100,6 +102,7 @@ def initialise(
     now: datetime,
     fleet_now: datetime | None = None,
     administrator: str = "admin",
+    keys: Sequence[str] = (),
 ) -> DataFolder:
     """Make everything that `outrider serve` needs, once.
 
@@ -109,18 +112,20 @@ def initialise(
         now: Machine time, UTC: certificates are judged by it.
         fleet_now: Fleet time, UTC: metadata is judged by it; None means the same.
         administrator: Name of the first operator, with role `admin`.
+        keys: How many keys a role has, and how many must sign, such as `image.targets=2/3`; see `quorums`.
 
     Raises:
         KeyFileError: There is a part of it already; nothing was changed.
-        SigningError: The trust domain or the name is malformed.
+        SigningError: The trust domain or the name is malformed, or a role cannot have such keys.
     """
+    quorums = chosen(keys)
     data_folder.mkdir(parents=True, exist_ok=True)
     _refuse_existing(data_folder)
     for leftover in data_folder.glob(f"{_STAGE_PREFIX}*"):
         shutil.rmtree(leftover)
     stage = DataFolder(Path(tempfile.mkdtemp(prefix=_STAGE_PREFIX, dir=data_folder)))
     try:
-        _make(stage, trust_domain, administrator, now, fleet_now or now)
+        _make(stage, trust_domain, administrator, now, fleet_now or now, quorums)
         _refuse_existing(data_folder)
         for part in _PARTS:
             (stage.path / part).rename(data_folder / part)
@@ -199,16 +204,23 @@ def _refuse_existing(data_folder: Path) -> None:
         )
 
 
-def _make(stage: DataFolder, trust_domain: str, administrator: str, now: datetime, fleet_now: datetime) -> None:
+def _make(
+    stage: DataFolder,
+    trust_domain: str,
+    administrator: str,
+    now: datetime,
+    fleet_now: datetime,
+    quorums: Mapping[str, Quorums],
+) -> None:
     for name in ("server", "vehicle", "operator"):
         authority = Authority.create(f"Outrider {name} authority, {trust_domain}"[:64], now, AUTHORITY_LIFE)
         authority.save(stage.authorities, name)
-    generate_keys(stage.director_keys, "director")
-    generate_keys(stage.image_keys, "image")
+    generate_keys(stage.director_keys, "director", quorums["director"])
+    generate_keys(stage.image_keys, "image", quorums["image"])
     stage.director_metadata.mkdir(parents=True)
-    director_root = first_root(stage.director_keys, fleet_now)
+    director_root = first_root(stage.director_keys, fleet_now, quorums["director"])
     write_atomically(stage.director_metadata / "1.root.json", director_root)
-    ImageRepository.create(stage.image_repo, stage.image_keys, fleet_now)
+    ImageRepository.create(stage.image_repo, stage.image_keys, fleet_now, quorums["image"])
     stage.provisioning.mkdir()
     write_atomically(stage.provisioning / "director-root.json", director_root)
     image_root = (stage.image_repo / "metadata" / "1.root.json").read_bytes()

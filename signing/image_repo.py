@@ -43,6 +43,7 @@ from signing.publication import (
     target_info,
     with_useful_deltas,
 )
+from signing.quorums import IMAGE, Quorums, key_names
 from signing.roots import first_root
 from signing.tuf_client import IMAGE_CAPS, HeldFiles, RefreshError, TrustedFiles, refresh
 from signing.versions import MetadataVersions, require_utc
@@ -69,13 +70,14 @@ class ImageRepository:
         self._evidence = path / "evidence"
 
     @classmethod
-    def create(cls, path: Path, keys_folder: Path, now: datetime) -> ImageRepository:
+    def create(cls, path: Path, keys_folder: Path, now: datetime, quorums: Quorums = IMAGE) -> ImageRepository:
         """Make an empty repository with root version 1.
 
         Args:
             path: Its folder; created if need be.
             keys_folder: Holds the keys of all roles; without one of `attest` nobody has to vouch for images.
             now: Fleet time, UTC.
+            quorums: How many keys each role has, and how many must sign.
 
         Raises:
             SigningError: There is one already.
@@ -84,13 +86,15 @@ class ImageRepository:
         repository = cls(path)
         if repository.metadata.folder.exists():
             raise SigningError(f"{path} holds an Image repository already; nothing was changed")
-        root = first_root(keys_folder, now)
+        root = first_root(keys_folder, now, quorums)
         repository.metadata.folder.mkdir(parents=True)
         (path / "targets").mkdir(exist_ok=True)
         write_atomically(repository.metadata.folder / "1.root.json", root)
         targets = Targets(version=1)
         if (keys_folder / f"{ATTEST}.pem").exists():
-            with_attesters(targets, [named(load_signer(keys_folder, ATTEST).public_key, ATTEST)])
+            names = key_names(ATTEST, quorums[ATTEST])
+            keys = [named(load_signer(keys_folder, name).public_key, name) for name in names]
+            with_attesters(targets, keys, quorums[ATTEST].threshold)
         with exclusive(path):
             repository.metadata.release(
                 targets, Snapshot(version=1), Timestamp(version=1), keys_folder, require_utc(now)

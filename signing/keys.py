@@ -28,6 +28,8 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from signing.errors import KeyFileError, SigningError
 from signing.files import write_atomically
+from signing.names import RepositoryName
+from signing.quorums import Quorums, key_names
 
 Secret = Callable[[str], str]
 """Gives the password or PIN of what it is asked for, a key in words."""
@@ -36,32 +38,30 @@ PASSWORD_FILE_VARIABLE = "OUTRIDER_KEY_PASSWORD_FILE"  # noqa: S105 - the name o
 PASSWORD_MIN = 12
 """Fewest characters: what encrypts a key file is only as slow to guess as its password is long."""
 
-ROOT_ROLES = ("root-1", "root-2", "root-3")
-"""Three root keys, of which two must sign."""
-DIRECTOR_ROLES = (*ROOT_ROLES, "targets", "snapshot", "timestamp")
-IMAGE_ROLES = (*ROOT_ROLES, "targets", "attest", "snapshot", "timestamp")
 _ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
-_OFFLINE_ROLES = {"director": frozenset(ROOT_ROLES), "image": frozenset((*ROOT_ROLES, "targets", "attest"))}
+_OFFLINE_ROLES = {"director": ("root",), "image": ("root", "targets", "attest")}
 
 
-def generate_keys(folder: Path, repository: str) -> None:
-    """Make the keys of a repository, three of root and one of every other role, `<folder>/<role>.pem`.
+def generate_keys(folder: Path, repository: RepositoryName, quorums: Quorums) -> None:
+    """Make the keys of a repository, `<folder>/<role>.pem` and so on.
 
     Offline roles get P-256, which hardware tokens have; online roles get Ed25519, whose signatures are deterministic.
 
     Args:
         folder: Created with mode 0700 if need be.
-        repository: `director` or `image`.
+        repository: Whose.
+        quorums: How many of each role.
 
     Raises:
         KeyFileError: A key stands there already.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for role in DIRECTOR_ROLES if repository == "director" else IMAGE_ROLES:
+    for role, quorum in quorums.items():
         offline = role in _OFFLINE_ROLES[repository]
-        save_signer(
-            CryptoSigner.generate_ecdsa() if offline else CryptoSigner.generate_ed25519(), folder / f"{role}.pem"
-        )
+        for name in key_names(role, quorum):
+            save_signer(
+                CryptoSigner.generate_ecdsa() if offline else CryptoSigner.generate_ed25519(), folder / f"{name}.pem"
+            )
 
 
 def generate_ecu_key() -> CryptoSigner:

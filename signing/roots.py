@@ -1,4 +1,4 @@
-"""Root metadata: the one place where keys are bound to roles, made by two of three root keys.
+"""Root metadata: the one place where keys are bound to roles.
 
 A root editor that lets one public key stand under two ids voids a threshold, so every root made here is checked by
 the same rule that vehicles apply.
@@ -18,34 +18,32 @@ from tuf.api.serialization.json import JSONSerializer
 
 from signing.errors import AttackCode, SigningError, VerificationError
 from signing.key_names import named
-from signing.keys import ROOT_ROLES, duplicate_key, load_signer
+from signing.keys import duplicate_key, load_signer
+from signing.quorums import DIRECTOR, Quorums, key_names
 from signing.versions import require_utc
 
 ROOT_LIFE = timedelta(days=365)
-ROOT_THRESHOLD = 2
-ONLINE_ROLES = ("targets", "snapshot", "timestamp")
 _NAME = re.compile(r"([1-9][0-9]{0,9})\.root\.json")
 
 
-def first_root(keys_folder: Path, now: datetime) -> bytes:
-    """Version 1 of a repository's root, from the six keys in `keys_folder`.
+def first_root(keys_folder: Path, now: datetime, quorums: Quorums = DIRECTOR) -> bytes:
+    """Version 1 of a repository's root, signed by all its root keys.
 
     Args:
-        keys_folder: Holds `root-1.pem` to `root-3.pem`, `targets.pem`, `snapshot.pem` and `timestamp.pem`.
+        keys_folder: Holds the keys, as `keys.generate_keys` made them.
         now: Fleet time, UTC; it expires a year later.
+        quorums: How many keys each role has, and how many must sign.
 
     Raises:
         KeyFileError: A key is missing.
         SigningError: A key stands in two places.
     """
-    root_signers = [load_signer(keys_folder, name) for name in ROOT_ROLES]
     root = Root(version=1, expires=require_utc(now) + ROOT_LIFE, consistent_snapshot=True)
-    for name, signer in zip(ROOT_ROLES, root_signers, strict=True):
-        root.add_key(named(signer.public_key, name), "root")
-    root.roles["root"].threshold = ROOT_THRESHOLD
-    for role in ONLINE_ROLES:
-        root.add_key(named(load_signer(keys_folder, role).public_key, role), role)
-    return sign_root(root, root_signers)
+    for role in root.roles:
+        for name in key_names(role, quorums[role]):
+            root.add_key(named(load_signer(keys_folder, name).public_key, name), role)
+        root.roles[role].threshold = quorums[role].threshold
+    return sign_root(root, [load_signer(keys_folder, name) for name in key_names("root", quorums["root"])])
 
 
 def newest_root(metadata: Path) -> Metadata[Root]:

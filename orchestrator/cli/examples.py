@@ -11,7 +11,10 @@ from typing import Any
 from rich.markup import escape
 
 EXAMPLES: Mapping[str, Sequence[str]] = {
-    "keys init": ("outrider keys init --data outrider-data --trust-domain fleet.example",),
+    "keys init": (
+        "outrider keys init --data outrider-data --trust-domain fleet.example",
+        "outrider keys init --keys director.root=3/5 --keys image.root=3/5 --keys image.targets=2/3",
+    ),
     "keys status": ("outrider keys status", "outrider keys status -o json"),
     "keys make": ("outrider keys make anna.pem   # asks for its password; hand anna.pub to whoever edits the root",),
     "keys use": (

@@ -6,6 +6,8 @@ stand to `keys_status`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Annotated
@@ -22,28 +24,58 @@ from orchestrator.cli.words import plain
 from orchestrator.settings import FILE_NAME, Settings, default_toml
 from signing import ceremony
 from signing.errors import KeyFileError, SigningError
+from signing.quorums import Quorums, chosen
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 TRUST_DOMAIN = "demo.outrider.invalid"
 
-MADE = (
-    ("authorities/", "certificate authorities for servers, vehicles and operators", "keep on this server, private"),
-    ("keys/director/root-*.pem", "root keys of the Director, 2 of 3 sign", "take offline: a new root only"),
-    ("keys/director/", "its online keys: targets, snapshot, timestamp", "keep on this server, private"),
-    ("keys/image/root-*.pem", "root keys of the Image repository, 2 of 3 sign", "take offline: a new root only"),
-    ("keys/image/targets.pem", "signs releases", "take offline: `outrider release publish` only"),
-    ("keys/image/attest.pem", "vouches for images", "take offline: where evidence is judged"),
-    ("keys/image/", "its online keys: snapshot, timestamp", "move to where `outrider image-repo renew` runs"),
-    ("director/, image-repo/", "both repositories with their first metadata", "keep on this server"),
-    ("provisioning/", "what a factory puts into a vehicle", "hand to the factory, authentically"),
-    ("operators/admin/", "client identity of the first operator", "keep private"),
-    (FILE_NAME, "settings, each explained", "read before production"),
-)
-"""What a ceremony makes, what for, and where it belongs."""
 
-OFFLINE = ("keys/director/root-*.pem", "keys/image/root-*.pem", "keys/image/targets.pem", "keys/image/attest.pem")
-"""Keys that must go offline before production: whoever steals this machine must not find them."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A part of what a ceremony makes."""
+
+    path: str
+    """Path or pattern within the data folder."""
+    purpose: str
+    place: str
+    """Where it belongs."""
+    offline: bool = False
+    """Whether it must go offline before production: whoever steals this machine must not find it."""
+
+
+def made_by(quorums: Mapping[str, Quorums]) -> Sequence[Made]:
+    """What a ceremony makes, what for, and where it belongs."""
+    director, image = quorums["director"], quorums["image"]
+
+    def files(role: str) -> str:
+        return f"keys/image/{role}{'*' if image[role].keys > 1 else ''}.pem"
+
+    def signing(purpose: str, role: str) -> str:
+        return purpose if image[role].keys == 1 else f"{purpose}, {image[role]} sign"
+
+    return (
+        Made("authorities/", "certificate authorities for servers, vehicles and operators", f"{HERE}, private"),
+        Made("keys/director/root-*.pem", f"root keys of the Director, {director['root']} sign", A_NEW_ROOT, True),
+        Made("keys/director/", "its online keys: targets, snapshot, timestamp", f"{HERE}, private"),
+        Made("keys/image/root-*.pem", f"root keys of the Image repository, {image['root']} sign", A_NEW_ROOT, True),
+        Made(
+            files("targets"),
+            signing("signs releases", "targets"),
+            "take offline: `outrider release publish` only",
+            True,
+        ),
+        Made(files("attest"), signing("vouches for images", "attest"), "take offline: where evidence is judged", True),
+        Made("keys/image/", "its online keys: snapshot, timestamp", "move to where `outrider image-repo renew` runs"),
+        Made("director/, image-repo/", "both repositories with their first metadata", HERE),
+        Made("provisioning/", "what a factory puts into a vehicle", "hand to the factory, authentically"),
+        Made("operators/admin/", "client identity of the first operator", "keep private"),
+        Made(FILE_NAME, "settings, each explained", "read before production"),
+    )
+
+
+HERE = "keep on this server"
+A_NEW_ROOT = "take offline: a new root only"
 
 
 @app.callback()
@@ -60,9 +92,21 @@ def init(
             "--trust-domain", metavar="NAME", help=f"SPIFFE trust domain of all certificates. Default: {TRUST_DOMAIN}."
         ),
     ] = "",
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keys",
+            metavar="REPOSITORY.ROLE=M/N",
+            help="Make N keys for a role, of which M must sign. Default: 2/3 for both roots, else 1/1.",
+        ),
+    ] = None,
 ) -> None:
     """Make everything that `outrider serve` needs: authorities, keys, both repositories, the first operator."""
     data = session.data
+    try:
+        made = made_by(chosen(keys or ()))
+    except SigningError as exc:
+        raise BadInputError(str(exc), remedy="correct --keys; nothing was made") from exc
     settings, fresh = prepare_settings(data, trust_domain)
     origin = settings.fleet_origin
     try:
@@ -72,6 +116,7 @@ def init(
                 trust_domain=settings.trust_domain,
                 now=certificate_time(),
                 fleet_now=origin.astimezone(UTC).replace(microsecond=0) if origin else None,
+                keys=keys or (),
             )
     except (SigningError, OSError) as exc:
         if fresh:
@@ -82,10 +127,10 @@ def init(
     document = {
         "data": str(data),
         "trust_domain": settings.trust_domain,
-        "made": [path for path, _, _ in MADE],
-        "take_offline": list(OFFLINE),
+        "made": [part.path for part in made],
+        "take_offline": [part.path for part in made if part.offline],
     }
-    session.screen.answer(document, *summary(data, settings.trust_domain))
+    session.screen.answer(document, *summary(data, settings.trust_domain, made))
 
 
 def prepare_settings(data: Path, trust_domain: str) -> tuple[Settings, bool]:
@@ -119,15 +164,16 @@ def prepare_settings(data: Path, trust_domain: str) -> tuple[Settings, bool]:
         raise
 
 
-def summary(data: Path, trust_domain: str) -> list[RenderableType]:
+def summary(data: Path, trust_domain: str, parts: Sequence[Made]) -> list[RenderableType]:
     """What was made, what has to go offline, and the next step."""
     made = table("what", "what for", "where it belongs")
-    for path, purpose, place in MADE:
-        made.add_row(plain(path, "bold"), purpose, place)
+    for part in parts:
+        made.add_row(plain(part.path, "bold"), part.purpose, part.place)
+    offline = ", ".join(part.path for part in parts if part.offline)
     return [
         plain(f"Made the installation {data}, trust domain {trust_domain}."),
         made,
-        plain(f"Before production, take offline: {', '.join(OFFLINE)}. See SECURITY.md."),
+        plain(f"Before production, take offline: {offline}. See SECURITY.md."),
         plain(f"Next: outrider serve --data {data}"),
     ]
 

@@ -31,6 +31,20 @@ def test_keys_init_makes_an_installation_and_says_what_goes_offline(tmp_path: Pa
         assert list(data.glob(pattern)), f"{pattern} names no file"
 
 
+def test_keys_init_makes_the_keys_that_were_asked_for(tmp_path: Path, outrider: Outrider) -> None:
+    """And says how many must sign, and which go offline; a threshold that nobody can meet is refused at once."""
+    data = tmp_path / "fresh"
+    outcome = outrider("keys", "init", "--data", data, "--keys", "director.root=3/5", "--keys", "image.targets=2/3")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "3 of 5 sign" in outcome.stdout
+    assert "keys/image/targets*.pem" in outcome.stdout
+    assert (data / "keys" / "director" / "root-5.pem").exists()
+    refused = outrider("keys", "init", "--data", tmp_path / "b", "--keys", "image.targets=4/3")
+    assert refused.exit_code == 2
+    assert "4 signatures of 3 keys can never be given" in refused.stderr
+    assert not (tmp_path / "b").exists()
+
+
 def test_keys_init_never_touches_keys_that_stand(tmp_path: Path, outrider: Outrider) -> None:
     """Overwriting keys would strand every vehicle that trusts them."""
     data = tmp_path / "fresh"

@@ -16,6 +16,7 @@ from signing.errors import KeyFileError, SigningError
 from signing.image_repo import ImageRepository, NewImage
 from signing.keys import key_value, load_signer
 from signing.pki import Authority, identity_of
+from signing.roots import newest_root
 from signing.verify import PrimaryVerifier, check_image
 from tests.signing.uptane_simulator import NOW
 
@@ -163,3 +164,49 @@ def test_an_odd_operator_is_refused(data: DataFolder, name: str, role: str):
     with pytest.raises(SigningError):
         add_operator(data, trust_domain="fleet.example", name=name, role=role, now=NOW)
     assert listing(data.path) == before
+
+
+def test_a_role_gets_the_keys_that_were_asked_for(tmp_path: Path):
+    """Guidance of Uptane for production: more people than the defaults, from the first version of each root on."""
+    choices = ["director.root=3/5", "image.root=2/4", "image.targets=2/3", "image.attest=2/2", "image.timestamp=2/2"]
+    data = initialise(tmp_path / "data", trust_domain="fleet.example", now=NOW, keys=choices)
+    director, image = (newest_root(data.metadata_of(name)).signed for name in ("director", "image"))
+    asked = {
+        (1, 1): (director, "targets"),
+        (3, 5): (director, "root"),
+        (2, 4): (image, "root"),
+        (2, 3): (image, "targets"),
+    }
+    for (threshold, keys), (root, role) in asked.items():
+        assert (root.roles[role].threshold, len(root.roles[role].keyids)) == (threshold, keys)
+    repository = ImageRepository(data.image_repo)
+    attesters = repository.attesters()
+    assert attesters is not None
+    assert (attesters.threshold, len(attesters.keys)) == (2, 2)
+    (tmp_path / "a.img").write_bytes(b"image")
+    repository.publish([NewImage("a.img", tmp_path / "a.img", "acme-gw-1", 1, "1.0.0")], data.image_keys, NOW)
+    assert repository.verified_target("a.img", NOW) is not None, "vehicles count two signatures"
+    (data.image_keys / "targets.pem").unlink()
+    (data.image_keys / "targets-3.pem").unlink()
+    with pytest.raises(KeyFileError, match="takes 2 keys, 1 of them"):
+        repository.publish([NewImage("b.img", tmp_path / "a.img", "acme-gw-1", 2, "1.1.0")], data.image_keys, NOW)
+
+
+@pytest.mark.parametrize(
+    ("choice", "fault"),
+    [
+        ("director.root=4/3", "4 signatures of 3 keys can never be given"),
+        ("image.targets=0/1", "at least one key must sign"),
+        ("image.root=2/17", "between 1 and 16 keys"),
+        ("image.root=1/0", "between 1 and 16 keys"),
+        ("director.targets=1/2", "one key each"),
+        ("director.attest=1/1", "director has no role attest, but root, targets, snapshot, timestamp"),
+        ("root=2/3", "not of the form"),
+        ("image.root=2", "not of the form"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused(tmp_path: Path, choice: str, fault: str):
+    """Before anything is made: a threshold that nobody can meet would be found in the hour of need."""
+    with pytest.raises(SigningError, match=fault):
+        initialise(tmp_path / "data", trust_domain="fleet.example", now=NOW, keys=[choice])
+    assert not (tmp_path / "data").exists()

@@ -14,7 +14,6 @@ from tuf.api.metadata import Metadata, Root
 
 from signing.errors import KeyFileError, SigningError
 from signing.keys import (
-    DIRECTOR_ROLES,
     duplicate_key,
     generate_ecu_key,
     generate_keys,
@@ -24,31 +23,34 @@ from signing.keys import (
     public_key_from_base64,
     save_signer,
 )
+from signing.quorums import DIRECTOR, IMAGE
 from signing.roots import check_root_keys, first_root, sign_root
 from tests.signing.uptane_simulator import NOW
+
+NAMES = ("root-1", "root-2", "root-3", "targets", "snapshot", "timestamp")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    generate_keys(tmp_path / "director", "director")
+    generate_keys(tmp_path / "director", "director", DIRECTOR)
     return tmp_path / "director"
 
 
 def test_key_files_are_for_their_owner_only(folder: Path):
     """Mode 0600 in a folder of mode 0700, from the first moment."""
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert sorted(path.stem for path in folder.iterdir()) == sorted(DIRECTOR_ROLES)
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(NAMES)
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
 def test_offline_roles_fit_tokens_and_online_roles_repeat_their_bytes(tmp_path: Path):
     """Pitfall 20: hardware tokens have P-256 only; Director files are made again from their inputs."""
-    for repository in ("director", "image"):
-        generate_keys(tmp_path / repository, repository)
+    generate_keys(tmp_path / "director", "director", DIRECTOR)
+    generate_keys(tmp_path / "image", "image", IMAGE)
     schemes = {
         (repository, role): load_signer(tmp_path / repository, role).public_key.scheme
         for repository in ("director", "image")
-        for role in DIRECTOR_ROLES
+        for role in NAMES
     }
     ecdsa = {key for key, scheme in schemes.items() if scheme == "ecdsa-sha2-nistp256"}
     roots = {(repository, f"root-{n}") for repository in ("director", "image") for n in (1, 2, 3)}
@@ -59,7 +61,7 @@ def test_a_key_is_never_overwritten(folder: Path):
     """A second ceremony on the same folder would make every vehicle's root worthless."""
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(KeyFileError, match="never overwritten"):
-        generate_keys(folder, "director")
+        generate_keys(folder, "director", DIRECTOR)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
