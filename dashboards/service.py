@@ -282,6 +282,7 @@ HOUSE = Section(
             "authority takes a plan.",
             kind="bargauge",
             unit="none",
+            width=8,
             queries=(
                 Query(
                     '(min by (certificate) (outrider_certificate_expiry_timestamp_seconds{job="$job"}) - time())'
@@ -296,6 +297,7 @@ HOUSE = Section(
             "life; root and targets need offline keys.",
             kind="bargauge",
             unit="none",
+            width=8,
             queries=(
                 Query(
                     '(min by (repository, role) (outrider_metadata_expiry_timestamp_seconds{job="$job"})'
@@ -304,6 +306,15 @@ HOUSE = Section(
                     "{{repository}} {{role}}",
                 ),
             ),
+        ),
+        Panel(
+            title="Changes of keys that wait",
+            description="Signatures that a pending change still lacks; 0 waits to be published. Nothing here: no "
+            "change is pending. `outrider keys status` says who is missing.",
+            kind="bargauge",
+            unit="none",
+            width=8,
+            queries=(Query('max by (change) (outrider_signatures_lacking{job="$job"})', "{{change}}"),),
         ),
     ),
 )

@@ -88,6 +88,20 @@ def test_a_runbook_typed_as_it_stands_replaces_the_key(name: str, data: DataFold
     assert not data.pending(repository).exists()
 
 
+def test_the_runbook_of_a_change_that_waits_typed_as_it_stands_ends_it(data: DataFolder, outrider: Outrider) -> None:
+    """Anna signed a copy on Monday, and everybody waited for somebody else."""
+    change, before = data.pending("director"), newest_root(data.metadata_of("director")).signed
+    assert outrider("keys", "renew", "director").exit_code == 0
+    shutil.copy(change, "copy.json")
+    assert outrider("keys", "sign", "copy.json", "--key", "anna.pem", "--yes").exit_code == 0
+    for words in typed(FOLDER.parent / "ceremony-waits.md"):
+        there = [word.replace("/media/usb/director.json", "copy.json") for word in words[1:]]
+        outcome = outrider(*there, *(["--yes"] if there[:2] == ["keys", "sign"] else []))
+        assert outcome.exit_code == 0, (words, outcome.stderr)
+    assert newest_root(data.metadata_of("director")).signed.version == before.version + 1
+    assert not change.exists()
+
+
 @pytest.mark.uptane("A25", "K5")
 def test_the_runbook_of_a_suppliers_key_typed_as_it_stands_replaces_it(data: DataFolder, outrider: Outrider) -> None:
     """Its old key is really gone; vehicles find what it listed under the new one, and nothing new under the old one."""

@@ -16,7 +16,7 @@ from orchestrator.telemetry import PREFIX, Metrics
 BOARDS: list[Board] = list(generator.BOARDS.values())
 FOLDER = Path(generator.__file__).parent / "prometheus"
 RULES = FOLDER / "rules.yaml"
-RULE_TESTS = FOLDER / "rules_test.yaml"
+RULE_TESTS = (FOLDER / "rules_test.yaml", FOLDER / "rules_slow_test.yaml")
 WORDS = re.compile(r"\boutrider[_:][a-z_:0-9]+")
 GROUPING = re.compile(r"\b(?:by|on|group_left|group_right) \(([a-z_, ]+)\)")
 

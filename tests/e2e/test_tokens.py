@@ -44,7 +44,7 @@ def test_tokens_sign_a_release_and_keep_it_fresh(house: Installation, tmp_path: 
         house.must("keys", "rotate", "image", role, "--new", f"token-{role}={uri(role)}")
     for key in (keys / "root-1.pem", keys / "root-2.pem", uri("targets")):
         house.must("keys", "sign", change, "--key", key, "--yes")
-    house.must("keys", "publish", change, "--yes")
+    house.must("keys", "publish", change)
     for role in ROLES:
         (keys / f"{role}.pem").unlink()
     house.publish("1.2.0", release_counter=12)
