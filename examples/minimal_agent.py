@@ -5,6 +5,7 @@ synced before anything is sent or done. What every agent needs alike is in `sign
 """
 
 import json
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from typing import Any
 
 from outrider.v1 import vehicle_pb2 as pb
 
-from signing import calls, errors, files, outbox, primary, slots
+from signing import calls, errors, files, notes, outbox, primary, slots
 
 BEGUN = ("installing", "rebooting")
 now_s = partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # it runs on while the vehicle sleeps
@@ -163,7 +164,8 @@ class Agent:
         if reply.HasField("refusal") and not reply.refusal.HasField("retry_after"):
             self._end(a["id"])
         elif reply.permit.attempt_id == a["id"] and not self._waits(a) and now_s() < ends_at:
-            print(f"installing {a['id']}: {self._wishes(a).notes}", flush=True)  # P-COND-5: the owner reads this
+            told = notes.suited(self._wishes(a).notes, self._wishes(a).notes_by_language, os.environ.get("LANG", ""))
+            print(f"installing {a['id']}: {told}", flush=True)  # P-COND-5: the owner reads this
             a["phase"] = "installing"
             self.outbox.tell(a["id"], "INSTALL_STARTED")
             self._save()
