@@ -116,7 +116,7 @@ def _refreshing_by_objects(signers: DirectorSigners, count: int) -> Work:
 
 
 def _timestamp_pair(signers: DirectorSigners, count: int) -> Pair:
-    """What a quiet vehicle costs the signer, once in half a day."""
+    """What a quiet vehicle costs the signer, once a day."""
     snapshot = director_files(signers, Assignment(VEHICLE, IMAGES), DirectorVersions(1, NOW, 1, NOW))["1.snapshot.json"]
     pin = SnapshotPin(1, len(snapshot), hashlib.sha256(snapshot).hexdigest())
     _, raw = signers.raw[2]

@@ -2,7 +2,7 @@
 signs.
 
 Files are signed on change, not on poll: a changed assignment raises all three, a quiet vehicle gets a fresh timestamp
-at half life, which is one signature: the state keeps how the snapshot under it was signed. All files are made from
+once a day, which is one signature: the state keeps how the snapshot under it was signed. All files are made from
 `DirectorState` alone, byte for byte the same each time, so nothing but the state is stored.
 """
 
@@ -32,7 +32,9 @@ from signing.director import (
 )
 
 TARGETS_LIFE_MS = 7 * 24 * 3600 * 1000
-TIMESTAMP_LIFE_MS = 24 * 3600 * 1000
+TIMESTAMP_KEPT_MS = 20 * 3600 * 1000
+"""Age of a timestamp, of the day that it lives, from which a vehicle that calls gets a fresh one: what is left is for
+calls that fail."""
 CACHED_VEHICLES_MAX = 4096
 VERSIONS_AHEAD_MAX = 1_000_000
 """How far above the minutes since 2020 a vehicle's versions may be and still be ours."""
@@ -80,13 +82,13 @@ def assigned(state: DirectorState, release: ReleaseVersion, now: FleetTime) -> D
 
 
 def renewed(state: DirectorState, now: FleetTime) -> DirectorState:
-    """The state with whatever is past half its life issued anew; `state` itself when nothing is.
+    """The state with targets past half their life, or a timestamp of yesterday, issued anew; `state` when neither is.
 
     Without a snapshot that was kept everything is: files under an old version are never signed twice in doubt.
     """
     if state.version == 0 or now - state.issued_at > TARGETS_LIFE_MS // 2:
         return assigned(state, state.release, now)
-    if now - state.timestamp_issued_at <= TIMESTAMP_LIFE_MS // 2:
+    if now - state.timestamp_issued_at <= TIMESTAMP_KEPT_MS:
         return state
     if state.snapshot is None:
         return assigned(state, state.release, now)

@@ -10,7 +10,7 @@ from orchestrator.model.ids import FleetTime, ReleaseVersion
 from orchestrator.model.vehicle import DirectorState, SignedSnapshot
 from orchestrator.service.director import (
     TARGETS_LIFE_MS,
-    TIMESTAMP_LIFE_MS,
+    TIMESTAMP_KEPT_MS,
     DirectorDesk,
     assigned,
     assignment,
@@ -50,13 +50,13 @@ def test_version_jumps_ahead_of_a_lost_one() -> None:
     ("age_ms", "targets", "timestamp"),
     [
         (0, False, False),
-        (TIMESTAMP_LIFE_MS // 2, False, False),
-        (TIMESTAMP_LIFE_MS // 2 + 1, False, True),
+        (TIMESTAMP_KEPT_MS, False, False),
+        (TIMESTAMP_KEPT_MS + 1, False, True),
         (TARGETS_LIFE_MS // 2, False, True),
         (TARGETS_LIFE_MS // 2 + 1, True, True),
     ],
 )
-def test_files_are_renewed_past_half_their_life(age_ms: int, targets: bool, timestamp: bool) -> None:
+def test_files_are_renewed_before_they_end(age_ms: int, targets: bool, timestamp: bool) -> None:
     """Signed on change, not on poll; and never found expired by a vehicle that calls now and then."""
     issued = replace(ISSUED, snapshot=SignedSnapshot(ISSUED.version, 400, "ab" * 32, "cd" * 8))
     state = renewed(issued, FleetTime(NOW + age_ms))

@@ -184,16 +184,16 @@ async def test_a_vehicle_follows_the_rotation_of_every_role(road: Road, reposito
 async def test_a_quiet_vehicle_is_sent_a_timestamp_alone_again_after_a_rotation(road: Road, role: str) -> None:
     """What was kept of a snapshot is of one root's keys; the one behind the next root is kept in its place."""
 
-    async def half_a_day_later() -> list[str]:
-        road.now += timedelta(hours=13)
+    async def a_day_later() -> list[str]:
+        road.now += timedelta(hours=21)
         road.repository.renew(road.data.image_keys, road.now)
         names = [name for repository, name in await road.offered() if repository == "director"]
         await road.poll()
         return names
 
     await road.poll()
-    await half_a_day_later()
-    assert await half_a_day_later() == ["timestamp.json"]
+    await a_day_later()
+    assert await a_day_later() == ["timestamp.json"]
     edit, signers = road.rotation("director", role)
     road.hold("director", edit, *signers)
     assert len([name for repository, name in await road.offered() if repository == "director"]) == len(ROLES)
@@ -201,7 +201,7 @@ async def test_a_quiet_vehicle_is_sent_a_timestamp_alone_again_after_a_rotation(
     only_timestamp_lost = replace(road.verifier.versions()[0], timestamp=0)
     assert len(await road.desk.newer_than(only_timestamp_lost, VEHICLE, road.state, road.release)) == len(ROLES) - 1
     for _ in range(2):
-        assert await half_a_day_later() == ["timestamp.json"]
+        assert await a_day_later() == ["timestamp.json"]
 
 
 async def test_a_vehicle_that_was_away_walks_through_all_rotations(road: Road) -> None:

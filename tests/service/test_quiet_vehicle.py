@@ -1,4 +1,4 @@
-"""A vehicle for which nothing changes: it costs one timestamp in half a day, and what it is told always verifies."""
+"""A vehicle for which nothing changes: it costs one timestamp a day, and what it is told always verifies."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.vehicle import DirectorState, SignedSnapshot
-from orchestrator.service.director import TARGETS_LIFE_MS, TIMESTAMP_LIFE_MS, renewed
+from orchestrator.service.director import TARGETS_LIFE_MS, TIMESTAMP_KEPT_MS, renewed
 from orchestrator.service.vehicles import Held
 from signing.director import Renewal
 from signing.verify import PrimaryVerifier
 from tests.builders import HOUR_MS, NOW, an_ecu
 from tests.service.world import POLL, Car, World
 
-HALF_A_DAY_MS = TIMESTAMP_LIFE_MS // 2 + HOUR_MS
+A_DAY_MS = TIMESTAMP_KEPT_MS + HOUR_MS
 
 
 class QuietVehicle:
@@ -60,39 +60,48 @@ async def quiet(world: World) -> QuietVehicle:
 
 
 @pytest.mark.uptane("D6")
-async def test_quiet_vehicle_costs_one_signature_in_half_a_day(world: World, quiet: QuietVehicle) -> None:
+async def test_quiet_vehicle_costs_one_signature_a_day(world: World, quiet: QuietVehicle) -> None:
     """A fleet is quiet on most days: three signatures and three files for each would be thrice the cost."""
-    for day in range(6):
-        world.hand.advance(HALF_A_DAY_MS)
+    for day in range(4):
+        world.hand.advance(A_DAY_MS)
         assert await quiet.poll() == ["timestamp.json"]
         assert await quiet.poll() == []
         assert (world.signer.asked, world.signer.renewed) == (1, day + 1)
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     assert await quiet.poll() == ["snapshot.json", "targets.json", "timestamp.json"]
-    assert (world.signer.asked, world.signer.renewed) == (2, 6), "at half the life of targets, all three"
+    assert (world.signer.asked, world.signer.renewed) == (2, 4), "at half the life of targets, all three"
+
+
+@pytest.mark.uptane("D6")
+async def test_calling_every_hour_costs_no_more(world: World, quiet: QuietVehicle) -> None:
+    """And each time what it holds is good for hours to come: a few calls may fail."""
+    for _ in range(3 * 24):
+        world.hand.advance(HOUR_MS)
+        await quiet.poll()
+    assert (world.signer.asked, world.signer.renewed) == (1, 3)
 
 
 async def test_other_worker_goes_on_where_one_left_off(world: World, quiet: QuietVehicle) -> None:
     """What the snapshot was is in the store, not in the memory of the worker that had it signed."""
     world.director._files.clear()
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     assert await quiet.poll() == ["timestamp.json"]
     assert (world.signer.asked, world.signer.renewed) == (1, 1)
 
 
 async def test_vehicle_that_lost_its_metadata_is_sent_all_of_it(world: World, quiet: QuietVehicle) -> None:
     """A timestamp alone leads nowhere for who does not hold the snapshot under it."""
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     quiet.loses_its_metadata()
     assert await quiet.poll() == ["snapshot.json", "targets.json", "timestamp.json"]
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     assert await quiet.poll() == ["timestamp.json"]
 
 
 @pytest.mark.parametrize("lacking", ["snapshot", "targets"])
 async def test_timestamp_alone_is_for_who_holds_both_others(world: World, quiet: QuietVehicle, lacking: str) -> None:
     """Half a memory is none: both files come again."""
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     versions, _ = quiet.verifier.versions()
     held = replace(Held(versions.root, versions.timestamp, versions.snapshot, versions.targets), **{lacking: 0})
     reply = await world.desk.check_in(quiet.car.vehicle_id, replace(POLL, director=held))
@@ -110,12 +119,12 @@ async def test_replaced_unit_is_listed_under_a_version_of_its_own(world: World) 
         *(ecu for ecu in car.vehicle.ecus if ecu.primary),
         *(replace(ecu, serial=an_ecu("new-bcm").serial) for ecu in car.vehicle.ecus if not ecu.primary),
     ]
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     await world.check_in(car)  # kept from here on
     await world.store.import_vehicles([replace(car.vehicle, ecus=tuple(units))], now=world.now)
     kept = (await world.record(car)).director
     assert (kept.release, kept.version > before.version) == ("1.1.0", True)
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     reply = await world.check_in(car)
     after = (await world.record(car)).director
     assert after.version > kept.version
@@ -134,7 +143,7 @@ async def test_root_that_comes_while_a_timestamp_is_signed_brings_all_files(
         return await sign(renewal)
 
     monkeypatch.setattr(world.signer, "director_timestamp", overtaken)
-    world.hand.advance(HALF_A_DAY_MS)
+    world.hand.advance(A_DAY_MS)
     versions, _ = quiet.verifier.versions()
     held = Held(versions.root, versions.timestamp, versions.snapshot, versions.targets)
     reply = await world.desk.check_in(quiet.car.vehicle_id, replace(POLL, director=held))
@@ -144,8 +153,8 @@ async def test_root_that_comes_while_a_timestamp_is_signed_brings_all_files(
 def test_version_whose_snapshot_is_not_known_is_never_signed_again() -> None:
     """A state that was granted, or written before snapshots were kept: in doubt everything gets a new version."""
     state = DirectorState(version=7, issued_at=NOW, timestamp_version=7, timestamp_issued_at=NOW)
-    later = FleetTime(NOW + HALF_A_DAY_MS)
-    assert HALF_A_DAY_MS < TARGETS_LIFE_MS // 2
+    later = FleetTime(NOW + A_DAY_MS)
+    assert A_DAY_MS < TARGETS_LIFE_MS // 2
     assert renewed(state, later).version > 7
     kept = replace(state, snapshot=SignedSnapshot(7, 400, "ab" * 32, "cd" * 8))
     assert renewed(kept, later).version == 7

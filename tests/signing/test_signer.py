@@ -101,7 +101,7 @@ async def test_the_process_signs_what_the_function_signs(data: DataFolder, socke
 
 
 async def test_the_process_signs_a_timestamp_alone(data: DataFolder, socket_path: Path, client: SignerClient):
-    """What a quiet vehicle needs once in half a day: one signature, over what was signed before."""
+    """What a quiet vehicle needs once a day: one signature, over what was signed before."""
     signers = DirectorSigners.load(data.director_keys)
     snapshot = director_files(signers, ASSIGNMENT, VERSIONS)["7.snapshot.json"]
     pin = SnapshotPin(7, len(snapshot), hashlib.sha256(snapshot).hexdigest())
