@@ -186,18 +186,17 @@ class VehicleDesk:
             StoreUnavailableError: nothing is acknowledged; call again.
         """
         now = self._now()
-        record = await record_of(self._store, vehicle_id)
+        # One step where there are events: an acknowledgement answers with the record.
+        record = await (self._acknowledge(vehicle_id, poll, now) if poll.events else self._read(vehicle_id, poll, now))
         # After the look at what was known before, which tells an old diagnosis from a new one.
         self._last_seen.saw(vehicle_id, Contact(at=now, conditions=poll.conditions, diagnostics=poll.diagnostics))
         self._metrics.contacts.labels(region=record.vehicle.region).inc()
-        if poll.events or poll.outbox_id != record.outbox_id:
-            record = await self._acknowledge(vehicle_id, poll, now)
         await self._diagnose(record, poll.diagnostics, now)
         snapshot = self._snapshots.current
         # Other than what stands only if the store was set back, as by a restored backup: then the vehicle has done what
         # is not known here, and begins nothing before its manifest was seen.
         remembered = self._director.caught_up(record.director, poll.director, now)
-        set_back = remembered != record.director
+        set_back = remembered is not record.director
         record, directive = await self._direct(record, snapshot, now, may_begin=not set_back)
         record = await self._keep_director_fresh(record, snapshot, now, remembered if set_back else None)
         wants_images = isinstance(directive, Install)
@@ -213,6 +212,10 @@ class VehicleDesk:
             director_files=await self._director_files(record, snapshot, poll.director),
             image_files=self._images.newer_than(poll.image) if wants_images else {},
         )
+
+    async def _read(self, vehicle_id: VehicleId, poll: CheckIn, now: FleetTime) -> VehicleRecord:
+        record = await record_of(self._store, vehicle_id)
+        return record if poll.outbox_id == record.outbox_id else await self._acknowledge(vehicle_id, poll, now)
 
     async def _acknowledge(self, vehicle_id: VehicleId, poll: CheckIn, now: FleetTime) -> VehicleRecord:
         with still_known(vehicle_id):

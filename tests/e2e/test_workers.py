@@ -8,15 +8,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from outrider.v1 import vehicle_pb2
 
-from tests.processes import Installation, an_installation, eventually
+from orchestrator.clock import MachineClock
+from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually
 from tests.vehicles import AVehicle, enrolled
 
 pytestmark = pytest.mark.processes
 
+STORE_DEADLINE_S = 5.0
 PAUSE_S = 0.05
 """Between calls: one vehicle may not call as often as it likes."""
 
@@ -86,6 +92,51 @@ def test_stopped_worker_is_replaced_while_the_other_serves(tmp_path: Path) -> No
         (vehicle,) = enrolled(house, AVehicle("after-1"))
         assert vehicle.check_in().HasField("fleet_time")
         assert house.metric("outrider_child_stuck_total") == 1
+
+
+def test_worker_whose_store_stands_still_refuses_what_is_too_much_at_once_and_serves_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """Calls pile up behind a slow store: those beyond the limit hear at once when to come again."""
+    machine = MachineClock()
+    with an_installation(tmp_path) as house:
+        vehicles = enrolled(house, *(AVehicle(f"herd-{number}") for number in range(8)))
+        for vehicle in vehicles:
+            vehicle.check_in()
+        os.kill(house.store_pid, signal.SIGSTOP)
+        try:
+            began_s = machine.monotonic_s()
+            # A connection carries a hundred calls at once: eight vehicles, so that all of them are under way.
+            poll = vehicle_pb2.CheckInRequest(outbox_id="herd")
+            herd = [
+                vehicle.stub.CheckIn.future(poll, timeout=CALL_TIMEOUT_S) for vehicle in vehicles for _ in range(80)
+            ]
+            refused = eventually(lambda: [call for call in herd if call.done()], what="those beyond 512 are refused")
+            assert machine.monotonic_s() - began_s < STORE_DEADLINE_S, "before the store could have been given up"
+            for call in refused:
+                assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, call.details()
+            assert house.metric("outrider_refused_requests_total", reason="overloaded") >= len(refused)
+        finally:
+            os.kill(house.store_pid, signal.SIGCONT)
+        answered = [call for call in herd if call.exception() is None]
+        assert len(answered) > 400, "those that were let in are served"
+        assert {call.code() for call in herd} <= {
+            grpc.StatusCode.OK,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.UNAVAILABLE,  # past the store's deadline
+        }
+        delays_s = {retry_delay_s(call) for call in refused}
+        assert min(delays_s) >= 0.75
+        assert len(delays_s) > len(refused) / 2, "smeared"
+
+
+def retry_delay_s(call: Any) -> float:
+    """What a refusal asks to wait."""
+    info = error_details_pb2.RetryInfo()
+    for detail in rpc_status.from_call(call).details:
+        if detail.Unpack(info):
+            return info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+    raise AssertionError("a refusal without a delay")
 
 
 def replaced(house: Installation, stuck: int) -> bool:
