@@ -48,6 +48,10 @@ OPERATORS = (
 )
 CONNECTION_GRACE_MS = 300_000
 """That calls have which are under way when their connection is too old."""
+PENDING_MAX = 4_000
+"""Calls that gRPC holds until the worker looks at them, some four seconds' worth; beyond, ever more are cancelled, and
+all beyond twice as many. By itself it would cancel from 1,000 on, a second's worth: a herd would call twice as often.
+"""
 METADATA_BYTES_MAX = 16_384
 ENROLLMENT_BYTES_MAX = 65_536
 
@@ -100,6 +104,8 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
         options=[
             ("grpc.so_reuseport", int(binding.shared)),
             ("grpc.max_receive_message_length", binding.message_bytes_max),
+            ("grpc.server.max_pending_requests", PENDING_MAX),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_MAX),
             ("grpc.max_metadata_size", METADATA_BYTES_MAX),
             ("grpc.max_connection_age_ms", binding.connection_age_ms),
             ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
