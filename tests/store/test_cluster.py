@@ -13,6 +13,8 @@ from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import Applied, Permitted, Reserved
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.keys import ALL_KEYS, rollout_tag, shard_tag
+from orchestrator.store.redis.verify import Difference
+from orchestrator.store.shards import shard_of
 from tests.builders import DAY_MS, HOUR_MS, NOW, after
 from tests.contracts.steps import (
     SPRING,
@@ -74,6 +76,34 @@ async def test_whole_way_of_an_attempt_stays_within_slots(cluster_of_one: Embedd
     assert len(await store.cases(rollout_id=None, settled=True)) == 1
     for stream in await store.journal_streams():
         await store.trim_journal(stream, upto=await store.journal_mark(stream) or "0-0")
+    await store.close()
+
+
+async def test_recount_and_repair_stay_within_slots(cluster_of_one: EmbeddedServer) -> None:
+    """A large fleet is counted anew where it lives."""
+    store = await RedisStore.connect(cluster_of_one.url)
+    await running(store)
+    attempt = await assigned(store)
+    await reserve(store, attempt.attempt_id)
+    await store.change(attempt.attempt_id, AttemptEvent.WITHDRAWN, now=NOW)
+    await sweep_all(store, after(9 * DAY_MS))
+    tag, verifier = shard_tag(shard_of(attempt.vehicle_id, store.shards)), store.verifier()
+    with redis.Redis(unix_socket_path=str(cluster_of_one.socket_path), protocol=3) as client:
+        client.hincrby(f"{tag}:count:spring", "eu|gen2|canary|b|withdrawn", 1)
+        client.zadd(f"{tag}:due", {f"d|{attempt.attempt_id}": 7})
+        client.hincrby(f"{rollout_tag(SPRING)}:in_flight", "eu", 1)
+
+    async def found() -> list[Difference]:
+        shards = [each for shard in range(store.shards) for each in await verifier.shard(shard)]
+        return shards + await verifier.rollout(SPRING)
+
+    wrong = await found()
+    assert [each.counter for each in wrong] == ["count", "due", "in_flight"]
+    for each in wrong:
+        await verifier.repair(each, at=NOW, actor="ann", reason="why")
+    assert sum([await verifier.pack_ended(shard) for shard in range(store.shards)]) == 0
+    await verifier.spend_permits(SPRING)
+    assert await found() == []
     await store.close()
 
 
