@@ -15,10 +15,12 @@ from securesystemslib.signer import (
     SSlibKey,
 )
 
+from signing.attestation import sign_summary
 from signing.director import Assignment, DirectorSigners, DirectorVersions, director_files
 from signing.errors import KeyFileError, SigningError
 from signing.key_folder import refer, signers_among
 from signing.keys import save_signer, write_public
+from tests.evidence import a_summary
 from tests.signing.uptane_simulator import NOW
 
 HELD = CryptoSigner.generate_ed25519()
@@ -71,6 +73,13 @@ def test_a_service_signs_the_director_s_files_as_a_file_does(tmp_path: Path, mon
     monkeypatch.setattr(RemoteSigner, "answers", False)
     with pytest.raises(SigningError, match=r"did not sign \(ConnectionError: no route to the service\)"):
         director_files(by_service, of, versions)
+
+
+def test_a_service_that_is_away_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A publication ends with one line, before anything is listed."""
+    monkeypatch.setattr(RemoteSigner, "answers", False)
+    with pytest.raises(KeyFileError, match="no route to the service"):
+        sign_summary(a_summary({}, sha256="ab" * 32, hardware_id="acme-gw-1"), [RemoteSigner(HELD.public_key)])
 
 
 def test_a_key_that_waits_for_its_root_is_not_asked(tmp_path: Path):
