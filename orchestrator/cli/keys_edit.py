@@ -244,6 +244,7 @@ def fresh_keys(
         )
     taken = {name_of(key) for key in keys_of(holder).values()}
     names = (f"{role}-{number}" for number in itertools.count(2))
-    free = (name for name in names if name not in taken and not (folder / f"{name}.pem").exists())
+    there = {path.stem for path in folder.glob(f"{role}*.*")}  # also a file that says where a key is
+    free = (name for name in names if name not in taken and name not in there)
     for name in itertools.islice(free, count):
         yield folder / f"{name}.pem", CryptoSigner.generate_ed25519()

@@ -171,6 +171,32 @@ def test_online_keys_are_made_where_the_signer_finds_them_offline_ones_are_not(d
         assert "offline keys: none is made on this machine" in outcome.stderr
 
 
+def test_a_key_that_is_made_leaves_the_place_of_one_elsewhere_alone(data: Path, outrider: Outrider) -> None:
+    """Else the public half of the one would be taken for the other's, and the role would have no key that counts."""
+    done(outrider("keys", "make", "elsewhere.pem", "--unencrypted"))
+    told = done(outrider("keys", "use", "image", "timestamp", "awskms:alias/t", "--public", "elsewhere.pem"))
+    assert "timestamp-2.uri" in told.stdout
+    done(outrider("keys", "rotate", "image", "timestamp"))
+    assert (data / "keys" / "image" / "timestamp-3.pem").exists()
+    change = data / "pending" / "image.json"
+    for number in (1, 2):
+        key = data / "keys" / "image" / f"root-{number}.pem"
+        done(outrider("keys", "sign", change, "--key", key, "--yes"))
+    done(outrider("keys", "publish", change))
+    done(outrider("image-repo", "renew"))
+
+
+def test_the_director_takes_no_key_that_never_repeats_its_bytes(data: Path, outrider: Outrider) -> None:
+    """Refused when it is said, not when the signer starts; and nothing signs for a root by itself."""
+    done(outrider("keys", "make", "elsewhere.pem", "--unencrypted"))
+    service = ("awskms:alias/t", "--public", "elsewhere.pem")
+    refused = outrider("keys", "use", "director", "timestamp", *service)
+    assert (refused.exit_code, "the Director signs by ed25519 only" in refused.stderr) == (2, True)
+    assert "outrider keys sign FILE --key URI" in outrider("keys", "use", "image", "root", *service).stderr
+    assert "does not tell its public key" in outrider("keys", "use", "image", "timestamp", service[0]).stderr
+    assert not list((data / "keys").rglob("*.uri"))
+
+
 def test_a_refused_edit_leaves_neither_key_nor_change(data: Path, outrider: Outrider) -> None:
     """A stray key file would be taken for one that is in use."""
     before = sorted(data.rglob("*"))
