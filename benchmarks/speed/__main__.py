@@ -18,6 +18,7 @@ from benchmarks.speed.fleet import VEHICLES, Amount, fleet
 from benchmarks.speed.pairs import ROUNDS, Figure, Pair, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio
+from benchmarks.speed.sizing import large_and_small
 from benchmarks.speed.storing import storing
 from benchmarks.speed.thinking import thinking
 
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str]) -> int:
             figures += _measured(called, options.rounds, progress)
         progress.add_task(f"a fleet of {options.vehicles:,}", total=None)
         amounts = fleet(Path(folder) / "fleet", rounds=options.rounds, vehicles=options.vehicles)
+        progress.add_task("rollouts that begin and stop, in a large fleet and in a small one", total=None)
+        ticks, starts = large_and_small(Path(folder) / "sizes", rounds=options.rounds, large=options.vehicles)
+        figures += ticks
+        amounts += starts
     (ROOT / "build").mkdir(exist_ok=True)
     sizes = [delta_bytes_ratio()]
     (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds, sizes, amounts))

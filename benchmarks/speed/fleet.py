@@ -107,6 +107,26 @@ def fleet(
     ]
 
 
+def fill(folder: Path, vehicles: int, *, now: FleetTime) -> None:
+    """Register a fleet in a store of its own, as `fleet` does.
+
+    Args:
+        folder: Of the server's data; new.
+        vehicles: How many.
+        now: Fleet time.
+    """
+    server = EmbeddedServer(folder)
+    server.start()
+    loop = asyncio.new_event_loop()
+    try:
+        work = _Fleet(loop, server.url, random.Random(1))  # noqa: S311 - filler, not secrets
+        work.register(vehicles, now)
+        work.close()
+    finally:
+        loop.close()
+        server.stop()
+
+
 class _Fleet:
     """A store that fills up.
 
@@ -162,11 +182,11 @@ class _Fleet:
             for key in await self._bare.call("KEYS", pattern):
                 await self._bare.call("DEL", key)
 
-    def register(self, vehicles: int) -> float:
+    def register(self, vehicles: int, now: FleetTime = NOW) -> float:
         """Import the fleet; bytes a vehicle, all told."""
         for batch in _batches(range(vehicles), 20_000):
             fleet = [self._vehicle(number) for number in batch]
-            self._loop.run_until_complete(self._store.import_vehicles(fleet, now=NOW))
+            self._loop.run_until_complete(self._store.import_vehicles(fleet, now=now))
         return self._used() / vehicles
 
     def roll_out(self, vehicles: int, sample: int, rollouts: int) -> float:

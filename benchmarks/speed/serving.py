@@ -1,6 +1,6 @@
 """A whole installation for the bench: `outrider serve` with one worker, its store on the disk, and a fleet that calls.
 
-Owns the data folder, the processes and who has which certificate; leaves to `calling` what is measured. The fleet has
+Owns the data folder and who has which certificate; leaves to `calling` what is measured. The fleet has
 two groups. The quiet have nothing to do: they hold what the Director says, their manifest is known, and the one rollout
 that runs is not for them. The eventful are at an attempt.
 """
@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import CLOCK_MONOTONIC, clock_gettime, sleep
+from time import clock_gettime
 
 from outrider.v1 import vehicle_pb2
 
+from benchmarks.speed.running import TRUST_DOMAIN, running
 from orchestrator.clock import MachineClock
 from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.requests import start
@@ -38,18 +37,15 @@ from orchestrator.model.release import Release
 from orchestrator.service.director import assigned
 from orchestrator.service.grants import offered
 from orchestrator.service.snapshot import REFRESH_S
-from orchestrator.store.base import Attestation, JournalEntry, StoreError
+from orchestrator.store.base import Attestation, JournalEntry
 from orchestrator.store.redis import RedisStore
 from signing.ceremony import DataFolder, initialise
 from signing.pki import Authority, certificate_request, key_pem, new_key
 
-TRUST_DOMAIN = "bench.outrider.invalid"
 ROLLOUT = RolloutId("spring")
 RELEASE = ReleaseVersion("1.1.0")
 PLAN = "release: 1.1.0\ntarget: {model: [S]}\nwaves:\n  - {name: all, share: 100%, soak: 24h}\n"
 LIFE = timedelta(days=1)
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +83,8 @@ def serving(data: Path, *, vehicles: int) -> Iterator[Served]:
         data: its folder; new.
         vehicles: of each group.
     """
-    folder = initialise(data, trust_domain=TRUST_DOMAIN, now=_now())
-    (data / "outrider.toml").write_text(f'trust_domain = "{TRUST_DOMAIN}"\nlog_level = "warning"\ndrain_s = 1.0\n')
-    with (data / "serve.log").open("wb") as log:
-        # In a session of its own: a Ctrl-C ends the bench, which then ends this in order.
-        server = subprocess.Popen(
-            [str(Path(sys.executable).with_name("outrider")), "serve", "--data", str(data)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        _await_endpoints(data, server)
+    folder = initialise(data, trust_domain=TRUST_DOMAIN, now=now())
+    with running(data) as server:
         store_url = json.loads((data / "run" / "orders.json").read_text())["store_url"]
         attempts = asyncio.run(_fill(store_url, vehicles))
         identities = _identities(folder, 2 * vehicles)
@@ -110,16 +95,9 @@ def serving(data: Path, *, vehicles: int) -> Iterator[Served]:
             processes=(_worker_of(server.pid), int(json.loads((data / "store" / "store.json").read_text())["pid"])),
             quiet=[each for each in callers if each.attempt_id is None],
             eventful=[each for each in callers if each.attempt_id is not None],
-            now=_now(),
+            now=now(),
             life=LIFE,
         )
-    finally:
-        server.terminate()
-        try:
-            server.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
 
 
 def request_of(caller: Caller, answer: vehicle_pb2.CheckInResponse | None) -> vehicle_pb2.CheckInRequest:
@@ -152,27 +130,26 @@ async def _fill(store_url: str, vehicles: int) -> dict[VehicleId, AttemptId]:
     """A release, a rollout, and vehicles of both groups; the attempts of the eventful ones."""
     store = await RedisStore.connect(store_url)
     try:
-        now = FleetTime(MachineClock().wall_ms())
-        release = Release(RELEASE, images=(), notes="", created_at=now, targets_version=1)
-        await store.create_release(release, JournalEntry("", "", "release_created", now, {}))
+        at = FleetTime(MachineClock().wall_ms())
+        release = Release(RELEASE, images=(), notes="", created_at=at, targets_version=1)
+        await store.create_release(release, JournalEntry("", "", "release_created", at, {}))
         plan = read_plan(PLAN)
         rules = {"eu": plan.region_defaults}
-        rollout = start(ROLLOUT, plan, PLAN, bytes(16), rules, "bench", "bench", "", now)
-        await store.create_rollout(rollout, JournalEntry(ROLLOUT, "", "rollout_created", now, {}))
+        rollout = start(ROLLOUT, plan, PLAN, bytes(16), rules, "bench", "bench", "", at)
+        await store.create_rollout(rollout, JournalEntry(ROLLOUT, "", "rollout_created", at, {}))
         fleet = [_vehicle(number, model) for model in ("S", "X") for number in range(vehicles)]
-        await store.import_vehicles(fleet, now=now)
+        await store.import_vehicles(fleet, now=at)
         attempts = {}
         for vehicle in fleet:
-            known = Attestation(_digest_of(vehicle.vehicle_id), 1, b"{}", ReleaseVersion("1.0.0"), None, None)
-            await store.attest(vehicle.vehicle_id, known, now=now)
+            await store.attest(vehicle.vehicle_id, known_manifest(vehicle.vehicle_id), now=at)
             record = await store.vehicle(vehicle.vehicle_id)
             assert record is not None
             if vehicle.model == "X":
                 continue
             cell = Cell(vehicle.region, vehicle.hardware, vehicle.cohort)
             grant = Grant(ROLLOUT, RELEASE, cell, 1, rollout.epoch, Habit.OFTEN, quota=None, message="")
-            attempt = offered(record, grant, rollout, now)
-            await store.assign(attempt, assigned(record.director, RELEASE, now), expected_timestamp_version=0)
+            attempt = offered(record, grant, rollout, at)
+            await store.assign(attempt, assigned(record.director, RELEASE, at), expected_timestamp_version=0)
             attempts[vehicle.vehicle_id] = attempt.attempt_id
         await asyncio.sleep(2 * REFRESH_S)  # by then the worker knows the release
         return attempts
@@ -191,32 +168,30 @@ def _vehicle(number: int, model: str) -> Vehicle:
 
 
 def _identities(folder: DataFolder, count: int) -> list[Caller]:
-    authority = Authority.load(folder.authorities, "vehicle")
-    callers = []
-    for number in range(count):
-        vehicle_id = _vehicle(number // 2, "SX"[number % 2]).vehicle_id
-        key = new_key()
-        chain = authority.issue_vehicle(
-            certificate_request(key), trust_domain=TRUST_DOMAIN, vehicle_id=vehicle_id, now=_now(), life=LIFE
-        )
-        callers.append(Caller(vehicle_id, key_pem(key), chain, attempt_id=None))
-    return callers
+    return [identity_of(folder, _vehicle(number // 2, "SX"[number % 2]).vehicle_id) for number in range(count)]
+
+
+def identity_of(folder: DataFolder, vehicle_id: VehicleId) -> Caller:
+    """A vehicle with a certificate, at no attempt."""
+    authority, key = Authority.load(folder.authorities, "vehicle"), new_key()
+    chain = authority.issue_vehicle(
+        certificate_request(key), trust_domain=TRUST_DOMAIN, vehicle_id=vehicle_id, now=now(), life=LIFE
+    )
+    return Caller(vehicle_id, key_pem(key), chain, attempt_id=None)
+
+
+def known_manifest(vehicle_id: VehicleId) -> Attestation:
+    """What the server knows of the manifest that the vehicle's requests name."""
+    return Attestation(_digest_of(vehicle_id), 1, b"{}", ReleaseVersion("1.0.0"), None, None)
 
 
 def _digest_of(vehicle_id: VehicleId) -> str:
     return vehicle_id.encode().hex().ljust(64, "0")
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Of the machine, in whole seconds: certificates begin then."""
     return datetime.fromtimestamp(MachineClock().wall_ms() // 1000, tz=UTC)
-
-
-def _await_endpoints(data: Path, server: subprocess.Popen[bytes]) -> None:
-    ends_at = clock_gettime(CLOCK_MONOTONIC) + START_TIMEOUT_S
-    while not (data / "endpoints.json").exists():
-        if server.poll() is not None or clock_gettime(CLOCK_MONOTONIC) > ends_at:
-            raise StoreError(f"outrider serve did not start: {(data / 'serve.log').read_text()[-2000:]}")
-        sleep(0.05)
 
 
 def _worker_of(supervisor: int) -> int:

@@ -13,6 +13,7 @@ from benchmarks.speed.fleet import Amount, fleet
 from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio, old_image, small_change
+from benchmarks.speed.sizing import large_and_small
 from benchmarks.speed.storing import AT_ONCE, storing
 from benchmarks.speed.thinking import HASHES, thinking
 
@@ -133,6 +134,16 @@ def test_the_fleet_is_really_there_and_its_rollouts_come_to_their_end(tmp_path: 
     assert 200 < registered.value < 5_000
     assert 20 < left.value < 2_000
     assert share.value > 0.0
+
+
+@pytest.mark.processes
+def test_rollouts_really_begin_and_stop_in_fleets_of_both_sizes(tmp_path: Path) -> None:
+    """What no vehicle was granted, or nobody stopped, would be the fastest."""
+    ticks, starts = large_and_small(tmp_path / "sizes", rounds=1, large=3_000, small=300, starts=2, stops=2)
+    assert [figure.key for figure in ticks] == ["tick_flatness", "tick_vs_ping", "tick_signs_of_life", "tick_judging"]
+    assert all(figure.times > 0.0 for figure in ticks)
+    assert [amount.key for amount in starts] == ["first_grant_s", "first_grant_flatness", "last_grant_after_stop_s"]
+    assert starts[0].value > 0.0
 
 
 def test_amounts_stand_beside_the_sizes() -> None:
