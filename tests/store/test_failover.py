@@ -22,7 +22,7 @@ from tests.contracts.steps import DIRECTOR, SPRING, authorize, entries, entry, r
 from tests.processes import eventually
 from tests.redis_cluster import ACluster, Server, a_cluster
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 
 T = TypeVar("T")
 VEHICLES = 90

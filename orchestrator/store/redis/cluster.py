@@ -54,9 +54,17 @@ class Cluster:
         """As it was last seen."""
         return self._topology
 
-    def primaries(self) -> Mapping[Node, Pipeline]:
+    def primaries(self) -> Mapping[Node, AtNode]:
         """The nodes that serve slots now."""
-        return {node: self._pipeline(node) for node in self._topology.primaries}
+        return {node: AtNode(self, node) for node in self._topology.primaries}
+
+    async def at(self, node: Node, *command: Argument, changes: bool = False) -> Any:
+        """Send one command to a node, whatever it serves. See `Pipeline.call`."""
+        try:
+            return await self._pipeline(node).call(*command, changes=changes)
+        except StoreUnavailableError:
+            self._look_soon()
+            raise
 
     async def open(self) -> None:
         """Find the nodes.
@@ -81,13 +89,9 @@ class Cluster:
                 self._look_soon()
                 raise StoreUnavailableError(f"no node of the cluster serves slot {slot}")
             try:
-                return await self._pipeline(node).call(*command, changes=changes)
+                return await self.at(node, *command, changes=changes)
             except ElsewhereError as elsewhere:
                 self._topology = self._topology.moved(slot, Node(elsewhere.host or node.host, elsewhere.port))
-                self._look_soon()
-            except StoreUnavailableError:
-                self._look_soon()
-                raise
         raise StoreUnavailableError(f"nodes of the cluster send slot {slot} to each other: wait until they agree")
 
     async def close(self) -> None:
@@ -165,3 +169,23 @@ class Cluster:
             ) from error
         finally:
             await scout.close()
+
+
+class AtNode:
+    """Carries calls to one node of a cluster, which ends them with itself.
+
+    Args:
+        cluster: of the node.
+        node: which.
+    """
+
+    def __init__(self, cluster: Cluster, node: Node) -> None:
+        self._cluster = cluster
+        self._node = node
+
+    async def call(self, *command: Argument, changes: bool = False) -> Any:
+        """See `Pipeline.call`."""
+        return await self._cluster.at(self._node, *command, changes=changes)
+
+    async def close(self) -> None:
+        """Nothing: the cluster is closed as a whole."""

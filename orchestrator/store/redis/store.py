@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -62,8 +61,8 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
 
     def __init__(self, calls: Calls, places: Places, *, shards: int, dead_man_life_ms: int) -> None:
         self._places = places
-        self._ahead_ms: Mapping[str, int] = {}
-        """How far the clock of each server is ahead of the fleet's; empty for one server."""
+        self._ahead_ms: Mapping[str, int | StoreError] = {}
+        """How far the clock of each server is ahead of the fleet's, or why nobody knows; empty for one server."""
         RedisRollouts.__init__(self, calls, dead_man_life_ms)
         RedisVehicles.__init__(self, calls, shards)
         RedisShards.__init__(self, calls, shards, self)
@@ -129,13 +128,13 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
     async def clock(self, *, origin: FleetTime, scale: float) -> ClockState:
         """See `base.FleetStore`. Where there are several servers, their clocks are looked at first."""
         servers = self._places.servers()
-        told: Mapping[str, Any] = {}
-        if len(servers) > 1:
-            asked = await asyncio.gather(*(each.command("TIME") for each in servers.values()), return_exceptions=True)
-            told = {name: time for name, time in zip(servers, asked, strict=True) if not isinstance(time, StoreError)}
+        told = await asyncio.gather(*(map(_date_ms, servers.values()) if len(servers) > 1 else ()))
         state = await super().clock(origin=origin, scale=scale)
         # Looked at before, so that a sign of life seems older than it is, never younger.
-        self._ahead_ms = {name: _milliseconds(time) - state.machine_ms for name, time in told.items()}
+        self._ahead_ms = {
+            name: date if isinstance(date, StoreError) else date - state.machine_ms
+            for name, date in zip(servers, told, strict=False)
+        }
         return state
 
     async def renew(
@@ -144,10 +143,10 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         """See `base.RolloutStore`. The begin of the tick, told by the fleet's server, in the time of the rollout's."""
         ahead_ms = 0
         if len(self._places.servers()) > 1:
-            known = self._ahead_ms.get(self._places.of(rollout_tag(rollout_id)))
-            if known is None:
-                # It took over since the tick began: the next one knows it.
-                return False
+            unknown = StoreUnavailableError("the clock of the rollout's node is not known yet: the next tick asks it")
+            known = self._ahead_ms.get(self._places.of(rollout_tag(rollout_id)), unknown)
+            if isinstance(known, StoreError):
+                raise known
             ahead_ms = known
         return await super().renew(
             rollout_id,
@@ -178,9 +177,13 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         await self._calls.close()
 
 
-def _milliseconds(time: Sequence[bytes]) -> int:
-    """A reply to TIME: seconds and microseconds."""
-    return int(time[0]) * 1000 + int(time[1]) // 1000
+async def _date_ms(server: Calls) -> int | StoreError:
+    """The date of a server, or why it does not tell: one that is lost must not keep the others from being asked."""
+    try:
+        seconds, micros = await server.command("TIME")
+    except StoreError as error:
+        return error
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 class _Opener:
