@@ -22,7 +22,10 @@ from orchestrator.model.attempt import TERMINAL_STATES, AttemptState
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.tally import CellTallies, Tally, total
 from orchestrator.store.redis import RedisStore
+from orchestrator.store.redis.address import Node, read_address
 from orchestrator.store.redis.keys import key, rollout_tag
+from orchestrator.store.redis.pipeline import Pipeline
+from orchestrator.store.redis.replies import ElsewhereError
 from tests.e2e.load import SMALL, Load
 from tests.e2e.rolling import Road
 from tests.processes import Installation, eventually
@@ -70,7 +73,7 @@ def counted(installation: Installation, rollout_id: str) -> tuple[CellTallies, C
     """The store's counters, and the same counted anew from the attempts' records."""
 
     async def ask() -> tuple[CellTallies, CellTallies]:
-        store = await RedisStore.connect(store_socket(installation))
+        store = await open_store(installation)
         try:
             wanted = [RolloutId(rollout_id)]
             return (await store.tallies(wanted))[wanted[0]], (await store.recount(wanted))[wanted[0]]
@@ -78,6 +81,12 @@ def counted(installation: Installation, rollout_id: str) -> tuple[CellTallies, C
             await store.close()
 
     return asyncio.run(ask())
+
+
+async def open_store(installation: Installation) -> RedisStore:
+    """The store of the last run, wherever it is."""
+    orders = json.loads((installation.data / "run" / "orders.json").read_text())
+    return await RedisStore.connect(orders["store_url"], replicas_min=orders["settings"]["store_replicas_min"])
 
 
 def store_socket(installation: Installation) -> str:
@@ -97,8 +106,27 @@ def permits_given(installation: Installation, rollout_id: str) -> int:
 
 def slots_held(installation: Installation, rollout_id: str) -> int:
     """In-flight slots by the rollout's own keys, where they are taken."""
-    with redis.Redis(unix_socket_path=store_socket(installation)) as client:
-        return int(client.hlen(key(rollout_tag(RolloutId(rollout_id)), "slots")))
+    return asyncio.run(_length(installation, rollout_id, "slots"))
+
+
+async def _length(installation: Installation, rollout_id: str, name: str) -> int:
+    """Members of one of the rollout's hashes."""
+    orders = json.loads((installation.data / "run" / "orders.json").read_text())
+    where = read_address(orders["store_url"])
+    wanted = key(rollout_tag(RolloutId(rollout_id)), name)
+    for node in where.seeds or (None,):
+        pipeline = Pipeline(where.connection(node))
+        try:
+            return int(await pipeline.call("HLEN", wanted))
+        except ElsewhereError as elsewhere:
+            found = Pipeline(where.connection(Node(elsewhere.host, elsewhere.port)))
+            try:
+                return int(await found.call("HLEN", wanted))
+            finally:
+                await found.close()
+        finally:
+            await pipeline.close()
+    raise AssertionError("unreachable")
 
 
 def check_counters(road: Road, rollout_id: str) -> Tally:

@@ -34,14 +34,14 @@ def prepared(shared: Path, load: Load = SMALL) -> Path:
     return shared / "fleet"
 
 
-def prepare(folder: Path, load: Load) -> None:
-    """Make an installation with releases and a fleet that has enrolled and attested."""
+def prepare(folder: Path, load: Load, **more: object) -> None:
+    """Make an installation with releases and a fleet that has enrolled and attested; `more` are settings."""
     folder.mkdir()
     scenario_file = folder / "scenario.toml"
     scenario_file.write_text(load.scenario())
     scenario = load_scenario(scenario_file)
     settings = {"scale": load.scale, "evaluator_tick_s": load.tick_s, "workers": load.workers}
-    with an_installation(folder, poll_s=300, poll_live_s=60, **settings) as installation:
+    with an_installation(folder, poll_s=300, poll_live_s=60, **settings, **more) as installation:
         fleet = build_fleet(scenario, folder / "vehicles")
         api = installation.api()
         request = fleet_pb2.ImportVehiclesRequest(csv=fleet.csv.read_bytes(), reason="test")

@@ -215,8 +215,15 @@ def a_fleet_on_the_road(template: Path, folder: Path, load: Load = SMALL) -> Ite
     """A copy of the prepared installation, serving; its fleet stands still. All is dead afterwards."""
     copy = folder / "run"
     shutil.copytree(template, copy)
-    installation = Installation(copy / "data")
-    road = Road(copy, installation, load)
+    with on_the_road(copy, load) as road:
+        yield road
+
+
+@contextmanager
+def on_the_road(folder: Path, load: Load = SMALL) -> Iterator[Road]:
+    """The installation of a prepared folder itself, likewise."""
+    installation = Installation(folder / "data")
+    road = Road(folder, installation, load)
     try:
         installation.start()
         # Fleet time went on since the folder was prepared: as in life, somebody keeps the metadata fresh.
