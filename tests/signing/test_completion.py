@@ -74,6 +74,36 @@ def test_a_file_that_is_nowhere_is_named(uptane: UptaneSimulator, primary: Simul
     assert len(fetch.asked) <= 2
 
 
+def test_a_timestamp_that_is_still_the_same_ends_it(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """What it leads to is nowhere, and nothing was signed anew: asked once for each, and named."""
+    snapshot = uptane.image.name_of("snapshot")
+    given = {key: content for key, content in uptane.files().items() if key != ("image", snapshot)}
+    fetch = Fetcher({key: content for key, content in given.items() if key[1] == "timestamp.json"})
+    with pytest.raises(MissingFileError) as caught:
+        completed(primary, given, fetch)
+    assert (caught.value.repository, caught.value.name) == ("image", snapshot)
+    assert fetch.asked == [("image", snapshot), ("image", "timestamp.json")]
+
+
+@pytest.mark.uptane("A13")
+def test_a_server_that_signs_without_end_does_not_keep_the_vehicle_busy(
+    uptane: UptaneSimulator, primary: SimulatedPrimary
+):
+    """A new timestamp each time, and never what it leads to: one fresh one is taken, not every one."""
+    given = {key: content for key, content in uptane.files().items() if key[0] != "image"}
+    asked: list[str] = []
+
+    def fetch(repository: str, name: str) -> bytes | None:
+        asked.append(name)
+        assert len(asked) < 10, "without end"
+        uptane.image.publish()
+        return uptane.image.current["timestamp.json"] if name == "timestamp.json" else None
+
+    with pytest.raises(MissingFileError):
+        verify_completing(primary.verifier, given, fetch=fetch, now=NOW, installed={})
+    assert asked.count("timestamp.json") == 1
+
+
 @pytest.mark.uptane("A13")
 def test_a_server_that_serves_the_wrong_file_does_not_keep_the_vehicle_busy(
     uptane: UptaneSimulator, primary: SimulatedPrimary

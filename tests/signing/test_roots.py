@@ -31,3 +31,10 @@ def test_a_root_that_is_lost_is_said_with_a_remedy(data: DataFolder, content: by
         root.write_bytes(content)
     with pytest.raises(SigningError, match=words):
         newest_root(data.director_metadata)
+
+
+def test_the_first_root_is_the_first(data: DataFolder):
+    """Version 1, for files by version, so that a mirror may serve two publications at a time."""
+    for folder in (data.director_metadata, data.image_repo / "metadata"):
+        root = newest_root(folder).signed
+        assert (root.version, root.consistent_snapshot) == (1, True)

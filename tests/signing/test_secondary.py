@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,14 +11,15 @@ import pytest
 from tuf.api.metadata import Root
 
 from signing.errors import AttackCode, HeldMetadataError, VerificationError
+from signing.match import InstalledImage
 from signing.partial import SecondaryUnit
 from signing.secondary import SecondaryVerifier
 from tests.signing.uptane_simulator import BRAKE_PATH, NOW, VEHICLE, SimulatedPrimary, UptaneSimulator
 
 
-def a_secondary(uptane: UptaneSimulator, folder: Path) -> SecondaryVerifier:
-    unit = SecondaryUnit(VEHICLE, "BRAKE-1", "acme-brake-1")
-    return SecondaryVerifier(folder / "units" / "BRAKE-1.json", unit=unit, director_root=uptane.director.first_root)
+def a_secondary(uptane: UptaneSimulator, folder: Path, **how: bool) -> SecondaryVerifier:
+    unit, file = SecondaryUnit(VEHICLE, "BRAKE-1", "acme-brake-1"), folder / "units" / "BRAKE-1.json"
+    return SecondaryVerifier(file, unit=unit, director_root=uptane.director.first_root, **how)
 
 
 @pytest.mark.uptane("P1", "V7")
@@ -64,6 +67,36 @@ def test_new_roots_are_kept_when_the_rest_is_refused(uptane: UptaneSimulator, tm
     assert secondary.held.root == a_secondary(uptane, tmp_path).held.root == content
 
 
+@pytest.mark.uptane("P1", "A7")
+def test_what_it_runs_counts(uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path):
+    """An older image is refused by what the unit itself has, whatever its Primary thought of it."""
+    primary.verify(uptane.files())
+    newer = InstalledImage("acme/brake-2.img", 6)
+    with pytest.raises(VerificationError) as caught:
+        a_secondary(uptane, tmp_path).verify(primary.verifier.for_secondaries(), now=NOW, installed=newer)
+    assert caught.value.code is AttackCode.ROLLBACK
+
+
+@pytest.mark.uptane("V8")
+@pytest.mark.parametrize(("how", "waits"), [({}, True), ({"durable": True}, True), ({"durable": False}, False)])
+def test_what_is_held_outlives_a_loss_of_power_unless_that_is_waived(
+    uptane: UptaneSimulator,
+    primary: SimulatedPrimary,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: dict[str, bool],
+    waits: bool,
+):
+    """In its own folder, for nobody else to read; a simulated fleet does not wait for disks."""
+    primary.verify(uptane.files())
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    folder = tmp_path / "var" / "lib"
+    a_secondary(uptane, folder, **how).verify(primary.verifier.for_secondaries(), now=NOW, installed=None)
+    assert bool(synced) is waits
+    assert stat.S_IMODE((folder / "units" / "BRAKE-1.json").stat().st_mode) == 0o600
+
+
 def test_a_quiet_secondary_writes_little(uptane: UptaneSimulator, primary: SimulatedPrimary, tmp_path: Path):
     """Flash memory wears out: the time floor is written when five minutes have gone by, and small steps add up."""
     primary.verify(uptane.files())
@@ -73,7 +106,7 @@ def test_a_quiet_secondary_writes_little(uptane: UptaneSimulator, primary: Simul
     for minutes in (2, 4):
         secondary.verify({}, now=NOW + timedelta(minutes=minutes), installed=None)
         assert file.read_bytes() == first
-    secondary.verify({}, now=NOW + timedelta(minutes=6), installed=None)
+    secondary.verify({}, now=NOW + timedelta(minutes=5), installed=None)
     assert file.read_bytes() != first
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import DelegatedRole, Delegations, TargetFile, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, SuccinctRoles, TargetFile, Targets
 
 from signing.delegations import ROLES_MAX, find_target
 from signing.errors import AttackCode
@@ -163,6 +163,46 @@ def test_a_terminating_role_ends_the_search_above_it_as_well(
     ground.list(second, GATEWAY_PATH, BRAKE_PATH)
     ground.publish()
     assert refusal(primary, uptane.files()) is AttackCode.IMAGE_MISMATCH
+
+
+@pytest.mark.uptane("M2", "C-deleg")
+def test_who_hands_on_without_end_leaves_the_others_their_say(
+    ground: Delegating, uptane: UptaneSimulator, primary: SimulatedPrimary
+):
+    """The next supplier is asked after the first, those that it trusts, and a way back that leads nowhere new."""
+    first, inner, second = Supplier("first"), Supplier("inner"), Supplier("second")
+    ground.delegate(first, second)
+    ground.list(first, to=delegations(inner))
+    ground.list(inner, to=delegations(first))
+    ground.list(second, GATEWAY_PATH, BRAKE_PATH)
+    ground.publish()
+    assert len(primary.verify(uptane.files()).images) == 2
+
+
+@pytest.mark.uptane("C-deleg")
+def test_bins_by_hash_are_searched_as_well(ground: Delegating, uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """A long list in parts that one key signs: TUF's succinct delegations, which name no paths."""
+    signer, image = CryptoSigner.generate_ecdsa(), uptane.image
+    key = signer.public_key
+    bins = SuccinctRoles([key.keyid], 1, bit_length=1, name_prefix="bin")
+    whole = Delegations({key.keyid: key}, succinct_roles=bins)
+    image.targets = Targets(version=image.targets.version, delegations=whole)
+    for name in bins.get_roles():
+        entries = {path: each for path, each in ground.listed.items() if bins.get_role_for_target(path) == name}
+        image.publish_delegated(name, [signer], Targets(version=1, targets=entries))
+    ground.publish()
+    assert len(primary.verify(uptane.files()).images) == 2
+
+
+@pytest.mark.uptane("A30", "C-deleg")
+def test_a_supplier_s_threshold_is_a_number(ground: Delegating, uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """`true` is one to Python; another reader would ask for none, or for none ever."""
+    supplier = Supplier("supplier")
+    ground.delegate(supplier)
+    uptane.image.targets.delegations.roles["supplier"].threshold = True
+    ground.list(supplier, GATEWAY_PATH, BRAKE_PATH)
+    ground.publish()
+    assert refusal(primary, uptane.files()) is AttackCode.MALFORMED
 
 
 @pytest.mark.uptane("C-deleg")

@@ -179,6 +179,50 @@ def test_nothing_at_all_is_named(brake: Brake):
     assert brake.refusal({"7.targets.json": b"{}", "8.targets.json": b"{}"}) is AttackCode.MALFORMED
 
 
+@pytest.mark.uptane("P1")
+def test_a_unit_that_is_assigned_nothing_may_run_anything(brake: Brake):
+    """Counters are compared with what would be installed, which here is nothing."""
+    brake.uptane.assign({GATEWAY_PATH: {"PRIMARY-1": "acme-gw-1"}})
+    brake.uptane.director.publish()
+    assert brake.accept(installed=InstalledImage("acme/brake-9.img", 9)) is None
+
+
+@pytest.mark.uptane("P1", "A9")
+def test_the_director_s_root_ends_to_the_second(brake: Brake):
+    """Good until it expires, and no longer."""
+    expires = NOW + timedelta(days=3)
+    brake.uptane.director.rotate_root(lambda root: setattr(root, "expires", expires))
+    assert brake.accept(now=expires - timedelta(seconds=1)) is not None
+    assert brake.refusal({}, now=expires) is AttackCode.FREEZE
+
+
+@pytest.mark.uptane("P1", "A30")
+def test_an_odd_entry_for_another_unit_is_refused(brake: Brake):
+    """It is none of this unit's business, but no Director signs it: refused, and nothing crashes."""
+    director = brake.uptane.director
+    director.targets.targets[GATEWAY_PATH].custom["ecuIdentifiers"] = {"PRIMARY-1": "acme-gw-1"}
+    director.publish()
+    assert brake.refusal() is AttackCode.WRONG_HARDWARE
+
+
+def test_a_refusal_says_what_was_refused(brake: Brake):
+    """By name, in the Primary's log: a Secondary has no other voice."""
+    name, then = brake.uptane.director.name_of("targets"), NOW + timedelta(days=8)
+    twice = {"7.targets.json": b"", "8.targets.json": b""}
+    for files, how, words in (
+        ({}, {}, "the Director's targets were neither passed on nor held"),
+        (twice, {}, "2 targets files were passed on, there is one"),
+        ({"2.root.json": b"{"}, {}, "2.root.json: "),
+        ({name: b"{"}, {}, f"{name}: "),
+        (None, {"now": then}, "the Director's targets are expired by fleet time"),
+        (None, {"now": NOW + timedelta(days=400)}, "the Director's root 1 is expired by fleet time"),
+        (None, {"unit": replace(UNIT, vehicle_id="veh-9")}, "the Director's targets is bound to vehicle 'veh-1'"),
+    ):
+        with pytest.raises(PartialError) as caught:
+            brake.check(files, **how)
+        assert caught.value.message.startswith(words)
+
+
 @pytest.mark.uptane("P1", "A26", "C-root", "K6")
 def test_stolen_online_keys_are_taken_from_a_secondary_over_the_air(brake: Brake):
     """Three roots later the thief's targets are refused, and versions may start again below those of the thief."""
