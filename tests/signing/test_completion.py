@@ -85,6 +85,17 @@ def test_a_timestamp_that_is_still_the_same_ends_it(uptane: UptaneSimulator, pri
     assert fetch.asked == [("image", snapshot), ("image", "timestamp.json")]
 
 
+@pytest.mark.uptane("A13", "A15")
+def test_an_empty_file_is_refused_and_not_asked_for_again(uptane: UptaneSimulator, primary: SimulatedPrimary):
+    """Nothing under the right name is no file that could be waited for."""
+    given = {key: content for key, content in uptane.files().items() if key[0] != "image"}
+    fetch = Fetcher({("image", "timestamp.json"): b""})
+    with pytest.raises(VerificationError) as caught:
+        completed(primary, given, fetch)
+    assert caught.value.code is AttackCode.MALFORMED
+    assert fetch.asked == [("image", "timestamp.json")]
+
+
 @pytest.mark.uptane("A13")
 def test_a_server_that_signs_without_end_does_not_keep_the_vehicle_busy(
     uptane: UptaneSimulator, primary: SimulatedPrimary

@@ -7,6 +7,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import DelegatedRole, Delegations
 
 from signing.errors import AttackCode, VerificationError
+from signing.match import read_shall_match
 from signing.verify import InstalledImage
 from tests.signing.uptane_simulator import (
     BRAKE_PATH,
@@ -176,6 +177,13 @@ def test_a_section_that_shall_match_has_its_form(uptane: UptaneSimulator, primar
     uptane.image.publish()
     assign_only(uptane, GATEWAY_PATH, IMAGES[GATEWAY_PATH], custom)
     assert refusal(uptane, primary).code is AttackCode.MALFORMED
+
+
+@pytest.mark.parametrize("counter", [0, 2**31 - 1])
+def test_release_counters_reach_from_none_to_the_last(counter: int):
+    """Both ends are what the publishing side may sign, too."""
+    entry = target(GATEWAY_PATH, b"x", {"shallMatch": MATCH | {"releaseCounter": counter}})
+    assert read_shall_match(GATEWAY_PATH, entry).release_counter == counter
 
 
 @pytest.mark.uptane("M7")
