@@ -128,14 +128,27 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
     async def clock(self, *, origin: FleetTime, scale: float) -> ClockState:
         """See `base.FleetStore`. Where there are several servers, their clocks are looked at first."""
         servers = self._places.servers()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         told = await asyncio.gather(*(map(_date_ms, servers.values()) if len(servers) > 1 else ()))
         state = await super().clock(origin=origin, scale=scale)
-        # Looked at before, so that a sign of life seems older than it is, never younger.
+        elapsed_ms = 1 + int((loop.time() - began_s) * 1000)
         self._ahead_ms = {
-            name: date if isinstance(date, StoreError) else date - state.machine_ms
+            name: date if isinstance(date, StoreError) else self._ahead(name, date - state.machine_ms, elapsed_ms)
             for name, date in zip(servers, told, strict=False)
         }
         return state
+
+    def _ahead(self, name: str, least_ms: int, elapsed_ms: int) -> int:
+        """How far a clock is ahead that was looked at first: at least so far, and no further than the looks took.
+
+        What was held true before stands while it can be, none to begin with, so that the order of two ticks does not
+        hang on how long a look took. Otherwise the least, by which a sign of life seems older than it is.
+        """
+        before = self._ahead_ms.get(name, 0)
+        if isinstance(before, StoreError):
+            before = 0
+        return before if least_ms - 1 <= before <= least_ms + elapsed_ms else least_ms
 
     async def renew(
         self, rollout_id: RolloutId, *, permit_ceiling: int, grant_ceiling: int, began_ms: int, epoch: int
