@@ -44,8 +44,10 @@ from tests.sim.storm import Storm
 from tests.sim.witness import Witness, now
 
 SHARDS = 2
-SETTLES_MS = 30 * HOUR_MS
-"""Fleet time within which everything has settled once nothing goes wrong any more."""
+SETTLES_MS = 54 * HOUR_MS
+"""Fleet time within which everything has settled once nothing goes wrong any more: each of a good release's three waves
+may wait for its last vehicles as long as the plan's patience says, and the holdout after them.
+"""
 LOOK_EVERY_MS = HOUR_MS // 4
 PATIENT_MS = HOUR_MS
 """Fleet time after which people end what stands, and after twice that what still runs."""
