@@ -27,6 +27,7 @@ from outrider.v1 import case_pb2_grpc, fleet_pb2_grpc, release_pb2_grpc, rollout
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.clock import MachineClock
+from orchestrator.tallies import WRITE_AFTER_S
 from tests.evidence import believe, evidence_fields
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 CALL_TIMEOUT_S = 20.0
 POLL_S = 0.05
+COUNTED_WITHIN_S = 5 * WRITE_AFTER_S
 SETTINGS: Mapping[str, object] = {
     "trust_domain": TRUST_DOMAIN,
     "evaluator_tick_s": 0.2,
@@ -265,7 +267,8 @@ class Installation:
             connection.close()
 
     def metrics(self) -> dict[tuple[str, Labels], float]:
-        """A scrape: values by name and labels."""
+        """A scrape: values by name and labels; a moment later, as workers write what they counted a little behind."""
+        time.sleep(COUNTED_WITHIN_S)
         status, text = self.get("/metrics")
         assert status == 200, text
         return {

@@ -30,8 +30,8 @@ def vectors() -> Iterator[Vector]:
     world.image.change["snapshot"] = lambda payload: payload["meta"].update({"one.json": {"version": 2}})
     files = world.files()
     files["image"]["2.one.json"] = files["image"].pop("1.one.json")
-    world.step("rollback", files=files)
-    yield Vector("supplier-older-than-listed", ("A6",), "version 1 in the place of version 2", world)
+    world.step("mix_and_match", files=files)
+    yield Vector("supplier-older-than-listed", ("A16",), "version 1 in the place of version 2", world)
 
 
 def suppliers(*roles: tuple[str, Payload], lists: dict[str, tuple[str, ...]]) -> Make:
