@@ -8,6 +8,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,9 @@ async def test_a_store_that_is_killed_at_every_step_in_turn_gives_each_event_onc
             died += 1
         if countdown.passed:
             witness.server.start()
+            # A server that died between two calls is missed by the next one only.
+            with suppress(StoreError):
+                await store.dataset_id()
         await ledger.close()
         if not countdown.passed:
             break
