@@ -20,14 +20,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from outrider.v1 import case_pb2_grpc, fleet_pb2_grpc, release_pb2_grpc, rollout_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.clock import MachineClock
-from orchestrator.tallies import WRITE_AFTER_S
 from tests.evidence import believe, evidence_fields
 
 T = TypeVar("T")
@@ -39,7 +38,6 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 CALL_TIMEOUT_S = 20.0
 POLL_S = 0.05
-COUNTED_WITHIN_S = 5 * WRITE_AFTER_S
 SETTINGS: Mapping[str, object] = {
     "trust_domain": TRUST_DOMAIN,
     "evaluator_tick_s": 0.2,
@@ -237,8 +235,7 @@ class Installation:
     @property
     def endpoints(self) -> Mapping[str, Any]:
         """What it told about itself."""
-        document: dict[str, Any] = json.loads((self.data / "endpoints.json").read_text())
-        return document
+        return cast("dict[str, Any]", json.loads((self.data / "endpoints.json").read_text()))
 
     @property
     def server_ca(self) -> bytes:
@@ -268,7 +265,7 @@ class Installation:
 
     def metrics(self) -> dict[tuple[str, Labels], float]:
         """A scrape: values by name and labels; a moment later, as workers write what they counted a little behind."""
-        time.sleep(COUNTED_WITHIN_S)
+        time.sleep(2 * POLL_S)
         status, text = self.get("/metrics")
         assert status == 200, text
         return {
