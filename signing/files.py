@@ -28,13 +28,13 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: boo
         file.write(data)
 
 
-def write_pieces_atomically(path: Path, pieces: Iterable[bytes], *, durable: bool = True) -> None:
+def write_pieces_atomically(path: Path, pieces: Iterable[bytes], *, mode: int = 0o644, durable: bool = True) -> None:
     """The same with data that comes in pieces; none of it stands at `path` when getting them fails.
 
     Raises:
         OSError: It could not be written; the old file stands.
     """
-    with _replacement(path, mode=0o644, durable=durable) as file:
+    with _replacement(path, mode=mode, durable=durable) as file:
         for piece in pieces:
             file.write(piece)
 

@@ -23,7 +23,7 @@ from orchestrator.ledger.copying import Copied, copy_ledger
 from orchestrator.settings import FILE_NAME, Settings
 from orchestrator.store.redis import EmbeddedServer
 from orchestrator.store.redis.snapshot import take_snapshot
-from signing.files import exclusive
+from signing.files import exclusive, sync_folder
 
 FORMAT = 1
 MANIFEST = "backup.json"
@@ -111,7 +111,7 @@ def back_up(
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             _pack(folder / "whole", {MANIFEST: folder / MANIFEST, **found})
         (folder / "whole").rename(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
     return BackupReport(target, target.stat().st_size, len(found), copied, keys, images, settings.images)
 
 
@@ -170,11 +170,3 @@ def _pack(target: Path, found: dict[str, Path]) -> None:
                 archive.add(path, arcname=name, recursive=False)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

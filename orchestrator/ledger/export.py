@@ -10,14 +10,12 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -28,9 +26,12 @@ from orchestrator.ledger.errors import LedgerBrokenError
 from orchestrator.ledger.heads import SignedHead
 from orchestrator.ledger.reader import EntryFilter
 from orchestrator.ledger.verify import ChainedRow, HeadWatch, VerifyReport, chained, counted, verify_chain
+from signing.files import write_pieces_atomically
 
 TYPE = "outrider-ledger-export"
 VERSION = 1
+_GZIP = 16 + zlib.MAX_WBITS
+"""For zlib: with the header and the trailer of a gzip file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def write_export(
     after: tuple[int, bytes],
     last: int,
 ) -> int:
-    """Write a file; it is there whole, on the disk, or not at all.
+    """Write a file, readable by its owner only; it is there whole, on the disk, or not at all.
 
     Args:
         path: must not exist.
@@ -98,20 +99,18 @@ def write_export(
         raise LedgerBrokenError(f"{path} exists: name another file, nothing is written over")
     head = {"type": TYPE, "version": VERSION, "dataset_id": dataset_id, "selection": dict(selection or {})}
     head |= {"after": after[0], "after_hash": after[1].hex(), "last": last}
-    part = path.with_name(f".{path.name}.part")
-    try:
-        number = 0
-        with _opened(part, "wt") as file:
-            file.write(canonical(head) + "\n")
-            for row in rows:
-                file.write(canonical(_document(row)) + "\n")
-                number += 1
-            file.write(canonical({"entries": number}) + "\n")
-        _sync(part)
-        part.rename(path)
-        _sync(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
+    number = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal number
+        yield _line(head)
+        for row in rows:
+            number += 1
+            yield _line(_document(row))
+        yield _line({"entries": number})
+
+    # Its owner's only, as the ledger is.
+    write_pieces_atomically(path, _gzipped(lines()) if _is_gzip(path) else lines(), mode=0o600)
     return number
 
 
@@ -260,7 +259,7 @@ def _row(path: Path, place: int, document: Mapping[str, Any]) -> ChainedRow:
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        with _opened(path, "rt") as file:
+        with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
             for place, line in enumerate(file, start=1):
                 document = json.loads(line)
                 if not isinstance(document, dict):
@@ -270,18 +269,19 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
         raise _unreadable(path, str(exc)) from exc
 
 
-def _opened(path: Path, mode: str) -> AbstractContextManager[IO[str]]:
-    if ".gz" in path.suffixes[-2:]:
-        return cast("IO[str]", gzip.open(path, mode, encoding="ascii", newline="\n"))
-    return cast("IO[str]", path.open(mode, encoding="ascii", newline="\n"))
+def _is_gzip(path: Path) -> bool:
+    return path.suffix == ".gz"
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _line(document: Mapping[str, object]) -> bytes:
+    return canonical(document).encode("ascii") + b"\n"
+
+
+def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=_GZIP)
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()
 
 
 def _unreadable(path: Path, why: str) -> LedgerBrokenError:

@@ -74,11 +74,16 @@ class SignedHead:
 
     def signed_by(self, key: Ed25519PublicKey) -> bool:
         """Whether that key signed exactly this."""
-        try:
-            key.verify(self.signature, self.head.content())
-        except InvalidSignature:
-            return False
-        return True
+        return is_signed(self.head.content(), self.signature, key)
+
+
+def is_signed(content: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:
+    """Whether a key signed exactly this content."""
+    try:
+        key.verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def position_of(day: int) -> str:

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orchestrator.ledger.entry import LedgerEntry, canonical
-from orchestrator.ledger.heads import HeadSigner
+from orchestrator.ledger.heads import HeadSigner, is_signed
 
 ARCHIVE_STREAM = "ledger-archive"
 """No journal has that name, and no mark is kept of it."""
@@ -70,11 +69,7 @@ class SignedNote:
 
     def signed_by(self, key: Ed25519PublicKey) -> bool:
         """Whether that key signed exactly this."""
-        try:
-            key.verify(self.signature, self.note.content())
-        except InvalidSignature:
-            return False
-        return True
+        return is_signed(self.note.content(), self.signature, key)
 
 
 def signed_note(note: Note, signer: HeadSigner) -> SignedNote:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -224,6 +225,7 @@ async def test_an_export_is_read_by_anybody_and_removes_nothing(fed: Ledger, pla
     assert export_ledger(place.where, tmp_path / "all.jsonl.gz", EntryFilter()) == 10
     assert verify_exports([tmp_path / "all.jsonl.gz"]).entries == 10
     assert export_ledger(place.where, tmp_path / "v2.jsonl", EntryFilter(vehicle_id="v2")) == 1
+    assert [oct(os.stat(tmp_path / name).st_mode & 0o777) for name in ("all.jsonl.gz", "v2.jsonl")] == ["0o600"] * 2
     head, entry, end = (json.loads(line) for line in (tmp_path / "v2.jsonl").read_text().splitlines())
     assert (head["selection"], entry["blob"], end) == ({"vehicle_id": "v2"}, "AHNpZ25lZA==", {"entries": 1})
     with pytest.raises(LedgerBrokenError, match="has only chosen entries"):
