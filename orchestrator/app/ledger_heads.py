@@ -54,7 +54,7 @@ def open_key(installation: Installation) -> LedgerKey:
         signer = CryptoSigner.generate_ed25519()
         save_signer(signer, path)
         write_public(path, signer.public_key)
-        remedy = "keep its public half elsewhere: outrider ledger key"
+        remedy = "keep a copy of this file where whoever runs the orchestrator cannot write"
         log.info("ledger_key_made", path=str(path.with_suffix(".pub")), remedy=remedy)
     return LedgerKey(signer_of_file(path))
 
