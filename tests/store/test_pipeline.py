@@ -61,6 +61,30 @@ async def test_bad_call_fails_alone(pipeline: Pipeline) -> None:
     assert outcomes[3] == b"1"
 
 
+async def test_batch_is_answered_in_order_and_its_bad_commands_fail_alone(embedded_server: EmbeddedServer) -> None:
+    """What asks every shard at once must know which answered what, also when it takes several rounds."""
+    empty(embedded_server.socket_path)
+    pipeline = Pipeline(connection_to(embedded_server.url), round_max=7)
+    asked = [("ECHO", f"call-{number}") if number % 10 else ("NOSUCH",) for number in range(50)]
+    others = [asyncio.ensure_future(pipeline.call("ECHO", f"other-{number}")) for number in range(20)]
+    outcomes = await pipeline.call_all(asked)
+    assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, StoreError)] == [0, 10, 20, 30, 40]
+    told = [outcome for outcome in outcomes if not isinstance(outcome, StoreError)]
+    assert told == [f"call-{number}".encode() for number in range(50) if number % 10]
+    assert await asyncio.gather(*others) == [f"other-{number}".encode() for number in range(20)]
+    assert await pipeline.call_all([]) == []
+    await pipeline.close()
+
+
+async def test_batch_takes_one_round_trip(pipeline: Pipeline) -> None:
+    """A tick that asks a hundred times must not wait a hundred times."""
+    await pipeline.call("PING")
+    before = await stat(pipeline, "total_reads_processed")
+    assert await pipeline.call_all([("PING",)] * 100) == [b"PONG"] * 100
+    # The look afterwards is a read as well.
+    assert await stat(pipeline, "total_reads_processed") - before == 2
+
+
 async def test_argument_of_no_kind_fails_its_caller_only(pipeline: Pipeline) -> None:
     """It never reaches the round."""
     other = asyncio.ensure_future(pipeline.call("ECHO", "fine"))
@@ -78,6 +102,18 @@ async def test_cancelled_caller_does_not_disturb_the_others(pipeline: Pipeline) 
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
     assert answers[1::2] == [str(number).encode() for number in range(1, 50, 2)]
+    assert await pipeline.call("ECHO", "after") == b"after"
+
+
+async def test_cancelled_batch_does_not_disturb_the_others(pipeline: Pipeline) -> None:
+    """All its replies are taken off the line, or the next caller would be handed them."""
+    batch = asyncio.ensure_future(pipeline.call_all([("ECHO", str(number)) for number in range(50)]))
+    other = asyncio.ensure_future(pipeline.call("ECHO", "other"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not pipeline._waiting
+    batch.cancel()
+    assert await other == b"other"
     assert await pipeline.call("ECHO", "after") == b"after"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -31,6 +31,9 @@ class Carrier(Protocol):
     async def call(self, *command: Argument, changes: bool = False) -> Any:
         """See `pipeline.Pipeline.call`."""
 
+    async def call_all(self, commands: Sequence[Sequence[Argument]], *, changes: bool = False) -> list[Any]:
+        """See `pipeline.Pipeline.call_all`."""
+
     async def close(self) -> None:
         """Let go of every connection."""
 
@@ -55,9 +58,39 @@ class Calls:
         """Call a plain command; in a cluster, one that names a key."""
         return await self._carrier.call(*arguments, changes=arguments[0] not in READING_COMMANDS)
 
+    async def functions(self, name: str, asked: Iterable[Sequence[Argument]]) -> list[list[Any]]:
+        """Call a function on many tags at once.
+
+        Args:
+            name: its name.
+            asked: of each call the tag, and its arguments behind it.
+
+        Raises:
+            StoreError: one was refused, or the outcome is unknown; the others may be done.
+        """
+        commands = [("FCALL", f"{PREFIX}{name}", 1, *each) for each in asked]
+        return told(await self._carrier.call_all(commands, changes=name not in READS))
+
+    async def commands(self, name: str, asked: Iterable[Sequence[Argument]]) -> list[Any]:
+        """Call a plain command on many keys at once, each with its arguments behind it. See `functions`."""
+        commands = [(name, *each) for each in asked]
+        return told(await self._carrier.call_all(commands, changes=name not in READING_COMMANDS))
+
     async def close(self) -> None:
         """Let go of the connection."""
         await self._carrier.close()
+
+
+def told(outcomes: list[Any]) -> list[Any]:
+    """The replies of a batch.
+
+    Raises:
+        StoreError: one has none.
+    """
+    for outcome in outcomes:
+        if isinstance(outcome, StoreError):
+            raise outcome
+    return outcomes
 
 
 def unknown(reply: Sequence[Any]) -> bool:

@@ -94,6 +94,34 @@ class Cluster:
                 self._topology = self._topology.moved(slot, Node(elsewhere.host or node.host, elsewhere.port))
         raise StoreUnavailableError(f"nodes of the cluster send slot {slot} to each other: wait until they agree")
 
+    async def call_all(self, commands: Sequence[Sequence[Argument]], *, changes: bool = False) -> list[Any]:
+        """Send commands to the nodes of their keys, those of one node together. See `Pipeline.call_all`."""
+        places: dict[Node | None, list[int]] = {}
+        for index, command in enumerate(commands):
+            places.setdefault(self._topology.by_slot[slot_of(tag_of(command))], []).append(index)
+        astray = places.pop(None, [])
+        told = await asyncio.gather(
+            *(self.at_all(node, [commands[each] for each in some], changes) for node, some in places.items() if node)
+        )
+        outcomes: dict[int, Any] = {}
+        for indices, replies in zip(places.values(), told, strict=True):
+            outcomes.update(zip(indices, replies, strict=True))
+        astray += [index for index, outcome in outcomes.items() if isinstance(outcome, ElsewhereError)]
+        for index in astray:
+            try:
+                outcomes[index] = await self.call(*commands[index], changes=changes)
+            except StoreError as error:
+                outcomes[index] = error
+        return [outcomes[index] for index in range(len(commands))]
+
+    async def at_all(self, node: Node, commands: Sequence[Sequence[Argument]], changes: bool) -> list[Any]:
+        """Send commands to a node, whatever it serves. See `Pipeline.call_all`."""
+        try:
+            return await self._pipeline(node).call_all(commands, changes=changes)
+        except StoreUnavailableError:
+            self._look_soon()
+            raise
+
     async def close(self) -> None:
         """End every pipeline; what waits fails."""
         self._closed = True
@@ -186,6 +214,10 @@ class AtNode:
     async def call(self, *command: Argument, changes: bool = False) -> Any:
         """See `Pipeline.call`."""
         return await self._cluster.at(self._node, *command, changes=changes)
+
+    async def call_all(self, commands: Sequence[Sequence[Argument]], *, changes: bool = False) -> list[Any]:
+        """See `Pipeline.call_all`."""
+        return await self._cluster.at_all(self._node, commands, changes)
 
     async def close(self) -> None:
         """Nothing: the cluster is closed as a whole."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import hiredis
@@ -22,13 +22,16 @@ from orchestrator.store.redis.keys import MARK, tag_of
 from orchestrator.store.redis.replies import DemotedError, worded
 
 Argument = str | bytes | int | float
-_Call = tuple[bytes, asyncio.Future[Any], str]
-"""The packed command, who waits for its reply, and the tag of a change that replicas must confirm, else empty."""
+_Call = tuple[bytes, asyncio.Future[Any], str, int]
+"""The packed commands, who waits for their replies, the tag of a change that replicas must confirm, else empty, and how
+many commands a batch has; 0: it is one command by itself.
+"""
 _Reply = tuple[Any, StoreError | None]
 _Held = tuple[asyncio.Future[Any], _Reply]
 
 REPLICAS_WAIT_MS = 1000
 """Longest that one round waits for replicas."""
+_DOUBTFUL = (DemotedError, StoreRefusedError)
 _REFUSED_LOGIN = (AuthenticationError, AuthorizationError, ResponseError)
 
 
@@ -77,6 +80,8 @@ class Pipeline:
         self._watch: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
+        self._doubtful = False
+        """Whether whoever answered in this round is not what was greeted: the next one greets anew, perhaps another."""
 
     async def call(self, *command: Argument, changes: bool = False) -> Any:
         """Send one command and return its reply.
@@ -90,14 +95,40 @@ class Pipeline:
                 closed; the outcome is unknown.
             StoreError: the server refused the command as such.
         """
+        packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes tuples of any length
+        return await self._enqueue(packed, tag_of(command) if changes and self._replicas_min else "")
+
+    async def call_all(self, commands: Sequence[Sequence[Argument]], *, changes: bool = False) -> list[Any]:
+        """Send commands that wait for each other: one future for all of them, where each `call` would need its own.
+
+        Each is done or refused by itself. More than a round takes go in several.
+
+        Args:
+            commands: each its name and arguments.
+            changes: whether they may change data. See `call`.
+
+        Returns:
+            Of each its reply, or the StoreError with which the server refused it.
+
+        Raises:
+            StoreUnavailableError: as of `call`; the outcome of all is unknown.
+        """
+        outcomes: list[Any] = []
+        for low in range(0, len(commands), self._round_max):
+            some = commands[low : low + self._round_max]
+            packed = b"".join(map(hiredis.pack_command, some))  # type: ignore[arg-type]  # as in `call`
+            tag = tag_of(some[0]) if changes and self._replicas_min else ""
+            outcomes += await self._enqueue(packed, tag, len(some))
+        return outcomes
+
+    def _enqueue(self, packed: bytes, tag: str, commands: int = 0) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreUnavailableError("the store connection is closed")
         if len(self._waiting) >= self._waiting_max:
             raise StoreUnavailableError(f"calls waiting for the store ({len(self._waiting)}) >= {self._waiting_max}")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # it takes tuples of any length
-        self._waiting.append((packed, future, tag_of(command) if changes and self._replicas_min else ""))
+        self._waiting.append((packed, future, tag, commands))
         self._wake.set()
         self._unanswered.append((loop.time() + self._deadline_s, future))
         if self._watch is None:
@@ -105,7 +136,7 @@ class Pipeline:
         if self._runner is None or self._runner.done():
             # Not in a TaskGroup: it lives as long as this object, which `close` ends, not as long as any one caller.
             self._runner = loop.create_task(self._run(), name="store-pipeline")
-        return await future
+        return future
 
     def _give_up(self) -> None:
         """Fail the calls that are past their deadline. One timer for all: they are in the order of their deadlines, and
@@ -164,34 +195,35 @@ class Pipeline:
 
     def _take(self) -> deque[_Call]:
         calls: deque[_Call] = deque()
-        while self._waiting and len(calls) < self._round_max:
+        room = self._round_max
+        while self._waiting and room > 0:
             call = self._waiting.popleft()
             # A call whose caller has given up was never sent, and is not now.
             if not call[1].done():
                 calls.append(call)
+                room -= call[3] or 1
         return calls
 
     async def _exchange(self, calls: deque[_Call], held: list[_Held]) -> None:
         if not self._connection.is_connected and not await self._connect(calls):
             return
-        marked = next((tag for _, _, tag in calls if tag), "")
+        marked = next((call[2] for call in calls if call[2]), "")
         packed = [call[0] for call in calls]
         if marked:
             packed += self._confirmation(marked)
         await self._connection.send_packed_command(packed, check_health=False)
-        doubtful = False
+        self._doubtful = False
         for _ in range(len(calls)):
-            reply = await self._reply()
-            _, future, tag = calls.popleft()
-            doubtful = doubtful or isinstance(reply[1], DemotedError | StoreRefusedError)
+            commands = calls[0][3]
+            reply = await self._replies(commands) if commands else await self._reply()
+            _, future, tag, _ = calls.popleft()
             if tag and reply[1] is None:
                 held.append((future, reply))
             else:
                 _settle(future, reply)
         if marked:
             await self._confirm(held)
-        if doubtful:
-            # Whoever answers is not what was greeted; the next round greets anew, perhaps somebody else.
+        if self._doubtful:
             await self._drop_connection()
 
     async def _connect(self, calls: deque[_Call]) -> bool:
@@ -251,7 +283,14 @@ class Pipeline:
         try:
             return await self._connection.read_response(disconnect_on_error=False), None
         except ResponseError as error:
-            return None, worded(error)
+            told = worded(error)
+            self._doubtful = self._doubtful or isinstance(told, _DOUBTFUL)
+            return None, told
+
+    async def _replies(self, commands: int) -> _Reply:
+        """Of a batch: what it is told, errors among it."""
+        replies = [await self._reply() for _ in range(commands)]
+        return [reply if error is None else error for reply, error in replies], None
 
     async def _drop_connection(self) -> None:
         try:
