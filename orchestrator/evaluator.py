@@ -231,9 +231,7 @@ class Evaluator:
                 self._store.open_cases(),
             ),
             asyncio.gather(self._store.releases(), self._store.contacts(regions if hears else (), now=self._now())),
-            asyncio.gather(
-                *(self._store.unsettled(each.rollout_id, older_than_ms=UNSETTLED_AFTER_MS) for each in rollouts)
-            ),
+            self._store.unsettled([each.rollout_id for each in rollouts], older_than_ms=UNSETTLED_AFTER_MS),
         )
         return Picture(
             tallies=tallies,
@@ -241,7 +239,7 @@ class Evaluator:
             open_cases=open_cases,
             releases={release.version: release for release in releases},
             rates=rates,
-            unsettled={rollout.rollout_id: found for rollout, found in zip(rollouts, unsettled, strict=True)},
+            unsettled=unsettled,
         )
 
     async def _look_at(self, rollout: Rollout, picture: Picture) -> Ceiling | None:
@@ -294,9 +292,7 @@ class Evaluator:
         shards: Sequence[int] = range(self._store.shards)
         while shards:
             now = self._now()
-            swept = await asyncio.gather(
-                *(self._store.sweep(shard, now=now, fences=fences, dark=dark, batch=SWEEP_BATCH) for shard in shards)
-            )
+            swept = await self._store.sweep(shards, now=now, fences=fences, dark=dark, batch=SWEEP_BATCH)
             shards = [shard for shard, result in zip(shards, swept, strict=True) if result.handled == SWEEP_BATCH]
 
     async def _settle(self, rollout: Rollout, unsettled: Unsettled) -> None:

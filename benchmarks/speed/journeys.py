@@ -66,9 +66,8 @@ class Journeys:
         self._now = FleetTime(self._now + 30 * DAY_MS)
         await self._each(lambda name: self._go(name, number))
         until = FleetTime(self._now + 20 * DAY_MS)
-        for shard in range(self._store.shards):
-            while (await self._store.sweep(shard, now=until, fences={})).handled:
-                pass
+        while any(swept.handled for swept in await self._store.sweep(range(self._store.shards), now=until, fences={})):
+            pass
         # Else something else was measured.
         for name in self._names:
             record = await self._store.vehicle(name)

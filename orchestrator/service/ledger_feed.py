@@ -58,7 +58,7 @@ class LedgerFeed:
         """Entries that the ledger lacked when it was last fed, or did not take; at most BATCH a stream."""
 
     async def look(self) -> Look:
-        """Read what is new, one call a stream.
+        """Read what is new.
 
         Raises:
             StoreError: the store did not answer.
@@ -71,11 +71,10 @@ class LedgerFeed:
         return await self._read(streams, marks, proven=same)
 
     async def _read(self, streams: Sequence[str], marks: Mapping[str, str], *, proven: bool) -> Look:
-        found = await asyncio.gather(
-            *(self._store.journal_beyond(stream, mark=marks.get(stream, ""), count=BATCH) for stream in streams)
-        )
-        batches = {stream: beyond.entries for stream, beyond in zip(streams, found, strict=True)}
-        return Look(batches, marks, proven=proven and all(beyond.stands for beyond in found))
+        asked = {stream: marks.get(stream, "") for stream in streams}
+        found = await self._store.journals_beyond(asked, count=BATCH)
+        batches = {stream: beyond.entries for stream, beyond in found.items()}
+        return Look(batches, marks, proven=proven and all(beyond.stands for beyond in found.values()))
 
     async def run_once(self, look: Look | None = None) -> Mapping[str, int]:
         """Carry what there is, at most ROUNDS_MAX batches a stream; how many entries of each kind were new to the

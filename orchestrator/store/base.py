@@ -156,8 +156,8 @@ class RolloutStore(Protocol):
         each, whatever the repetition.
         """
 
-    async def unsettled(self, rollout_id: RolloutId, *, older_than_ms: int) -> Unsettled:
-        """Reservations and permits unconfirmed for more than `older_than_ms` of machine time."""
+    async def unsettled(self, ids: Sequence[RolloutId], *, older_than_ms: int) -> Mapping[RolloutId, Unsettled]:
+        """Of each rollout, reservations and permits unconfirmed for more than `older_than_ms` of machine time."""
 
     async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
         """How far its limits are used; nothing used, and no sign of life, of a rollout that is not there."""
@@ -315,22 +315,22 @@ class VehicleStore(Protocol):
 
     async def sweep(
         self,
-        shard: int,
+        shards: Sequence[int],
         *,
         now: FleetTime,
         fences: Mapping[str, int],
         dark: Sequence[str] = (),
         batch: int = 256,
-    ) -> Swept:
-        """Handle what is due on one shard: deadlines become TIMED_OUT (WITHDRAWN when the attempt is fenced and has
-        no permit), checkpoints of exposures, grants and controls are counted and silent vehicles get a case.
+    ) -> Sequence[Swept]:
+        """Handle what is due on each of these shards: deadlines become TIMED_OUT (WITHDRAWN when the attempt is fenced
+        and has no permit), checkpoints of exposures, grants and controls are counted and silent vehicles get a case.
 
         Args:
-            shard: which.
+            shards: which; each in a step of its own.
             now: fleet time.
             fences: by `rollout id`, `rollout id|region`, `rollout id|region/hardware`, else `rollout id|_other`.
             dark: regions whose network is down: their checkpoints are put off by DARK_WAIT_MS, their deadlines are not.
-            batch: most items to handle.
+            batch: most items to handle on each.
         """
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
@@ -354,8 +354,8 @@ class VehicleStore(Protocol):
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
         """Entries of one stream after a position (empty: from the start), in order."""
 
-    async def journal_beyond(self, stream: str, *, mark: str, count: int) -> BeyondMark:
-        """Entries of one stream after a position (empty: from the start), and whether the one at it still stands."""
+    async def journals_beyond(self, marks: Mapping[str, str], *, count: int) -> Mapping[str, BeyondMark]:
+        """Entries of each stream after its mark (empty: from the start), and whether the one at it still stands."""
 
     async def journal_streams(self) -> Sequence[str]:
         """Names of all streams."""

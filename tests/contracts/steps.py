@@ -161,12 +161,11 @@ async def sweep_all(
 ) -> int:
     """Handle everything that is due on every shard."""
     handled = 0
-    for shard in range(store.shards):
-        while True:
-            swept = await store.sweep(shard, now=now, fences=fences or {}, dark=dark, batch=3)
-            handled += swept.handled
-            if swept.handled < 3:
-                break
+    shards: Sequence[int] = range(store.shards)
+    while shards:
+        swept = await store.sweep(shards, now=now, fences=fences or {}, dark=dark, batch=3)
+        handled += sum(each.handled for each in swept)
+        shards = [shard for shard, each in zip(shards, swept, strict=True) if each.handled == 3]
     return handled
 
 

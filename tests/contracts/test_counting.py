@@ -106,10 +106,8 @@ async def test_sweep_handles_at_most_a_batch(bench: StoreBench) -> None:
     await bench.store.import_vehicles([a_vehicle(name) for name in names], now=NOW)
     for name in names:
         await assigned(bench.store, unaged(vehicle_id=name))
-    handled = [
-        (await bench.store.sweep(shard, now=after(DAY_MS), fences={}, batch=2)).handled
-        for shard in range(bench.store.shards)
-    ]
+    swept = await bench.store.sweep(range(bench.store.shards), now=after(DAY_MS), fences={}, batch=2)
+    handled = [each.handled for each in swept]
     assert max(handled) == 2
     assert sum(handled) + await sweep_all(bench.store, after(DAY_MS)) == 24
 

@@ -45,16 +45,35 @@ async def test_journal_is_read_in_order_from_a_position(bench: StoreBench) -> No
 
 async def test_what_follows_a_mark_comes_with_whether_the_mark_still_stands(bench: StoreBench) -> None:
     """A journal that still begins where the ledger ended has lost nothing that the ledger saw."""
-    assert await bench.store.journal_beyond("rollout/ghost", mark="", count=9) == BeyondMark(True, [])
-    assert await bench.store.journal_beyond("rollout/ghost", mark="5-0", count=9) == BeyondMark(False, [])
+
+    async def beyond(stream: str, mark: str, count: int = 9) -> BeyondMark:
+        return (await bench.store.journals_beyond({stream: mark}, count=count))[stream]
+
+    assert await beyond("rollout/ghost", "") == BeyondMark(True, [])
+    assert await beyond("rollout/ghost", "5-0") == BeyondMark(False, [])
     for number in range(4):
         await bench.store.record(a_note(number))
     found = await bench.store.journal("fleet", after="", count=9)
-    assert await bench.store.journal_beyond("fleet", mark="", count=2) == BeyondMark(True, found[:2])
-    assert await bench.store.journal_beyond("fleet", mark=found[0].entry_id, count=2) == BeyondMark(True, found[1:3])
+    assert await beyond("fleet", "", count=2) == BeyondMark(True, found[:2])
+    assert await beyond("fleet", found[0].entry_id, count=2) == BeyondMark(True, found[1:3])
     await bench.store.trim_journal("fleet", upto=found[0].entry_id)
-    assert await bench.store.journal_beyond("fleet", mark=found[0].entry_id, count=9) == BeyondMark(False, found[1:])
-    assert await bench.store.journal_beyond("fleet", mark=found[3].entry_id, count=9) == BeyondMark(True, [])
+    assert await beyond("fleet", found[0].entry_id) == BeyondMark(False, found[1:])
+    assert await beyond("fleet", found[3].entry_id) == BeyondMark(True, [])
+
+
+async def test_many_journals_are_read_at_once_each_from_its_own_mark(bench: StoreBench) -> None:
+    """A tick asks for all of them together; a mix-up would carry one stream's entries under another one's name."""
+    await running(bench.store)
+    await bench.store.import_vehicles([a_vehicle(f"v-{number}") for number in range(40)], now=NOW)
+    for number in range(3):
+        await bench.store.record(a_note(number))
+    streams = await bench.store.journal_streams()
+    whole = {stream: await bench.store.journal(stream, after="", count=9) for stream in streams}
+    assert sum(map(bool, whole.values())) > 3
+    marks = {stream: entries[0].entry_id if entries else "" for stream, entries in whole.items()}
+    found = await bench.store.journals_beyond(marks, count=9)
+    assert list(found) == list(streams)
+    assert found == {stream: BeyondMark(True, entries[1:]) for stream, entries in whole.items()}
 
 
 async def test_trimmed_journal_remembers_how_far_it_went(bench: StoreBench) -> None:

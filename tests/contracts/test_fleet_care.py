@@ -206,8 +206,7 @@ async def test_what_a_removed_vehicle_did_stays_counted(bench: StoreBench) -> No
     assert await bench.store.tallies([SPRING]) == tallies
     assert [one.attempt_id for one in await bench.store.attempts(V1)] == [attempt.attempt_id]
     assert [case.attempt_id for case in await bench.store.cases(rollout_id=None, settled=False)] == [attempt.attempt_id]
-    for shard in range(bench.store.shards):
-        await bench.store.sweep(shard, now=after(30 * 24 * HOUR_MS), fences={})
+    await bench.store.sweep(range(bench.store.shards), now=after(30 * 24 * HOUR_MS), fences={})
     assert len(await entries(bench.store, "exposure_aged")) == 2
     assert isinstance(await bench.store.permit(attempt.attempt_id, permitted_at=NOW), Applied)
 

@@ -137,7 +137,7 @@ async def test_orphan_of_an_offline_permit_is_completed_as_one(bench: StoreBench
     await running(bench.store)
     await authorize(bench.store, "spring.v-1.1", offline_ms=AWAY_MS)
     await authorize(bench.store, "spring.v-2.1")
-    found = (await bench.store.unsettled(SPRING, older_than_ms=-1)).permits
+    found = (await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING].permits
     assert dict(found) == {"spring.v-1.1": Permitted(NOW, AWAY_MS), "spring.v-2.1": Permitted(NOW)}
 
 

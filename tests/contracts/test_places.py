@@ -209,7 +209,7 @@ async def test_suspended_attempt_holds_no_slot_but_its_place_in_the_quota(bench:
         await bench.store.suspend(SPRING, {A: await machine_ms(bench) + 1, AttemptId("spring.never.1"): 1})
     standing = await bench.store.standing(SPRING, now=NOW)
     assert (standing.in_flight_total, standing.at_risk, standing.admitted) == (0, 0, {a_cell(): 1})
-    assert (await bench.store.unsettled(SPRING, older_than_ms=-1)).reservations == []
+    assert (await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING].reservations == []
     assert reason(await reserve(bench.store, B, total_max=1, quota=1)) == "quota_spent"
     assert await reserve(bench.store, B, total_max=1) == Reserved()
 

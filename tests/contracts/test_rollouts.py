@@ -242,12 +242,12 @@ async def test_reservation_is_unsettled_until_confirmed(bench: StoreBench) -> No
     await running(bench.store)
     await reserve(bench.store, "spring.v-1.1")
     await reserve(bench.store, "spring.v-2.1")
-    assert (await bench.store.unsettled(SPRING, older_than_ms=HOUR_MS)).reservations == []
-    found = await bench.store.unsettled(SPRING, older_than_ms=-1)
+    assert (await bench.store.unsettled([SPRING], older_than_ms=HOUR_MS))[SPRING].reservations == []
+    found = (await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING]
     assert sorted(found.reservations) == ["spring.v-1.1", "spring.v-2.1"]
     await bench.store.confirm(SPRING, reservations=[AttemptId("spring.v-1.1")], permits=[])
     await bench.store.release(SPRING, [AttemptId("spring.v-2.1")])
-    assert (await bench.store.unsettled(SPRING, older_than_ms=-1)).reservations == []
+    assert (await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING].reservations == []
 
 
 async def test_confirming_keeps_the_slot(bench: StoreBench) -> None:
@@ -336,10 +336,12 @@ async def test_permit_is_unsettled_until_the_shard_knows_it(bench: StoreBench) -
     await running(bench.store)
     await authorize(bench.store, "spring.v-1.1", valid_ms=10)
     await authorize(bench.store, "spring.v-1.1", valid_ms=10, now=after(20))
-    assert dict((await bench.store.unsettled(SPRING, older_than_ms=HOUR_MS)).permits) == {}
-    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {"spring.v-1.1": Permitted(NOW)}
+    assert dict((await bench.store.unsettled([SPRING], older_than_ms=HOUR_MS))[SPRING].permits) == {}
+    assert dict((await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING].permits) == {
+        "spring.v-1.1": Permitted(NOW)
+    }
     await bench.store.confirm(SPRING, reservations=[], permits=[AttemptId("spring.v-1.1")])
-    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {}
+    assert dict((await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING].permits) == {}
     assert await authorize(bench.store, "spring.v-1.1", valid_ms=100, now=after(30)) == Permitted(after(20))
 
 
@@ -352,7 +354,7 @@ async def test_forfeited_permit_gives_its_place_back_once_but_not_its_start(benc
     assert reason(await authorize(bench.store, "spring.v-3.1")) == "blast_budget_spent"
     for _ in range(3):
         await bench.store.forfeit(SPRING, [ids[0], AttemptId("spring.never.1")])
-    assert dict((await bench.store.unsettled(SPRING, older_than_ms=-1)).permits) == {ids[1]: Permitted(NOW)}
+    assert dict((await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING].permits) == {ids[1]: Permitted(NOW)}
     answer = await authorize(bench.store, "spring.v-3.1", starts=2)
     assert answer.facts == {"starts": "2", "limit": "2"}  # type: ignore[attr-defined]
     assert await authorize(bench.store, "spring.v-3.1", starts=3) == Permitted(NOW)

@@ -159,7 +159,7 @@ async def test_permit_keeps_whether_it_is_compared(bench: StoreBench, paired: bo
     assert await authorize(bench.store, A, reserved=True, paired=not paired, now=later) == Permitted(
         later, paired=paired
     )
-    unsettled = await bench.store.unsettled(SPRING, older_than_ms=-1)
+    unsettled = (await bench.store.unsettled([SPRING], older_than_ms=-1))[SPRING]
     assert unsettled.permits == {A: Permitted(NOW, paired=paired)}
 
 

@@ -337,8 +337,8 @@ class Twins:
         await self.both(lambda store: store.open_cases())
         await self.both(lambda store: store.rollouts())
         await self.both(lambda store: store.contacts(["eu", "us", "nowhere"], now=FleetTime(self.now + HOUR_MS // 2)))
+        await self.both(lambda store: store.unsettled(ROLLOUTS, older_than_ms=-1))
         for rollout_id in ROLLOUTS:
-            await self.both(lambda store, one=rollout_id: store.unsettled(one, older_than_ms=-1))
             await self.both(lambda store, one=rollout_id: store.standing(one, now=self.now))
         for vehicle_id in VEHICLES:
             await self.both(lambda store, one=vehicle_id: store.vehicle(one))

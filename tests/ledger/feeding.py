@@ -87,7 +87,7 @@ class CountedConnection:
 def counted_feed(store: RedisStore, ledger: Ledger, countdown: Countdown) -> LedgerFeed:
     """A feed whose steps are counted."""
     ledger._writing = CountedConnection(ledger._writing, countdown)  # type: ignore[assignment]
-    doors: Any = Doors(store, countdown, "journal_beyond", "trim_journal")
+    doors: Any = Doors(store, countdown, "journals_beyond", "trim_journal")
     return LedgerFeed(doors, ledger)
 
 

@@ -109,7 +109,7 @@ async def test_orphan_permit_is_completed_on_the_vehicles_shard(world: World) ->
     await world.tick()
     attempt = await world.attempt(car)
     assert (attempt.state, attempt.permitted_at) == (AttemptState.PERMITTED, permitted.permitted_at)
-    assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).permits
+    assert not (await world.store.unsettled([SPRING], older_than_ms=-1))[SPRING].permits
 
 
 async def test_orphan_permit_of_an_attempt_that_ended_gives_its_place_in_the_budget_back(world: World) -> None:
@@ -123,7 +123,7 @@ async def test_orphan_permit_of_an_attempt_that_ended_gives_its_place_in_the_bud
     world.hand.advance(6 * SECOND_MS)
     await world.tick()
     assert await world.state(car) is AttemptState.REJECTED
-    assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).permits
+    assert not (await world.store.unsettled([SPRING], older_than_ms=-1))[SPRING].permits
     await world.permitted(other)
     assert (await world.counted()).exposed == 1
 

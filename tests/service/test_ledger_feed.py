@@ -50,7 +50,7 @@ async def test_crash_between_settling_and_writing_is_made_good_by_doing_both_aga
     assert carried["attempt_granted"] == 1
     assert (await kinds(world)).count("attempt_granted") == 1
     assert not await world.feed.run_once(), "and nothing is carried a third time"
-    assert not (await world.store.unsettled(SPRING, older_than_ms=-1)).reservations
+    assert not (await world.store.unsettled([SPRING], older_than_ms=-1))[SPRING].reservations
     other = await world.store.reserve(SPRING, attempt_id, a_slot_request(total_max=1))
     assert isinstance(other, Reserved), "the slot came back, once"
 

@@ -376,9 +376,9 @@ class Twin:
         world.hand.now_ms = self._start_ms + round(hour * HOUR_MS)
         await world.last_seen.flush()
         fences = fences_of([await world.rollout()])
-        for shard in range(world.store.shards):
-            while (await world.store.sweep(shard, now=world.now, fences=fences)).handled:
-                pass
+        shards = range(world.store.shards)
+        while any(swept.handled for swept in await world.store.sweep(shards, now=world.now, fences=fences)):
+            pass
 
     async def close(self) -> None:
         """End what is open."""

@@ -75,7 +75,7 @@ def _check_rollout(world: World, rollout_id: RolloutId) -> None:
         )
     if standing.in_flight_total:
         raise BrokenPromiseError(f"slots of {rollout_id} are held by nobody: {standing.in_flight}")
-    unsettled = now(world.store.unsettled(rollout_id, older_than_ms=0))
+    unsettled = now(world.store.unsettled([rollout_id], older_than_ms=0))[rollout_id]
     if unsettled.reservations or unsettled.permits:
         raise BrokenPromiseError(f"unsettled for ever: {unsettled}")
     status = world.witness.rollouts[rollout_id].rollout.status

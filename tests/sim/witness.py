@@ -195,30 +195,31 @@ class Witness:
     # The vehicles' shards, as their journals tell
 
     def _written(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[JournalEntry]:
-        """What an operation left in the journal of the shard it was done on."""
-        shard = self._shard(name, args)
-        if shard is None:
-            return ()
-        stream = shard_stream(shard)
-        entries: Sequence[JournalEntry] = now(
-            self._store.journal(stream, after=self._marks.get(stream, ""), count=10_000)
-        )
-        if entries:
-            self._marks[stream] = entries[-1].entry_id
-        return entries
+        """What an operation left in the journals of the shards it was done on."""
+        written: list[JournalEntry] = []
+        for shard in self._shards(name, args):
+            stream = shard_stream(shard)
+            entries: Sequence[JournalEntry] = now(
+                self._store.journal(stream, after=self._marks.get(stream, ""), count=10_000)
+            )
+            if entries:
+                self._marks[stream] = entries[-1].entry_id
+            written += entries
+        return written
 
-    def _shard(self, name: str, args: tuple[Any, ...]) -> int | None:
+    def _shards(self, name: str, args: tuple[Any, ...]) -> Sequence[int]:
         if name == "sweep":
-            return int(args[0])
+            shards: Sequence[int] = args[0]
+            return shards
         if name in ("apply", "attest"):
-            return shard_of(args[0], self._store.shards)
+            return [shard_of(args[0], self._store.shards)]
         if name == "assign":
             attempt: Attempt = args[0]
-            return shard_of(attempt.vehicle_id, self._store.shards)
+            return [shard_of(attempt.vehicle_id, self._store.shards)]
         if name in ("permit", "change", "close_case", "diagnose"):
             parts = split_attempt_id(args[0])
-            return None if parts is None else shard_of(parts[1], self._store.shards)
-        return None
+            return [] if parts is None else [shard_of(parts[1], self._store.shards)]
+        return []
 
     def _read(self, entry: JournalEntry) -> None:
         match entry.kind:

@@ -28,8 +28,8 @@ async def test_age_of_what_is_unsettled_is_machine_time(redis_store: RedisStore)
     """A young reservation is left to the worker that is about to assign it."""
     await running(redis_store)
     await reserve(redis_store, "spring.v-1.1")
-    assert (await redis_store.unsettled(SPRING, older_than_ms=60_000)).reservations == []
+    assert (await redis_store.unsettled([SPRING], older_than_ms=60_000))[SPRING].reservations == []
     async with asyncio.timeout(10):
-        while not (found := await redis_store.unsettled(SPRING, older_than_ms=50)).reservations:
+        while not (found := await redis_store.unsettled([SPRING], older_than_ms=50))[SPRING].reservations:
             continue
-    assert found.reservations == ["spring.v-1.1"]
+    assert found[SPRING].reservations == ["spring.v-1.1"]

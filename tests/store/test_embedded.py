@@ -194,7 +194,7 @@ async def test_attempts_slots_and_counters_survive_kill_9(server: EmbeddedServer
     )
     assert after == before
     assert await again.recount([SPRING]) == after[1]
-    assert (await again.unsettled(SPRING, older_than_ms=-1)).reservations == ["spring.v-1.1"]
+    assert (await again.unsettled([SPRING], older_than_ms=-1))[SPRING].reservations == ["spring.v-1.1"]
     await store.close()
     await again.close()
 

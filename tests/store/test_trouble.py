@@ -47,7 +47,7 @@ async def test_store_at_its_memory_limit_takes_nothing_and_forgets_nothing(serve
         reserve(store, "spring.v-2.1"),
         renew(store, permit_ceiling=2),
         store.import_vehicles([a_vehicle("v-3")], now=NOW),
-        store.sweep(0, now=NOW, fences={}),
+        store.sweep([0], now=NOW, fences={}),
     ):
         with pytest.raises(StoreUnavailableError, match=limit):
             await change

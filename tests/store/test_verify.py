@@ -272,7 +272,7 @@ async def test_look_at_a_store_under_load_raises_no_false_alarm_and_finds_the_tr
             await redis_store.permit(attempt.attempt_id, permitted_at=NOW)
             await redis_store.change(attempt.attempt_id, rng.choice([E.INSTALL_STARTED, E.FAILED]), now=NOW)
             await redis_store.sweep(
-                number % redis_store.shards, now=FleetTime(NOW + rng.randrange(9 * DAY_MS)), fences={}
+                [number % redis_store.shards], now=FleetTime(NOW + rng.randrange(9 * DAY_MS)), fences={}
             )
 
     async with asyncio.TaskGroup() as group:

@@ -100,10 +100,13 @@ class MemoryRollouts:
         if rollout_id in self._rollouts:
             self._rollouts[rollout_id].release(attempt_ids)
 
-    async def unsettled(self, rollout_id: RolloutId, *, older_than_ms: int) -> Unsettled:
+    async def unsettled(self, ids: Sequence[RolloutId], *, older_than_ms: int) -> Mapping[RolloutId, Unsettled]:
         """See `base.RolloutStore`."""
-        keys = self._rollouts.get(rollout_id)
-        return keys.unsettled(older_than_ms) if keys else Unsettled(reservations=[], permits={})
+        found = {}
+        for rollout_id in ids:
+            keys = self._rollouts.get(rollout_id)
+            found[rollout_id] = keys.unsettled(older_than_ms) if keys else Unsettled(reservations=[], permits={})
+        return found
 
     async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
         """See `base.RolloutStore`."""

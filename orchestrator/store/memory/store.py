@@ -261,15 +261,15 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
 
     async def sweep(
         self,
-        shard: int,
+        shards: Sequence[int],
         *,
         now: FleetTime,
         fences: Mapping[str, int],
         dark: Sequence[str] = (),
         batch: int = 256,
-    ) -> Swept:
+    ) -> Sequence[Swept]:
         """See `base.VehicleStore`."""
-        return Swept(handled=self._shards[shard].sweep(now, fences, frozenset(dark), batch))
+        return [Swept(handled=self._shards[shard].sweep(now, fences, frozenset(dark), batch)) for shard in shards]
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""
@@ -317,10 +317,13 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
         journal = self._journal(stream)
         return journal.read(after=after, count=count) if journal else []
 
-    async def journal_beyond(self, stream: str, *, mark: str, count: int) -> BeyondMark:
+    async def journals_beyond(self, marks: Mapping[str, str], *, count: int) -> Mapping[str, BeyondMark]:
         """See `base.VehicleStore`."""
-        journal = self._journal(stream)
-        return journal.beyond(mark=mark, count=count) if journal else BeyondMark(not mark, [])
+        found = {}
+        for stream, mark in marks.items():
+            journal = self._journal(stream)
+            found[stream] = journal.beyond(mark=mark, count=count) if journal else BeyondMark(not mark, [])
+        return found
 
     async def journal_streams(self) -> Sequence[str]:
         """See `base.VehicleStore`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from orchestrator.model.decision import Refusal
 from orchestrator.model.fleet import Cell
@@ -44,9 +44,8 @@ class RedisRollouts:
     async def rollouts(self) -> Sequence[Rollout]:
         """See `base.RolloutStore`."""
         ids = await self.rollout_ids()
-        documents = await asyncio.gather(
-            *(self._calls.command("HGET", key(rollout_tag(rollout_id), "rollout"), "document") for rollout_id in ids)
-        )
+        names = (key(rollout_tag(rollout_id), "rollout") for rollout_id in ids)
+        documents = await self._calls.commands("HGET", [(name, "document") for name in names])
         known = self._decoded
         self._decoded = {
             document: known.get(document) or codec.decode_rollout(document)
@@ -149,18 +148,12 @@ class RedisRollouts:
         if attempt_ids:
             await self._calls.function("release", rollout_tag(rollout_id), *attempt_ids)
 
-    async def unsettled(self, rollout_id: RolloutId, *, older_than_ms: int) -> Unsettled:
+    async def unsettled(self, ids: Sequence[RolloutId], *, older_than_ms: int) -> Mapping[RolloutId, Unsettled]:
         """See `base.RolloutStore`."""
-        reply = await self._calls.function("unsettled", rollout_tag(rollout_id), older_than_ms, UNSETTLED_MAX)
-        reservations: list[AttemptId] = []
-        permits: dict[AttemptId, Permitted] = {}
-        for index in range(1, len(reply), 5):
-            kind, attempt_id, *permit = reply[index : index + 5]
-            if kind == b"s":
-                reservations.append(AttemptId(attempt_id.decode()))
-            else:
-                permits[AttemptId(attempt_id.decode())] = _permitted(permit)
-        return Unsettled(reservations=reservations, permits=permits)
+        replies = await self._calls.functions(
+            "unsettled", [(rollout_tag(rollout_id), older_than_ms, UNSETTLED_MAX) for rollout_id in ids]
+        )
+        return {rollout_id: _unsettled(reply) for rollout_id, reply in zip(ids, replies, strict=True)}
 
     async def standing(self, rollout_id: RolloutId, *, now: FleetTime) -> Standing:
         """See `base.RolloutStore`."""
@@ -204,6 +197,18 @@ def _written(rollout: Rollout) -> tuple[Argument, ...]:
 def journalled(entry: JournalEntry) -> tuple[Argument, ...]:
     """A journal entry as functions take it."""
     return (entry.kind, entry.at, codec.encode_map(entry.data))
+
+
+def _unsettled(reply: Sequence[Any]) -> Unsettled:
+    reservations: list[AttemptId] = []
+    permits: dict[AttemptId, Permitted] = {}
+    for index in range(1, len(reply), 5):
+        kind, attempt_id, *permit = reply[index : index + 5]
+        if kind == b"s":
+            reservations.append(AttemptId(attempt_id.decode()))
+        else:
+            permits[AttemptId(attempt_id.decode())] = _permitted(permit)
+    return Unsettled(reservations=reservations, permits=permits)
 
 
 def _permitted(permit: Sequence[bytes]) -> Permitted:

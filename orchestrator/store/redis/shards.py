@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from orchestrator.model.attempt import Attempt, Case
@@ -17,30 +14,17 @@ from orchestrator.store import counters
 from orchestrator.store.base import BeyondMark, ContactRate, JournalEntry
 from orchestrator.store.contacts import compared, place
 from orchestrator.store.redis import codec
-from orchestrator.store.redis.calls import Calls, number, pairs, yes
+from orchestrator.store.redis.calls import Calls, pairs, yes
 from orchestrator.store.redis.control_records import decode_watched
+from orchestrator.store.redis.counts import ShardCounts
 from orchestrator.store.redis.ended import ended_attempts
 from orchestrator.store.redis.keys import FLEET_TAG, key, rollout_tag, shard_tag
 from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.streams import FLEET_STREAM, after_position, rollout_stream, shard_stream, stream_parts
 from orchestrator.store.watched import Watched
 
-PROFILES_MAX = 100_000
-"""Remembered as values."""
 SCAN_COUNT = 1000
 """Records asked for at a time in a recount."""
-
-
-@dataclass(slots=True)
-class _ShardCounters:
-    """Counters of one shard as last seen."""
-
-    change: int = 0
-    """Change number up to which they are known."""
-    by_rollout: dict[RolloutId, dict[str, int]] = field(default_factory=dict)
-    profiles: Mapping[Profile, int] = field(default_factory=dict)
-    """As they are now, like what follows; not by change."""
-    open_cases: Mapping[RolloutId, int] = field(default_factory=dict)
 
 
 class RedisShards:
@@ -56,47 +40,12 @@ class RedisShards:
         self._calls = calls
         self._tags = [shard_tag(shard) for shard in range(shards)]
         self._rollouts = rollouts
-        self._seen = [_ShardCounters() for _ in range(shards)]
-        self._looking: asyncio.Task[None] | None = None
-        """A look at every shard that has not begun yet, so that whoever asks now may share it."""
+        self._counts = ShardCounts(calls, self._tags)
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
-        """See `base.VehicleStore`. Only what changed since the last call is fetched."""
-        await self._look()
-        return {
-            rollout_id: counters.tallies(counters.add(seen.by_rollout.get(rollout_id, {}) for seen in self._seen))
-            for rollout_id in rollout_ids
-        }
-
-    async def _look(self) -> None:
-        """See what every shard counts now; those who ask in one turn of the loop share one look."""
-        if self._looking is None:
-            # Not in a TaskGroup: it belongs to all who share it, and ends by the deadline of its calls.
-            self._looking = asyncio.get_running_loop().create_task(self._refresh_all(), name="store-look")
-        await asyncio.shield(self._looking)
-
-    async def _refresh_all(self) -> None:
-        self._looking = None
-        await asyncio.gather(*(self._refresh(shard) for shard in range(len(self._tags))))
-
-    async def _refresh(self, shard: int) -> None:
-        since = self._seen[shard].change
-        reply = await self._calls.function("tally", self._tags[shard], since)
-        if number(reply) < since:
-            # The store went back, for example after a repair: what was seen is void.
-            self._seen[shard] = _ShardCounters()
-            reply = await self._calls.function("tally", self._tags[shard], 0)
-        seen = self._seen[shard]
-        if number(reply) < seen.change:
-            return  # Another refresh overtook this one.
-        seen.change = number(reply)
-        seen.profiles = {_profile(packed): int(count) for packed, count in pairs(reply[2])}
-        seen.open_cases = {RolloutId(name.decode()): int(count) for name, count in pairs(reply[3])}
-        for index in range(4, len(reply), 2):
-            cells = reply[index + 1]
-            seen.by_rollout[RolloutId(reply[index].decode())] = {
-                name.decode(): int(count) for name, count in zip(cells[::2], cells[1::2], strict=True)
-            }
+        """See `base.VehicleStore`."""
+        await self._counts.look()
+        return {rollout_id: self._counts.tallies(rollout_id) for rollout_id in rollout_ids}
 
     async def recount(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""
@@ -142,9 +91,7 @@ class RedisShards:
         asked = [(region, half_hour) for region in regions for half_hour in compared(now)]
         fields = [f"{region}|{place(half_hour)}" for region, half_hour in asked]
         counted: Counter[tuple[str, int]] = Counter()
-        for values in await asyncio.gather(
-            *(self._calls.command("HMGET", key(tag, "contacts"), *fields) for tag in self._tags)
-        ):
+        for values in await self._calls.commands("HMGET", [(key(tag, "contacts"), *fields) for tag in self._tags]):
             for (region, half_hour), value in zip(asked, values, strict=True):
                 held, _, count = (value or b"").partition(b"|")
                 # What is kept there may be of another day.
@@ -157,16 +104,12 @@ class RedisShards:
 
     async def profiles(self) -> Mapping[Profile, int]:
         """See `base.VehicleStore`."""
-        await self._look()
-        summed: dict[Profile, int] = {}
-        for seen in self._seen:
-            for profile, count in seen.profiles.items():
-                summed[profile] = summed.get(profile, 0) + count
-        return summed
+        await self._counts.look()
+        return self._counts.profiles()
 
     async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
         """See `base.VehicleStore`."""
-        replies = await asyncio.gather(*(self._calls.function("cases", tag, int(settled)) for tag in self._tags))
+        replies = await self._calls.functions("cases", [(tag, int(settled)) for tag in self._tags])
         found = [codec.decode_case(packed) for reply in replies for packed in reply[1:]]
         return sorted(
             (case for case in found if rollout_id is None or case.rollout_id == rollout_id),
@@ -176,11 +119,8 @@ class RedisShards:
 
     async def open_cases(self) -> Mapping[RolloutId, int]:
         """See `base.VehicleStore`."""
-        await self._look()
-        summed: Counter[RolloutId] = Counter()
-        for seen in self._seen:
-            summed.update(seen.open_cases)
-        return summed
+        await self._counts.look()
+        return self._counts.open_cases()
 
     async def journal(self, stream: str, *, after: str, count: int) -> Sequence[JournalEntry]:
         """See `base.VehicleStore`."""
@@ -188,11 +128,16 @@ class RedisShards:
         reply = await self._calls.command("XRANGE", _stream_key(stream), first, "+", "COUNT", count)
         return _entries(stream, reply)
 
-    async def journal_beyond(self, stream: str, *, mark: str, count: int) -> BeyondMark:
+    async def journals_beyond(self, marks: Mapping[str, str], *, count: int) -> Mapping[str, BeyondMark]:
         """See `base.VehicleStore`."""
-        tag, name = _stream_place(stream)
-        reply = await self._calls.function("journal_beyond", tag, key("", name), mark, count)
-        return BeyondMark(yes(reply), _entries(stream, reply[2]))
+        places = [(*_stream_place(stream), mark) for stream, mark in marks.items()]
+        replies = await self._calls.functions(
+            "journal_beyond", [(tag, key("", name), mark, count) for tag, name, mark in places]
+        )
+        return {
+            stream: BeyondMark(yes(reply), _entries(stream, reply[2]))
+            for stream, reply in zip(marks, replies, strict=True)
+        }
 
     async def journal_streams(self) -> Sequence[str]:
         """See `base.VehicleStore`."""
@@ -212,12 +157,6 @@ class RedisShards:
     async def trim_journal(self, stream: str, *, upto: str) -> None:
         """See `base.VehicleStore`."""
         await self._calls.command("XTRIM", _stream_key(stream), "MINID", after_position(upto))
-
-
-@lru_cache(maxsize=PROFILES_MAX)
-def _profile(packed: bytes) -> Profile:
-    """A fleet has few, which every look brings again."""
-    return codec.decode_profile(packed)
 
 
 def _entries(stream: str, found: Sequence[Any]) -> Sequence[JournalEntry]:

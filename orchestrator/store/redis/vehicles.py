@@ -301,16 +301,17 @@ class RedisVehicles:
 
     async def sweep(
         self,
-        shard: int,
+        shards: Sequence[int],
         *,
         now: FleetTime,
         fences: Mapping[str, int],
         dark: Sequence[str] = (),
         batch: int = 256,
-    ) -> Swept:
+    ) -> Sequence[Swept]:
         """See `base.VehicleStore`."""
-        reply = await self._calls.function("sweep", shard_tag(shard), now, batch, codec.encode_map(fences), *dark)
-        return Swept(handled=number(reply))
+        told: tuple[Argument, ...] = (now, batch, codec.encode_map(fences), *dark)
+        replies = await self._calls.functions("sweep", [(shard_tag(shard), *told) for shard in shards])
+        return [Swept(handled=number(reply)) for reply in replies]
 
 
 def _read_page_token(page_token: str, shards: int) -> tuple[int, int]:

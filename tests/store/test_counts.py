@@ -1,0 +1,71 @@
+"""Counts that are kept from one look to the next: every change shows, whoever made it, and also one back in time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.model.attempt import AttemptEvent as E
+from orchestrator.store.base import InventoryChange
+from orchestrator.store.redis import EmbeddedServer, RedisStore
+from tests.builders import DAY_MS, NOW, a_vehicle, after, an_attempt
+from tests.contracts.steps import SPRING, a_manifest, assigned, permitted, running, sweep_all, tell
+from tests.store_fixtures import empty
+
+
+async def same_as_seen_first(watcher: RedisStore, url: str) -> None:
+    """What one handle has watched all along is what another sees that was opened now."""
+    fresh = await RedisStore.connect(url)
+    assert await watcher.tallies([SPRING]) == await fresh.tallies([SPRING]) == await fresh.recount([SPRING])
+    assert await watcher.profiles() == await fresh.profiles()
+    assert await watcher.open_cases() == await fresh.open_cases()
+    await fresh.close()
+
+
+async def test_every_change_of_another_process_shows_at_the_next_look(
+    redis_store: RedisStore, embedded_server: EmbeddedServer
+) -> None:
+    """The evaluator judges by what it kept; workers made the change."""
+    worker = await RedisStore.connect(embedded_server.url)
+    await running(worker)
+    before, after_it = a_vehicle("v-7"), replace(a_vehicle("v-7"), region="us")
+    attempt = an_attempt()
+    steps = (
+        lambda: worker.import_vehicles([a_vehicle(f"v-{number}") for number in range(9)], now=NOW),
+        lambda: assigned(worker, attempt),
+        lambda: tell(worker, attempt, E.DOWNLOAD_FINISHED),
+        lambda: worker.permit(attempt.attempt_id, permitted_at=NOW),
+        lambda: sweep_all(worker, after(DAY_MS)),
+        lambda: worker.attest("v-1", a_manifest(attempt, event=E.ATTESTED_RELEASE), now=after(DAY_MS)),
+        lambda: worker.change_vehicles([InventoryChange(before, after_it)], actor="ann", reason="sold", now=NOW),
+        lambda: worker.remove_vehicle("v-8", actor="ann", reason="sold", now=NOW),
+        lambda: worker.import_vehicles([a_vehicle("v-9", tags=("fleet",))], now=NOW),
+    )
+    for step in steps:
+        await step()
+        await same_as_seen_first(redis_store, embedded_server.url)
+    await worker.close()
+
+
+async def test_what_did_not_change_is_the_same_object(redis_store: RedisStore) -> None:
+    """A tick asks every second: what is as it was must not be worked out again."""
+    await permitted(redis_store)
+    profiles, tallies = await redis_store.profiles(), await redis_store.tallies([SPRING])
+    assert await redis_store.profiles() is profiles
+    assert (await redis_store.tallies([SPRING]))[SPRING] is tallies[SPRING]
+    await redis_store.import_vehicles([a_vehicle("v-2")], now=NOW)
+    assert sum((await redis_store.profiles()).values()) == 2
+    assert sum(profiles.values()) == 1
+
+
+async def test_store_that_went_back_is_seen_as_it_is_now(
+    redis_store: RedisStore, embedded_server: EmbeddedServer
+) -> None:
+    """After a repair of the file the store knows less; what was seen before is void."""
+    attempt = await permitted(redis_store)
+    await tell(redis_store, attempt, E.INSTALL_STARTED, E.FAILED)
+    assert (await redis_store.tallies([SPRING]))[SPRING]
+    assert await redis_store.open_cases() == {SPRING: 1}
+    empty(embedded_server.socket_path)
+    assert await redis_store.tallies([SPRING]) == {SPRING: {}}
+    assert await redis_store.profiles() == {}
+    assert await redis_store.open_cases() == {}
