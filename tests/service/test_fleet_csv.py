@@ -6,11 +6,12 @@ import base64
 from collections.abc import Sequence
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from orchestrator.service.errors import InvalidInputError
-from orchestrator.service.fleet_csv import FAULTS_MAX, HEADER, ZONED_HEADER, read_fleet_csv
+from orchestrator.service.fleet_csv import FAULTS_MAX, HEADER, ZONED_HEADER, key_fault, read_fleet_csv
 
 
 def spki(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> str:
@@ -142,3 +143,24 @@ def test_unknown_zone_is_refused_with_what_was_meant() -> None:
 def test_zone_is_one_for_all_rows_of_a_vehicle() -> None:
     """A car stands in one place."""
     assert places(zoned((a_row(), "Europe/Berlin"), (SECONDARY, "Europe/Paris"))) == ["3:zone"]
+
+
+def test_quick_look_at_a_key_says_what_the_library_says() -> None:
+    """Most keys are told without the library: a wrong answer would let a vehicle in that can never prove anything."""
+    good = base64.b64decode(KEY)
+    assert key_fault(base64.b64encode(good).decode()) == ""
+    x, p = int.from_bytes(good[-64:-32], "big"), 2**256 - 2**224 + 2**192 + 2**96 - 1
+    changed = [
+        good[:-1] + bytes([good[-1] ^ 1]),
+        good[:-64] + good[-32:] + good[-64:-32],
+        good[:-64] + bytes(64),
+        good[:-64] + ((x + p) % 2**256).to_bytes(32, "big") + good[-32:],
+        good[:-65] + b"\x05" + good[-64:],
+        good[:-1],
+        good + b"\x00",
+        b"\x31" + good[1:],
+    ]
+    for der in changed:
+        with pytest.raises((ValueError, UnsupportedAlgorithm)):
+            load_der_public_key(der)
+        assert key_fault(base64.b64encode(der).decode()) != ""
