@@ -14,7 +14,7 @@ from orchestrator.model.ids import FleetTime, VehicleId
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.errors import InvalidInputError
 from orchestrator.service.fleet_csv import read_fleet_csv
-from orchestrator.service.fleet_filter import parse_filter
+from orchestrator.service.fleet_filter import FleetFilter, parse_filter
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.base import ImportOutcome, JournalEntry, Store
@@ -138,26 +138,17 @@ class FleetDesk:
         """
         if not 0 <= page_size <= PAGE_MAX:
             raise InvalidInputError(f"page_size {page_size} is not within 0 and {PAGE_MAX}")
-        wanted = parse_filter(filter_text)
-        records, following = await self._some(wanted.named, page_token, page_size or PAGE_DEFAULT)
-        chosen = [
-            record
-            for record in records
-            if (not region or record.vehicle.region == region)
-            and (not cohort or record.vehicle.cohort == cohort)
-            and wanted.matches(record)
-        ]
-        return sorted(chosen, key=lambda record: record.vehicle.vehicle_id), following
+        wanted = parse_filter(filter_text).narrowed(region=region, cohort=cohort)
+        records, following = await self._some(wanted, page_token, page_size or PAGE_DEFAULT)
+        return sorted(filter(wanted.matches, records), key=lambda record: record.vehicle.vehicle_id), following
 
-    async def _some(
-        self, named: Sequence[VehicleId] | None, page_token: str, page_size: int
-    ) -> tuple[Sequence[VehicleRecord], str]:
-        """Some records and the next token: of the vehicles that are named, else of all."""
-        if named is not None:
-            records = await asyncio.gather(*(self._store.vehicle(vehicle_id) for vehicle_id in named))
+    async def _some(self, wanted: FleetFilter, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
+        """Some records and the next token: of the vehicles that are named, else of the profiles that can fit."""
+        if wanted.named is not None:
+            records = await asyncio.gather(*(self._store.vehicle(vehicle_id) for vehicle_id in wanted.named))
             return [record for record in records if record is not None], ""
         try:
-            return await self._store.vehicles(page_token=page_token, page_size=page_size)
+            return await self._store.vehicles(page_token=page_token, page_size=page_size, wanted=wanted.by_profile)
         except ValueError as error:
             raise InvalidInputError("page_token is not one that this server gave") from error
 

@@ -73,6 +73,17 @@ class FleetFilter:
         """Whether every vehicle of a profile fits; only for terms of SHARED_FIELDS."""
         return all(term.holds(_of(profile, term.field)) for term in self.terms)
 
+    def narrowed(self, **fields: str) -> FleetFilter:
+        """The same for vehicles that have these values as well; an empty one asks for nothing."""
+        more = tuple(Term(name, (value,), negated=False) for name, value in fields.items() if value)
+        return FleetFilter(self.terms + more)
+
+    @property
+    def by_profile(self) -> Callable[[Profile], bool] | None:
+        """Which profiles a vehicle can have that fits; None where the filter asks for nothing that a profile says."""
+        shared = FleetFilter(tuple(term for term in self.terms if term.field in SHARED_FIELDS))
+        return shared.matches_profile if shared.terms else None
+
     @property
     def named(self) -> tuple[VehicleId, ...] | None:
         """The only vehicles that can fit, where the filter names them; None when it names none."""

@@ -8,7 +8,7 @@ or gives up. Fleet time comes in as an argument; machine time is the store's own
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from orchestrator.model.attempt import Attempt, AttemptEvent, Case, Control, VehicleEvent
@@ -127,8 +127,7 @@ class RolloutStore(Protocol):
 
         Refuses: status and brakes as `reserve`; FENCED (`attempt_epoch` below the fence of the rollout, its region or
         stratum); EVALUATOR_SILENT; ATTEMPT_OVER (never reserved, or released); IN_FLIGHT_SPENT; QUOTA_SPENT;
-        STARTS_SPENT (region or total); BLAST_BUDGET_SPENT
-        (permit ceiling); WATCHED.
+        STARTS_SPENT (region or total); BLAST_BUDGET_SPENT (permit ceiling); WATCHED.
         """
 
     async def suspend(self, rollout_id: RolloutId, deferred: Mapping[AttemptId, int]) -> None:
@@ -178,8 +177,10 @@ class VehicleStore(Protocol):
     async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord | None:
         """All that is hot about one vehicle; None when it is not in the inventory. Concurrent calls are coalesced."""
 
-    async def vehicles(self, *, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
-        """About `page_size` records and the next token; an empty token starts and ends.
+    async def vehicles(
+        self, *, page_token: str, page_size: int, wanted: Callable[[Profile], bool] | None = None
+    ) -> tuple[Sequence[VehicleRecord], str]:
+        """About `page_size` records, of profiles that are `wanted`, and the next token; an empty one starts and ends.
 
         Raises:
             ValueError: the token is none of this store's.

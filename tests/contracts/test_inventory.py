@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from orchestrator.model.attempt import AttemptEvent, AttemptState
 from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import ReleaseVersion, VehicleId
 from orchestrator.model.vehicle import Contact
-from orchestrator.store.base import Applied, ImportOutcome, Store
+from orchestrator.store.base import Applied, ImportOutcome, InventoryChange, Store
 from tests.builders import DAY_MS, HOUR_MS, NOW, a_vehicle, after, an_attempt
 from tests.contracts.steps import V1, a_manifest, assigned, entries, permitted, reason, state_of, sweep_all, tell
 from tests.store_fixtures import StoreBench
@@ -107,7 +108,7 @@ async def test_empty_fleet_is_one_empty_page(bench: StoreBench) -> None:
     assert await bench.store.vehicles(page_token="", page_size=10) == ([], "")
 
 
-@pytest.mark.parametrize("token", ["x", "1.y", "-1.0", "99.0", "0.0.0"])
+@pytest.mark.parametrize("token", ["x", "1.y", "-1.0", "99.0", "0.0.0", "0.0."])
 async def test_foreign_page_token_is_refused(bench: StoreBench, token: str) -> None:
     """Tokens come over the wire."""
     with pytest.raises(ValueError, match="page token"):
@@ -286,3 +287,47 @@ async def test_manifest_after_a_silent_day_settles_the_case(bench: StoreBench) -
     assert await bench.store.cases(rollout_id=None, settled=False) == []
     (case,) = await bench.store.cases(rollout_id=None, settled=True)
     assert (case.settled_at, case.attempt_state) == (after(DAY_MS + 1), S.SUCCEEDED)
+
+
+async def found_by(store: Store, wanted: Callable[[Profile], bool], page_size: int = 7) -> list[str]:
+    found: list[str] = []
+    token = ""
+    while True:
+        page, token = await store.vehicles(page_token=token, page_size=page_size, wanted=wanted)
+        found += [record.vehicle.vehicle_id for record in page]
+        if not token:
+            return sorted(found)
+
+
+@pytest.mark.parametrize("page_size", [1, 7, 1000])
+async def test_pages_of_some_profiles_go_over_their_vehicles_once(bench: StoreBench, page_size: int) -> None:
+    """Also where a profile has more vehicles than a page, and a page holds several profiles."""
+    fleet = [a_vehicle(f"v-{number}", region=f"r{number % 5}", tags=(f"t{number % 3}",)) for number in range(90)]
+    await bench.store.import_vehicles(fleet, now=NOW)
+    wanted = sorted(vehicle.vehicle_id for vehicle in fleet if vehicle.region in ("r1", "r4") and "t2" in vehicle.tags)
+    assert len(wanted) == 12
+    assert (
+        await found_by(bench.store, lambda each: each.region in ("r1", "r4") and "t2" in each.tags, page_size) == wanted
+    )
+    assert await found_by(bench.store, lambda each: each.region == "nowhere", page_size) == []
+
+
+async def test_vehicles_are_found_by_what_they_are_now(bench: StoreBench) -> None:
+    """By an import, a change, a manifest and a removal; and a second time by an import that changes keys alone."""
+    await bench.store.import_vehicles([a_vehicle(f"v-{number}") for number in range(1, 6)], now=NOW)
+    await bench.store.import_vehicles([a_vehicle("v-2", region="us"), a_vehicle("v-2", region="ap")], now=NOW)
+    await bench.store.attest(V1, a_manifest(installed="1.0.0"), now=NOW)
+    moved = InventoryChange(before=a_vehicle("v-3"), after=a_vehicle("v-3", region="ap"))
+    await bench.store.change_vehicles([moved], actor="ann", reason="sold", now=NOW)
+    await bench.store.remove_vehicle(VehicleId("v-4"), actor="ann", reason="sold", now=NOW)
+    await bench.store.import_vehicles([a_vehicle("v-5", ecus=a_vehicle("w-5").ecus)], now=NOW)
+    await bench.store.import_vehicles([a_vehicle("v-5", ecus=a_vehicle("w-5").ecus[:1])], now=NOW)
+    assert await found_by(bench.store, lambda each: each.region == "ap") == ["v-2", "v-3"]
+    assert await found_by(bench.store, lambda each: each.region == "us") == []
+    assert await found_by(bench.store, lambda each: each.installed == "1.0.0") == ["v-1"]
+    assert await found_by(bench.store, lambda each: each.region == "eu" and not each.installed) == ["v-5"]
+    assert await bench.store.profiles() == {
+        a_profile("1.0.0"): 1,
+        a_profile(region="ap"): 2,
+        a_profile(): 1,
+    }

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.processes
 NEXT_BUILD = textwrap.dedent(
     """
     import asyncio, sys
+
+    import structlog
     from orchestrator.store.redis import admission, calls, library
 
     number = admission.version_of(library.LIBRARY) + 1
@@ -33,6 +35,8 @@ NEXT_BUILD = textwrap.dedent(
     from orchestrator.store.redis import RedisStore
     from tests.builders import an_attempt
     from tests.contracts.steps import SPRING, tell
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
     async def main():
         store = await RedisStore.connect(sys.argv[1])

@@ -122,6 +122,27 @@ async def test_wrong_counter_of_a_shard_is_found_and_put_right(
     assert (entry.data["counter"], entry.data["was"], entry.data["is"]) == (counter, int(was), int(now))
 
 
+@pytest.mark.parametrize("harm", ["srem", "sadd"])
+async def test_vehicle_that_is_noted_under_another_profile_is_found_and_put_right(
+    redis_store: RedisStore, client: redis.Redis, harm: str
+) -> None:
+    """What searches go by is compared vehicle by vehicle, also where as many are noted as are counted."""
+    await lived_in(redis_store)
+    members = f"{tag_of(redis_store, 'v-1')}:members:{PROFILE}"
+    vehicle = {"srem": "v-1", "sadd": "v-9"}[harm]
+    getattr(client, harm)(members, vehicle)
+    (found,) = await differences(redis_store)
+    assert (found.counter, found.field) == ("members", f"{PROFILE}|{vehicle}")
+    assert (found.stands, found.recounted) == {"srem": (None, 1), "sadd": (1, None)}[harm]
+    told = await redis_store.verifier().repair(found, at=NOW, actor="ann", reason="a stray write")
+    assert told == {"srem": ("0", "1"), "sadd": ("1", "0")}[harm]
+    assert await redis_store.verifier().repair(found, at=NOW, actor="ann", reason="again") == ("", "")
+    assert await differences(redis_store) == []
+    (entry,) = await repairs(redis_store, found.stream)
+    assert (entry.data["actor"], entry.data["counter"]) == ("ann", "members")
+    assert entry.data["field"] == f"S|gen2|us|canary|beta|||{vehicle}"
+
+
 async def repairs(store: RedisStore, stream: str) -> list[JournalEntry]:
     """What the journal says of corrections."""
     entries = await store.journal(stream, after="", count=10_000)

@@ -100,10 +100,15 @@ class MemoryStore(MemoryRollouts, MemoryFleet):
         """See `base.VehicleStore`."""
         return self._shard(vehicle_id).present(vehicle_id)
 
-    async def vehicles(self, *, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
+    async def vehicles(
+        self, *, page_token: str, page_size: int, wanted: Callable[[Profile], bool] | None = None
+    ) -> tuple[Sequence[VehicleRecord], str]:
         """See `base.VehicleStore`."""
         records = [
-            record for shard in self._shards for name, record in shard.records.items() if name not in shard.removed
+            record
+            for shard in self._shards
+            for name, record in shard.records.items()
+            if name not in shard.removed and (wanted is None or wanted(record.vehicle.profile(record.installed)))
         ]
         if page_token and not (page_token.isascii() and page_token.isdigit()):
             raise ValueError(f"not a page token: {page_token!r}")

@@ -6,7 +6,7 @@ a connection is made, for whoever answers there now may be another; the rest is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -190,17 +190,33 @@ async def load_library(calls: Calls) -> None:
         ) from error
 
 
-async def retire_libraries(calls: Calls) -> None:
+async def earlier_libraries(calls: Calls) -> Sequence[str]:
+    """Names of earlier builds' libraries that a server still has.
+
+    Raises:
+        StoreError: the server did not answer.
+    """
+    found = await calls.command("FUNCTION", "LIST", "LIBRARYNAME", "outrider_v*")
+    names = [_field(library, b"library_name") for library in found]
+    return [name for name in names if version_of(name) < version_of(LIBRARY)]
+
+
+async def retire(servers: Collection[Calls], *, first: Callable[[], Awaitable[None]]) -> None:
     """Take earlier builds' libraries away: they would overlook what this one writes. A process that still calls them is
     refused at every call until it is replaced.
 
+    Args:
+        servers: that may have them.
+        first: what to do before, where there is one.
+
     Raises:
-        StoreError: the server did not do it.
+        StoreError: a server did not do it.
     """
-    for library in await calls.command("FUNCTION", "LIST", "LIBRARYNAME", "outrider_v*"):
-        name = _field(library, b"library_name")
-        if version_of(name) < version_of(LIBRARY):
-            await calls.command("FUNCTION", "DELETE", name)
+    earlier = [(server, name) for server in servers for name in await earlier_libraries(server)]
+    if earlier:
+        await first()
+    for server, name in earlier:
+        await server.command("FUNCTION", "DELETE", name)
 
 
 def version_of(library: str) -> int:

@@ -19,7 +19,7 @@ READ_AT_ONCE = 256
 READING_COMMANDS = frozenset(
     [
         *("CLUSTER", "CONFIG", "DBSIZE", "EXISTS", "INFO", "PING", "SCAN", "TIME"),
-        *("HGET", "HGETALL", "HMGET", "HSCAN", "HVALS", "SMEMBERS", "XINFO", "XRANGE", "ZSCAN"),
+        *("HGET", "HGETALL", "HMGET", "HSCAN", "HVALS", "SMEMBERS", "SSCAN", "XINFO", "XRANGE", "ZSCAN"),
     ]
 )
 """Those in use that change no data; every other one waits for replicas."""

@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from orchestrator.model.fleet import Profile
@@ -19,9 +18,6 @@ from orchestrator.model.tally import CellTallies
 from orchestrator.store import counters
 from orchestrator.store.redis import codec
 from orchestrator.store.redis.calls import Calls, number, pairs
-
-PROFILES_MAX = 100_000
-"""Remembered as values."""
 
 
 @dataclass(slots=True)
@@ -74,7 +70,7 @@ class ShardCounts:
         if self._profiles is None:
             summed: Counter[Profile] = Counter()
             for packed, count in _summed(seen.profiles for seen in self._seen).items():
-                summed[_profile(packed)] += count
+                summed[codec.decode_profile(packed)] += count
             self._profiles = summed
         return self._profiles
 
@@ -118,9 +114,3 @@ def _summed(parts: Iterable[Sequence[bytes]]) -> Mapping[bytes, int]:
         for name, count in pairs(cells):
             summed[name] += int(count)
     return summed
-
-
-@lru_cache(maxsize=PROFILES_MAX)
-def _profile(packed: bytes) -> Profile:
-    """A fleet has few, which every change brings again."""
-    return codec.decode_profile(packed)

@@ -64,6 +64,8 @@ SHARD_KEYS: Mapping[str, str] = {
     "changed": ":changed",
     # hash: profile (codec.profile_key) -> vehicles that have it.
     "profiles": ":profiles",
+    # set per profile, `:members:<profile>`: ids of those vehicles. Written with the count.
+    "members": ":members:",
     # hash: attempt id -> case record (codec.CASE), open ones: what is read at every look stays small.
     "cases": ":cases",
     # hash: attempt id -> case record (codec.CASE), settled ones; an attempt is in one of the two.

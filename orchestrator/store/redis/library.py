@@ -26,7 +26,7 @@ from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED
 from orchestrator.store.refusals import REFUSED_BY_BRAKE, REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
-LIBRARY = "outrider_v6"
+LIBRARY = "outrider_v7"
 """Raised whenever functions of an earlier build could not serve this one."""
 PREFIX = f"{LIBRARY}_"
 """In front of every function's name."""
@@ -42,6 +42,7 @@ FILES = (
     "import.lua",
     "exclude.lua",
     "read.lua",
+    "search.lua",
     "assign.lua",
     "apply.lua",
     "change.lua",
@@ -56,7 +57,10 @@ FILES = (
 )
 """In the order in which one needs another."""
 READS = frozenset(
-    {"attempts", "case", "cases", "journal_beyond", "look_places", "standing", "tally", "unsettled", "vehicle"}
+    [
+        *("attempts", "case", "cases", "journal_beyond", "look_places", "look_profiles", "look_vehicles", "standing"),
+        *("tally", "unsettled", "vehicle"),
+    ]
 )
 """Functions that write nothing: they need not wait for replicas."""
 

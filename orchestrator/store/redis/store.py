@@ -22,7 +22,7 @@ from orchestrator.store.base import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from orchestrator.store.redis import admission
+from orchestrator.store.redis import admission, members
 from orchestrator.store.redis.address import Address, Node, read_address
 from orchestrator.store.redis.admission import Durability
 from orchestrator.store.redis.calls import Calls
@@ -109,13 +109,13 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             shards_found = await admission.open_dataset(
                 calls, new_dataset_id=secrets.token_hex(16), new_shards=shards or DEFAULT_SHARDS
             )
-            for server in servers.values():
-                await admission.retire_libraries(server)
+            await admission.retire(servers.values(), first=lambda: members.doubt(calls))
             if shards is not None and shards != shards_found:
                 raise StoreRefusedError(
                     f"the store has {shards_found} shards, not {shards}: fixed at creation: leave the number out"
                 )
             opener.dataset_id = await RedisFleet(calls).dataset_id()
+            await members.see_to(calls, list(servers.values()), shards_found)
         except BaseException:
             await calls.close()
             raise

@@ -25,9 +25,10 @@ from orchestrator.store.redis.calls import Calls, applied, applied_or_refused, n
 from orchestrator.store.redis.contact import encode_told
 from orchestrator.store.redis.control_records import encode_watched
 from orchestrator.store.redis.inventory import encode_shape, encode_units
-from orchestrator.store.redis.keys import key, shard_tag
+from orchestrator.store.redis.keys import shard_tag
 from orchestrator.store.redis.packing import pack
 from orchestrator.store.redis.pipeline import Argument
+from orchestrator.store.redis.search import Listing, Wanted
 from orchestrator.store.refusals import refusal
 from orchestrator.store.shards import shard_of, vehicle_of
 from orchestrator.store.watched import begun
@@ -51,6 +52,7 @@ class RedisVehicles:
     def __init__(self, calls: Calls, shards: int) -> None:
         self._calls = calls
         self._shards = shards
+        self._listing = Listing(calls, shards)
 
     @property
     def shards(self) -> int:
@@ -166,22 +168,11 @@ class RedisVehicles:
         reply = await self._calls.function("vehicle", self._tag(vehicle_id), vehicle_id)
         return None if unknown(reply) else applied(reply).record
 
-    async def vehicles(self, *, page_token: str, page_size: int) -> tuple[Sequence[VehicleRecord], str]:
+    async def vehicles(
+        self, *, page_token: str, page_size: int, wanted: Wanted | None = None
+    ) -> tuple[Sequence[VehicleRecord], str]:
         """See `base.VehicleStore`."""
-        shard, cursor = _read_page_token(page_token, self._shards)
-        ids: list[VehicleId] = []
-        while len(ids) < page_size and shard < self._shards:
-            cursor, found = await self._scan(shard_tag(shard), cursor, page_size - len(ids))
-            ids += found
-            if cursor == 0:
-                shard += 1
-        records = await asyncio.gather(*(self.vehicle(vehicle_id) for vehicle_id in ids))
-        following = f"{shard}.{cursor}" if shard < self._shards else ""
-        return [record for record in records if record is not None], following
-
-    async def _scan(self, tag: str, cursor: int, count: int) -> tuple[int, list[VehicleId]]:
-        following, cells = await self._calls.command("HSCAN", key(tag, "inventory"), cursor, "COUNT", count)
-        return int(following), [VehicleId(cell.decode()) for cell in cells[::2]]
+        return await self._listing.page(page_token, page_size, wanted)
 
     async def attempts(self, vehicle_id: VehicleId) -> Sequence[Attempt]:
         """See `base.VehicleStore`."""
@@ -312,17 +303,3 @@ class RedisVehicles:
         told: tuple[Argument, ...] = (now, batch, codec.encode_map(fences), *dark)
         replies = await self._calls.functions("sweep", [(shard_tag(shard), *told) for shard in shards])
         return [Swept(handled=number(reply)) for reply in replies]
-
-
-def _read_page_token(page_token: str, shards: int) -> tuple[int, int]:
-    """Shard and cursor of a page token.
-
-    Raises:
-        ValueError: it is none of ours.
-    """
-    if not page_token:
-        return 0, 0
-    shard, dot, cursor = page_token.partition(".")
-    if not dot or not (shard + cursor).isascii() or not (shard.isdigit() and cursor.isdigit()) or int(shard) >= shards:
-        raise ValueError(f"not a page token: {page_token!r}")
-    return int(shard), int(cursor)

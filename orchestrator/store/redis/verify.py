@@ -48,11 +48,11 @@ class Difference:
     stream: str
     """Where: `shard/3` or `rollout/spring`; its correction is journalled there."""
     counter: str
-    """`count`, `profiles`, `open_cases`, `changed` or `due` of a shard; of a rollout `in_flight`, `admitted`, `spent`,
-    `unsettled` or `outstanding`.
+    """`count`, `profiles`, `members`, `open_cases`, `changed` or `due` of a shard; of a rollout `in_flight`,
+    `admitted`, `spent`, `unsettled` or `outstanding`.
     """
     field: str
-    """What is counted; of `due`, `unsettled` and `outstanding` a member."""
+    """What is counted; of `due`, `unsettled` and `outstanding` a member, of `members` a profile and a vehicle."""
     stands: int | None
     """What is there; None where nothing is."""
     recounted: int | None
@@ -99,8 +99,9 @@ class Verifier:
         frames = {int(name): each async for name, each in self._scan(tag, "frames")}
         shapes = {name: each async for name, each in self._scan(tag, "shapes")}
         found = list(_compared(stream, look, _counted(look.records, frames)))
-        profiles = _profiles(look.records, shapes)
-        found += _differences(stream, "profiles", look.profiles, profiles)
+        owners = _owners(look.records, shapes)
+        found += _differences(stream, "profiles", look.profiles, Counter(owners.values()))
+        found += await self._members(tag, stream, owners, look.profiles)
         cases = Counter(str(codec.decode_case(packed).rollout_id) for packed in look.records["cases"].values())
         found += _differences(stream, "open_cases", look.open_cases, cases)
         return found + await self._due(tag, stream, look.records)
@@ -168,6 +169,27 @@ class Verifier:
                 found.append(Difference(stream, "due", member.decode(), _time(was), _time(now), rollout_id))
         return found
 
+    async def _members(
+        self, tag: str, stream: str, owners: Mapping[bytes, str], profiles: Iterable[str]
+    ) -> list[Difference]:
+        """Vehicles that are noted under a profile that they have not, or not under the one that they have."""
+        stands: set[tuple[str, bytes]] = set()
+        for profile in {*owners.values(), *profiles}:
+            cursor = -1
+            while cursor != 0:
+                members = key(tag, "members", profile)
+                following, cells = await self._calls.command("SSCAN", members, max(cursor, 0), "COUNT", AT_ONCE)
+                cursor = int(following)
+                stands.update((profile, vehicle_id) for vehicle_id in cells)
+        doubtful = stands ^ {(profile, vehicle_id) for vehicle_id, profile in owners.items()}
+        found: list[Difference] = []
+        for batch in _batches(sorted(doubtful), AT_ONCE):
+            reply = await self._calls.function("check_members", tag, "0", 0, "", "", *chain.from_iterable(batch))
+            for profile, vehicle_id, there in zip(reply[1::3], reply[2::3], reply[3::3], strict=True):
+                was, now = (1, None) if there == b"1" else (None, 1)
+                found.append(Difference(stream, "members", f"{profile.decode()}|{vehicle_id.decode()}", was, now))
+        return found
+
     async def rollout(self, rollout_id: RolloutId) -> list[Difference]:
         """What is wrong on one rollout's own keys: of one moment as well.
 
@@ -205,6 +227,12 @@ class Verifier:
             tag = shard_tag(int(name))
             reply = await self._calls.function("check_due", tag, "1", at, actor, reason, difference.field)
             return (reply[2].decode(), reply[3].decode()) if len(reply) > 1 else ("", "")
+        elif difference.counter == "members":
+            profile, _, vehicle_id = difference.field.rpartition("|")
+            tag, member = shard_tag(int(name)), (profile, vehicle_id)
+            reply = await self._calls.function("check_members", tag, "1", at, actor, reason, *member)
+            noted = reply[3:] == [b"1"]
+            return (str(int(noted)), str(int(not noted))) if len(reply) > 1 else ("", "")
         else:
             rollout_id = difference.rollout_id or ""
             tag, counter = shard_tag(int(name)), (difference.counter, rollout_id, difference.field, amount)
@@ -280,19 +308,17 @@ def _attempts(records: Records, frames: Mapping[int, bytes]) -> Iterator[Attempt
             ) from error
 
 
-def _profiles(records: Records, shapes: Mapping[bytes, bytes]) -> Mapping[str, int]:
-    """How many vehicles have each profile, by its key."""
-    found: Counter[str] = Counter()
+def _owners(records: Records, shapes: Mapping[bytes, bytes]) -> Mapping[bytes, str]:
+    """The key of the profile that each vehicle has which is in the inventory."""
+    found: dict[bytes, str] = {}
     for name, record in records["inventory"].items():
-        hot = codec.unpack_hot(records["hot"][name]) if name in records["hot"] else None
-        if hot is None:
-            installed = ""
-        else:
-            values = dict(zip(codec.HOT, hot, strict=True))
+        installed = ""
+        if name in records["hot"]:
+            values = dict(zip(codec.HOT, codec.unpack_hot(records["hot"][name]), strict=True))
             if values["removed"]:
                 continue
             installed = values["installed"]
-        found[codec.profile_key(shapes[record.partition(b"|")[0]], installed)] += 1
+        found[name] = codec.profile_key(shapes[record.partition(b"|")[0]], installed)
     return found
 
 

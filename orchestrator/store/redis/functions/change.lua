@@ -45,8 +45,8 @@ register('attest', function(keys, args)
   end
   if installed ~= hot[HOT.installed] then
     local inventory = redis.call('HGET', tag .. KEY.inventory, vehicle_id)
-    count_profile(tag, inventory, hot[HOT.installed], -1)
-    count_profile(tag, inventory, installed, 1)
+    leave_profile(tag, profile_of(tag, inventory, hot[HOT.installed]), {vehicle_id})
+    join_profile(tag, profile_of(tag, inventory, installed), {vehicle_id})
   end
   hot[HOT.manifest_sha256] = sha256
   hot[HOT.manifest_counter] = counter

@@ -31,14 +31,25 @@ local function load_shape(tag, inventory)
   return shape
 end
 
--- Counts a vehicle by what it is and what it runs.
-local function count_profile(tag, inventory, installed, amount)
+-- The profile of a vehicle: what it is and what it runs.
+local function profile_of(tag, inventory, installed)
   local shape = load_shape(tag, inventory)
-  local profile = table.concat({
+  return table.concat({
     shape[SHAPE.model], shape[SHAPE.hardware], shape[SHAPE.region], shape[SHAPE.cohort],
     table.concat(shape[SHAPE.tags], GROUP), installed, shape[SHAPE.zone],
   }, UNIT)
-  if redis.call('HINCRBY', tag .. KEY.profiles, profile, amount) <= 0 then
+end
+
+-- Counts vehicles by a profile, and notes who they are; some hundreds at most, as all of them go into one command.
+local function join_profile(tag, profile, ids)
+  redis.call('HINCRBY', tag .. KEY.profiles, profile, #ids)
+  redis.call('SADD', tag .. KEY.members .. profile, unpack(ids))
+end
+
+-- The same of vehicles that have the profile no longer.
+local function leave_profile(tag, profile, ids)
+  if redis.call('HINCRBY', tag .. KEY.profiles, profile, -#ids) <= 0 then
     redis.call('HDEL', tag .. KEY.profiles, profile)
   end
+  redis.call('SREM', tag .. KEY.members .. profile, unpack(ids))
 end

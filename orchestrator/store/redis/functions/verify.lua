@@ -76,6 +76,11 @@ local function journal_repair(stream, at, actor, reason, about)
   journal(stream, 'counter_repaired', at, about)
 end
 
+-- A profile as people read it.
+local function plain_profile(profile)
+  return (string.gsub(string.gsub(profile, UNIT, '|'), GROUP, ';'))
+end
+
 -- check_due: what is wrong with the due set about some attempts, and puts it right if told to.
 -- KEYS[1] shard tag. ARGV: `1` to repair, fleet time, actor, reason, then members of the due set.
 -- Reply: ok, then member, time that stands there and time that should (empty: none) of each that is wrong.
@@ -108,6 +113,31 @@ register('check_due', function(keys, args)
   return reply
 end)
 
+-- check_members: who is noted under a profile and has it not, or has it and is not noted; puts it right if told to.
+-- KEYS[1] shard tag. ARGV: `1` to repair, fleet time, actor, reason, then profile and vehicle id of each.
+-- Reply: ok, then profile, vehicle id and whether it is noted (`1` or `0`) of each that is wrong.
+register('check_members', function(keys, args)
+  local tag, reply = keys[1], {'ok'}
+  for place = 5, #args, 2 do
+    local profile, vehicle_id = args[place], args[place + 1]
+    local hot = load_present(tag, vehicle_id)
+    local has = hot and profile_of(tag, redis.call('HGET', tag .. KEY.inventory, vehicle_id), hot[HOT.installed]) == profile
+    local members = tag .. KEY.members .. profile
+    local noted = redis.call('SISMEMBER', members, vehicle_id) == 1
+    if noted ~= (has or false) then
+      for _, each in ipairs({profile, vehicle_id, noted and '1' or '0'}) do reply[#reply + 1] = each end
+      if args[1] == '1' then
+        redis.call(noted and 'SREM' or 'SADD', members, vehicle_id)
+        journal_repair(tag .. KEY.journal, tonumber(args[2]), args[3], args[4], {
+          counter = 'members', field = plain_profile(profile) .. '|' .. vehicle_id, was = noted and 1 or 0,
+          is = noted and 0 or 1,
+        })
+      end
+    end
+  end
+  return reply
+end)
+
 -- repair_counter: corrects one field of a shard's counters by a difference, whatever was counted meanwhile.
 -- KEYS[1] shard tag. ARGV: `count`, `profiles`, `open_cases` or `changed`, rollout (empty: none), field, difference, fleet
 -- time, actor, reason. Reply: ok, what stood there, what stands there now.
@@ -124,7 +154,7 @@ register('repair_counter', function(keys, args)
     if name == 'count' then counted(tag, rollout_id) elseif is <= 0 then redis.call('HDEL', counters, field) end
   end
   journal_repair(tag .. KEY.journal, tonumber(args[5]), args[6], args[7], {
-    counter = name, field = string.gsub(string.gsub(field, UNIT, '|'), GROUP, ';'), was = was, is = is,
+    counter = name, field = plain_profile(field), was = was, is = is,
     rollout_id = rollout_id ~= '' and rollout_id or nil,
   })
   return {'ok', int(was), int(is)}
