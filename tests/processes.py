@@ -342,7 +342,7 @@ def some_images(version: str) -> Sequence[ImageSpec]:
     ]
 
 
-def run_cli(*arguments: str | Path, timeout_s: float = 60.0) -> CliOutcome:
+def run_cli(*arguments: str | Path, timeout_s: float = 180.0) -> CliOutcome:
     """Run `outrider` as a process of its own."""
     done = subprocess.run(
         [str(OUTRIDER), *map(str, arguments)],
