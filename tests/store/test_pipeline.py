@@ -199,3 +199,24 @@ async def test_closed_pipeline_refuses_and_fails_what_waits(embedded_server: Emb
     assert all(isinstance(outcome, StoreUnavailableError) for outcome in outcomes)
     with pytest.raises(StoreUnavailableError, match="closed"):
         await pipeline.call("PING")
+
+
+async def test_rounds_apart_bring_several_calls_each(embedded_server: EmbeddedServer) -> None:
+    """Vehicles come one by one; where rounds begin apart, they share a round trip and a sync all the same."""
+    pipeline = Pipeline(connection_to(embedded_server.url), apart_s=0.3)
+    before = await stat(pipeline, "total_reads_processed")
+    calls = []
+    for number in range(8):
+        calls.append(asyncio.ensure_future(pipeline.call("ECHO", str(number))))
+        await asyncio.sleep(0.002)
+    assert await asyncio.gather(*calls) == [str(number).encode() for number in range(8)]
+    # One brought them all, and one asks now.
+    assert await stat(pipeline, "total_reads_processed") == before + 2
+    await pipeline.close()
+
+
+async def test_round_after_a_pause_goes_at_once(embedded_server: EmbeddedServer) -> None:
+    """A lone caller must not wait for company."""
+    pipeline = Pipeline(connection_to(embedded_server.url), apart_s=30.0)
+    assert await asyncio.wait_for(pipeline.call("ECHO", "alone"), timeout=10.0) == b"alone"
+    await pipeline.close()

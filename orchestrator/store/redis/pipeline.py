@@ -1,7 +1,9 @@
 """Group commit: concurrent calls of one event loop share one connection and one round trip.
 
-While a round is in flight, calls gather; the next round takes them all. With `appendfsync always` the server syncs once
-a round instead of once a call, and replicas are waited for once a round. Owns the connection, its reconnecting, and
+While a round is in flight, calls gather; the next round takes them all. Whoever has many callers may let rounds begin
+some milliseconds apart, so that more of them share one; the first after a pause goes at once. With
+`appendfsync always` the server syncs once a round instead of once a call, and replicas are waited for once a round.
+Owns the connection, its reconnecting, and
 deadlines; knows nothing of what is called. A call is sent at most once: after a lost connection its outcome is unknown
 and the caller decides.
 """
@@ -54,6 +56,7 @@ class Pipeline:
         greet: asks the server, at each connecting, whether it will do.
         replicas_min: replicas that must confirm a change before it is acknowledged.
         deadline_s: longest that a call may take, waiting included.
+        apart_s: least time from the begin of one round to that of the next.
         round_max: most calls in one round.
         waiting_max: most calls waiting; more are refused at once.
     """
@@ -65,6 +68,7 @@ class Pipeline:
         greet: Greet | None = None,
         replicas_min: int = 0,
         deadline_s: float = 5.0,
+        apart_s: float = 0.0,
         round_max: int = 512,
         waiting_max: int = 20_000,
     ) -> None:
@@ -72,6 +76,7 @@ class Pipeline:
         self._replicas_min = replicas_min
         self._connection = connection
         self._deadline_s = deadline_s
+        self._apart_s = apart_s
         self._round_max = round_max
         self._waiting_max = waiting_max
         self._waiting: deque[_Call] = deque()
@@ -170,7 +175,15 @@ class Pipeline:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                next_s = asyncio.get_running_loop().time() + self._apart_s
                 await self._round()
+                await self._gather(next_s)
+
+    async def _gather(self, until_s: float) -> None:
+        """Let calls come in until then, unless they fill a round already."""
+        wait_s = until_s - asyncio.get_running_loop().time()
+        if self._apart_s and wait_s > 0 and len(self._waiting) < self._round_max:
+            await asyncio.sleep(wait_s)
 
     async def _round(self) -> None:
         calls = self._take()

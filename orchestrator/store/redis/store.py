@@ -77,6 +77,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         durability: Durability = "always",
         replicas_min: int = 0,
         deadline_s: float = 5.0,
+        apart_s: float = 0.0,
         dead_man_life_ms: int = DEAD_MAN_LIFE_MS,
     ) -> RedisStore:
         """Open the store, load its functions, and make the data set where there is none.
@@ -88,6 +89,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             durability: `provider` trusts whoever runs the server with what `appendfsync always` gives.
             replicas_min: replicas that must confirm each change before it is acknowledged.
             deadline_s: longest that one call may take.
+            apart_s: least time between round trips, for whoever has many callers that can share them.
             dead_man_life_ms: machine time that a sign of life of the evaluator lasts; shorter in tests only.
 
         Raises:
@@ -98,7 +100,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         if shards is not None:
             check_shards(shards)
         where = read_address(address)
-        opener = _Opener(where, durability, replicas_min, deadline_s)
+        opener = _Opener(where, durability, replicas_min, deadline_s, apart_s)
         calls, places = await opener.cluster() if where.cluster else opener.single()
         try:
             servers = places.servers()
@@ -202,11 +204,14 @@ async def _date_ms(server: Calls) -> int | StoreError:
 class _Opener:
     """Makes connections to where a store is, each of which greets its server."""
 
-    def __init__(self, where: Address, durability: Durability, replicas_min: int, deadline_s: float) -> None:
+    def __init__(
+        self, where: Address, durability: Durability, replicas_min: int, deadline_s: float, apart_s: float
+    ) -> None:
         self._where = where
         self._durability = durability
         self._replicas_min = replicas_min
         self._deadline_s = deadline_s
+        self._apart_s = apart_s
         self.dataset_id = ""
         """What is expected from now on of whoever answers; empty before it is known."""
 
@@ -261,6 +266,7 @@ class _Opener:
             greet=self._greet,
             replicas_min=self._replicas_min,
             deadline_s=self._deadline_s,
+            apart_s=self._apart_s,
         )
 
     async def _greet(self, ask: Ask) -> None:
