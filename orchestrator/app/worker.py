@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import structlog
+import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -373,7 +374,7 @@ def main(data: Path) -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
     structlog.contextvars.bind_contextvars(process="worker")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(installation, orders))
+        uvloop.run(serve(installation, orders))
 
 
 if __name__ == "__main__":
