@@ -97,13 +97,14 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
             raise convert.malformed([Violation("attempt_id", "is no attempt id")])
         if about[1] != vehicle_id:
             raise ForbiddenError("an attempt of another vehicle", reason="IDENTITY_MISMATCH")
-        if faults := convert.condition_faults(request.conditions):
+        conditions = convert.conditions(request)
+        if faults := convert.condition_faults(conditions):
             raise convert.malformed(faults)
         return convert.authorize_response(
             await self._permits.authorize(
                 vehicle_id,
                 AttemptId(request.attempt_id),
-                conditions=convert.conditions(request.conditions) if request.HasField("conditions") else None,
+                conditions=conditions,
                 consented=request.consented,
                 offline=request.offline,
             )

@@ -34,20 +34,11 @@ LINK_TYPES_OUT = {model: wire for wire, model in LINK_TYPES.items()}
 _SEVERITIES_OUT = {model: wire for wire, model in SEVERITIES.items()}
 
 
-def condition_faults(value: vehicle_pb2.Conditions, where: str = "conditions") -> list[Violation]:
-    """What is wrong with conditions."""
-    faults = [
-        Violation(f"{where}.{name}", f"{percent} is not within 0 and 100")
-        for name in ("signal_percent", "battery_percent")
-        if not 0 <= (percent := getattr(value, name)) <= 100
-    ]
-    if not 0 <= value.storage_free_bytes <= STORAGE_MAX:
-        faults.append(Violation(f"{where}.storage_free_bytes", "out of range"))
-    return faults
-
-
-def conditions(value: vehicle_pb2.Conditions) -> Conditions:
-    """Checked conditions; a link type that is not known yet is unknown, no fault."""
+def conditions(request: vehicle_pb2.CheckInRequest | vehicle_pb2.AuthorizeInstallRequest) -> Conditions | None:
+    """Conditions of a request, to be checked, None when it tells none; a link type that is not known yet is unknown."""
+    if not request.HasField("conditions"):
+        return None
+    value = request.conditions
     return Conditions(
         link=LINK_TYPES.get(value.link_type, LinkType.UNKNOWN),
         signal_percent=value.signal_percent,
@@ -56,6 +47,20 @@ def conditions(value: vehicle_pb2.Conditions) -> Conditions:
         parked=value.parked,
         storage_free_bytes=value.storage_free_bytes,
     )
+
+
+def condition_faults(told: Conditions | None) -> list[Violation]:
+    """What is wrong with the conditions of a request."""
+    if told is None:
+        return []
+    faults = [
+        Violation(f"conditions.{name}", f"{percent} is not within 0 and 100")
+        for name, percent in (("signal_percent", told.signal_percent), ("battery_percent", told.battery_percent))
+        if not 0 <= percent <= 100
+    ]
+    if not 0 <= told.storage_free_bytes <= STORAGE_MAX:
+        faults.append(Violation("conditions.storage_free_bytes", "out of range"))
+    return faults
 
 
 def conditions_out(value: Conditions) -> vehicle_pb2.Conditions:

@@ -60,32 +60,36 @@ def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn
     Raises:
         InvalidInputError: a field does not fit.
     """
+    # Each look at a field of a message makes a value anew: once is enough.
+    outbox_id, events, oldest_number = request.outbox_id, request.events, request.oldest_number
+    manifest_sha256 = request.manifest_sha256
     faults = []
-    if not OUTBOX_PATTERN.fullmatch(request.outbox_id):
+    if not OUTBOX_PATTERN.fullmatch(outbox_id):
         faults.append(Violation("outbox_id", "needs 1 to 64 of A-Z a-z 0-9 _ -"))
-    if len(request.events) > EVENTS_MAX:
-        faults.append(Violation("events", f"{len(request.events)} events, at most {EVENTS_MAX} a call"))
-    faults += condition_faults(request.conditions)
+    if len(events) > EVENTS_MAX:
+        faults.append(Violation("events", f"{len(events)} events, at most {EVENTS_MAX} a call"))
+    told = conditions(request)
+    faults += condition_faults(told)
     faults += diagnostic_faults(request.diagnostics)
-    if not DIGEST_PATTERN.fullmatch(request.manifest_sha256):
+    if not DIGEST_PATTERN.fullmatch(manifest_sha256):
         faults.append(Violation("manifest_sha256", "needs 64 hex digits, or nothing"))
-    if not 0 <= request.oldest_number <= NUMBER_MAX:
+    if not 0 <= oldest_number <= NUMBER_MAX:
         faults.append(Violation("oldest_number", "out of range"))
     previous = 0
-    for index, event in enumerate(request.events[:EVENTS_MAX]):
+    for index, event in enumerate(events[:EVENTS_MAX]):
         faults += event_faults(event, previous, f"events[{index}]")
         previous = event.number
     if faults:
         raise malformed(faults)
     return CheckIn(
-        outbox_id=request.outbox_id,
-        events=[vehicle_event(event) for event in request.events[:events_max]],
-        oldest_number=request.oldest_number,
-        manifest_sha256=request.manifest_sha256,
+        outbox_id=outbox_id,
+        events=[vehicle_event(event) for event in events[:events_max]],
+        oldest_number=oldest_number,
+        manifest_sha256=manifest_sha256,
         director=held(request.director_versions),
         image=held(request.image_versions),
-        conditions=conditions(request.conditions) if request.HasField("conditions") else None,
-        diagnostics=tuple(diagnostic(each) for each in request.diagnostics),
+        conditions=told,
+        diagnostics=tuple([diagnostic(each) for each in request.diagnostics]),
     )
 
 

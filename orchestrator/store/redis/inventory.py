@@ -8,13 +8,14 @@ Records are `<number>|<units>`, so that a function finds the shape without unpac
 from __future__ import annotations
 
 import base64
+import binascii
 from functools import lru_cache
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
 from orchestrator.model.fleet import Ecu, Vehicle
-from orchestrator.model.ids import EcuSerial, HardwareId, VehicleId
+from orchestrator.model.ids import HardwareId, VehicleId
 from orchestrator.store.redis.packing import SCHEMA, pack, unpack
 
 SHAPE = ("schema", "model", "hardware", "region", "cohort", "tags", "zone", "units")
@@ -25,6 +26,8 @@ _SPKI_PREFIXES = {
     32: bytes.fromhex("302a300506032b6570032100"),  # Ed25519
 }
 """What stands before the key itself in a SubjectPublicKeyInfo, by the length of the key in bytes."""
+_PREFIXES_TEXT = {length: base64.b64encode(prefix).decode() for length, prefix in _SPKI_PREFIXES.items()}
+"""The same in base64; their lengths are multiples of three, so that what follows is written by itself."""
 
 
 def encode_shape(vehicle: Vehicle) -> bytes:
@@ -55,8 +58,10 @@ def decode_vehicle(vehicle_id: bytes, shape: bytes, record: bytes) -> Vehicle:
         cohort=cohort,
         tags=tags,
         ecus=tuple(
-            Ecu(serial=EcuSerial(serial), hardware_id=hardware_id, public_key=_long_key(key), primary=primary)
-            for (hardware_id, primary), serial, key in zip(units, own[::2], own[1::2], strict=True)
+            [  # a list: it is read at every call, and a generator takes twice as long
+                Ecu(serial, hardware_id, _long_key(key), primary)
+                for (hardware_id, primary), serial, key in zip(units, own[::2], own[1::2], strict=True)
+            ]
         ),
         zone=zone,
     )
@@ -99,4 +104,4 @@ def _short_key(public_key: str) -> bytes | str:
 def _long_key(key: bytes | str) -> str:
     if isinstance(key, str):
         return key
-    return base64.b64encode(_SPKI_PREFIXES[len(key)] + key).decode()
+    return _PREFIXES_TEXT[len(key)] + binascii.b2a_base64(key, newline=False).decode()
