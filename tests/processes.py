@@ -209,7 +209,7 @@ class Installation:
 
     def workers(self) -> list[int]:
         """Process ids of the gRPC workers."""
-        return [pid for pid in self.children() if "orchestrator.app.worker" in command_line(pid)]
+        return [pid for pid in self.children() if process_name(pid) == "outrider-worker"]
 
     @property
     def store_pid(self) -> int:
@@ -368,10 +368,10 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def command_line(pid: int) -> str:
-    """The arguments that a process was started with; empty when it is gone."""
+def process_name(pid: int) -> str:
+    """What a child calls itself; empty when it is gone."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
 

@@ -19,6 +19,7 @@ from time import clock_gettime
 from outrider.v1 import vehicle_pb2
 
 from benchmarks.speed.running import TRUST_DOMAIN, running
+from orchestrator.app.worker import PROCESS_NAME
 from orchestrator.clock import MachineClock
 from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.requests import start
@@ -196,5 +197,5 @@ def now() -> datetime:
 
 def _worker_of(supervisor: int) -> int:
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    [worker] = [int(pid) for pid in children if b"orchestrator.app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    [worker] = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == PROCESS_NAME]
     return worker

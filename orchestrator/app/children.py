@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from orchestrator.app.firstborn import Fork
 from orchestrator.clock import MachineClock
 
 log = structlog.get_logger()
@@ -52,7 +53,9 @@ class Child:
     """Told the process id of each that ended."""
     stuck: Callable[[], None] | None = None
     """Told of each that beat no more; None for a child that never beats."""
-    process: asyncio.subprocess.Process | None = field(default=None)
+    firstborn: Callable[[], Fork | None] = lambda: None
+    """A fork that waits to be this child, instead of a Python that imports everything anew."""
+    process: asyncio.subprocess.Process | Fork | None = field(default=None)
     serving: bool = field(default=False)
     """Whether it said that it is ready, and has not ended since, as far as is known."""
 
@@ -62,15 +65,7 @@ class Child:
         Raises:
             ChildError: it ended, or was not ready in time.
         """
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *self.arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **self.environment},
-            # A Ctrl-C in the terminal reaches the supervisor alone; it drains its children in order.
-            start_new_session=True,
-        )
+        self.process = await self._begin()
         assert self.process.stdout is not None
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -82,6 +77,21 @@ class Child:
             raise ChildError(f"{self.name} did not start; its log above says why")
         self.serving = True
         log.info("child_ready", child=self.name, pid=self.process.pid)
+
+    async def _begin(self) -> asyncio.subprocess.Process | Fork:
+        fork = self.firstborn()
+        if fork is not None:
+            await fork.let_go()
+            return fork
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *self.arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **self.environment},
+            # A Ctrl-C in the terminal reaches the supervisor alone; it drains its children in order.
+            start_new_session=True,
+        )
 
     async def supervise(self, machine: MachineClock) -> None:
         """Restart for ever."""
@@ -102,7 +112,7 @@ class Child:
             except (ChildError, OSError) as error:
                 log.error("child_failed", child=self.name, error=str(error))
 
-    async def _end(self, process: asyncio.subprocess.Process) -> int:
+    async def _end(self, process: asyncio.subprocess.Process | Fork) -> int:
         """Wait for the end of a process, and bring it about when it beats no more; its exit code."""
         assert process.stdout is not None
         silences = 0
@@ -153,6 +163,12 @@ def end_with_parent() -> None:
         os._exit(3)
 
     threading.Thread(target=wait, daemon=True, name="parent-watch").start()
+
+
+def name_process(name: str) -> None:
+    """In a child: be found under this name in `ps -e` and `top` (Linux; at most 15 characters)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
 def say_ready() -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from orchestrator.app.children import end_with_parent, say_ready
+from orchestrator.app.children import end_with_parent, name_process, say_ready
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from signing import signer
 
+PROCESS_NAME = "outrider-signer"
+
 
 def main(data: Path) -> None:
     """Entry of the process."""
+    name_process(PROCESS_NAME)
     end_with_parent()
     installation = Installation(data)
     orders = Orders.load(installation.run / "orders.json")

@@ -13,8 +13,8 @@ import signal
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from orchestrator.app.certificates import ServerCertificates
 from orchestrator.app.children import Child, python_module
 from orchestrator.app.delta_savings import show_savings
 from orchestrator.app.expiries import show_expiries
+from orchestrator.app.firstborn import Firstborn
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import (
     Installation,
@@ -39,7 +40,9 @@ from orchestrator.app.installation import (
 )
 from orchestrator.app.ledger_heads import seal_days
 from orchestrator.app.reloading import reloaded
+from orchestrator.app.signer_process import main as sign
 from orchestrator.app.vitals import show_vitals
+from orchestrator.app.worker import main as work
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.evaluator import Evaluator
 from orchestrator.ledger import Ledger
@@ -72,10 +75,18 @@ class Supervisor:
         installation: the data folder.
         settings: as resolved from file, environment and command line.
         look_again: resolves them anew.
+        firstborn: children that wait to be let go, by name.
     """
 
-    def __init__(self, installation: Installation, settings: Settings, look_again: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        settings: Settings,
+        look_again: Callable[[], Settings],
+        firstborn: Firstborn,
+    ) -> None:
         self._installation = installation
+        self._firstborn = firstborn
         self._look_again = look_again
         self._settings = settings
         self._machine = MachineClock()
@@ -257,16 +268,14 @@ class Supervisor:
 
     async def _start_children(self, house: AsyncExitStack) -> list[Child]:
         signer = self._child("signer", "signer_process", {})
+        environment = worker_environment(self._installation)
         self._workers = [
-            self._child(
-                f"worker-{number}", "worker", {"PROMETHEUS_MULTIPROC_DIR": str(self._installation.metrics)}, beats=True
-            )
-            for number in range(1, self._settings.workers + 1)
+            self._child(name, "worker", environment, beats=True) for name in worker_names(self._settings.workers)
         ]
         house.push_async_callback(signer.stop, grace_s=SIGNER_GRACE_S)
         for worker in self._workers:
             house.push_async_callback(worker.stop, grace_s=self._settings.drain_s + SIGNER_GRACE_S)
-        # All at once: starting Python is most of the wait, and a worker calls the signer only when vehicles call it.
+        # All at once: a worker calls the signer only when vehicles call it.
         children = [signer, *self._workers]
         for failed in await asyncio.gather(*(child.start() for child in children), return_exceptions=True):
             if failed is not None:
@@ -286,6 +295,7 @@ class Supervisor:
             arguments=python_module(f"orchestrator.app.{entry}", self._installation.data),
             environment=environment,
             ended=ended,
+            firstborn=lambda: self._firstborn.take(name),
             stuck=self._metrics.child_stuck.labels(child=name).inc if beats else None,
         )
 
@@ -349,12 +359,32 @@ def serve(data: Path, **overrides: object) -> None:
     installation = Installation(data.resolve())
     installation.check()
     settings = load(installation.data, overrides=overrides)
-    configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
-    structlog.contextvars.bind_contextvars(process="supervisor")
     os.umask(0o077)
-    asyncio.run(supervise(installation, settings, lambda: load(installation.data, overrides=overrides)))
+    configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
+    with fork_children(installation, settings) as firstborn:
+        structlog.contextvars.bind_contextvars(process="supervisor")
+        supervisor = Supervisor(installation, settings, lambda: load(installation.data, overrides=overrides), firstborn)
+        asyncio.run(supervisor.run())
 
 
-async def supervise(installation: Installation, settings: Settings, look_again: Callable[[], Settings]) -> None:
-    """Run a supervisor in this event loop."""
-    await Supervisor(installation, settings, look_again).run()
+@contextmanager
+def fork_children(installation: Installation, settings: Settings) -> Iterator[Firstborn]:
+    """Every child, waiting to be let go; they hold nothing yet, and end with this."""
+    firstborn = Firstborn()
+    firstborn.fork("signer", sign, installation.data, {})
+    for name in worker_names(settings.workers):
+        firstborn.fork(name, work, installation.data, worker_environment(installation))
+    try:
+        yield firstborn
+    finally:
+        firstborn.drop()
+
+
+def worker_names(workers: int) -> list[str]:
+    """What each worker is called."""
+    return [f"worker-{number}" for number in range(1, workers + 1)]
+
+
+def worker_environment(installation: Installation) -> Mapping[str, str]:
+    """What a worker has besides the supervisor's own."""
+    return {"PROMETHEUS_MULTIPROC_DIR": str(installation.metrics)}

@@ -20,7 +20,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from orchestrator.app.certificates import ServerCertificates
-from orchestrator.app.children import beat, end_with_parent, say_ready
+from orchestrator.app.children import beat, end_with_parent, name_process, say_ready
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.clock import FleetClock, MachineClock
@@ -68,6 +68,7 @@ from signing.signer import SignerClient
 
 log = structlog.get_logger()
 
+PROCESS_NAME = "outrider-worker"
 CALLS_MAX = 512
 STORE_APART_S = 0.005
 """Least time between round trips to the store: no vehicle feels it, and under load a trip brings several calls."""
@@ -367,6 +368,7 @@ async def tell_health(running: Sequence[Bound], snapshots: SnapshotKeeper, machi
 
 def main(data: Path) -> None:
     """Entry of the process."""
+    name_process(PROCESS_NAME)
     end_with_parent()
     installation = Installation(data)
     orders = Orders.load(installation.run / "orders.json")

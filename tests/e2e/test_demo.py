@@ -25,7 +25,7 @@ from orchestrator.engine.plan.file import read_plan
 from orchestrator.engine.reach import with_limits_for
 from orchestrator.model.fleet import Cell
 from tests.e2e.rolling import SIMULATOR, TEST_TIMEOUT_S
-from tests.processes import command_line, eventually
+from tests.processes import eventually
 
 SCENARIO = Path(demo.__file__).parent / "demo.toml"
 SIZE = 60
@@ -84,6 +84,14 @@ def processes_of(folder: Path) -> list[int]:
     """Processes that were told of a folder or work below it; a store says where only by the latter."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
     return [pid for pid in pids if str(folder) in command_line(pid) or works_in(pid).is_relative_to(folder)]
+
+
+def command_line(pid: int) -> str:
+    """The arguments that a process was started with; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
 
 
 def works_in(pid: int) -> Path:

@@ -22,7 +22,7 @@ from tests.e2e.evidence import store_socket
 from tests.e2e.load import Load
 from tests.e2e.rolling import OVER, STOPPED, Road
 from tests.faults.rounds import begin_round
-from tests.processes import CALL_TIMEOUT_S, command_line, eventually
+from tests.processes import CALL_TIMEOUT_S, eventually, process_name
 from tests.vehicles import AVehicle, enrolled, fleet_csv
 
 STEADY = Load(
@@ -42,7 +42,7 @@ PROBES = 9
 RENEW_EVERY_S = 240.0
 """Metadata of the Image repository are kept fresh, as in life."""
 WATCHERS = 3
-KINDS: Mapping[str, str] = {"orchestrator.app.worker": "worker", "signer_process": "signer"}
+KINDS: Mapping[str, str] = {"outrider-worker": "worker", "outrider-signer": "signer"}
 MIB = 1024 * 1024
 
 
@@ -180,10 +180,8 @@ class Soak:
         assert process is not None
         found = {"supervisor": [process.pid], "store": [self.road.installation.store_pid]}
         for pid in self.road.installation.children():
-            words = command_line(pid)
-            for part, kind in KINDS.items():
-                if part in words:
-                    found.setdefault(kind, []).append(pid)
+            if kind := KINDS.get(process_name(pid)):
+                found.setdefault(kind, []).append(pid)
         return found
 
 
