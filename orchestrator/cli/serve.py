@@ -16,6 +16,7 @@ from orchestrator.cli.session import Session, local_command
 from orchestrator.ledger import LedgerError
 from orchestrator.settings import SettingsError
 from orchestrator.store.base import StoreError
+from orchestrator.web import WebError
 
 app = typer.Typer(add_completion=False)
 
@@ -111,6 +112,8 @@ def serve(
         raise wrong_settings(data, exc) from exc
     except InstallationError as exc:
         raise RefusedError(str(exc), remedy="nothing was started") from exc
+    except WebError as exc:
+        raise RefusedError(str(exc), remedy="what was started has ended again") from exc
     except StoreError as exc:
         raise CliError(str(exc), remedy="the store is as it was; docs/store.md says what it has to be") from exc
     except LedgerError as exc:

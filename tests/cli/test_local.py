@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import settings
+from orchestrator.cli import serve
 from orchestrator.store.redis import EmbeddedServer
+from orchestrator.web import WebError
 from signing.pki import identity_of
 from tests.cli.conftest import Outrider
 from tests.cli.server import TRUST_DOMAIN
@@ -155,3 +157,19 @@ def test_serve_names_every_wrong_setting(tmp_path: Path, outrider: Outrider) -> 
     assert len(lines) == 4
     assert lines[-1].startswith("error: 3 settings are wrong")
     assert any(line.startswith("--workers = 0") for line in lines)
+
+
+def test_serve_says_in_one_line_that_a_port_was_taken_while_it_started(
+    tmp_path: Path, outrider: Outrider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by `make chaos` beside others: between looking for a port and opening it somebody else may take it."""
+
+    def taken(*_: object, **__: object) -> None:
+        raise WebError("127.0.0.1:8080 cannot be opened: address already in use; free it or set another port")
+
+    monkeypatch.setattr(serve, "serve_installation", taken)
+    outcome = outrider("serve", "--data", tmp_path)
+    assert outcome.exit_code == 4
+    assert outcome.stderr.startswith("error: 127.0.0.1:8080 cannot be opened: address already in use; free it")
+    assert "defect" not in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
