@@ -17,6 +17,7 @@ from benchmarks.speed.calling import calling
 from benchmarks.speed.fleet import VEHICLES, Amount, fleet
 from benchmarks.speed.pairs import ROUNDS, Figure, Pair, measured
 from benchmarks.speed.proving import proving
+from benchmarks.speed.restarting import restart_s
 from benchmarks.speed.sizes import Size, delta_bytes_ratio
 from benchmarks.speed.sizing import large_and_small
 from benchmarks.speed.storing import storing
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         progress.add_task("rollouts that begin and stop, in a large fleet and in a small one", total=None)
         ticks, starts = large_and_small(Path(folder) / "sizes", rounds=options.rounds, large=options.vehicles)
         figures += ticks
-        amounts += starts
+        amounts += [*starts, restart_s(Path(folder) / "restarts")]
     (ROOT / "build").mkdir(exist_ok=True)
     sizes = [delta_bytes_ratio()]
     (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds, sizes, amounts))

@@ -12,6 +12,7 @@ from benchmarks.speed.calling import calling
 from benchmarks.speed.fleet import Amount, fleet
 from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
+from benchmarks.speed.restarting import restart_s
 from benchmarks.speed.sizes import Size, delta_bytes_ratio, old_image, small_change
 from benchmarks.speed.sizing import large_and_small
 from benchmarks.speed.storing import AT_ONCE, storing
@@ -152,3 +153,12 @@ def test_amounts_stand_beside_the_sizes() -> None:
     [told] = json.loads(as_json([], 7, (), [amount]))["results"]
     assert (told["name"], told["value"], told["unit"]) == ("x_bytes", 234.5678, "bytes")
     assert "| x_bytes | 235 | bytes | of a thing | at most 350 |" in as_markdown([], 7, (), [amount])
+
+
+@pytest.mark.processes
+def test_a_restart_is_timed_until_it_serves(tmp_path: Path) -> None:
+    """Each start is one of its own, on the store that the one before left behind."""
+    amount = restart_s(tmp_path / "data", count=2)
+    assert (amount.key, amount.unit) == ("restart_s", "s")
+    assert amount.value > 0.0
+    assert "median of 2" in amount.what
