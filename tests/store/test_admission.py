@@ -208,7 +208,10 @@ async def test_address_of_no_kind_is_refused(address: str) -> None:
 
 
 class OldServer:
-    """Answers INFO as a server of another version does; there is none of that age to start here."""
+    """Answers INFO as a server of another version does; there is none of that age to start here.
+
+    A real Redis 6.2.14 was tried by hand: `outrider serve --store-url` refuses it in these words.
+    """
 
     def __init__(self, info: str) -> None:
         self._info = info
