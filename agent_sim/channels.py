@@ -16,6 +16,8 @@ import grpc
 import grpc.aio
 from outrider.v1.vehicle_pb2_grpc import VehicleServiceStub
 
+from agent_sim.tally import Tally
+
 if TYPE_CHECKING:
     from outrider.v1.vehicle_pb2_grpc import VehicleServiceAsyncStub
 
@@ -61,11 +63,13 @@ class ChannelPool:
 
     Args:
         target: says `host:port` of the vehicle port, each time a channel is opened.
+        tally: counted into.
         open_max: idle channels beyond this are closed, least recently used first.
     """
 
-    def __init__(self, target: Callable[[], str], *, open_max: int) -> None:
+    def __init__(self, target: Callable[[], str], tally: Tally, *, open_max: int) -> None:
         self._target = target
+        self._tally = tally
         self._open_max = open_max
         self._open: OrderedDict[str, _Open] = OrderedDict()
 
@@ -94,6 +98,7 @@ class ChannelPool:
             channel = grpc.aio.secure_channel(self._target(), tls.credentials(), options=_OPTIONS)
             stub: VehicleServiceAsyncStub = VehicleServiceStub(channel)
             entry = self._open[vehicle_id] = _Open(tls, channel, stub)
+            self._tally.connections += 1
         self._open.move_to_end(vehicle_id)
         return entry
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +24,8 @@ from agent_sim.demo.screen import Screen
 from agent_sim.errors import InputFileError, SimulationError
 from agent_sim.fleet import build_fleet
 from agent_sim.scenario import load_scenario, parse_duration
-from agent_sim.simulation import Progress, RunFiles, RunLimits, Simulation
+from agent_sim.shards import ShardedSimulation
+from agent_sim.simulation import Outcome, Progress, RunFiles, RunLimits, Simulation
 from agent_sim.single import Habits, run_agent
 from signing.errors import SigningError
 
@@ -129,18 +130,30 @@ def run_command(
     duration: Annotated[str | None, typer.Option("--duration", help="End after this fleet time, like 30d.")] = None,
     scale: Annotated[float | None, typer.Option("--scale", min=0.001, help="Fleet seconds in a second.")] = None,
     stop_file: Annotated[Path | None, typer.Option("--stop-file", help="End when it appears.")] = None,
+    shards: Annotated[int, typer.Option("--shards", min=1, max=64, help="Processes that share the fleet.")] = 1,
+    connections: Annotated[
+        int, typer.Option("--connections", min=1, help="Connections of each process that stay open between calls.")
+    ] = 256,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Let a fleet drive against a running orchestrator until the scenario, a signal, or the stop file ends it."""
     files = RunFiles(endpoints, provisioning, fleet, tokens, report, stop_file or fleet / "stop")
-    limits = RunLimits(scale=scale, duration_ms=parse_duration(duration) if duration else None)
-    simulation = Simulation(load_scenario(scenario), files, limits)
+    duration_ms = parse_duration(duration) if duration else None
+    limits = RunLimits(scale=scale, duration_ms=duration_ms, channels_max=connections)
+    loaded = load_scenario(scenario)
+    simulation = (
+        ShardedSimulation(loaded, scenario, files, limits, shards=shards)
+        if shards > 1
+        else Simulation(loaded, files, limits)
+    )
     with ProgressLine(Console(stderr=True), silent=output is Output.JSON) as line:
-        over = asyncio.run(_run(simulation, line))
+        outcome = asyncio.run(_run(simulation, line))
     if output is Output.JSON:
-        typer.echo(json.dumps({"over": over, "report": str(report)}))
+        typer.echo(json.dumps({"over": outcome.over, "report": str(report), **outcome.figures}))
     else:
-        typer.echo(f"Over ({over}). The record of every vehicle is in {report}.")
+        if outcome.figures:
+            typer.echo(in_words(outcome.figures))
+        typer.echo(f"Over ({outcome.over}). The record of every vehicle is in {report}.")
 
 
 @app.command("agent")
@@ -226,7 +239,24 @@ async def _be_agent(folder: Path, habits: Habits) -> None:
     await run_agent(folder, habits, stop)
 
 
-async def _run(simulation: Simulation, line: ProgressLine) -> str:
+def in_words(figures: Mapping[str, Any]) -> str:
+    """What a run came to, for a person."""
+    releases = ", ".join(f"{count:,} on {release}" for release, count in figures["by_release"].items())
+    bricked = f", {figures['bricked']:,} bricked" if figures["bricked"] else ""
+    took = figures["call_ms"]
+    lines = (
+        f"{figures['vehicles']:,} vehicles: {releases}{bricked}",
+        f"{figures['calls']:,} calls, {figures['calls_per_vehicle']} a vehicle, {figures['polls_idle']:,} polls "
+        f"for nothing; {figures['calls_failed']:,} failed, {figures['calls_repeated']:,} were repetitions",
+        f"a call took {took['p50']} ms (half), {took['p95']} ms (95 %), {took['p99']} ms (99 %); "
+        f"{figures['connections']:,} connections were made",
+        f"bytes a vehicle: {figures['message_bytes_per_vehicle']:,} of messages, "
+        f"{figures['image_bytes_per_vehicle']:,} of images",
+    )
+    return "\n".join(lines)
+
+
+async def _run(simulation: Simulation | ShardedSimulation, line: ProgressLine) -> Outcome:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, simulation.stop, number.name)

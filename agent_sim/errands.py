@@ -95,7 +95,7 @@ def make_car(
     """
     home = fleet.home(spec.vehicle_id)
     if state is None:
-        director, image = verifications.verifier(home.metadata, spec).versions()
+        director, image = verifications.held(home.metadata, spec)
         ecus = tuple(
             Ecu(ecu.serial, ecu.hardware_id, ecu.primary, slots=(fleet.factory[ecu.hardware_id].installed, None))
             for ecu in spec.ecus

@@ -27,5 +27,9 @@ class StateError(SimulationError):
     """What a vehicle persisted cannot be read back."""
 
 
+class ShardError(SimulationError):
+    """One of several processes that drive a fleet failed."""
+
+
 class DemoError(SimulationError):
     """A step of the demonstration failed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from securesystemslib.signer import CryptoSigner
+
 from agent_sim.ecu import Ecu
 from agent_sim.errors import FleetFolderError
 from agent_sim.vehicle import VehicleSpec
@@ -14,26 +16,25 @@ from signing.manifest import EcuReport, sign_manifest, sign_report
 
 
 class ManifestSigner:
-    """Every unit's key at work, as the agent calls it.
+    """Every unit's key at work, as the agent calls it; read when there is something to sign, which is seldom, and
+    forgotten: those of a large fleet would take more memory than all else of it.
 
     Args:
         folder: where the keys are.
         spec: the vehicle.
-
-    Raises:
-        FleetFolderError: a key is missing or unusable.
     """
 
     def __init__(self, folder: Path, spec: VehicleSpec) -> None:
+        self._folder = folder
         self._spec = spec
-        try:
-            self._signers = {ecu.serial: load_signer(folder, ecu.serial) for ecu in spec.ecus}
-        except SigningError as error:
-            raise FleetFolderError(f"vehicle {spec.vehicle_id}: {error}; make the fleet again") from error
 
     def __call__(self, ecus: tuple[Ecu, ...], counter: int, at: int, attack: str) -> bytes:
-        """Sign what `ecus` run; the Primary reports the attack."""
-        primary = self._spec.primary.serial
+        """Sign what `ecus` run; the Primary reports the attack.
+
+        Raises:
+            FleetFolderError: a key is missing or unusable.
+        """
+        primary, signers = self._spec.primary.serial, self._signers()
         reports = [
             sign_report(
                 EcuReport(
@@ -45,8 +46,14 @@ class ManifestSigner:
                     time=fleet_datetime(at),
                     counter=counter,
                 ),
-                self._signers[ecu.serial],
+                signers[ecu.serial],
             )
             for ecu in ecus
         ]
-        return sign_manifest(self._spec.vehicle_id, primary, reports, self._signers[primary])
+        return sign_manifest(self._spec.vehicle_id, primary, reports, signers[primary])
+
+    def _signers(self) -> dict[str, CryptoSigner]:
+        try:
+            return {ecu.serial: load_signer(self._folder, ecu.serial) for ecu in self._spec.ecus}
+        except SigningError as error:
+            raise FleetFolderError(f"vehicle {self._spec.vehicle_id}: {error}; make the fleet again") from error

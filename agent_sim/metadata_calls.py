@@ -7,17 +7,14 @@ what came is verified as if a poll had brought it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
 from outrider.v1 import vehicle_pb2 as pb
 
 from agent_sim.messages import MetadataFile, MetadataVersions, Repository
-
-if TYPE_CHECKING:
-    from outrider.v1.vehicle_pb2_grpc import VehicleServiceAsyncStub
 
 NAMES_PER_CALL_MAX = 16
 _ROOTS_MAX = 32
@@ -30,13 +27,11 @@ class MetadataReader:
     """Reads metadata as one vehicle.
 
     Args:
-        stub: the vehicle service.
-        timeout_s: machine time each call may take.
+        fetch: makes a call.
     """
 
-    def __init__(self, stub: VehicleServiceAsyncStub, *, timeout_s: float) -> None:
-        self._stub = stub
-        self._timeout_s = timeout_s
+    def __init__(self, fetch: Callable[[pb.FetchMetadataRequest], Awaitable[pb.FetchMetadataResponse]]) -> None:
+        self._call = fetch
 
     async def read(self, repository: Repository, held: MetadataVersions) -> list[MetadataFile]:
         """Roots above the one held, then timestamp, snapshot, and every targets file that the snapshot names.
@@ -79,7 +74,7 @@ class MetadataReader:
             request = pb.FetchMetadataRequest(
                 repository=_WIRE[repository], names=names[first : first + NAMES_PER_CALL_MAX]
             )
-            response = await self._stub.FetchMetadata(request, timeout=self._timeout_s)
+            response = await self._call(request)
             files += [MetadataFile(repository, file.name, file.content) for file in response.files]
         return files
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from agent_sim.car import Car
 from agent_sim.images import version_of
-from agent_sim.tally import Tally
-from signing.files import write_atomically
+from agent_sim.tally import Tally, percentile_ms
+from signing.files import write_pieces_atomically
 
 FORM = 1
 
@@ -64,73 +64,181 @@ def vehicle_report(car: Car, now: int) -> dict[str, Any]:
     }
 
 
-def totals(vehicles: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Sums over vehicles, whole and by (region, hardware, cohort)."""
-    cells: dict[tuple[str, str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for vehicle in vehicles.values():
-        cells[vehicle["region"], vehicle["hardware"], vehicle["cohort"]].append(vehicle)
-    names = ("region", "hardware", "cohort")
-    rows = [dict(zip(names, cell, strict=True)) | _sum(members) for cell, members in sorted(cells.items())]
-    return _sum(list(vehicles.values())) | {"cells": rows}
+@dataclass(slots=True)
+class Sums:
+    """Sums over vehicles, taken in one by one: a large fleet's records are never all at hand at once."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    by_release: Counter[str] = field(default_factory=Counter)
+    waiting_for: Counter[str] = field(default_factory=Counter)
+    owner_answers: Counter[str] = field(default_factory=Counter)
+
+    def take(self, vehicle: Mapping[str, Any]) -> None:
+        """Count a vehicle's record."""
+        self.by_release[vehicle["release"]] += 1
+        if vehicle["waiting_for"]:
+            self.waiting_for[vehicle["waiting_for"]] += 1
+        self.owner_answers.update(word["answer"] for word in vehicle["owner"])
+        counts = self.counts
+        counts["vehicles"] += 1
+        counts["bricked"] += vehicle["bricked"]
+        counts["settled"] += vehicle["settled"]
+        counts["diagnosed"] += bool(vehicle["diagnostics"])
+        for name in ("attempts", "permits", "installs"):
+            counts[name] += len(vehicle[name])
+        for name in ("events_told", "events_acknowledged"):
+            counts[name] += vehicle[name]
+
+    def as_json(self) -> dict[str, Any]:
+        """As the record has them."""
+        names = ("bricked", "settled", "attempts", "diagnosed", "permits", "installs")
+        return {
+            "vehicles": self.counts["vehicles"],
+            "by_release": dict(sorted(self.by_release.items())),
+            **{name: self.counts[name] for name in names},
+            "waiting_for": dict(sorted(self.waiting_for.items())),
+            "owner_answers": dict(sorted(self.owner_answers.items())),
+            **{name: self.counts[name] for name in ("events_told", "events_acknowledged")},
+        }
 
 
-def _sum(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known of a run as a whole."""
+
+    scenario: str
+    """Its name."""
+    seed: int
+    fleet_time_ms: int
+    over: str
+    """Why the run is over; empty while it runs."""
+    errands_waiting: int
+    """Errands that wait for a free hand."""
+
+
+class Record:
+    """A record that is made vehicle by vehicle: those of a large fleet are never all at hand as values at once."""
+
+    def __init__(self) -> None:
+        self._whole = Sums()
+        self._cells: dict[tuple[str, str, str], Sums] = {}
+        self._vehicles: dict[str, bytes] = {}
+
+    def take(self, vehicle_id: str, vehicle: Mapping[str, Any]) -> None:
+        """Take in what is true of a vehicle, as `vehicle_report` says it."""
+        cell = (vehicle["region"], vehicle["hardware"], vehicle["cohort"])
+        self._whole.take(vehicle)
+        self._cells.setdefault(cell, Sums()).take(vehicle)
+        self._vehicles[vehicle_id] = json.dumps(vehicle).encode()
+
+    def write(self, path: Path, tally: Tally, run: Run) -> None:
+        """Replace the file at `path`; a reader sees the old or the new one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_pieces_atomically(path, self._pieces(tally, run), durable=False)
+
+    def figures(self, tally: Tally) -> dict[str, Any]:
+        """What the run came to, in some numbers."""
+        counts, calls = self._whole.counts, sum(tally.calls.values())
+        vehicles = max(1, counts["vehicles"])
+        return {
+            "vehicles": counts["vehicles"],
+            "by_release": dict(sorted(self._whole.by_release.items())),
+            "bricked": counts["bricked"],
+            "calls": calls,
+            "calls_failed": sum(count for (_, status), count in tally.calls.items() if status != "OK"),
+            "polls_idle": tally.polls_idle,
+            "calls_repeated": tally.calls_repeated,
+            "calls_per_vehicle": round(calls / vehicles, 2),
+            "call_ms": call_ms(tally),
+            "connections": tally.connections,
+            "message_bytes_per_vehicle": round((tally.bytes_sent + tally.bytes_received) / vehicles),
+            "image_bytes_per_vehicle": round(tally.bytes_downloaded / vehicles),
+        }
+
+    def _pieces(self, tally: Tally, run: Run) -> Iterator[bytes]:
+        yield json.dumps(self._summary(tally, run)).encode()[:-1] + b', "vehicles": {'
+        between = b""
+        for vehicle_id, vehicle in self._vehicles.items():
+            yield between + json.dumps(vehicle_id).encode() + b": " + vehicle
+            between = b", "
+        yield b"}}"
+
+    def _summary(self, tally: Tally, run: Run) -> dict[str, Any]:
+        names = ("region", "hardware", "cohort")
+        rows = [dict(zip(names, cell, strict=True)) | sums.as_json() for cell, sums in sorted(self._cells.items())]
+        return {
+            "form": FORM,
+            "scenario": run.scenario,
+            "seed": run.seed,
+            "fleet_time_ms": run.fleet_time_ms,
+            "over": run.over,
+            "totals": self._whole.as_json() | {"cells": rows},
+            **_counts(tally),
+            "errands_waiting": run.errands_waiting,
+        }
+
+
+def call_ms(tally: Tally) -> dict[str, float | None]:
+    """How long answered calls took, machine time."""
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    return {name: percentile_ms(tally.call_steps, share) for name, share in shares.items()}
+
+
+def _counts(tally: Tally) -> dict[str, Any]:
+    steps = tally.call_steps
     return {
-        "vehicles": len(members),
-        "by_release": dict(sorted(Counter(member["release"] for member in members).items())),
-        "bricked": sum(member["bricked"] for member in members),
-        "settled": sum(member["settled"] for member in members),
-        "attempts": sum(len(member["attempts"]) for member in members),
-        "waiting_for": dict(sorted(Counter(m["waiting_for"] for m in members if m["waiting_for"]).items())),
-        "owner_answers": dict(sorted(Counter(word["answer"] for m in members for word in m["owner"]).items())),
-        "diagnosed": sum(bool(member["diagnostics"]) for member in members),
-        "permits": sum(len(member["permits"]) for member in members),
-        "installs": sum(len(member["installs"]) for member in members),
-        "events_told": sum(member["events_told"] for member in members),
-        "events_acknowledged": sum(member["events_acknowledged"] for member in members),
-    }
-
-
-def run_report(
-    cars: Sequence[Car], tally: Tally, *, scenario: str, seed: int, now: int, over: str, waiting: int
-) -> dict[str, Any]:
-    """The whole record.
-
-    Args:
-        cars: the fleet.
-        tally: what the shell counted.
-        scenario: its name.
-        seed: its seed.
-        now: fleet time.
-        over: why the run is over; empty while it runs.
-        waiting: errands that wait for a free hand.
-    """
-    vehicles = {car.spec.vehicle_id: vehicle_report(car, now) for car in cars}
-    return {
-        "form": FORM,
-        "scenario": scenario,
-        "seed": seed,
-        "fleet_time_ms": now,
-        "over": over,
-        "totals": totals(vehicles),
         "calls": [
             {"method": method, "status": status, "count": count}
             for (method, status), count in sorted(tally.calls.items())
         ],
+        "polls_idle": tally.polls_idle,
+        "calls_repeated": tally.calls_repeated,
+        "call_ms": call_ms(tally),
+        "call_steps": {str(step): count for step, count in sorted(steps.items())},
+        "connections": tally.connections,
+        "bytes_sent": tally.bytes_sent,
+        "bytes_received": tally.bytes_received,
         "downloads": dict(sorted(tally.downloads.items())),
         "bytes_downloaded": tally.bytes_downloaded,
         "deltas": dict(sorted(tally.deltas.items())),
         "bytes_saved": tally.bytes_saved,
         "verifications": dict(sorted(tally.verifications.items())),
-        "errands_waiting": waiting,
-        "vehicles": vehicles,
     }
 
 
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Replace the report at `path`; a reader sees the old or the new one.
+def tally_of(report: Mapping[str, Any]) -> Tally:
+    """The counts that a record was written from."""
+    return Tally(
+        calls=Counter({(row["method"], row["status"]): row["count"] for row in report["calls"]}),
+        call_steps=Counter({int(step): count for step, count in report["call_steps"].items()}),
+        polls_idle=report["polls_idle"],
+        calls_repeated=report["calls_repeated"],
+        bytes_sent=report["bytes_sent"],
+        bytes_received=report["bytes_received"],
+        connections=report["connections"],
+        downloads=Counter(report["downloads"]),
+        bytes_downloaded=report["bytes_downloaded"],
+        deltas=Counter(report["deltas"]),
+        bytes_saved=report["bytes_saved"],
+        verifications=Counter(report["verifications"]),
+    )
+
+
+def merged(reports: Sequence[Path]) -> tuple[Record, Tally, Run]:
+    """The record of a fleet that several processes drive, from theirs.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: one cannot be read.
     """
-    write_atomically(path, json.dumps(report).encode(), durable=False)
+    record, tally, runs = Record(), Tally(), []
+    for path in reports:
+        report = json.loads(path.read_bytes())
+        for vehicle_id, vehicle in report["vehicles"].items():
+            record.take(vehicle_id, vehicle)
+        tally.add(tally_of(report))
+        runs.append(Run(**{each.name: report[each.name] for each in fields(Run)}))
+    at, waiting = max(run.fleet_time_ms for run in runs), sum(run.errands_waiting for run in runs)
+    return record, tally, replace(runs[0], fleet_time_ms=at, errands_waiting=waiting)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from agent_sim.actions import CheckInCall, PollReplied
 from agent_sim.calls import VehicleCalls
@@ -25,7 +28,7 @@ from agent_sim.flash import Flash
 from agent_sim.fleet import Fleet, load_fleet
 from agent_sim.messages import Conditions
 from agent_sim.renewal import Renewals
-from agent_sim.report import run_report, running_release, write_report
+from agent_sim.report import Record, Run, running_release, vehicle_report
 from agent_sim.scenario import Scenario
 from agent_sim.state_journal import StateJournal
 from agent_sim.steps import poll_of
@@ -33,9 +36,11 @@ from agent_sim.tally import Tally
 from agent_sim.verification import Verifications, read_provisioning
 from signing.pace import WINDOW_S
 
-_REPORT_EVERY_S = 1.0
-_REPORT_SHARE = 0.05
+_EVERY_S = 1.0
+_TIME_SHARE = 0.05
 """Reports may take this share of the time: a large fleet's come less often."""
+_CARS_AT_ONCE = 64
+"""Cars looked at between two chances for the event loop to do other things."""
 _FIRST_REPLY_WITHIN_S = 30.0
 
 
@@ -69,6 +74,19 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Which of several processes that drive one fleet this is."""
+
+    number: int = 0
+    of: int = 1
+
+    @property
+    def part(self) -> int | None:
+        """Number of its part of the journal; None when it drives all."""
+        return self.number if self.of > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How a run stands, for a progress line."""
 
@@ -83,9 +101,22 @@ class Progress:
     bricked: int = 0
     calls: int = 0
     waiting: int = 0
+    arrived: bool = False
+    """Whether every vehicle that lives runs the scenario's release and has nothing more to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    over: str
+    """Why."""
+    figures: Mapping[str, Any]
+    """What it came to, as `Record.figures` says; empty when no vehicle drove."""
 
 
 Show = Callable[[Progress], None]
+_ALL = Share()
 
 
 class Simulation:
@@ -95,6 +126,7 @@ class Simulation:
         scenario: what to simulate.
         files: what it reads and writes.
         limits: bounds.
+        share: which vehicles it drives; of several, none ends because its own have settled.
         wall: the machine's date, by which certificates are renewed.
     """
 
@@ -104,9 +136,11 @@ class Simulation:
         files: RunFiles,
         limits: RunLimits,
         *,
+        share: Share = _ALL,
         wall: Callable[[], datetime] = machine_date,
     ) -> None:
         self._wall = wall
+        self._share = share
         self._scenario = scenario
         self._files = files
         self._limits = limits
@@ -114,14 +148,15 @@ class Simulation:
         self._tally = Tally()
         self._stop = asyncio.Event()
         self._over = ""
+        self._figures: Mapping[str, Any] = {}
 
     def stop(self, reason: str) -> None:
         """End the run soon; the first reason counts."""
         self._over = self._over or reason
         self._stop.set()
 
-    async def run(self, show: Show) -> str:
-        """Run until it is over; returns why.
+    async def run(self, show: Show) -> Outcome:
+        """Run until it is over.
 
         Raises:
             SimulationError: an input file, the fleet, or enrolment is unusable, or the orchestrator never answers.
@@ -129,7 +164,8 @@ class Simulation:
         files = self._files
         endpoints = EndpointsFile(files.endpoints)
         provisioning = read_provisioning(files.provisioning)
-        fleet = load_fleet(self._scenario, files.fleet)
+        whole = load_fleet(self._scenario, files.fleet)
+        fleet = replace(whole, vehicles=whole.vehicles[self._share.number :: self._share.of])
         await enrol(
             {spec.vehicle_id: fleet.home(spec.vehicle_id) for spec in fleet.vehicles},
             read_tokens(files.tokens) if files.tokens else {},
@@ -138,7 +174,7 @@ class Simulation:
             progress=lambda done, total: show(Progress("enrolling", done, total)),
         )
         with (
-            closing(StateJournal(fleet.states)) as journal,
+            closing(StateJournal(fleet.states, part=self._share.part)) as journal,
             ThreadPoolExecutor(self._limits.in_flight.verifications, "verify") as executor,
         ):
             verifications = Verifications(provisioning, executor, self._tally)
@@ -154,11 +190,11 @@ class Simulation:
                 renewals = Renewals(fleet.home, calls.renew, self._wall)
                 errands = FleetErrands(fleet, calls, renewals, downloads, verifications, journal)
                 await self._drive(cars, Driver(cars, errands, self._clock, self._limits.in_flight), show)
-        return self._over
+        return Outcome(self._over, self._figures)
 
     @asynccontextmanager
     async def _calls(self, endpoints: EndpointsFile) -> AsyncIterator[VehicleCalls]:
-        pool = ChannelPool(endpoints.vehicles, open_max=self._limits.channels_max)
+        pool = ChannelPool(endpoints.vehicles, self._tally, open_max=self._limits.channels_max)
         try:
             yield VehicleCalls(pool, self._clock, self._tally, timeout_s=self._limits.call_timeout_s)
         finally:
@@ -208,54 +244,66 @@ class Simulation:
         ends_at = self._clock.now() + limit_ms if limit_ms else None
         try:
             async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._watch(cars, driver, ends_at, show))
+                group.create_task(self._now_and_then(lambda: self._look(cars, driver, ends_at, show)))
+                group.create_task(self._now_and_then(lambda: self._report(cars, driver, "")))
                 await driver.run(self._stop)
-                watch.cancel()
         finally:
-            self._report(cars, driver, self._over or "failed")
+            await self._report(cars, driver, self._over or "failed")
 
-    async def _watch(self, cars: Sequence[Car], driver: Driver, ends_at: int | None, show: Show) -> None:
-        """Keep the report fresh and see when the run is over."""
-        while True:
+    async def _now_and_then(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it while the run goes on, at most for its share of the time."""
+        while not self._stop.is_set():
             started = machine_ms()
-            self._report(cars, driver, "")
-            show(self._progress(cars, driver))
-            if self._files.stop.exists():
-                self.stop(f"stop file {self._files.stop}")
-            elif ends_at is not None and self._clock.now() >= ends_at:
-                self.stop("duration")
-            elif self._scenario.run.until == "settled" and all(self._has_arrived(car) for car in cars):
-                self.stop("settled")
+            await work()
             took_s = (machine_ms() - started) / 1000
-            await asyncio.sleep(max(_REPORT_EVERY_S, took_s / _REPORT_SHARE))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(_EVERY_S, took_s / _TIME_SHARE)):
+                    await self._stop.wait()
 
-    def _has_arrived(self, car: Car) -> bool:
-        return car.bricked or (car.settled and running_release(car) == self._scenario.run.release)
+    async def _look(self, cars: Sequence[Car], driver: Driver, ends_at: int | None, show: Show) -> None:
+        """Say how the run stands, and see when it is over."""
+        progress = await self._progress(cars, driver)
+        show(progress)
+        if self._files.stop.exists():
+            self.stop(f"stop file {self._files.stop}")
+        elif ends_at is not None and self._clock.now() >= ends_at:
+            self.stop("duration")
+        elif progress.arrived and self._share.of == 1:
+            self.stop("settled")
 
-    def _report(self, cars: Sequence[Car], driver: Driver, over: str) -> None:
-        report = run_report(
-            cars,
-            self._tally,
-            scenario=self._scenario.name,
-            seed=self._scenario.seed,
-            now=self._clock.now(),
-            over=over,
-            waiting=driver.waiting,
-        )
-        write_report(self._files.report, report)
+    async def _report(self, cars: Sequence[Car], driver: Driver, over: str) -> None:
+        record, now = Record(), self._clock.now()
+        async for car in _by_and_by(cars):
+            record.take(car.spec.vehicle_id, vehicle_report(car, now))
+        run = Run(self._scenario.name, self._scenario.seed, now, over, driver.waiting)
+        record.write(self._files.report, self._tally, run)
+        self._figures = record.figures(self._tally)
 
-    def _progress(self, cars: Sequence[Car], driver: Driver) -> Progress:
-        by_release: dict[str, int] = {}
-        for car in cars:
+    async def _progress(self, cars: Sequence[Car], driver: Driver) -> Progress:
+        by_release: Counter[str] = Counter()
+        settled, bricked, arrived = 0, 0, 0
+        async for car in _by_and_by(cars):
             release = running_release(car)
-            by_release[release] = by_release.get(release, 0) + 1
+            by_release[release] += 1
+            settled += car.settled
+            bricked += car.bricked
+            arrived += car.bricked or (car.settled and release == self._scenario.run.release)
         return Progress(
             "driving",
-            done=sum(car.settled for car in cars),
+            done=settled,
             total=len(cars),
             fleet_time_ms=self._clock.now(),
             by_release=tuple(sorted(by_release.items())),
-            bricked=sum(car.bricked for car in cars),
+            bricked=bricked,
             calls=sum(self._tally.calls.values()),
             waiting=driver.waiting,
+            arrived=self._scenario.run.until == "settled" and arrived == len(cars),
         )
+
+
+async def _by_and_by(cars: Sequence[Car]) -> AsyncIterator[Car]:
+    """Each car; others get their turn in between."""
+    for number, car in enumerate(cars):
+        if number % _CARS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        yield car

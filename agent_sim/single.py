@@ -140,7 +140,7 @@ async def _enrol(fleet: Fleet, vehicle: ProvisionedVehicle, endpoints: Endpoints
 
 @asynccontextmanager
 async def _calls(endpoints: EndpointsFile, clock: FleetClock, tally: Tally) -> AsyncIterator[VehicleCalls]:
-    pool = ChannelPool(endpoints.vehicles, open_max=1)
+    pool = ChannelPool(endpoints.vehicles, tally, open_max=1)
     try:
         yield VehicleCalls(pool, clock, tally, timeout_s=_CALL_TIMEOUT_S)
     finally:

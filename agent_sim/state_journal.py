@@ -3,6 +3,9 @@
 One write a change, no rename: a fleet persists hundreds of times a second, and the event loop waits for each. A line
 that kill -9 cut short is the one that was being written; the vehicle then has its state from before, as after a loss
 of power. The file is compacted when it is opened.
+
+Where several processes drive a fleet, one of them holds the journal and each of the others appends to a part of its
+own, which the next that opens the journal takes in.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any, BinaryIO
 
 from agent_sim.car_state import CarState, car_state_from_json
 from agent_sim.errors import StateError
-from signing.files import write_atomically
+from signing.files import write_pieces_atomically
 
 _PRIVATE = 0o600
 
@@ -57,19 +60,23 @@ class StateJournal:
 
     Args:
         path: where; made if need be.
+        part: number of this process among several; None: it drives the whole fleet, or holds the journal for those.
 
     Raises:
         StateError: it cannot be read, or another simulator writes it.
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, part: int | None = None) -> None:
         with ExitStack() as opened:
-            opened.enter_context(_lock(path))
-            self.found = read_states(path)
-            """What was persisted before."""
-            lines = (_line(vehicle_id, state) for vehicle_id, state in self.found.items())
-            write_atomically(path, b"".join(lines), mode=_PRIVATE, durable=False)
+            if part is None:
+                self.lock = opened.enter_context(_lock(path)).fileno()
+                """Descriptor that keeps other simulators out for as long as any process has it."""
+                self.found = _compacted(path)
+                """What was persisted before."""
+            else:
+                self.found = read_states(path)
+                path = _part(path, str(part))
             self._file = opened.enter_context(path.open("ab", buffering=0))
             self._opened = opened.pop_all()
 
@@ -84,6 +91,23 @@ class StateJournal:
     def close(self) -> None:
         """Close the file and let others write it."""
         self._opened.close()
+
+
+def _part(path: Path, number: str) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _compacted(path: Path) -> dict[str, CarState]:
+    """One line a vehicle at `path`, and no parts; a vehicle is in one part at most, and there its state is newer."""
+    found = read_states(path)
+    parts = sorted(path.parent.glob(_part(path, "*").name))
+    for part in parts:
+        found |= read_states(part)
+    lines = (_line(vehicle_id, state) for vehicle_id, state in found.items())
+    write_pieces_atomically(path, lines, mode=_PRIVATE, durable=False)
+    for part in parts:
+        part.unlink()
+    return found
 
 
 def _lock(path: Path) -> BinaryIO:

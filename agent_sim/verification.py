@@ -71,6 +71,7 @@ class Verifications:
         self._provisioning = provisioning
         self._executor = executor
         self._tally = tally
+        self._provisioned: tuple[signed.MetadataVersions, signed.MetadataVersions] | None = None
 
     def verifier(self, folder: Path, spec: VehicleSpec) -> PrimaryVerifier:
         """A vehicle's verifier, with what it holds in `folder`."""
@@ -82,6 +83,14 @@ class Verifications:
             image_root=self._provisioning.image_root,
             durable=False,
         )
+
+    def held(self, folder: Path, spec: VehicleSpec) -> tuple[signed.MetadataVersions, signed.MetadataVersions]:
+        """The versions that a vehicle holds: Director, Image. One that never verified anything holds what all do."""
+        if folder.exists():
+            return self.verifier(folder, spec).versions()
+        if self._provisioned is None:
+            self._provisioned = self.verifier(folder, spec).versions()
+        return self._provisioned
 
     async def verify(self, folder: Path, spec: VehicleSpec, verify: Verify, ecus: tuple[Ecu, ...], now: int) -> Input:
         """Verify the files of one reply.

@@ -14,7 +14,7 @@ from agent_sim.endpoints import EndpointsFile, read_endpoints
 from agent_sim.enrolment import read_tokens
 from agent_sim.errors import InputFileError, StateError
 from agent_sim.faults import Fault, FaultKind
-from agent_sim.report import run_report, write_report
+from agent_sim.report import Record, Run, vehicle_report
 from agent_sim.state_journal import StateJournal, read_states
 from agent_sim.tally import Tally
 from agent_sim.verification import read_provisioning
@@ -29,16 +29,21 @@ def a_ride(*faults: Fault) -> Road:
     return road
 
 
-def a_report(*roads: Road) -> dict[str, object]:
+def a_report(folder: Path, *roads: Road) -> dict[str, object]:
     tally = Tally()
     tally.calls["CheckIn", "OK"] += 3
-    cars = [road.car for road in roads]
-    return run_report(cars, tally, scenario="test", seed=1, now=roads[0].now, over="", waiting=0)
+    record, now = Record(), roads[0].now
+    for road in roads:
+        record.take(road.car.spec.vehicle_id, vehicle_report(road.car, now))
+    path = folder / "report.json"
+    record.write(path, tally, Run("test", 1, now, "", 0))
+    report: dict[str, object] = json.loads(path.read_text())
+    return report
 
 
-def test_report_tells_what_runs_and_what_was_asked_and_told() -> None:
+def test_report_tells_what_runs_and_what_was_asked_and_told(tmp_path: Path) -> None:
     """An auditor compares these numbers with the orchestrator's."""
-    report = a_report(a_ride())
+    report = a_report(tmp_path, a_ride())
     vehicle = report["vehicles"]["v1"]  # type: ignore[index]
     assert vehicle["release"] == "1.1.0"
     assert {serial: ecu["sha256"] for serial, ecu in vehicle["ecus"].items()} == {
@@ -52,9 +57,9 @@ def test_report_tells_what_runs_and_what_was_asked_and_told() -> None:
     assert report["calls"] == [{"method": "CheckIn", "status": "OK", "count": 3}]
 
 
-def test_report_sums_by_region_hardware_and_cohort() -> None:
+def test_report_sums_by_region_hardware_and_cohort(tmp_path: Path) -> None:
     """The table at the end of a run comes from here."""
-    report = a_report(a_ride(Fault(FaultKind.SILENT_BRICK)))
+    report = a_report(tmp_path, a_ride(Fault(FaultKind.SILENT_BRICK)))
     (cell,) = report["totals"]["cells"]  # type: ignore[index]
     assert (cell["region"], cell["hardware"], cell["cohort"]) == ("eu", "gen1", "canary")
     assert (cell["vehicles"], cell["bricked"], cell["permits"], cell["installs"]) == (1, 1, 1, 1)
@@ -64,11 +69,11 @@ def test_report_sums_by_region_hardware_and_cohort() -> None:
 def test_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """Another process may read it at any moment."""
     path = tmp_path / "report.json"
-    write_report(path, {"over": ""})
+    Record().write(path, Tally(), Run("test", 1, 0, "", 0))
     with path.open() as old:
-        write_report(path, {"over": "settled"})
-        assert json.loads(old.read()) == {"over": ""}
-    assert json.loads(path.read_text()) == {"over": "settled"}
+        Record().write(path, Tally(), Run("test", 1, 0, "settled", 0))
+        assert json.loads(old.read())["over"] == ""
+    assert json.loads(path.read_text())["over"] == "settled"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 
 
