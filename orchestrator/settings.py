@@ -96,7 +96,11 @@ class Settings(BaseSettings):
         3600, ge=60, le=86_400, description="Fleet seconds between polls of a vehicle with nothing to do"
     )
     poll_live_s: int = Field(
-        300, ge=60, le=86_400, description="Fleet seconds between polls while an attempt is live; at most `poll_s`"
+        300,
+        ge=60,
+        le=86_400,
+        description="Fleet seconds between polls while an attempt is live and lacks more than leave to install; "
+        "at most `poll_s`",
     )
     quarantine_after: int = Field(
         3,

@@ -35,7 +35,7 @@ from orchestrator.telemetry import Metrics
 log = structlog.get_logger()
 
 PERMIT_RETRY_MS = 120_000
-"""Fleet time after which a vehicle with a refused permit asks again."""
+"""Fleet time after which a vehicle with a refused permit asks again; who has waited for long asks more seldom."""
 PLACE_RETRY_MS = 3_600_000
 """The same where its wave has no place for it: waves last hours and days."""
 
@@ -148,7 +148,7 @@ class PermitDesk:
         # Each watch is a wait of its own: who calls once a week must not run out of time by waiting for our sake.
         anew = watched and await self._store.enrol(controls.control_of(rollout, attempt, now))
         await defer(self._store, attempt, answer, now, anew=anew)
-        return self._refused(attempt.attempt_id, now, answer, _again(answer, attempt, rollout))
+        return self._refused(attempt.attempt_id, now, answer, _again(answer, attempt, rollout, now))
 
     def _refused(self, wanted: AttemptId, now: FleetTime, refusal: Refusal, retry_after_ms: int | None) -> PermitAnswer:
         self._metrics.permits.labels(outcome=refusal.reason.value).inc()
@@ -174,11 +174,12 @@ def permit_request(attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetT
     )
 
 
-def _again(refusal: Refusal, attempt: Attempt, rollout: Rollout) -> int | None:
+def _again(refusal: Refusal, attempt: Attempt, rollout: Rollout, now: FleetTime) -> int | None:
     """When a vehicle asks again that the rollout's keys refused; None: the attempt is over.
 
     Who stood aside comes back when a call of its counts as another one, spread by its draw: those that were told at
-    once must not come back at once.
+    once must not come back at once. Who waits for the budget, or for a rollout that stands, asks after half of what it
+    has waited already: a wait of half a day is some twenty calls and not three hundred.
     """
     if refusal.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER, RefusalReason.ATTEMPT_OVER):
         return None
@@ -187,7 +188,9 @@ def _again(refusal: Refusal, attempt: Attempt, rollout: Rollout) -> int | None:
     if refusal.reason is RefusalReason.WATCHED:
         place = selection.draw(rollout.salt, attempt.vehicle_id) / selection.DRAW_RANGE
         return controls.HEARD_AFTER_MS + int(place * SAME_CONTACT_MS)
-    return PERMIT_RETRY_MS
+    if refusal.reason is RefusalReason.STARTS_SPENT or attempt.state is not AttemptState.DOWNLOADED:
+        return PERMIT_RETRY_MS
+    return min(PLACE_RETRY_MS, max(PERMIT_RETRY_MS, (now - attempt.state_at) // 2))
 
 
 def judged(

@@ -38,7 +38,7 @@ from orchestrator.service.quarantine import keep_out
 from orchestrator.service.records import record_of, still_known
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
 from orchestrator.service.vouching import NOTHING_ASKED, Vouching
-from orchestrator.service.waiting import closed, defer
+from orchestrator.service.waiting import asks_by_itself, closed, defer
 from orchestrator.store.base import Applied, Store
 from orchestrator.telemetry import Metrics
 
@@ -129,7 +129,7 @@ class PollPace:
 
     idle_ms: int
     live_ms: int
-    """While an attempt is live."""
+    """While an attempt is live and does not wait for leave to install."""
 
 
 class VehicleDesk:
@@ -199,18 +199,18 @@ class VehicleDesk:
         set_back = remembered is not record.director
         record, directive = await self._direct(record, snapshot, now, may_begin=not set_back)
         record = await self._keep_director_fresh(record, snapshot, now, remembered if set_back else None)
-        wants_images = isinstance(directive, Install)
+        at_work = isinstance(directive, Install) and not asks_by_itself(directive.attempt)
         if isinstance(directive, Install) and (release := snapshot.releases.get(directive.attempt.release)):
             await self._images.cover(release.version)
             directive = replace(directive, notes_by_language=self._vouching.notes(release))
         return CheckInReply(
             now=now,
-            next_poll_ms=self._pace.live_ms if wants_images or set_back else self._pace.idle_ms,
+            next_poll_ms=self._pace.live_ms if set_back or at_work else self._pace.idle_ms,
             acknowledged_number=record.acknowledged_number,
             manifest_wanted=set_back or poll.manifest_sha256 != record.manifest_sha256 or record.manifest_sha256 == "",
             directive=directive,
             director_files=await self._director_files(record, snapshot, poll.director),
-            image_files=self._images.newer_than(poll.image) if wants_images else {},
+            image_files=self._images.newer_than(poll.image) if isinstance(directive, Install) else {},
         )
 
     async def _read(self, vehicle_id: VehicleId, poll: CheckIn, now: FleetTime) -> VehicleRecord:

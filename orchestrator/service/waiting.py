@@ -38,6 +38,14 @@ def code_of(refusal: Refusal) -> str:
     return "consent_pending" if refusal.reason is RefusalReason.CONSENT_MISSING else refusal.reason.value
 
 
+def asks_by_itself(attempt: Attempt) -> bool:
+    """Whether it has all that it needs but leave to install, which its vehicle asks for when it was told to: polls in
+    between bring nothing. Who stands aside polls on, because that it is heard is what it waits for.
+    """
+    watched = attempt.failure_code == RefusalReason.WATCHED.value
+    return attempt.state is AttemptState.DOWNLOADED or (attempt.state is AttemptState.DEFERRED and not watched)
+
+
 async def defer(
     store: VehicleStore, attempt: Attempt, refusal: Refusal, now: FleetTime, *, anew: bool = False
 ) -> VehicleRecord | None:

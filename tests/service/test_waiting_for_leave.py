@@ -1,0 +1,75 @@
+"""Who has all that it needs but leave to install: it asks when it was told to, and calls no more often than it must."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.model.attempt import AttemptEvent, VehicleEvent
+from orchestrator.model.decision import RefusalReason
+from orchestrator.service.permits import PERMIT_RETRY_MS, PLACE_RETRY_MS
+from tests.builders import HOUR_MS, MINUTE_MS
+from tests.service.world import PLAN, Car, World
+
+LIVE_MS = 5 * MINUTE_MS
+"""As the world's worker is told."""
+
+
+async def asked_for(world: World, car: Car, attempt_id: str, reason: RefusalReason, *, hours: int) -> list[int]:
+    """Ask for a permit as told for so long; the waits."""
+    waits: list[int] = []
+    ends_at = world.now + hours * HOUR_MS
+    while world.now < ends_at:
+        await world.tick()
+        answer = await world.permits.authorize(car.vehicle_id, attempt_id)
+        assert answer.refusal is not None
+        assert answer.refusal.reason is reason
+        assert answer.retry_after_ms is not None
+        waits.append(answer.retry_after_ms)
+        world.hand.advance(answer.retry_after_ms)
+    return waits
+
+
+async def test_who_waits_for_the_budget_asks_ever_more_seldom(world: World) -> None:
+    """Half a day until the first checkpoint is some twenty calls of each that waits, not three hundred."""
+    first, second = Car("v-1"), Car("v-2")
+    await world.add(first, second)
+    await world.start(PLAN + "limits: {blast_budget: 1}\n")
+    await world.permitted(first)
+    attempt_id = await world.downloaded(second)
+    waits = await asked_for(world, second, attempt_id, RefusalReason.BLAST_BUDGET_SPENT, hours=11)
+    assert waits[0] == PERMIT_RETRY_MS
+    assert waits == sorted(waits)
+    assert waits[-1] == PLACE_RETRY_MS
+    assert len(waits) <= 20
+
+
+async def test_who_waits_for_its_minute_asks_soon(world: World) -> None:
+    """Starts are by the minute: whoever came later would leave them unused."""
+    first, second = Car("v-1"), Car("v-2")
+    await world.add(first, second)
+    await world.start(PLAN + "limits: {starts_per_minute: 1}\n")
+    attempt_id = await world.downloaded(second)
+    world.hand.advance(HOUR_MS)
+    await world.tick()
+    await world.permitted(first)
+    answer = await world.permits.authorize(second.vehicle_id, attempt_id)
+    assert answer.refusal is not None
+    assert (answer.refusal.reason, answer.retry_after_ms) == (RefusalReason.STARTS_SPENT, PERMIT_RETRY_MS)
+
+
+@pytest.mark.parametrize(("cause", "polls_after_ms"), [("not_parked", HOUR_MS), ("watched", LIVE_MS)])
+async def test_polls_are_seldom_while_only_leave_is_missing(world: World, cause: str, polls_after_ms: int) -> None:
+    """It asks by itself; but who stands aside is to be heard, and polls on."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    attempt_id = await world.granted(car)
+    started = VehicleEvent(1, attempt_id, AttemptEvent.DOWNLOAD_STARTED)
+    assert (await world.check_in(car, started)).next_poll_ms == LIVE_MS
+    finished = VehicleEvent(2, attempt_id, AttemptEvent.DOWNLOAD_FINISHED)
+    assert (await world.check_in(car, finished)).next_poll_ms == HOUR_MS
+    deferred = VehicleEvent(3, attempt_id, AttemptEvent.DEFERRED, cause)
+    assert (await world.check_in(car, deferred)).next_poll_ms == polls_after_ms
+    await world.tick()
+    assert (await world.permits.authorize(car.vehicle_id, attempt_id)).refusal is None
+    assert (await world.check_in(car)).next_poll_ms == LIVE_MS
