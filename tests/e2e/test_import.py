@@ -62,3 +62,26 @@ def test_import_goes_on_where_the_server_died(tmp_path: Path, dies: Callable[[In
         assert "Imported fleet.csv." in stdout
         eventually(lambda: registered(api) == VEHICLES, what="every vehicle is there")
         assert installation.cli("store", "verify").exit_code == 0
+
+
+def test_import_is_taken_up_where_the_command_was_killed(tmp_path: Path) -> None:
+    """Who runs it again need not know how far it came, and a third time costs nobody anything."""
+    file = tmp_path / "fleet.csv"
+    write_fleet(file, VEHICLES)
+    with an_installation(tmp_path) as installation:
+        api = installation.api()
+        process = begun(installation, api, file)
+        process.kill()
+        process.communicate(timeout=10.0)
+        there = registered(api)
+        assert 0 < there < VEHICLES, "it was over before it was killed"
+
+        again = installation.must("fleet", "import", file)
+        # What was on its way when the command died may have come in since.
+        assert again["unchanged_count"] >= there
+        assert again["added_count"] + again["unchanged_count"] == VEHICLES
+        assert again["changed_count"] == 0
+        assert registered(api) == VEHICLES
+        third = installation.must("fleet", "import", file)
+        assert (third["added_count"], third["changed_count"], third["unchanged_count"]) == (0, 0, VEHICLES)
+        assert installation.cli("store", "verify").exit_code == 0
