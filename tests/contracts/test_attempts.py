@@ -297,7 +297,9 @@ async def test_event_about_another_vehicles_attempt_is_ignored(bench: StoreBench
     events = [an_event(number, attempt_id=f"spring.{name}.1") for number, name in enumerate(names[1:], start=1)]
     await bench.store.apply(VehicleId(names[0]), outbox_id="box", oldest_number=1, events=events, now=NOW)
     assert [await state_of(bench.store, an_attempt(vehicle_id=name)) for name in names] == [S.OFFERED] * 8
-    assert {one.data["why"] for one in await entries(bench.store, "event_ignored")} == {"unknown_attempt"}
+    ignored = await entries(bench.store, "event_ignored")
+    assert {one.data["why"] for one in ignored} == {"unknown_attempt"}
+    assert {one.data.get("rollout_id") for one in ignored} == {"spring"}, "the rollout's story has what was said of it"
 
 
 async def test_unknown_vehicle_cannot_be_heard(bench: StoreBench) -> None:

@@ -51,6 +51,29 @@ def update(vehicle: AVehicle) -> str:
     return str(vehicle.attest().installed_release)
 
 
+def permitted(vehicle: AVehicle) -> str:
+    """The attempt of a vehicle that may install, and has not said anything since."""
+    directive = offered(vehicle)
+    vehicle.verify()
+    vehicle.check_in(vehicle.event(directive.attempt_id, "DOWNLOAD_FINISHED"))
+    assert vehicle.authorize(directive.attempt_id).WhichOneof("answer") == "permit"
+    return str(directive.attempt_id)
+
+
+def said_of_lost_attempts(house: Installation) -> list[tuple[str, str, str]]:
+    """What vehicles said of attempts that are not known, in the rollout's story: attempt, event, failure code."""
+    answer = eventually(
+        lambda: [
+            entry
+            for entry in house.must("ledger", "show", "spring", "--all")["entries"]
+            if entry["kind"] == "event_ignored"
+        ],
+        what="the rollout's story has it",
+    )
+    assert {entry["data"]["why"] for entry in answer} == {"unknown_attempt"}
+    return [(entry["data"]["attempt_id"], entry["data"]["event"], entry["data"]["failure_code"]) for entry in answer]
+
+
 def installed(house: Installation, vehicle: AVehicle) -> str:
     request = fleet_pb2.GetVehicleRequest(name=f"vehicles/{vehicle.vehicle_id}")
     return str(house.api().fleet.GetVehicle(request, timeout=CALL_TIMEOUT_S).installed_release)
@@ -73,7 +96,7 @@ def status(house: Installation) -> dict[str, object]:
 
 def test_after_a_restore_vehicles_tell_what_the_backup_missed(house: Installation, tmp_path: Path) -> None:
     """The store of yesterday must not grant again what was installed today, nor hand out files that vehicles refuse."""
-    before, gone_on, waiting = vehicles = on_the_road(house, tmp_path, "v-1", "v-2", "v-3")
+    before, gone_on, waiting, hurt = vehicles = on_the_road(house, tmp_path, "v-1", "v-2", "v-3", "v-4")
     house.must("rollout", "start", house.write("spring.yaml", PLAN), "--yes")
     assert update(before) == "1.2.0"
     file = tmp_path / "outrider.backup"
@@ -81,6 +104,7 @@ def test_after_a_restore_vehicles_tell_what_the_backup_missed(house: Installatio
     assert taken["ledger_entries"] > 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert update(gone_on) == "1.2.0"
+    lost = permitted(hurt)
     newest = gone_on.verifier.versions()[0].timestamp if gone_on.verifier else 0
 
     burn(house)
@@ -108,9 +132,12 @@ def test_after_a_restore_vehicles_tell_what_the_backup_missed(house: Installatio
     assert gone_on.verifier is not None
     assert gone_on.verifier.versions()[0].timestamp > newest, "files that it would refuse as old are of no use"
 
+    hurt.check_in(hurt.event(lost, "INSTALL_STARTED"), hurt.event(lost, "FAILED", "brake_module"))
+    assert said_of_lost_attempts(house) == [(lost, "install_started", ""), (lost, "failed", "brake_module")]
+
     assert update(waiting) == "1.2.0"
     assert before.check_in().directive.WhichOneof("kind") != "install"
-    assert [installed(house, vehicle) for vehicle in vehicles] == ["1.2.0"] * 3
+    assert [installed(house, vehicle) for vehicle in (before, gone_on, waiting)] == ["1.2.0"] * 3
     kinds = [entry["kind"] for entry in house.must("ledger", "show", "--all")["entries"]]
     assert kinds.count("installation_restored") == 1
     assert house.must("ledger", "verify")["ok"]

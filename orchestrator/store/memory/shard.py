@@ -13,7 +13,7 @@ from orchestrator.engine.habits import learn
 from orchestrator.model.attempt import Attempt, AttemptEvent, AttemptState, Case, Control, Try, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import OTHER, HabitAge
-from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, attempt_id
+from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId, attempt_id, split_attempt_id
 from orchestrator.model.vehicle import Contact, DirectorState
 from orchestrator.store.base import DARK_WAIT_MS, Applied, Attestation, Json
 from orchestrator.store.counters import (
@@ -194,7 +194,7 @@ class Shard(Inventory):
             if self._advance(attempt, event.event, now, event.failure_code):
                 return
             why = attempt.state.value
-        data = {
+        data: dict[str, Json] = {
             **about,
             "attempt_id": event.attempt_id,
             "number": event.number,
@@ -202,6 +202,8 @@ class Shard(Inventory):
             "failure_code": event.failure_code,
             "why": why,
         }
+        if parts := split_attempt_id(event.attempt_id):
+            data["rollout_id"] = parts[0]
         self.journal.append("event_ignored", now, data)
 
     def change(self, attempt_id: AttemptId, event: AttemptEvent, now: FleetTime, failure_code: str) -> Applied | None:

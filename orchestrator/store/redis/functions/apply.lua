@@ -18,6 +18,8 @@ local function apply_event(tag, vehicle_id, hot, event, now)
     why = attempt[ATTEMPT.state]
   end
   journal(tag .. KEY.journal, 'event_ignored', now, {
+    -- By its name, as after a restore the attempt itself may be gone: the rollout's story has what was said of it.
+    rollout_id = string.match(attempt_id, '^([^.]+)%.[^.]+%.%d+$'),
     vehicle_id = vehicle_id, attempt_id = attempt_id, outbox_id = hot[HOT.outbox_id], number = number, event = kind,
     failure_code = failure_code, why = why,
   })
