@@ -38,7 +38,9 @@ from signing.pace import WINDOW_S
 
 _EVERY_S = 1.0
 _TIME_SHARE = 0.05
-"""Reports may take this share of the time: a large fleet's come less often."""
+"""Reports may take this share of the time: a large fleet's come less often, but not for minutes, because what others
+do meanwhile counts as well."""
+_PAUSE_MAX_S = 30.0
 _CARS_AT_ONCE = 64
 """Cars looked at between two chances for the event loop to do other things."""
 _FIRST_REPLY_WITHIN_S = 30.0
@@ -257,7 +259,7 @@ class Simulation:
             await work()
             took_s = (machine_ms() - started) / 1000
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(_EVERY_S, took_s / _TIME_SHARE)):
+                async with asyncio.timeout(min(_PAUSE_MAX_S, max(_EVERY_S, took_s / _TIME_SHARE))):
                     await self._stop.wait()
 
     async def _look(self, cars: Sequence[Car], driver: Driver, ends_at: int | None, show: Show) -> None:
