@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from benchmarks.speed import rolling
 from benchmarks.speed.calling import calling
 from benchmarks.speed.fleet import VEHICLES, Amount, fleet
 from benchmarks.speed.pairs import ROUNDS, Figure, Pair, measured
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench", description="How fast the hot parts are, against bare baselines.")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each pair that count")
     parser.add_argument("--vehicles", type=int, default=VEHICLES, help="vehicles of the fleet that is registered")
+    parser.add_argument("--driven", type=int, default=rolling.VEHICLES, help="vehicles of the fleet that is updated")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         ticks, starts = large_and_small(Path(folder) / "sizes", rounds=options.rounds, large=options.vehicles)
         figures += ticks
         amounts += [*starts, restart_s(Path(folder) / "restarts")]
+        progress.add_task(f"a rollout to {options.driven:,} simulated vehicles", total=None)
+        amounts += rolling.amounts(rolling.rolled_out(Path(folder) / "rolling", vehicles=options.driven))
     (ROOT / "build").mkdir(exist_ok=True)
     sizes = [delta_bytes_ratio()]
     (ROOT / "build" / "bench.json").write_text(as_json(figures, options.rounds, sizes, amounts))

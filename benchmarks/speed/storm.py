@@ -2,8 +2,9 @@
 
 Arrivals are modelled, the server is real: after an outage a hundred thousand clients call an installation within a
 minute, far more than one worker answers, each is served once, and who is refused comes again as it was told and as
-agents do. The clients share the connections of 512 vehicles: what is measured is calls. Said is how many calls it took
-(each refusal that comes too early again is one more), and how long, beside what the worker answered a second meanwhile.
+agents do. The clients share the connections of 2,000 vehicles: what is measured is calls. Said is how many these were
+(each refusal that comes too early again is one more), how long they took, beside what the worker answered a second
+meanwhile, and until when those who were refused had been told to come: the window over which the herd was spread.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from signing.pki import Authority
 
 CLIENTS = 100_000
 WITHIN_S = 60.0
-VEHICLES = 512
+VEHICLES = 2_000
 DETAILS_KEY = "grpc-status-details-bin"
 UNDER_WAY_MAX = 4_000
 """Calls of ours at once; a real herd has no such bound, and is refused the sooner."""
@@ -49,24 +50,33 @@ class Herd:
     rng: random.Random
     tries: Counter[int] = field(default_factory=Counter)
     served_s: list[float] = field(default_factory=list)
+    waited_s: list[float] = field(default_factory=list)
+    """From the first call of a client to its answer."""
+    told_until_s: float = 0.0
+    """The latest moment at which anybody was told to come again, with what agents add."""
+    refused: int = 0
+    """Calls that were answered with a delay."""
     lost: int = 0
     """Calls that ended in another way than with an answer or a delay; these clients come again in a second."""
 
-    def report(self, clients: int) -> dict[str, object]:
+    def report(self, clients: int) -> dict[str, Any]:
         """In figures."""
-        last_s = max(self.served_s)
+        last_s, waited_s = max(self.served_s), sorted(self.waited_s)
         return {
             "clients": clients,
             "served": len(self.served_s),
             "calls_per_client": sum(self.tries.values()) / clients,
             "calls_of_a_client_at_most": max(self.tries.values()),
+            "refused_calls": self.refused,
             "lost_calls": self.lost,
+            "seconds_waited": {f"{share:.0%}": waited_s[int(share * (clients - 1))] for share in (0.5, 0.99, 1.0)},
+            "told_until_s": self.told_until_s,
             "seconds_to_the_last": last_s,
             "answered_a_second": len(self.served_s) / last_s,
         }
 
 
-async def storm(served: Served, *, clients: int, within_s: float, seed: int) -> dict[str, object]:
+async def storm(served: Served, *, clients: int, within_s: float, seed: int) -> dict[str, Any]:
     """Let a herd call.
 
     Args:
@@ -82,19 +92,25 @@ async def storm(served: Served, *, clients: int, within_s: float, seed: int) -> 
     requests = await asyncio.gather(*map(_settled, polls, served.quiet))
     due = [(herd.rng.uniform(0.0, within_s), client) for client in range(clients)]
     heapq.heapify(due)
+    first_s: dict[int, float] = {}
     began, under_way = perf_counter(), asyncio.Semaphore(UNDER_WAY_MAX)
 
     async def call(client: int) -> None:
+        first_s.setdefault(client, perf_counter() - began)
         herd.tries[client] += 1
         try:
             await polls[client % len(polls)](requests[client % len(polls)], timeout=DEADLINE_S)
             herd.served_s.append(perf_counter() - began)
+            herd.waited_s.append(herd.served_s[-1] - first_s.pop(client))
         except grpc.aio.AioRpcError as error:
             delay_s = retry_delay_s(error)
             herd.lost += delay_s is None
+            herd.refused += delay_s is not None
             # As agents do: never sooner than told, and spread over half as long again.
             wait_s = (1.0 if delay_s is None else delay_s) * (1.0 + herd.rng.uniform(0.0, 0.5))
-            heapq.heappush(due, (perf_counter() - began + wait_s, client))
+            comes_s = perf_counter() - began + wait_s
+            herd.told_until_s = max(herd.told_until_s, comes_s)
+            heapq.heappush(due, (comes_s, client))
         finally:
             under_way.release()
 

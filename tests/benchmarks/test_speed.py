@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from benchmarks.speed.fleet import Amount, fleet
 from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.restarting import restart_s
+from benchmarks.speed.rolling import IMAGE_BYTES, amounts, rolled_out
+from benchmarks.speed.serving import serving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio, old_image, small_change
 from benchmarks.speed.sizing import large_and_small
 from benchmarks.speed.storing import AT_ONCE, storing
+from benchmarks.speed.storm import storm
 from benchmarks.speed.thinking import HASHES, thinking
 
 
@@ -162,3 +166,29 @@ def test_a_restart_is_timed_until_it_serves(tmp_path: Path) -> None:
     assert (amount.key, amount.unit) == ("restart_s", "s")
     assert amount.value > 0.0
     assert "median of 2" in amount.what
+
+
+@pytest.mark.processes
+def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: Path) -> None:
+    """Real vehicles, certificates, downloads and manifests: an update that skipped one of these would be cheap."""
+    rolled = rolled_out(tmp_path / "rolling", vehicles=12, scale=200.0)
+    assert rolled.calls["SubmitManifest"] >= 12 <= rolled.calls["AuthorizeInstall"]
+    assert rolled.image_bytes == 2 * IMAGE_BYTES * 12
+    assert rolled.message_bytes > 12 * 1_000
+    assert rolled.failed == 0
+    # Offered, begun, downloaded, asked for leave, installing, restarting, verifying, proven.
+    assert 8 <= rolled.calls_each <= 20
+    assert 0 < rolled.idle < rolled.calls["CheckIn"]
+    names = [each.key for each in amounts(rolled)]
+    assert names == ["calls_per_updated_vehicle", "rollout_seconds", "bytes_per_updated_vehicle"]
+
+
+@pytest.mark.processes
+def test_herd_is_served_to_the_last_and_counted_by_client(tmp_path: Path) -> None:
+    """Each client once, whatever it took: a storm that forgot those who were refused would be short."""
+    with serving(tmp_path / "data", vehicles=8) as served:
+        told = asyncio.run(storm(served, clients=1_500, within_s=0.2, seed=1))
+    assert told["served"] == told["clients"] == 1_500
+    assert told["refused_calls"], "more at once than a worker takes"
+    assert told["calls_per_client"] == pytest.approx(1 + (told["refused_calls"] + told["lost_calls"]) / 1_500)
+    assert 0 < told["seconds_waited"]["50%"] <= told["seconds_waited"]["100%"] <= told["seconds_to_the_last"]
