@@ -20,7 +20,6 @@ from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.base import ImportOutcome, JournalEntry, Store
 
 TOKEN_BYTES = 24
-VEHICLES_PER_STEP = 500
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 
@@ -71,18 +70,10 @@ class FleetDesk:
         vehicles = await asyncio.to_thread(read_fleet_csv, content)
         if validate_only:
             return ImportOutcome(added=0, changed=0, unchanged=0)
-        now = self._now()
-        added = changed = unchanged = 0
-        for start in range(0, len(vehicles), VEHICLES_PER_STEP):
-            outcome = await self._store.import_vehicles(vehicles[start : start + VEHICLES_PER_STEP], now=now)
-            added += outcome.added
-            changed += outcome.changed
-            unchanged += outcome.unchanged
-        await self._record(
-            "vehicles_imported",
-            {"actor": actor, "reason": reason, "added": added, "changed": changed, "unchanged": unchanged},
-        )
-        return ImportOutcome(added=added, changed=changed, unchanged=unchanged)
+        outcome = await self._store.import_vehicles(vehicles, now=self._now())
+        counts = {"added": outcome.added, "changed": outcome.changed, "unchanged": outcome.unchanged}
+        await self._record("vehicles_imported", {"actor": actor, "reason": reason, **counts})
+        return outcome
 
     async def create_tokens(
         self, vehicle_ids: Sequence[VehicleId], *, actor: str, reason: str
