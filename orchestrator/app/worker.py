@@ -191,16 +191,20 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         servers.PortTakenError: a port is taken.
     """
     settings, ports, identities = context.settings, context.orders.ports, callers.identities
-    shared, age_ms = settings.workers > 1, settings.connection_age_s * 1000
+
+    def bound_to(port: int, message_bytes_max: int, *, probed: bool = False) -> Binding:
+        shared, age_ms = settings.workers > 1, settings.connection_age_s * 1000
+        return Binding(settings.host, port, shared, message_bytes_max, probed, age_ms)
+
     enrollment = servers.new_server(
-        Binding(settings.host, ports.enrollment, shared, servers.ENROLLMENT_BYTES_MAX, age_ms),
+        bound_to(ports.enrollment, servers.ENROLLMENT_BYTES_MAX),
         tls[""],
         edge(context),
         [servers.ENROLLMENT],
     )
     servers.add_enrollment(enrollment.registry, EnrollmentServicer(desks.enrollment))
     vehicles = servers.new_server(
-        Binding(settings.host, ports.vehicles, shared, settings.vehicle_message_bytes_max, age_ms),
+        bound_to(ports.vehicles, settings.vehicle_message_bytes_max),
         tls["vehicle"],
         edge(context),
         [servers.VEHICLES],
@@ -219,7 +223,7 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         ),
     )
     operators = servers.new_server(
-        Binding(settings.host, ports.operators, shared, settings.operator_message_bytes_max, age_ms),
+        bound_to(ports.operators, settings.operator_message_bytes_max, probed=True),
         tls["operator"],
         edge(context),
         list(servers.OPERATORS),

@@ -65,6 +65,8 @@ class Binding:
     shared: bool
     """Whether other workers listen on the same port; otherwise a second server there must fail loudly."""
     message_bytes_max: int
+    probed: bool
+    """Whether how much the network holds is probed by pings, for long messages; short ones pay more than they gain."""
     connection_age_ms: int
     """After which a connection takes no more calls; gRPC spreads it by a tenth, so that they do not all come anew at
     once. Those under way are answered, and the client connects anew by itself.
@@ -107,6 +109,7 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
             ("grpc.server.max_pending_requests", PENDING_MAX),
             ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_MAX),
             ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+            ("grpc.http2.bdp_probe", int(binding.probed)),
             ("grpc.max_connection_age_ms", binding.connection_age_ms),
             ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
         ],
