@@ -42,6 +42,9 @@ FAILURE_CODE_PATTERN = re.compile(r"[a-z0-9_]{0,64}")
 
 DIGEST_PATTERN = re.compile(r"([0-9a-f]{64})?")
 
+NO_DIRECTIVE = vehicle_pb2.Directive(none=vehicle_pb2.NoDirective())
+"""Copied into nearly every answer, and never changed."""
+
 EVENTS_MAX = 64
 """Of one call, by the contract with agents."""
 
@@ -141,7 +144,7 @@ def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str])
     """What to do."""
     match wanted:
         case None:
-            return vehicle_pb2.Directive(none=vehicle_pb2.NoDirective())
+            return NO_DIRECTIVE
         case Withdraw(attempt_id=attempt_id, reason=reason):
             return vehicle_pb2.Directive(withdraw=vehicle_pb2.WithdrawDirective(attempt_id=attempt_id, reason=reason))
         case Install(attempt=attempt, consent=consent, preconditions=preconditions, notes=notes):
