@@ -18,7 +18,7 @@ conform: setup-dev
 judge: setup-dev
 	@$(BIN)/python -m benchmarks.judge --runs $(or $(RUNS),60)
 
-# Speed of the hot parts, each against a bare baseline in the same run; writes benchmarks/speed.md. Some five minutes; leave the machine alone.
+# Speed of the hot parts, each against a bare baseline in the same run, and a rollout to 20,000 simulated vehicles; writes benchmarks/speed.md. Leave the machine alone: the rollout alone is hours of fleet time at 12 times its pace.
 bench: setup-dev
 	@$(BIN)/python -m benchmarks.speed
 

@@ -66,7 +66,7 @@ release: {release}
 waves:
   - {{name: first, share: 5%, soak: 20m}}
   - {{name: all, soak: 20m}}
-gate: {{checkpoints: [30m], silence_reference: [10%]}}
+gate: {{checkpoints: [2h], silence_reference: [10%]}}
 limits: {{in_flight: {in_flight}, starts_per_minute: {starts}, blast_budget: {budget}}}
 holdout: 0%
 """

@@ -34,6 +34,8 @@ from signing.pki import Authority
 CLIENTS = 100_000
 WITHIN_S = 60.0
 VEHICLES = 2_000
+SETTLED_AT_ONCE = 32
+"""Vehicles that get their first files, each signed for it, before the herd comes."""
 DETAILS_KEY = "grpc-status-details-bin"
 UNDER_WAY_MAX = 4_000
 """Calls of ours at once; a real herd has no such bound, and is refused the sooner."""
@@ -89,7 +91,10 @@ async def storm(served: Served, *, clients: int, within_s: float, seed: int) -> 
     server_ca = Authority.load(served.folder.authorities, "server").certificate_pem
     channels = [_connect(served.address, server_ca, each) for each in served.quiet]
     polls: list[Any] = [channel.unary_unary(CHECK_IN) for channel in channels]
-    requests = await asyncio.gather(*map(_settled, polls, served.quiet))
+    at_once = asyncio.Semaphore(SETTLED_AT_ONCE)
+    requests = await asyncio.gather(
+        *(_settled(poll, each, at_once) for poll, each in zip(polls, served.quiet, strict=True))
+    )
     due = [(herd.rng.uniform(0.0, within_s), client) for client in range(clients)]
     heapq.heapify(due)
     first_s: dict[int, float] = {}
@@ -125,9 +130,10 @@ async def storm(served: Served, *, clients: int, within_s: float, seed: int) -> 
     return herd.report(clients)
 
 
-async def _settled(poll: Any, caller: Caller) -> bytes:
+async def _settled(poll: Any, caller: Caller, at_once: asyncio.Semaphore) -> bytes:
     """What a vehicle says that holds what there is for it."""
-    answer = await poll(request_of(caller, None).SerializeToString(), timeout=DEADLINE_S)
+    async with at_once:
+        answer = await poll(request_of(caller, None).SerializeToString(), timeout=DEADLINE_S)
     return request_of(caller, vehicle_pb2.CheckInResponse.FromString(answer)).SerializeToString()
 
 

@@ -171,7 +171,7 @@ def test_a_restart_is_timed_until_it_serves(tmp_path: Path) -> None:
 @pytest.mark.processes
 def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: Path) -> None:
     """Real vehicles, certificates, downloads and manifests: an update that skipped one of these would be cheap."""
-    rolled = rolled_out(tmp_path / "rolling", vehicles=12, scale=200.0)
+    rolled = rolled_out(tmp_path / "rolling", vehicles=12, scale=300.0)
     assert rolled.calls["SubmitManifest"] >= 12 <= rolled.calls["AuthorizeInstall"]
     assert rolled.image_bytes == 2 * IMAGE_BYTES * 12
     assert rolled.message_bytes > 12 * 1_000
