@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import redis
+
 from orchestrator.model.attempt import AttemptEvent as E
 from orchestrator.store.base import InventoryChange
 from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.keys import key, shard_tag
+from orchestrator.store.redis.verify import Difference
+from orchestrator.store.shards import shard_of
+from orchestrator.store.streams import shard_stream
 from tests.builders import DAY_MS, NOW, a_vehicle, after, an_attempt
 from tests.contracts.steps import SPRING, a_manifest, assigned, permitted, running, sweep_all, tell
 from tests.store_fixtures import empty
@@ -55,6 +61,36 @@ async def test_what_did_not_change_is_the_same_object(redis_store: RedisStore) -
     await redis_store.import_vehicles([a_vehicle("v-2")], now=NOW)
     assert sum((await redis_store.profiles()).values()) == 2
     assert sum(profiles.values()) == 1
+
+
+async def test_repaired_profile_shows_at_the_next_look(
+    redis_store: RedisStore, embedded_server: EmbeddedServer
+) -> None:
+    """A repair changes what is counted like anybody else."""
+    await redis_store.import_vehicles([a_vehicle()], now=NOW)
+    (profile,) = await redis_store.profiles()
+    shard = shard_of(a_vehicle().vehicle_id, redis_store.shards)
+    with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
+        (field,) = client.hkeys(key(shard_tag(shard), "profiles"))
+    wrong = Difference(shard_stream(shard), "profiles", field.decode(), 1, 3)
+    await redis_store.verifier().repair(wrong, at=NOW, actor="ann", reason="why")
+    assert await redis_store.profiles() == {profile: 3}
+
+
+async def test_profiles_of_a_store_that_an_earlier_build_wrote_are_seen(
+    redis_store: RedisStore, embedded_server: EmbeddedServer
+) -> None:
+    """It noted no change of them, and its counters may have changed a thousand times."""
+    await redis_store.import_vehicles([a_vehicle(f"v-{number}") for number in range(9)], now=NOW)
+    with redis.Redis(unix_socket_path=str(embedded_server.socket_path), protocol=3) as client:
+        for shard in range(redis_store.shards):
+            client.delete(key(shard_tag(shard), "profiles_change"))
+            client.set(key(shard_tag(shard), "change"), 1000)
+    fresh = await RedisStore.connect(embedded_server.url)
+    assert sum((await fresh.profiles()).values()) == 9
+    await fresh.import_vehicles([a_vehicle("v-9")], now=NOW)
+    assert sum((await fresh.profiles()).values()) == 10
+    await fresh.close()
 
 
 async def test_store_that_went_back_is_seen_as_it_is_now(

@@ -28,8 +28,9 @@ class _Shard:
     """Change number up to which counters are known."""
     by_rollout: dict[RolloutId, dict[str, int]] = field(default_factory=dict)
     profiles: Sequence[bytes] = ()
-    """As they are now, like what follows; not by change. Profile and count in turns, as they were told."""
+    """Profile and count in turns, as they were told."""
     open_cases: Sequence[bytes] = ()
+    """The same of rollouts; as they are now, not by change."""
 
 
 class ShardCounts:
@@ -97,7 +98,8 @@ class ShardCounts:
         if number(reply) < seen.change:
             return  # Another refresh overtook this one.
         seen.change = number(reply)
-        if seen.profiles != reply[2]:
+        # Of a shard where nothing ever changed everything is told, time and again.
+        if reply[2] not in (b"", seen.profiles):
             seen.profiles = reply[2]
             self._profiles = None
         seen.open_cases = reply[3]

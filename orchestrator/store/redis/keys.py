@@ -60,6 +60,8 @@ SHARD_KEYS: Mapping[str, str] = {
     "count": ":count:",
     # string: number of the last change of any counter of this shard.
     "change": ":change",
+    # string: that of the last change of `profiles`.
+    "profiles_change": ":profiles_change",
     # zset: rollout id at the change number of its counters.
     "changed": ":changed",
     # hash: profile (codec.profile_key) -> vehicles that have it.

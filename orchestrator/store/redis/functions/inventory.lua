@@ -31,6 +31,11 @@ local function load_shape(tag, inventory)
   return shape
 end
 
+-- Notes that vehicles by profile changed, so that `tally` returns them.
+local function profiles_counted(tag)
+  redis.call('SET', tag .. KEY.profiles_change, redis.call('INCR', tag .. KEY.change))
+end
+
 -- The profile of a vehicle: what it is and what it runs.
 local function profile_of(tag, inventory, installed)
   local shape = load_shape(tag, inventory)
@@ -44,6 +49,7 @@ end
 local function join_profile(tag, profile, ids)
   redis.call('HINCRBY', tag .. KEY.profiles, profile, #ids)
   redis.call('SADD', tag .. KEY.members .. profile, unpack(ids))
+  profiles_counted(tag)
 end
 
 -- The same of vehicles that have the profile no longer.
@@ -52,4 +58,5 @@ local function leave_profile(tag, profile, ids)
     redis.call('HDEL', tag .. KEY.profiles, profile)
   end
   redis.call('SREM', tag .. KEY.members .. profile, unpack(ids))
+  profiles_counted(tag)
 end

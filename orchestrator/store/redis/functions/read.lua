@@ -29,15 +29,17 @@ register('attempts', function(keys, args)
   return reply
 end, true)
 
--- tally: what one shard counts: profiles and open cases, and counters of the rollouts that changed after a change number.
--- KEYS[1] shard tag. ARGV: change number that the caller has seen.
--- Reply: ok, change number now, profile, count, ..., rollout id, open cases, ..., then rollout id and array of field,
--- count, ... of each.
+-- tally: what one shard counts: open cases, and what changed after a change number: profiles, counters of rollouts.
+-- KEYS[1] shard tag. ARGV: change number that the caller has seen; 0: none.
+-- Reply: ok, change number now, array of profile, count, ... or empty text: as they were, array of rollout id, open
+-- cases, ..., then rollout id and array of field, count, ... of each.
 register('tally', function(keys, args)
-  local tag = keys[1]
+  local tag, since = keys[1], tonumber(args[1])
+  local changes = redis.call('MGET', tag .. KEY.change, tag .. KEY.profiles_change)
+  local anew = since == 0 or (tonumber(changes[2]) or 0) > since
   local reply = {
-    'ok', redis.call('GET', tag .. KEY.change) or '0',
-    redis.call('HGETALL', tag .. KEY.profiles), redis.call('HGETALL', tag .. KEY.open_cases),
+    'ok', changes[1] or '0', anew and redis.call('HGETALL', tag .. KEY.profiles) or '',
+    redis.call('HGETALL', tag .. KEY.open_cases),
   }
   for _, rollout_id in ipairs(redis.call('ZRANGE', tag .. KEY.changed, '(' .. args[1], '+inf', 'BYSCORE')) do
     reply[#reply + 1] = rollout_id
@@ -50,8 +52,10 @@ end, true)
 -- KEYS[1] tag. ARGV: suffix of the stream, position or empty, most entries.
 -- Reply: ok, 1 if it is there (or empty), entries as XRANGE gives them.
 register('journal_beyond', function(keys, args)
-  local stream, mark = keys[1] .. args[1], args[2]
-  if mark == '' then return {'ok', '1', redis.call('XRANGE', stream, '-', '+', 'COUNT', args[3])} end
-  local stands = #redis.call('XRANGE', stream, mark, mark) > 0
-  return {'ok', stands and '1' or '0', redis.call('XRANGE', stream, '(' .. mark, '+', 'COUNT', args[3])}
+  local stream, mark, most = keys[1] .. args[1], args[2], tonumber(args[3])
+  if mark == '' then return {'ok', '1', redis.call('XRANGE', stream, '-', '+', 'COUNT', most)} end
+  local entries = redis.call('XRANGE', stream, mark, '+', 'COUNT', most + 1)
+  local stands = entries[1] ~= nil and entries[1][1] == mark
+  if stands then table.remove(entries, 1) else entries[most + 1] = nil end
+  return {'ok', stands and '1' or '0', entries}
 end, true)

@@ -151,7 +151,9 @@ register('repair_counter', function(keys, args)
     local counters = tag .. KEY[name] .. (name == 'count' and rollout_id or '')
     was = tonumber(redis.call('HGET', counters, field)) or 0
     is = redis.call('HINCRBY', counters, field, difference)
-    if name == 'count' then counted(tag, rollout_id) elseif is <= 0 then redis.call('HDEL', counters, field) end
+    if name == 'count' then counted(tag, rollout_id) end
+    if name == 'profiles' then profiles_counted(tag) end
+    if name ~= 'count' and is <= 0 then redis.call('HDEL', counters, field) end
   end
   journal_repair(tag .. KEY.journal, tonumber(args[5]), args[6], args[7], {
     counter = name, field = plain_profile(field), was = was, is = is,
