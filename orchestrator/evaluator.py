@@ -188,11 +188,12 @@ class Evaluator:
         clock = await self._store.clock(origin=self._origin, scale=self._scale)
         self._clock.synchronise(clock.machine_ms)
         hears = self._hears()
-        look = await self._feed.look()
+        marks = await self._feed.marks()
+        look, everything = await asyncio.gather(self._feed.look(marks), self._store.rollouts())
         if self._unproven or not look.proven:
             await self._pause_unproven()
+            everything = await self._store.rollouts()
         carried = await self._feed.run_once(look)
-        everything = await self._store.rollouts()
         if hears:
             await self._sweep(everything)
         await end_superseded(self._store, everything, self._now())

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from orchestrator.ledger import Ledger, LedgerEntry
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import AttemptId, RolloutId
-from orchestrator.store.base import JournalEntry, Store
+from orchestrator.store.base import BeyondMark, JournalEntry, Store
 
 BATCH = 512
 ROUNDS_MAX = 2
@@ -54,27 +54,44 @@ class LedgerFeed:
         self._ledger = ledger
         self._dataset_id = ""
         """Of the ledger, once it has one: it never has another."""
+        self._streams: Sequence[str] = ()
+        """Of the last look."""
         self.waiting = 0
         """Entries that the ledger lacked when it was last fed, or did not take; at most BATCH a stream."""
 
-    async def look(self) -> Look:
-        """Read what is new.
+    async def marks(self) -> Mapping[str, str]:
+        """How far the ledger is, by stream.
 
         Raises:
-            StoreError: the store did not answer.
             orchestrator.ledger.LedgerError: the ledger cannot be read.
         """
         self._dataset_id = self._dataset_id or await self._ledger.dataset_id()
-        marks = await self._ledger.marks()
-        dataset_id, streams = await asyncio.gather(self._store.dataset_id(), self._store.journal_streams())
-        same = dataset_id == self._dataset_id != "" and marks.keys() <= set(streams)
-        return await self._read(streams, marks, proven=same)
+        return await self._ledger.marks()
 
-    async def _read(self, streams: Sequence[str], marks: Mapping[str, str], *, proven: bool) -> Look:
-        asked = {stream: marks.get(stream, "") for stream in streams}
-        found = await self._store.journals_beyond(asked, count=BATCH)
-        batches = {stream: beyond.entries for stream, beyond in found.items()}
-        return Look(batches, marks, proven=proven and all(beyond.stands for beyond in found.values()))
+    async def look(self, marks: Mapping[str, str]) -> Look:
+        """Read what is new.
+
+        Args:
+            marks: How far the ledger is.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        # Those of the last look are read in the round trip in which new ones show.
+        dataset_id, streams, known = await asyncio.gather(
+            self._store.dataset_id(), self._store.journal_streams(), self._beyond(self._streams, marks)
+        )
+        self._streams = streams
+        found = {**known, **await self._beyond([stream for stream in streams if stream not in known], marks)}
+        same = dataset_id == self._dataset_id != "" and marks.keys() <= set(streams)
+        return Look(
+            batches={stream: beyond.entries for stream, beyond in found.items()},
+            marks=marks,
+            proven=same and all(beyond.stands for beyond in found.values()),
+        )
+
+    async def _beyond(self, streams: Sequence[str], marks: Mapping[str, str]) -> Mapping[str, BeyondMark]:
+        return await self._store.journals_beyond({stream: marks.get(stream, "") for stream in streams}, count=BATCH)
 
     async def run_once(self, look: Look | None = None) -> Mapping[str, int]:
         """Carry what there is, at most ROUNDS_MAX batches a stream; how many entries of each kind were new to the
@@ -93,9 +110,11 @@ class LedgerFeed:
         carried: Counter[str] = Counter()
         for number in range(ROUNDS_MAX):
             if look is None:
-                look = await self.look()
+                look = await self.look(await self.marks())
             elif number:
-                look = await self._read(list(look.batches), await self._ledger.marks(), proven=False)
+                marks = await self.marks()
+                found = await self._beyond(list(look.batches), marks)
+                look = Look({stream: each.entries for stream, each in found.items()}, marks, proven=False)
             self.waiting = sum(map(len, look.batches.values()))
             carried.update(await self._carry(look))
             full = {stream: batch for stream, batch in look.batches.items() if len(batch) == BATCH}

@@ -76,7 +76,7 @@ async def test_tick_without_the_ledger_gives_no_sign_of_life_and_loses_nothing(w
         lock.close()
     assert len(await world.journal("attempt_granted")) == before == 1
     await world.evaluator.tick()
-    assert all(not batch for batch in (await world.feed.look()).batches.values())
+    assert all(not batch for batch in (await world.feed.look(await world.feed.marks())).batches.values())
     assert await world.ledger.outcomes("spring") == {"offered": 1}
 
 
@@ -332,6 +332,29 @@ async def test_defect_of_one_rollout_stops_that_rollout_alone(world: World, monk
         )
     refused = [answer for answer in answers.values() if isinstance(answer, Refusal)]
     assert [refusal.reason for refusal in refused] == [RefusalReason.EVALUATOR_SILENT]
+
+
+async def test_what_is_due_is_counted_before_it_is_judged_however_much_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate that saw one batch of many silent vehicles would permit more, and its sign of life would say so."""
+    cars = [Car(f"v-{number}") for number in range(5)]
+    await world.add(*cars)
+    await world.start(QUICK)
+    for car in cars:
+        await world.permitted(car)
+    seen: list[int] = []
+
+    def judged(rollout: Rollout, cells: CellTallies, waiting: Mapping[Cell, int], now: FleetTime) -> Judgement:
+        seen.append(sum(group.exposed for tally in cells.values() for group in tally.age_groups))
+        return judge_rollout(rollout, cells, waiting, now)
+
+    monkeypatch.setattr(evaluator_module, "judge_rollout", judged)
+    monkeypatch.setattr(evaluator_module, "SWEEP_BATCH", 1)
+    await world.tick()
+    world.hand.advance(2 * HOUR_MS)
+    await world.tick()
+    assert seen == [0, 5]
 
 
 async def test_clock_that_jumps_ahead_takes_nobodys_silence_for_a_brick(world: World) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 import pytest
 
 from orchestrator.ledger import Ledger, LedgerError
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
-from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, ledger_entry, position, settlements
+from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, Look, ledger_entry, position, settlements
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
 from tests.builders import a_slot_request
@@ -23,6 +24,11 @@ async def start(world: World) -> None:
     await world.rollouts.create(PLAN, rollout_id="spring", request_id="", actor="alice", reason="test")
     assert await world.store.renew(SPRING, permit_ceiling=10, grant_ceiling=10, began_ms=world.hand.now_ms, epoch=1)
     await world.snapshots.refresh()
+
+
+async def look_of(feed: LedgerFeed) -> Look:
+    """What a feed sees now."""
+    return await feed.look(await feed.marks())
 
 
 async def kinds(world: World) -> list[str]:
@@ -152,18 +158,59 @@ async def test_journal_behind_the_ledgers_mark_is_a_gap(world: World) -> None:
 async def test_a_look_at_what_is_new_proves_on_the_way_that_nothing_is_missing(world: World) -> None:
     """The tick reads every journal anyhow; only where that proves nothing are the marks asked for."""
     await world.add(Car("v-1"), Car("v-2"))
-    first = await world.feed.look()
+    first = await look_of(world.feed)
     assert first.proven, "what the ledger has never seen cannot be missing"
     await world.feed.run_once(first)
-    again = await world.feed.look()
+    again = await look_of(world.feed)
     assert (again.proven, [entry for batch in again.batches.values() for entry in batch]) == (True, [])
     streams = await world.store.journal_streams()
     left = [await world.store.journal(stream, after="", count=9) for stream in streams]
     assert [len(entries) for entries in left if entries] == [1] * len(await world.ledger.marks())
     emptied = MemoryStore(2, machine_ms=lambda: world.hand.now_ms)
-    assert not (await LedgerFeed(emptied, world.ledger).look()).proven
+    assert not (await look_of(LedgerFeed(emptied, world.ledger))).proven
     other = MemoryStore(2, machine_ms=lambda: world.hand.now_ms, dataset_id="other")
-    assert not (await LedgerFeed(other, world.ledger).look()).proven
+    assert not (await look_of(LedgerFeed(other, world.ledger))).proven
+
+
+async def test_journal_that_came_since_the_last_look_is_in_the_next_one(world: World) -> None:
+    """Known journals are read ahead of the list of all; a rollout's first decision must not wait for another tick."""
+    await world.add(Car("v-1"))
+    await world.feed.run_once()
+    before = await look_of(world.feed)
+    await start(world)
+    look = await look_of(world.feed)
+    assert look.batches.keys() - before.batches.keys() == {"rollout/spring"}
+    assert [entry.kind for entry in look.batches["rollout/spring"]] == ["rollout_created"]
+    assert look.proven
+
+
+async def test_stream_that_is_no_longer_listed_proves_nothing_though_it_is_read(world: World) -> None:
+    """A store that forgot a rollout's name would otherwise be believed because its journal was known before."""
+    await world.add(Car("v-1"))
+    await start(world)
+    await world.feed.run_once()
+    assert (await look_of(world.feed)).proven
+    forgetful: Any = Forgetful(world.store)
+    feed = LedgerFeed(forgetful, world.ledger)
+    assert (await look_of(feed)).proven
+    forgetful.forgotten = "rollout/spring"
+    look = await look_of(feed)
+    assert "rollout/spring" in look.batches
+    assert not look.proven
+
+
+class Forgetful:
+    """A store that does not list one of its streams any more."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.forgotten = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def journal_streams(self) -> list[str]:
+        return [stream for stream in await self._store.journal_streams() if stream != self.forgotten]
 
 
 async def test_a_journal_trimmed_to_its_end_is_proven_by_its_mark(world: World) -> None:
@@ -173,7 +220,7 @@ async def test_a_journal_trimmed_to_its_end_is_proven_by_its_mark(world: World) 
     await world.feed.run_once()
     for stream, mark in (await world.ledger.marks()).items():
         await world.store.trim_journal(stream, upto=mark)
-    assert not (await world.feed.look()).proven
+    assert not (await look_of(world.feed)).proven
     assert await world.feed.gaps() == {}
 
 

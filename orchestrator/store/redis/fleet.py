@@ -22,6 +22,8 @@ class RedisFleet:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+        self._decoded_releases: dict[bytes, Release] = {}
+        """By document, of the last listing: releases never change."""
 
     async def dataset_id(self) -> str:
         """See `base.FleetStore`."""
@@ -43,8 +45,13 @@ class RedisFleet:
     async def releases(self) -> Sequence[Release]:
         """See `base.FleetStore`."""
         documents = await self._calls.command("HVALS", key(FLEET_TAG, "releases"))
-        found = [codec.decode_release(document) for document in documents]
-        return sorted(found, key=lambda release: (release.created_at, release.version), reverse=True)
+        known = self._decoded_releases
+        self._decoded_releases = {
+            document: known.get(document) or codec.decode_release(document) for document in documents
+        }
+        return sorted(
+            self._decoded_releases.values(), key=lambda release: (release.created_at, release.version), reverse=True
+        )
 
     async def create_release(self, release: Release, decision: JournalEntry) -> Release:
         """See `base.FleetStore`."""

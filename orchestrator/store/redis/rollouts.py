@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,12 +41,14 @@ class RedisRollouts:
         self._dead_man_life_ms = dead_man_life_ms
         self._decoded: dict[bytes, Rollout] = {}
         """By document, of the last listing: most rollouts are as they were a moment ago."""
+        self._listed: Sequence[RolloutId] = ()
+        """Ids of the last listing."""
 
     async def rollouts(self) -> Sequence[Rollout]:
-        """See `base.RolloutStore`."""
-        ids = await self.rollout_ids()
-        names = (key(rollout_tag(rollout_id), "rollout") for rollout_id in ids)
-        documents = await self._calls.commands("HGET", [(name, "document") for name in names])
+        """See `base.RolloutStore`. Those of the last listing are read in the same round trip in which new ones show."""
+        listed = self._listed
+        self._listed, documents = await asyncio.gather(self.rollout_ids(), self._documents(listed))
+        documents += await self._documents([each for each in self._listed if each not in listed])
         known = self._decoded
         self._decoded = {
             document: known.get(document) or codec.decode_rollout(document)
@@ -55,6 +58,10 @@ class RedisRollouts:
         return sorted(
             self._decoded.values(), key=lambda rollout: (rollout.created_at, rollout.rollout_id), reverse=True
         )
+
+    async def _documents(self, ids: Sequence[RolloutId]) -> list[bytes | None]:
+        names = (key(rollout_tag(rollout_id), "rollout") for rollout_id in ids)
+        return await self._calls.commands("HGET", [(name, "document") for name in names])
 
     async def rollout_ids(self) -> Sequence[RolloutId]:
         """Ids of all rollouts, and perhaps of one whose creation was cut short."""

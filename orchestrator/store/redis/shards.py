@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.model.attempt import Attempt, Case
@@ -23,6 +24,8 @@ from orchestrator.store.redis.rollouts import RedisRollouts
 from orchestrator.store.streams import FLEET_STREAM, after_position, rollout_stream, shard_stream, stream_parts
 from orchestrator.store.watched import Watched
 
+STREAMS_MAX = 4096
+"""Whose places are remembered."""
 SCAN_COUNT = 1000
 """Records asked for at a time in a recount."""
 
@@ -167,6 +170,7 @@ def _stream_key(stream: str) -> str:
     return key(*_stream_place(stream))
 
 
+@lru_cache(maxsize=STREAMS_MAX)
 def _stream_place(stream: str) -> tuple[str, str]:
     """Tag and name of its key."""
     shard, rollout_id = stream_parts(stream)
