@@ -20,7 +20,6 @@ from orchestrator.engine import pins
 from orchestrator.engine.gates import judge_rollout
 from orchestrator.engine.outage import is_dark
 from orchestrator.engine.progress import Illegal, Judged, step
-from orchestrator.engine.reach import waiting
 from orchestrator.ledger import LedgerError
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.fleet import OTHER, Profile
@@ -35,6 +34,7 @@ from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.on_halt import RevertProposer
 from orchestrator.service.pausing import pause_unproven
 from orchestrator.service.successors import end_superseded
+from orchestrator.service.unreached import Unreached
 from orchestrator.store.base import ContactRate, Store, StoreError, Unsettled
 from orchestrator.store.streams import position
 from orchestrator.telemetry import Metrics
@@ -113,6 +113,7 @@ class Evaluator:
         self._unnoticed_s = unnoticed_s
         self._shown: set[RolloutId] = set()
         self._absence = Absence()
+        self._unreached = Unreached()
         self._reverts = RevertProposer(store=store, clock=clock, machine=machine)
         self._gaps: set[str] = set()
         """What is known to be missing."""
@@ -325,7 +326,7 @@ class Evaluator:
         """Judge, make the transition that follows, and return both ceilings."""
         epoch = rollout.epoch
         cells = picture.tallies.get(rollout.rollout_id, {})
-        unreached = waiting(rollout.plan, picture.profiles, picture.releases.values())
+        unreached = self._unreached.of(rollout, picture.profiles, picture.releases)
         now = self._now()
         judgement = judge_rollout(rollout, cells, unreached, now)
         show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)

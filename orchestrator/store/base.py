@@ -341,7 +341,7 @@ class VehicleStore(Protocol):
         """The same from the attempts' records, by scan: must equal `tallies`."""
 
     async def profiles(self) -> Mapping[Profile, int]:
-        """How many vehicles have each profile."""
+        """How many vehicles have each profile; another object where any has another one."""
 
     async def cases(self, *, rollout_id: RolloutId | None, settled: bool) -> Sequence[Case]:
         """Cases, newest first; without the settled ones unless asked."""
