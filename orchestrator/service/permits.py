@@ -188,7 +188,9 @@ def _again(refusal: Refusal, attempt: Attempt, rollout: Rollout, now: FleetTime)
     if refusal.reason is RefusalReason.WATCHED:
         place = selection.draw(rollout.salt, attempt.vehicle_id) / selection.DRAW_RANGE
         return controls.HEARD_AFTER_MS + int(place * SAME_CONTACT_MS)
-    if refusal.reason is RefusalReason.STARTS_SPENT or attempt.state is not AttemptState.DOWNLOADED:
+    # Deferred for its window or its owner, it has waited for something else.
+    stood_aside = attempt.failure_code == RefusalReason.WATCHED.value
+    if refusal.reason is RefusalReason.STARTS_SPENT or not (attempt.state is AttemptState.DOWNLOADED or stood_aside):
         return PERMIT_RETRY_MS
     return min(PLACE_RETRY_MS, max(PERMIT_RETRY_MS, (now - attempt.state_at) // 2))
 

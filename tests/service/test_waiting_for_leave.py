@@ -29,13 +29,16 @@ async def asked_for(world: World, car: Car, attempt_id: str, reason: RefusalReas
     return waits
 
 
-async def test_who_waits_for_the_budget_asks_ever_more_seldom(world: World) -> None:
+@pytest.mark.parametrize("stood_aside", [False, True])
+async def test_who_waits_for_the_budget_asks_ever_more_seldom(world: World, *, stood_aside: bool) -> None:
     """Half a day until the first checkpoint is some twenty calls of each that waits, not three hundred."""
     first, second = Car("v-1"), Car("v-2")
     await world.add(first, second)
     await world.start(PLAN + "limits: {blast_budget: 1}\n")
     await world.permitted(first)
     attempt_id = await world.downloaded(second)
+    if stood_aside:
+        await world.check_in(second, VehicleEvent(2, attempt_id, AttemptEvent.DEFERRED, "watched"))
     waits = await asked_for(world, second, attempt_id, RefusalReason.BLAST_BUDGET_SPENT, hours=11)
     assert waits[0] == PERMIT_RETRY_MS
     assert waits == sorted(waits)
