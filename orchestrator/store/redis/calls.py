@@ -12,10 +12,6 @@ from orchestrator.store.redis.library import PREFIX, READS
 from orchestrator.store.redis.pipeline import Argument
 from orchestrator.store.refusals import refusal
 
-READ_AT_ONCE = 256
-"""Calls of one listing in flight together."""
-
-
 READING_COMMANDS = frozenset(
     [
         *("CLUSTER", "CONFIG", "DBSIZE", "EXISTS", "INFO", "PING", "SCAN", "TIME"),
