@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from orchestrator.model.ids import VehicleId
+from orchestrator.model.ids import AttemptId, VehicleId
 
 DRAW_RANGE = 2**64
 """Draws lie in [0, DRAW_RANGE)."""
@@ -27,6 +27,15 @@ def draw(salt: bytes, vehicle_id: VehicleId) -> int:
         another language has the vectors in tests/engine/test_selection.py.
     """
     return int.from_bytes(blake2b(salt + b"\x00" + vehicle_id.encode(), digest_size=8).digest(), "big")
+
+
+def lot(attempt_id: AttemptId) -> float:
+    """An attempt's own place in [0, 1), uniform over all: spreads those that would come back at the same moment. Their
+    draws are no use for that: in a first wave all are low.
+    """
+    digest = blake2b(attempt_id.encode(), digest_size=8).digest()
+    # As many bits as a float holds exactly: rounded up, the largest would be 1.
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
 def threshold(share: float) -> int:

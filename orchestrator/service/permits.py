@@ -26,6 +26,7 @@ from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
 from orchestrator.model.plan import Consent
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import Conditions, VehicleRecord
+from orchestrator.service.budget_turns import BudgetTurns
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.service.waiting import defer
@@ -38,6 +39,10 @@ PERMIT_RETRY_MS = 120_000
 """Fleet time after which a vehicle with a refused permit asks again; who has waited for long asks more seldom."""
 PLACE_RETRY_MS = 3_600_000
 """The same where its wave has no place for it: waves last hours and days."""
+
+
+STOOD_ASIDE = frozenset({RefusalReason.WATCHED.value, RefusalReason.QUOTA_SPENT.value})
+"""What those are deferred for that had all they need, and waited to be heard or for a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class PermitDesk:
         self._snapshots = snapshots
         self._clock = clock
         self._metrics = metrics
+        self._turns = BudgetTurns()
 
     async def authorize(
         self,
@@ -135,6 +141,7 @@ class PermitDesk:
                     await self._store.forfeit(rollout.rollout_id, [attempt.attempt_id])
                 return self._refused(attempt.attempt_id, now, marked, None)
             self._metrics.permits.labels(outcome="issued").inc()
+            self._turns.exposed(rollout.rollout_id, answer.permitted_at, offline_ms=answer.offline_ms)
             good_ms = answer.offline_ms or clear.valid_ms
             log.info(
                 "permit_issued",
@@ -148,7 +155,9 @@ class PermitDesk:
         # Each watch is a wait of its own: who calls once a week must not run out of time by waiting for our sake.
         anew = watched and await self._store.enrol(controls.control_of(rollout, attempt, now))
         await defer(self._store, attempt, answer, now, anew=anew)
-        return self._refused(attempt.attempt_id, now, answer, _again(answer, attempt, rollout, now))
+        full = answer.reason is RefusalReason.BLAST_BUDGET_SPENT
+        room_in_ms = self._turns.wait_ms(attempt, rollout, now) if full else None
+        return self._refused(attempt.attempt_id, now, answer, _again(answer, attempt, room_in_ms, now))
 
     def _refused(self, wanted: AttemptId, now: FleetTime, refusal: Refusal, retry_after_ms: int | None) -> PermitAnswer:
         self._metrics.permits.labels(outcome=refusal.reason.value).inc()
@@ -174,24 +183,32 @@ def permit_request(attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetT
     )
 
 
-def _again(refusal: Refusal, attempt: Attempt, rollout: Rollout, now: FleetTime) -> int | None:
+def _again(refusal: Refusal, attempt: Attempt, room_in_ms: int | None, now: FleetTime) -> int | None:
     """When a vehicle asks again that the rollout's keys refused; None: the attempt is over.
 
-    Who stood aside comes back when a call of its counts as another one, spread by its draw: those that were told at
-    once must not come back at once. Who waits for the budget, or for a rollout that stands, asks after half of what it
-    has waited already: a wait of half a day is some twenty calls and not three hundred.
+    Who stood aside comes back when a call of its counts as another one, spread by lot: those that were told at once
+    must not come back at once. Who waits for the budget comes when there is room again; where nobody knows when, or the
+    rollout stands, after half of what it has waited already: a wait of half a day is some twenty calls and not three
+    hundred.
+
+    Args:
+        refusal: Why.
+        attempt: That asks.
+        room_in_ms: Until there is room in the budget, where that is what it lacks; None: nobody knows.
+        now: Fleet time.
     """
     if refusal.reason in (RefusalReason.FENCED, RefusalReason.ROLLOUT_OVER, RefusalReason.ATTEMPT_OVER):
         return None
     if refusal.reason is RefusalReason.QUOTA_SPENT:
         return PLACE_RETRY_MS
     if refusal.reason is RefusalReason.WATCHED:
-        place = selection.draw(rollout.salt, attempt.vehicle_id) / selection.DRAW_RANGE
-        return controls.HEARD_AFTER_MS + int(place * SAME_CONTACT_MS)
+        return controls.HEARD_AFTER_MS + int(selection.lot(attempt.attempt_id) * SAME_CONTACT_MS)
     # Deferred for its window or its owner, it has waited for something else.
-    stood_aside = attempt.failure_code == RefusalReason.WATCHED.value
-    if refusal.reason is RefusalReason.STARTS_SPENT or not (attempt.state is AttemptState.DOWNLOADED or stood_aside):
+    for_room = attempt.state is AttemptState.DOWNLOADED or attempt.failure_code in STOOD_ASIDE
+    if refusal.reason is RefusalReason.STARTS_SPENT or not for_room:
         return PERMIT_RETRY_MS
+    if room_in_ms is not None:
+        return max(PERMIT_RETRY_MS, room_in_ms)
     return min(PLACE_RETRY_MS, max(PERMIT_RETRY_MS, (now - attempt.state_at) // 2))
 
 

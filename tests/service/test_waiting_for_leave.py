@@ -6,8 +6,10 @@ import pytest
 
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.decision import RefusalReason
-from orchestrator.service.permits import PERMIT_RETRY_MS, PLACE_RETRY_MS
-from tests.builders import HOUR_MS, MINUTE_MS
+from orchestrator.model.ids import FleetTime
+from orchestrator.service.budget_turns import SPREAD_SHARE, BudgetTurns
+from orchestrator.service.permits import PERMIT_RETRY_MS, PLACE_RETRY_MS, PermitDesk
+from tests.builders import HOUR_MS, MINUTE_MS, an_attempt
 from tests.service.world import PLAN, Car, World
 
 LIVE_MS = 5 * MINUTE_MS
@@ -29,21 +31,61 @@ async def asked_for(world: World, car: Car, attempt_id: str, reason: RefusalReas
     return waits
 
 
-@pytest.mark.parametrize("stood_aside", [False, True])
-async def test_who_waits_for_the_budget_asks_ever_more_seldom(world: World, *, stood_aside: bool) -> None:
-    """Half a day until the first checkpoint is some twenty calls of each that waits, not three hundred."""
+@pytest.mark.parametrize("stood_aside", ["", "watched", "quota_spent"])
+async def test_who_waits_for_the_budget_asks_ever_more_seldom(world: World, stood_aside: str) -> None:
+    """A worker that does not know when there will be room: half a day is some twenty calls, not three hundred."""
     first, second = Car("v-1"), Car("v-2")
     await world.add(first, second)
     await world.start(PLAN + "limits: {blast_budget: 1}\n")
     await world.permitted(first)
+    world.permits = PermitDesk(store=world.store, snapshots=world.snapshots, clock=world.clock, metrics=world.metrics)
     attempt_id = await world.downloaded(second)
     if stood_aside:
-        await world.check_in(second, VehicleEvent(2, attempt_id, AttemptEvent.DEFERRED, "watched"))
+        await world.check_in(second, VehicleEvent(2, attempt_id, AttemptEvent.DEFERRED, stood_aside))
     waits = await asked_for(world, second, attempt_id, RefusalReason.BLAST_BUDGET_SPENT, hours=11)
     assert waits[0] == PERMIT_RETRY_MS
     assert waits == sorted(waits)
     assert waits[-1] == PLACE_RETRY_MS
     assert len(waits) <= 20
+
+
+async def test_who_waits_for_the_budget_comes_when_there_is_room(world: World) -> None:
+    """The worker gave the permit that fills the budget, and knows when it ages: one refusal, then leave."""
+    first, second = Car("v-1"), Car("v-2")
+    await world.add(first, second)
+    await world.start(PLAN + "limits: {blast_budget: 1}\ngate: {checkpoints: [6h]}\n")
+    await world.permitted(first)
+    attempt_id = await world.downloaded(second)
+    world.hand.advance(HOUR_MS)
+    await world.tick()
+    refused = await world.permits.authorize(second.vehicle_id, attempt_id)
+    assert refused.refusal is not None
+    assert refused.refusal.reason is RefusalReason.BLAST_BUDGET_SPENT
+    assert refused.retry_after_ms is not None
+    assert 5 * HOUR_MS - MINUTE_MS <= refused.retry_after_ms <= 5 * HOUR_MS + 6 * HOUR_MS * SPREAD_SHARE
+    world.hand.advance(refused.retry_after_ms + MINUTE_MS)
+    await world.tick()
+    assert (await world.permits.authorize(second.vehicle_id, attempt_id)).refusal is None
+
+
+async def test_who_waits_for_the_budget_comes_as_exposures_age(world: World) -> None:
+    """Half of the exposures are an hour older: about half of those that wait come an hour earlier, nobody at once."""
+    await world.add(Car("v-1"))
+    rollout, turns = await world.start(PLAN + "gate: {checkpoints: [6h]}\n"), BudgetTurns()
+    for age in (2 * HOUR_MS, HOUR_MS):
+        for _ in range(10):
+            turns.exposed(rollout.rollout_id, FleetTime(world.now - age), offline_ms=0)
+    waits = []
+    for number in range(400):
+        attempt = an_attempt(vehicle_id=f"v-{number}")
+        wait_ms = turns.wait_ms(attempt, rollout, FleetTime(world.now))
+        assert wait_ms is not None
+        waits.append(wait_ms)
+    soon = [each for each in waits if each < 5 * HOUR_MS]
+    assert 150 < len(soon) < 250
+    assert min(waits) >= 4 * HOUR_MS
+    assert len({each // MINUTE_MS for each in soon}) > 5
+    assert turns.wait_ms(attempt, rollout, FleetTime(world.now + 5 * HOUR_MS)) is None
 
 
 async def test_who_waits_for_its_minute_asks_soon(world: World) -> None:
