@@ -128,7 +128,7 @@ def test_killed_worker_signer_and_store_come_back(house: Installation) -> None:
             return False
 
     worker = house.kill_worker()
-    eventually(served, what="another worker answers")
+    eventually(served, timeout_s=60.0, what="another worker answers")
     assert worker not in house.workers()
 
     store = house.store_pid
