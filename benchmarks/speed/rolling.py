@@ -168,7 +168,7 @@ def _publish(data: Path, fleet: Fleet) -> None:
 
 def _plan(folder: Path, vehicles: int) -> Path:
     plan = folder / "plan.yaml"
-    limits = {"in_flight": max(10, vehicles // 5), "starts": max(10, vehicles // 20), "budget": max(20, vehicles // 2)}
+    limits = {"in_flight": max(20, vehicles // 2), "starts": max(10, vehicles // 20), "budget": max(20, vehicles // 2)}
     plan.write_text(PLAN.format(release=RELEASE, **limits))
     return plan
 
