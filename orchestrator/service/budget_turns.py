@@ -42,7 +42,9 @@ class BudgetTurns:
             self._exposed.popitem(last=False)
 
     def wait_ms(self, attempt: Attempt, rollout: Rollout, now: FleetTime) -> int | None:
-        """How long an attempt waits for room in the budget; None when no exposure is known that will age."""
+        """How long an attempt waits for room, at most half of what is left to it; None when no exposure is known that
+        will age.
+        """
         first_ms = rollout.plan.gate.checkpoints_ms[0]
         known = self._exposed.get(rollout.rollout_id, deque())
         while known and known[0] + first_ms <= now:
@@ -50,4 +52,5 @@ class BudgetTurns:
         if not known:
             return None
         lot = selection.lot(attempt.attempt_id)
-        return known[int(lot * len(known))] + first_ms - now + int(lot * SPREAD_SHARE * first_ms)
+        room_in_ms = known[int(lot * len(known))] + first_ms - now + int(lot * SPREAD_SHARE * first_ms)
+        return room_in_ms if attempt.deadline_at is None else min(room_in_ms, (attempt.deadline_at - now) // 2)

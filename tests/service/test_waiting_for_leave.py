@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
@@ -9,7 +11,7 @@ from orchestrator.model.decision import RefusalReason
 from orchestrator.model.ids import FleetTime
 from orchestrator.service.budget_turns import SPREAD_SHARE, BudgetTurns
 from orchestrator.service.permits import PERMIT_RETRY_MS, PLACE_RETRY_MS, PermitDesk
-from tests.builders import HOUR_MS, MINUTE_MS, an_attempt
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, an_attempt
 from tests.service.world import PLAN, Car, World
 
 LIVE_MS = 5 * MINUTE_MS
@@ -77,7 +79,7 @@ async def test_who_waits_for_the_budget_comes_as_exposures_age(world: World) -> 
             turns.exposed(rollout.rollout_id, FleetTime(world.now - age), offline_ms=0)
     waits = []
     for number in range(400):
-        attempt = an_attempt(vehicle_id=f"v-{number}")
+        attempt = an_attempt(vehicle_id=f"v-{number}", deadline_at=FleetTime(world.now + 7 * DAY_MS))
         wait_ms = turns.wait_ms(attempt, rollout, FleetTime(world.now))
         assert wait_ms is not None
         waits.append(wait_ms)
@@ -85,6 +87,8 @@ async def test_who_waits_for_the_budget_comes_as_exposures_age(world: World) -> 
     assert 150 < len(soon) < 250
     assert min(waits) >= 4 * HOUR_MS
     assert len({each // MINUTE_MS for each in soon}) > 5
+    short = replace(attempt, deadline_at=FleetTime(world.now + HOUR_MS))
+    assert turns.wait_ms(short, rollout, world.now) == HOUR_MS // 2
     assert turns.wait_ms(attempt, rollout, FleetTime(world.now + 5 * HOUR_MS)) is None
 
 
