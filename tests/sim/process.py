@@ -21,6 +21,10 @@ Saw = Callable[["Process", str, tuple[Any, ...], dict[str, Any], Any], None]
 
 _CONTENDED = {"transition": 8.0, "assign": 4.0, "permit": 4.0, "reserve": 4.0, "authorize": 4.0, "renew": 4.0}
 """Where several want the same, chances of coming in between are so much higher, and it takes so much longer."""
+_HALFWAY = {"assign": 10.0}
+"""Before the second half of what is done on two keys, where others have to judge what the first half means, the chance
+to stand still is so much higher again: by itself a grant is over in a moment, and a storm has some twenty.
+"""
 
 
 class Died(BaseException):
@@ -77,7 +81,7 @@ class Process:
             StoreUnavailableError: it does not.
         """
         if (
-            await self._live(_CONTENDED.get(name, 1.0)) < self._weather.fail_before
+            await self._live(_CONTENDED.get(name, 1.0), _HALFWAY.get(name, 1.0)) < self._weather.fail_before
             or self.cut_off
             or self._weather.store_away
         ):
@@ -101,13 +105,13 @@ class Process:
         """
         await self._live()
 
-    async def _live(self, contended: float = 1.0) -> float:
+    async def _live(self, contended: float = 1.0, halfway: float = 1.0) -> float:
         """One step of the process; a number from 0 to 1 that decides what else becomes of it."""
         weather, rng = self._weather, self._rng
         lot = rng.random()
         if lot < weather.pause * contended:
             await asyncio.sleep(rng.uniform(0, weather.pause_max_s * contended))
-        elif lot > 1.0 - weather.stall * contended:
+        elif lot > 1.0 - weather.stall * contended * halfway:
             self.stalled_until_s = asyncio.get_running_loop().time() + weather.stall_s * rng.uniform(0.2, 1.5)
         if self.stalled_until_s:
             await self._stand_still()

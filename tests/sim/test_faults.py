@@ -54,7 +54,7 @@ def at_step(patch: pytest.MonkeyPatch, kind: str, step: int, what: str, *, stall
     seen: dict[str, int] = {}
     first: list[str] = []
 
-    async def scripted(self: Process, contended: float = 1.0) -> float:
+    async def scripted(self: Process, *chances: float) -> float:
         if self.name.startswith(kind):
             first.append(self.name) if not first else None
             seen[self.name] = seen.get(self.name, 0) + 1
@@ -63,7 +63,7 @@ def at_step(patch: pytest.MonkeyPatch, kind: str, step: int, what: str, *, stall
                     self.die()
                 else:
                     self.stalled_until_s = asyncio.get_running_loop().time() + stall_s
-        return await live(self, contended)
+        return await live(self, *chances)
 
     patch.setattr(Process, "_live", scripted)
 
