@@ -29,7 +29,10 @@ waves: [{{name: all, soak: 5m}}]
 holdout: 0%
 gate: {{failure_ratio: 20%, sample: 1, checkpoints: [15m, 40m], silence_reference: [20%, 15%]}}
 limits: {{in_flight: 20, starts_per_minute: 20, blast_budget: 20, attempts: 9, retry_backoff: 1m, patience: 12h}}
-{DEADLINES}"""
+{DEADLINES.replace("permitted: 20m", "permitted: 40m")}"""
+"""A call that is lost takes ten seconds, twenty minutes at this scale: whoever did not hear its permit has to be able
+to ask again before that is overdue, as in truth, where it is an hour.
+"""
 
 
 def a_scenario(vehicles: int, *, hazards: Hazards = CALM, seed: int = 0, stormy_ms: int = 2 * HOUR_MS) -> Scenario:

@@ -178,8 +178,11 @@ def installing(world: World) -> set[str]:
 
 
 @pytest.mark.fault("F14")
-def test_fca_one_variant_in_one_region_that_does_not_come_up_is_stopped_alone() -> None:
-    """Reboot loops in the Northeast, in one trim: that stratum stands after a few, and the others go on."""
+@pytest.mark.parametrize("seed", [4, 8])
+def test_fca_one_variant_in_one_region_that_does_not_come_up_is_stopped_alone(seed: int) -> None:
+    """Reboot loops in the Northeast, in one trim: that stratum stands after a few, and the others go on. In other seeds
+    those few are so many of the first twenty that all is held as well, for a person to look at.
+    """
     loops = Fault(FaultKind.BOOT_FAILURE, releases=RELEASES[:1], hardware=("gen2",), regions=("us",))
     seen: list[object] = []
 
@@ -187,7 +190,8 @@ def test_fca_one_variant_in_one_region_that_does_not_come_up_is_stopped_alone() 
         await a_day(world)
         seen.extend((brake.scope, brake.kind) for brake in world.witness.rollouts[R1].rollout.brakes)
 
-    world = run_scenario(an_incident(loops, plan=PLAN.replace("gate: {", "gate: {failure_ratio: 5%, ")), look)
+    scenario = an_incident(loops, plan=PLAN.replace("gate: {", "gate: {failure_ratio: 5%, "))
+    world = run_scenario(replace(scenario, seed=seed), look)
     # Held when too few were hurt for more: nobody new either way, and the others go on.
     assert seen in ([("us/gen2", BrakeKind.HALTED)], [("us/gen2", BrakeKind.HELD)])
     states = Counter((seen.state, scope_of(world, seen.vehicle_id)) for seen in world.witness.attempts.values())
