@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -81,7 +82,11 @@ class Driver:
         # bound is generous, and reaching it is an error and not a wait.
         bound = 8 * len(cars) + 64
         self._calls: asyncio.Queue[tuple[int, Call]] = asyncio.Queue(bound)
-        self._downloads: asyncio.Queue[tuple[int, Download]] = asyncio.Queue(bound)
+        self._downloads: asyncio.Queue[int] = asyncio.Queue(bound)
+        self._files: dict[int, deque[Download | DiscardImages]] = {}
+        """What is to be done with a car's files, one after the other: a download that was withdrawn still writes, and
+        neither may its file go meanwhile nor another begin at the same one.
+        """
         self._verifications: asyncio.Queue[tuple[int, Verify]] = asyncio.Queue(bound)
 
     @property
@@ -148,15 +153,30 @@ class Driver:
             match errand:
                 case Save(state=state):
                     self._errands.save(car, state)
-                case DiscardImages():
+                case DiscardImages() if index not in self._files:
                     self._errands.discard(car)
                 case CheckInCall() | SubmitManifestCall() | AuthorizeCall() | FetchMetadataCall():
                     self._calls.put_nowait((index, errand))
-                case Download():
-                    self._downloads.put_nowait((index, errand))
+                case Download() | DiscardImages():
+                    self._put_behind(index, errand)
                 case Verify():
                     self._verifications.put_nowait((index, errand))
         self._arm(index)
+
+    def _put_behind(self, index: int, errand: Download | DiscardImages) -> None:
+        files = self._files.setdefault(index, deque())
+        files.append(errand)
+        if len(files) == 1:
+            self._downloads.put_nowait(index)
+
+    def _next_behind(self, index: int) -> None:
+        """The first is done: hand out what waits behind it."""
+        files = self._files[index]
+        files.popleft()
+        if files:
+            self._downloads.put_nowait(index)
+        else:
+            del self._files[index]
 
     def _arm(self, index: int) -> None:
         due_at = self._cars[index].due_at
@@ -178,8 +198,15 @@ class Driver:
 
     async def _download_hand(self) -> None:
         while True:
-            index, download = await self._downloads.get()
-            self._answer(index, await self._errands.download(self._cars[index], download))
+            index = await self._downloads.get()
+            errand, answer = self._files[index][0], None
+            if isinstance(errand, Download):
+                answer = await self._errands.download(self._cars[index], errand)
+            else:
+                self._errands.discard(self._cars[index])
+            self._next_behind(index)
+            if answer is not None:
+                self._answer(index, answer)
 
     async def _verification_hand(self) -> None:
         while True:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
+
 from agent_sim.actions import Call, Input, Verify
 from agent_sim.car import Car, Download
 from agent_sim.car_state import CarState
@@ -70,4 +72,47 @@ async def test_hundred_cars_are_updated_within_bounds() -> None:
     for seed, road in enumerate(roads.values()):
         assert road.car.state.installs == (f"a{seed}",)
         assert set(road.orchestrator.permits) == {f"a{seed}"}
+    assert driver.waiting == 0
+
+
+@dataclass
+class Interrupted(PureErrands):
+    """While the first image comes, the attempt is taken back and another one is directed that wants the same image."""
+
+    log: list[str] = field(default_factory=list)
+    verified_again: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def discard(self, car: Car) -> None:
+        self.log.append("discard")
+        super().discard(car)
+
+    async def download(self, car: Car, download: Download) -> Input:
+        self.log.append("begin")
+        if len(self.log) == 1:
+            self.roads[id(car)].orchestrator.attempt_id = "a2"
+            await self.verified_again.wait()
+            # Time enough for what must not happen: the car wants the second attempt's image now.
+            await asyncio.sleep(0.05)
+        self.log.append("end")
+        return await super().download(car, download)
+
+    async def verify(self, car: Car, verify: Verify, now: int) -> Input:
+        if self.log:
+            self.verified_again.set()
+        return await super().verify(car, verify, now)
+
+
+@pytest.mark.parametrize("hands", [1, 3])
+async def test_files_of_a_withdrawn_attempt_are_left_alone_while_one_is_written(hands: int) -> None:
+    """They go when that has ended, and the next attempt's download begins after: never two at one file."""
+    car = a_car()
+    orchestrator = FakeOrchestrator(images=(NEW, NEW_BRAKE), attempt_id="a1", next_poll_after_ms=60_000)
+    errands = Interrupted({id(car): Road(car, orchestrator)})
+    clock = FleetClock(SCALE)
+    clock.observe(START)
+    driver = Driver([car], errands, clock, InFlight(downloads=hands))
+    async with asyncio.timeout(60):
+        await driver.run(errands.stop)
+    assert errands.log == ["begin", "end", "discard", "begin", "end", "begin", "end", "discard"]
+    assert car.state.installs == ("a2",)
     assert driver.waiting == 0
