@@ -70,6 +70,8 @@ ALIKE: Sequence[tuple[str, str]] = (
     (r"[━─╌╳╸╺]+", "BAR"),
     (r"[ \t]+", " "),
     (r" ?\n", "\n"),
+    # Whether a day of the fleet ended meanwhile depends on the hour.
+    (r"(?m)^N signed heads?: signed by this ledger's key\.\n", ""),
     # Which ages the first vehicles have reached when somebody looks is a matter of seconds.
     (r"(?m)^(before N granted, N failed before a permit), N of N silent without one after SPAN$", r"\1"),
     (r"(?m)^(silent)? ?after SPAN: N of N,?( controls N of N)?\n", ""),
