@@ -73,7 +73,7 @@ CALLS_MAX = 512
 STORE_APART_S = 0.005
 """Least time between round trips to the store: no vehicle feels it, and under load a trip brings several calls."""
 HEALTH_S = 0.5
-GARBAGE_THRESHOLDS = (20_000, 20, 100)
+GARBAGE_THRESHOLDS = (20_000, 2, 2)
 TOKEN_LIFE_MS = 7 * 24 * 3600 * 1000
 
 
@@ -353,7 +353,9 @@ def pace_of(settings: Settings) -> PollPace:
 
 
 def keep_off_garbage() -> None:
-    """Look for cycles of garbage seldom, and not at what stays: a call makes hardly any, and a look takes long."""
+    """Look for cycles of garbage seldom, and not at what stays: a call makes hardly any, and a look takes long. Of what
+    was made since, every look but two is at the whole: what is left is little, and what is missed would lie for hours.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
