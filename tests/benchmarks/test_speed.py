@@ -176,8 +176,8 @@ def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: 
     assert rolled.image_bytes == 2 * IMAGE_BYTES * 12
     assert rolled.message_bytes > 12 * 1_000
     assert rolled.failed == 0
-    # Offered, begun, downloaded, asked for leave, installing, restarting, verifying, proven.
-    assert 8 <= rolled.calls_each <= 20
+    # Offered, begun, downloaded, asked for leave, installing, restarting, verifying, proven; less a poll an hour.
+    assert 6 <= rolled.calls_each <= 20
     assert 0 < rolled.idle < rolled.calls["CheckIn"]
     names = [each.key for each in amounts(rolled)]
     assert names == ["calls_per_updated_vehicle", "rollout_seconds", "bytes_per_updated_vehicle"]
@@ -187,8 +187,8 @@ def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: 
 def test_herd_is_served_to_the_last_and_counted_by_client(tmp_path: Path) -> None:
     """Each client once, whatever it took: a storm that forgot those who were refused would be short."""
     with serving(tmp_path / "data", vehicles=8) as served:
-        told = asyncio.run(storm(served, clients=1_500, within_s=0.2, seed=1))
-    assert told["served"] == told["clients"] == 1_500
+        told = asyncio.run(storm(served, clients=4_000, within_s=0.01, seed=1))
+    assert told["served"] == told["clients"] == 4_000
     assert told["refused_calls"], "more at once than a worker takes"
-    assert told["calls_per_client"] == pytest.approx(1 + (told["refused_calls"] + told["lost_calls"]) / 1_500)
+    assert told["calls_per_client"] == pytest.approx(1 + (told["refused_calls"] + told["lost_calls"]) / 4_000)
     assert 0 < told["seconds_waited"]["50%"] <= told["seconds_waited"]["100%"] <= told["seconds_to_the_last"]
