@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +18,7 @@ from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.restarting import restart_s
 from benchmarks.speed.rolling import IMAGE_BYTES, amounts, rolled_out
-from benchmarks.speed.serving import serving
+from benchmarks.speed.serving import Served, serving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio, old_image, small_change
 from benchmarks.speed.sizing import large_and_small
 from benchmarks.speed.storing import AT_ONCE, storing
@@ -183,11 +186,31 @@ def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: 
     assert names == ["calls_per_updated_vehicle", "rollout_seconds", "bytes_per_updated_vehicle"]
 
 
+async def _storm_upon_a_busy_worker(served: Served) -> dict[str, Any]:
+    """A worker that stands still now and then: else the caller, on the same cores, is no faster than it."""
+
+    async def hinder() -> None:
+        try:
+            while True:
+                os.kill(served.processes[0], signal.SIGSTOP)
+                await asyncio.sleep(0.6)
+                os.kill(served.processes[0], signal.SIGCONT)
+                await asyncio.sleep(0.3)
+        finally:
+            os.kill(served.processes[0], signal.SIGCONT)
+
+    hindering = asyncio.ensure_future(hinder())
+    try:
+        return await storm(served, clients=4_000, within_s=0.01, seed=1)
+    finally:
+        hindering.cancel()
+
+
 @pytest.mark.processes
 def test_herd_is_served_to_the_last_and_counted_by_client(tmp_path: Path) -> None:
     """Each client once, whatever it took: a storm that forgot those who were refused would be short."""
     with serving(tmp_path / "data", vehicles=8) as served:
-        told = asyncio.run(storm(served, clients=4_000, within_s=0.01, seed=1))
+        told = asyncio.run(_storm_upon_a_busy_worker(served))
     assert told["served"] == told["clients"] == 4_000
     assert told["refused_calls"], "more at once than a worker takes"
     assert told["calls_per_client"] == pytest.approx(1 + (told["refused_calls"] + told["lost_calls"]) / 4_000)
