@@ -81,6 +81,7 @@ class House:
     def __init__(self, folders: Folders, stack: AsyncExitStack) -> None:
         self._folders = folders
         self._stack = stack
+        self._fleet: asyncio.subprocess.Process | None = None
 
     async def command(self, *arguments: str | Path) -> dict[str, Any]:
         """Run `outrider ARGUMENTS --output json` and return its answer.
@@ -149,10 +150,10 @@ class House:
             "image-repo", "outrider", "image-repo", "renew", "--every", "20", "--data", str(self._folders.data)
         )
 
-    async def drive(self, scenario: Path, scale: float) -> asyncio.subprocess.Process:
+    async def drive(self, scenario: Path, scale: float) -> None:
         """Start the fleet."""
         folders = self._folders
-        return await self._service(
+        self._fleet = await self._service(
             "fleet",
             "outrider-sim",
             *("run", str(scenario), "--endpoints", str(folders.data / "endpoints.json")),
@@ -160,6 +161,15 @@ class House:
             *("--tokens", str(folders.root / "tokens.jsonl"), "--report", str(folders.report)),
             *("--scale", f"{scale:g}"),
         )
+
+    def still_drives(self) -> None:
+        """Make sure that the fleet's process runs: one that ended would be waited for in vain.
+
+        Raises:
+            DemoError: it ended.
+        """
+        if self._fleet is not None and self._fleet.returncode is not None:
+            raise DemoError(f"the fleet ended with code {self._fleet.returncode}; see {self._log('fleet')}")
 
     async def _service(self, name: str, command: str, *arguments: str) -> asyncio.subprocess.Process:
         log = self._stack.enter_context(self._log(name).open("wb"))
