@@ -87,14 +87,6 @@ class Downloads:
         Raises:
             OSError: this machine's disk failed.
         """
-        try:
-            return await self._fetch(folder, download)
-        except FileNotFoundError:
-            # Discarded on the way: its attempt is over, or it begins anew.
-            self._tally.downloads["broken"] += 1
-            return FetchBroken(download.fetch.token, 0)
-
-    async def _fetch(self, folder: Path, download: Download) -> Input:
         fetch, image = download.fetch, download.fetch.image
         path = folder / image.sha256
         # What lies here counts, also when the agent was killed before it heard of it: the digest judges it in the end.
