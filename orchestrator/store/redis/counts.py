@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from orchestrator.model.fleet import Profile
@@ -105,7 +106,8 @@ class ShardCounts:
         seen.open_cases = reply[3]
         for index in range(4, len(reply), 2):
             rollout_id = RolloutId(reply[index].decode())
-            seen.by_rollout[rollout_id] = {name.decode(): int(count) for name, count in pairs(reply[index + 1])}
+            # Shards and rollouts have the same few hundred names, and what is over is kept as well: each name once.
+            seen.by_rollout[rollout_id] = {intern(name.decode()): int(count) for name, count in pairs(reply[index + 1])}
             self._tallies.pop(rollout_id, None)
 
 
