@@ -54,8 +54,9 @@ from orchestrator.service.permits import PermitDesk
 from orchestrator.service.releases import ReleaseDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
-from orchestrator.service.vehicles import PollPace, VehicleDesk
+from orchestrator.service.vehicles import VehicleDesk
 from orchestrator.service.vouching import Vouching
+from orchestrator.service.waiting import PollPace
 from orchestrator.settings import Settings
 from orchestrator.store.redis import RedisStore
 from orchestrator.tallies import Batch

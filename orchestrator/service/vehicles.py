@@ -38,7 +38,7 @@ from orchestrator.service.quarantine import keep_out
 from orchestrator.service.records import record_of, still_known
 from orchestrator.service.snapshot import Snapshot, SnapshotKeeper
 from orchestrator.service.vouching import NOTHING_ASKED, Vouching
-from orchestrator.service.waiting import asks_by_itself, closed, defer
+from orchestrator.service.waiting import PollPace, closed, defer
 from orchestrator.store.base import Applied, Store
 from orchestrator.telemetry import Metrics
 
@@ -123,15 +123,6 @@ class CheckInReply:
     image_files: Mapping[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class PollPace:
-    """How often vehicles shall call, fleet time."""
-
-    idle_ms: int
-    live_ms: int
-    """While an attempt is live and does not wait for leave to install."""
-
-
 class VehicleDesk:
     """Serves vehicles that poll.
 
@@ -199,13 +190,13 @@ class VehicleDesk:
         set_back = remembered is not record.director
         record, directive = await self._direct(record, snapshot, now, may_begin=not set_back)
         record = await self._keep_director_fresh(record, snapshot, now, remembered if set_back else None)
-        at_work = isinstance(directive, Install) and not asks_by_itself(directive.attempt)
         if isinstance(directive, Install) and (release := snapshot.releases.get(directive.attempt.release)):
             await self._images.cover(release.version)
             directive = replace(directive, notes_by_language=self._vouching.notes(release))
+        at = directive.attempt if isinstance(directive, Install) else None
         return CheckInReply(
             now=now,
-            next_poll_ms=self._pace.live_ms if set_back or at_work else self._pace.idle_ms,
+            next_poll_ms=self._pace.live_ms if set_back else self._pace.of(at, snapshot.rollouts),
             acknowledged_number=record.acknowledged_number,
             manifest_wanted=set_back or poll.manifest_sha256 != record.manifest_sha256 or record.manifest_sha256 == "",
             directive=directive,

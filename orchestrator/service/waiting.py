@@ -8,10 +8,13 @@ permit desk, and keeps asking. Then it is the orchestrator that defers. The slot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from orchestrator.engine.permits import rules_of, window_refusal
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
-from orchestrator.model.ids import FleetTime
+from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.store.base import VehicleStore
@@ -44,6 +47,30 @@ def asks_by_itself(attempt: Attempt) -> bool:
     """
     watched = attempt.failure_code == RefusalReason.WATCHED.value
     return attempt.state is AttemptState.DOWNLOADED or (attempt.state is AttemptState.DEFERRED and not watched)
+
+
+@dataclass(frozen=True, slots=True)
+class PollPace:
+    """How often vehicles shall call, fleet time."""
+
+    idle_ms: int
+    live_ms: int
+    """While an attempt is live and lacks more than leave to install."""
+
+    def of(self, attempt: Attempt | None, rollouts: Mapping[RolloutId, Rollout]) -> int:
+        """When a vehicle polls next. Who lacks only leave polls seldom, and yet four times before the first checkpoint:
+        a grant that is not heard of again until then is silent.
+
+        Args:
+            attempt: That it is at; None when it is at none.
+            rollouts: Those that are known.
+        """
+        if attempt is None:
+            return self.idle_ms
+        rollout = rollouts.get(attempt.rollout_id)
+        if rollout is None or not asks_by_itself(attempt):
+            return self.live_ms
+        return min(self.idle_ms, max(self.live_ms, rollout.plan.gate.checkpoints_ms[0] // 4))
 
 
 async def defer(

@@ -106,6 +106,16 @@ async def test_who_waits_for_its_minute_asks_soon(world: World) -> None:
     assert (answer.refusal.reason, answer.retry_after_ms) == (RefusalReason.STARTS_SPENT, PERMIT_RETRY_MS)
 
 
+async def test_who_waits_for_leave_is_heard_before_the_first_checkpoint(world: World) -> None:
+    """At an hour a grant that was heard only as it downloaded would be silent, and good releases would be held."""
+    car = Car("v-1")
+    await world.add(car)
+    await world.start(PLAN + "gate: {checkpoints: [1h]}\n")
+    attempt_id = await world.granted(car)
+    finished = VehicleEvent(1, attempt_id, AttemptEvent.DOWNLOAD_FINISHED)
+    assert (await world.check_in(car, finished)).next_poll_ms == 15 * MINUTE_MS
+
+
 @pytest.mark.parametrize(("cause", "polls_after_ms"), [("not_parked", HOUR_MS), ("watched", LIVE_MS)])
 async def test_polls_are_seldom_while_only_leave_is_missing(world: World, cause: str, polls_after_ms: int) -> None:
     """It asks by itself; but who stands aside is to be heard, and polls on."""

@@ -31,8 +31,9 @@ from orchestrator.service.permits import PermitDesk
 from orchestrator.service.releases import ReleaseDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
-from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, PollPace, VehicleDesk
+from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, VehicleDesk
 from orchestrator.service.vouching import Vouching
+from orchestrator.service.waiting import PollPace
 from orchestrator.store.base import JournalEntry
 from orchestrator.store.memory import MemoryStore
 from orchestrator.telemetry import Metrics

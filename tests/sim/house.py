@@ -45,7 +45,8 @@ from orchestrator.service.manifests import ManifestDesk
 from orchestrator.service.permits import PermitDesk
 from orchestrator.service.rollouts import RolloutDesk
 from orchestrator.service.snapshot import SnapshotKeeper
-from orchestrator.service.vehicles import PollPace, VehicleDesk
+from orchestrator.service.vehicles import VehicleDesk
+from orchestrator.service.waiting import PollPace
 from orchestrator.store.base import StoreError
 from orchestrator.store.memory import MemoryStore
 from tests.builders import MINUTE_MS, NOW
