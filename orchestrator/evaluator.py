@@ -271,12 +271,13 @@ class Evaluator:
         return not self._absence.listens(self._now())
 
     def _recent(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
-        """Rollouts worth judging and showing; those that have been over for long lose their series."""
+        """Rollouts worth judging and showing; of those that have been over for long nothing is kept here."""
         now = self._now()
         recent = [rollout for rollout in rollouts if not rollout.status.over or now - rollout.updated_at < SHOWN_MS]
         names = {rollout.rollout_id for rollout in recent}
         for rollout_id in self._shown - names:
             self._metrics.drop_rollout(rollout_id)
+        self._unreached.keep([rollout.rollout_id for rollout in recent if not rollout.status.over])
         self._shown = names
         return recent
 

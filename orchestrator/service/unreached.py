@@ -6,7 +6,7 @@ Owns when it is worked out anew: when the fleet, a release or the plan is anothe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from orchestrator.engine.reach import waiting
@@ -49,3 +49,8 @@ class Unreached:
             cells = waiting(rollout.plan, profiles, releases.values())
             kept = self._kept[rollout.rollout_id] = _Kept(rollout.plan, profiles, releases, cells)
         return kept.cells
+
+    def keep(self, rollout_ids: Collection[RolloutId]) -> None:
+        """Forget all others: each holds on to the fleet as it was."""
+        for rollout_id in self._kept.keys() - set(rollout_ids):
+            del self._kept[rollout_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 from orchestrator.engine.reach import waiting
@@ -9,6 +10,11 @@ from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import ReleaseVersion
 from orchestrator.service.unreached import Unreached
 from tests.builders import a_plan, a_release, a_rollout
+
+
+class WeakProfiles(dict[Profile, int]):
+    """A mapping of which it is seen whether somebody holds it."""
+
 
 SUPERSEDED = ReleaseVersion("1.0.0")
 RELEASES = {release.version: release for release in (a_release("1.0.0"), a_release("1.1.0"))}
@@ -27,6 +33,19 @@ def test_what_is_kept_is_given_again_while_nothing_changed() -> None:
     rollout = a_rollout()
     kept = unreached.of(rollout, PROFILES, RELEASES)
     assert unreached.of(replace(rollout, epoch=2), PROFILES, dict(RELEASES)) is kept
+
+
+def test_of_what_is_over_nothing_is_kept() -> None:
+    """Each holds on to the profiles of the fleet as they were: an evaluator would grow with every rollout."""
+    unreached, spring, autumn = Unreached(), a_rollout(), a_rollout(rollout_id="autumn")
+    profiles = WeakProfiles(PROFILES)
+    seen = weakref.ref(profiles)
+    unreached.of(spring, profiles, RELEASES)
+    kept = unreached.of(autumn, PROFILES, RELEASES)
+    unreached.keep([autumn.rollout_id])
+    del profiles
+    assert seen() is None
+    assert unreached.of(autumn, PROFILES, RELEASES) is kept
 
 
 def test_another_fleet_another_release_and_another_plan_are_looked_at_anew() -> None:
