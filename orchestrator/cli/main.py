@@ -102,8 +102,10 @@ def load(name: str) -> Any:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Imports make hardly any garbage, and looking for it is a seventh of their time.
     gc.disable()
-    command = get_command(importlib.import_module(group.module).app)
-    gc.enable()
+    try:
+        command = get_command(importlib.import_module(group.module).app)
+    finally:
+        gc.enable()
     give_examples(name, command)
     return command
 
