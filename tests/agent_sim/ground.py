@@ -77,10 +77,9 @@ class Ground:
             images = release_images(self.fleet, folder, "1.1.0")
             self.orchestrator.offer("1.1.0", images, list(self.orchestrator.vehicles))
 
-    async def run(
-        self, endpoints: Path, *, scale: float | None = SCALE, wall: Callable[[], datetime] = machine_date
-    ) -> dict[str, Any]:
-        files = RunFiles(
+    def files(self, endpoints: Path) -> RunFiles:
+        """What a run of this fleet reads and writes."""
+        return RunFiles(
             endpoints=endpoints,
             provisioning=self.orchestrator.data.provisioning,
             fleet=self.fleet.folder,
@@ -88,6 +87,11 @@ class Ground:
             report=self.report,
             stop=self.folder / "stop",
         )
+
+    async def run(
+        self, endpoints: Path, *, scale: float | None = SCALE, wall: Callable[[], datetime] = machine_date
+    ) -> dict[str, Any]:
+        files = self.files(endpoints)
         simulation = Simulation(self.scenario, files, replace(self.limits, scale=scale), wall=wall)
         async with asyncio.timeout(60):
             await simulation.run(lambda _: None)

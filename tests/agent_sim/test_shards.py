@@ -14,7 +14,7 @@ import pytest
 
 from agent_sim.errors import ShardError, SimulationError, StateError
 from agent_sim.shards import ShardedSimulation
-from agent_sim.simulation import Outcome, Progress, RunFiles, RunLimits
+from agent_sim.simulation import Outcome, Progress, RunLimits
 from agent_sim.state_journal import StateJournal, read_states
 from tests.agent_sim.ground import SCALE, SCENARIO, Ground, a_scenario, release_images, releases
 from tests.agent_sim.wire_orchestrator import serving
@@ -25,15 +25,7 @@ pytestmark = pytest.mark.processes
 def sharded(ground: Ground, endpoints: Path, shards: int) -> ShardedSimulation:
     source = ground.folder / "scenario.toml"
     source.write_text(SCENARIO)
-    files = RunFiles(
-        endpoints=endpoints,
-        provisioning=ground.orchestrator.data.provisioning,
-        fleet=ground.fleet.folder,
-        tokens=endpoints.parent / "tokens.jsonl",
-        report=ground.report,
-        stop=ground.folder / "stop",
-    )
-    return ShardedSimulation(ground.scenario, source, files, RunLimits(scale=SCALE), shards=shards)
+    return ShardedSimulation(ground.scenario, source, ground.files(endpoints), RunLimits(scale=SCALE), shards=shards)
 
 
 async def ride(ground: Ground, endpoints: Path, shards: int = 3) -> tuple[Outcome, dict[str, Any]]:
