@@ -18,11 +18,12 @@ conform: setup-dev
 judge: setup-dev
 	@$(BIN)/python -m benchmarks.judge --runs $(or $(RUNS),60)
 
-# Speed of the hot parts, each against a bare baseline in the same run, and a rollout to 20,000 simulated vehicles; writes benchmarks/speed.md. Leave the machine alone: the rollout alone is hours of fleet time at 12 times its pace.
+# Speed of the hot parts, each against a bare baseline in the same run; writes benchmarks/speed.md. Nine minutes, and half an hour for its last part, a
+# rollout to 20,000 vehicles; leave the machine alone.
 bench: setup-dev
 	@$(BIN)/python -m benchmarks.speed
 
-# kill -9 of everything at random while several hundred simulated vehicles update, and what each recovery took; about fifteen minutes for
+# kill -9 of everything at random while several hundred simulated vehicles update, and what each recovery took; about ten minutes for
 # a hundred. SEED=N repeats a run as far as processes allow; `make test` has a short form.
 KILLS ?= 100
 chaos: setup-dev
