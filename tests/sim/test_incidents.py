@@ -178,10 +178,10 @@ def installing(world: World) -> set[str]:
 
 
 @pytest.mark.fault("F14")
-@pytest.mark.parametrize("seed", [4, 8])
+@pytest.mark.parametrize("seed", [4, 10])
 def test_fca_one_variant_in_one_region_that_does_not_come_up_is_stopped_alone(seed: int) -> None:
-    """Reboot loops in the Northeast, in one trim: that stratum stands after a few, and the others go on. In other seeds
-    those few are so many of the first twenty that all is held as well, for a person to look at.
+    """Reboot loops in the Northeast, in one trim: that stratum stands after a few, and the others go on. In half of
+    the seeds those few are so many of the first twenty that all is held as well, for a person to look at.
     """
     loops = Fault(FaultKind.BOOT_FAILURE, releases=RELEASES[:1], hardware=("gen2",), regions=("us",))
     seen: list[object] = []
