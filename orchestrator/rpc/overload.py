@@ -14,7 +14,8 @@ from collections.abc import Callable
 WINDOW_S = 1.0
 """Over which answers are counted."""
 KEPT_SHARE = 0.9
-"""What remains of the best rate after each window: a store that became slow is believed within some ten seconds."""
+"""What remains of the best rate after a window with a full house: a store that became slow is believed within some ten
+seconds. What a quiet night leaves to answer says nothing of what could be."""
 PER_S_START = 500.0
 """Rate that is assumed of a worker that has answered nothing yet."""
 PER_S_MIN = 20.0
@@ -39,6 +40,7 @@ class Turnstile:
         self._draw = draw
         self._calls = 0
         self._answered = 0
+        self._was_full = False
         self._window_ends_s = 0.0
         self._per_s = PER_S_START
         self._next_turn_s = 0.0
@@ -56,6 +58,7 @@ class Turnstile:
         """
         if self._calls < self._calls_max:
             self._calls += 1
+            self._was_full |= self._calls == self._calls_max
             return None
         self._look(now_s)
         backlog_s = self._calls / self._per_s
@@ -75,6 +78,8 @@ class Turnstile:
         if now_s < self._window_ends_s:
             return
         took_s = WINDOW_S + now_s - self._window_ends_s
-        self._per_s = max(PER_S_MIN, self._answered / took_s, KEPT_SHARE ** min(took_s, 60.0) * self._per_s)
+        kept = KEPT_SHARE ** min(took_s, 60.0) if self._was_full else 1.0
+        self._per_s = max(PER_S_MIN, self._answered / took_s, kept * self._per_s)
         self._answered = 0
+        self._was_full = self._calls == self._calls_max
         self._window_ends_s = now_s + WINDOW_S

@@ -186,18 +186,19 @@ def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: 
     assert names == ["calls_per_updated_vehicle", "rollout_seconds", "bytes_per_updated_vehicle"]
 
 
-async def _storm_upon_a_busy_worker(served: Served) -> dict[str, Any]:
-    """A worker that stands still now and then: else the caller, on the same cores, is no faster than it."""
+async def _storm_upon_a_halting_store(served: Served) -> dict[str, Any]:
+    """Calls wait in the worker while its store stands still: else it answers as fast as its callers here can ask."""
+    _, store = served.processes
 
     async def hinder() -> None:
         try:
             while True:
-                os.kill(served.processes[0], signal.SIGSTOP)
+                os.kill(store, signal.SIGSTOP)
                 await asyncio.sleep(0.6)
-                os.kill(served.processes[0], signal.SIGCONT)
+                os.kill(store, signal.SIGCONT)
                 await asyncio.sleep(0.3)
         finally:
-            os.kill(served.processes[0], signal.SIGCONT)
+            os.kill(store, signal.SIGCONT)
 
     hindering = asyncio.ensure_future(hinder())
     try:
@@ -210,7 +211,7 @@ async def _storm_upon_a_busy_worker(served: Served) -> dict[str, Any]:
 def test_herd_is_served_to_the_last_and_counted_by_client(tmp_path: Path) -> None:
     """Each client once, whatever it took: a storm that forgot those who were refused would be short."""
     with serving(tmp_path / "data", vehicles=8) as served:
-        told = asyncio.run(_storm_upon_a_busy_worker(served))
+        told = asyncio.run(_storm_upon_a_halting_store(served))
     assert told["served"] == told["clients"] == 4_000
     assert told["refused_calls"], "more at once than a worker takes"
     assert told["calls_per_client"] == pytest.approx(1 + (told["refused_calls"] + told["lost_calls"]) / 4_000)

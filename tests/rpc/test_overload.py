@@ -89,6 +89,17 @@ def test_a_worker_whose_store_became_slow_sends_away_for_longer() -> None:
     assert waits[-1] == PER_S_MIN
 
 
+def test_a_quiet_night_is_not_a_slow_worker() -> None:
+    """Else the herd of the morning would be told to come over a quarter of an hour, by a worker that answers it in one
+    minute.
+    """
+    turnstile = Turnstile(10, lambda: 0.5)
+    for minute in range(600):
+        assert turnstile.enter(60.0 * minute) is None
+        turnstile.leave(60.0 * minute + 0.01)
+    assert turnstile.per_s == PER_S_START
+
+
 def test_the_next_wait_counts_those_that_were_sent_away_before() -> None:
     """Otherwise all of them would be told the same moment."""
     turnstile = Turnstile(1, lambda: 0.5)
