@@ -50,6 +50,7 @@ from orchestrator.model.fleet import Cell, Habit, Stratum
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import BrakeKind, Rollout, RolloutStatus, place_key
+from orchestrator.model.value import value
 from orchestrator.model.vehicle import VehicleRecord
 
 _STOPPED: Mapping[RolloutStatus, RefusalReason] = MappingProxyType(
@@ -83,15 +84,18 @@ class Candidate:
     """Of the plan, see `targets.compile_plan`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class _Question:
     """One vehicle, one rollout, one moment."""
 
     record: VehicleRecord
     candidate: Candidate
     now: FleetTime
-    draw: int
-    """The vehicle's, in this rollout."""
+
+    @property
+    def draw(self) -> int:
+        """The vehicle's, in this rollout; most are refused before it matters."""
+        return selection.draw(self.rollout.salt, self.record.vehicle.vehicle_id)
 
     @property
     def drawn(self) -> str:
@@ -126,7 +130,6 @@ def consider(
         record=record,
         candidate=Candidate(rollout=rollout, release=release, target=target),
         now=now,
-        draw=selection.draw(rollout.salt, record.vehicle.vehicle_id),
     )
     for look in _REASONS:
         refusal = look(question)

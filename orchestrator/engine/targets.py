@@ -20,6 +20,7 @@ from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import ReleaseVersion
 from orchestrator.model.plan import Plan, Target
 from orchestrator.model.release import Release
+from orchestrator.model.value import value
 
 _OPERATORS: Mapping[str, Callable[[Version, Version], bool]] = MappingProxyType(
     {
@@ -68,7 +69,7 @@ class CompiledTarget:
     """Releases that the plan's cannot follow, see `supersession`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Mismatch:
     """The first field of a profile that does not match."""
 

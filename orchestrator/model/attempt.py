@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
+from orchestrator.model.value import value
 
 
 class AttemptState(StrEnum):
@@ -105,7 +106,7 @@ class VehicleEvent:
     """`[a-z0-9_]{0,64}`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Attempt:
     """The record of one attempt."""
 
@@ -184,7 +185,7 @@ class Control:
     """As an attempt's."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Try:
     """What a vehicle's record keeps of its latest attempt at one rollout."""
 

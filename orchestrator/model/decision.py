@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from orchestrator.model.fleet import Cell, Habit
 from orchestrator.model.ids import ReleaseVersion, RolloutId
+from orchestrator.model.value import value
 
 
 class RefusalReason(StrEnum):
@@ -61,7 +62,7 @@ class RefusalReason(StrEnum):
     OFFLINE_NOT_ALLOWED = "offline_not_allowed"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Refusal:
     """No, and why."""
 

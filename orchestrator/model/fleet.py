@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.model.ids import EcuSerial, HardwareId, ReleaseVersion, VehicleId
+from orchestrator.model.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Ecu:
     """One control unit as provisioned."""
 
@@ -22,7 +23,7 @@ class Ecu:
     """True for the one that runs the agent."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Vehicle:
     """One vehicle by inventory."""
 

@@ -9,9 +9,10 @@ from enum import StrEnum
 from orchestrator.model.attempt import Attempt, Try
 from orchestrator.model.fleet import Vehicle
 from orchestrator.model.ids import FleetTime, ReleaseVersion, RolloutId
+from orchestrator.model.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SignedSnapshot:
     """What is kept of a Director snapshot that was signed, so that its timestamp is renewed by one signature."""
 
@@ -24,7 +25,7 @@ class SignedSnapshot:
     """`signing.director.assignment_digest` of what its targets list."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class DirectorState:
     """What the vehicle's Director files are made from, deterministically: bytes follow from this and the key."""
 
@@ -58,7 +59,7 @@ class Severity(StrEnum):
     """The vehicle is impaired."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Conditions:
     """How a vehicle says it stands. Informative: not trusted for safety."""
 
@@ -85,7 +86,7 @@ class Diagnostic:
     """By the vehicle's clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Contact:
     """The last time a vehicle was heard, and what it said of itself."""
 
@@ -95,7 +96,7 @@ class Contact:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Gaps:
     """How long a vehicle usually stays away, learnt from its contacts (store `touch`)."""
 
@@ -120,7 +121,7 @@ class Exclusion:
     at: FleetTime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class VehicleRecord:
     """All that is hot about one vehicle."""
 

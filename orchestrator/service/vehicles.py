@@ -20,6 +20,7 @@ from orchestrator.model.decision import Grant, Refusal
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, RolloutId, VehicleId
 from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.release import Release
+from orchestrator.model.value import value
 from orchestrator.model.vehicle import (
     EVERY_ROLLOUT,
     Conditions,
@@ -45,7 +46,7 @@ from orchestrator.telemetry import Metrics
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Held:
     """Metadata versions of one repository that a vehicle holds; 0 means none."""
 
@@ -55,7 +56,7 @@ class Held:
     targets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class CheckIn:
     """What a poll says."""
 
@@ -110,7 +111,7 @@ UNATTESTED = WithdrawalReason("unattested", "nobody vouches for the release any 
 EXCLUDED = WithdrawalReason("excluded", "the vehicle is kept out of this rollout")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class CheckInReply:
     """What a poll is answered with."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.model.attempt import AttemptEvent
 from orchestrator.model.fleet import Cell, Vehicle
 from orchestrator.model.ids import AttemptId, FleetTime, ReleaseVersion, VehicleId
+from orchestrator.model.value import value
 from orchestrator.model.vehicle import VehicleRecord
 
 BANDWIDTH_AHEAD_MS = 60_000
@@ -105,7 +106,7 @@ class Permitted:
     """See `Attempt.paired`; as at the first permit."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Applied:
     """What a step on a vehicle's shard left behind."""
 
