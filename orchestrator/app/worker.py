@@ -73,6 +73,8 @@ PROCESS_NAME = "outrider-worker"
 CALLS_MAX = 512
 STORE_APART_S = 0.005
 """Least time between round trips to the store: no vehicle feels it, and under load a trip brings several calls."""
+ROOT_LOOKS_APART_S = 0.1
+"""Least time between looks at the disk for a new root, on behalf of vehicles that lack nothing."""
 HEALTH_S = 0.5
 GARBAGE_THRESHOLDS = (20_000, 2, 2)
 TOKEN_LIFE_MS = 7 * 24 * 3600 * 1000
@@ -143,7 +145,7 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
         store=store,
         snapshots=snapshots,
         clock=context.clock,
-        director=DirectorDesk(signer, installation.director_metadata),
+        director=DirectorDesk(signer, installation.director_metadata, looks_apart_s=ROOT_LOOKS_APART_S),
         images=images,
         last_seen=last_seen,
         pace=pace_of(settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -178,6 +179,19 @@ async def test_a_vehicle_follows_the_rotation_of_every_role(road: Road, reposito
     road.hold(repository, edit, *signers)
     await road.poll()
     assert [versions.root for versions in road.verifier.versions()] == ([2, 1] if repository == "director" else [1, 2])
+
+
+@pytest.mark.parametrize("looks_apart_s", [0.0, 0.05])
+async def test_a_vehicle_that_lacks_nothing_hears_of_a_new_root_soon(road: Road, looks_apart_s: float) -> None:
+    """Not every poll looks at the disk; none waits for its root longer than the looks are apart."""
+    await road.poll()
+    road.desk = DirectorDesk(NewestKeys(road.data), road.data.director_metadata, looks_apart_s=looks_apart_s)
+    assert not await road.desk.newer_than(road.verifier.versions()[0], VEHICLE, road.state, road.release)
+    edit, signers = road.rotation("director", "timestamp")
+    road.hold("director", edit, *signers)
+    await asyncio.sleep(looks_apart_s)
+    await road.poll()
+    assert road.verifier.versions()[0].root == 2
 
 
 @pytest.mark.parametrize("role", ROLES)

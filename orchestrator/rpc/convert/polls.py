@@ -18,7 +18,7 @@ from orchestrator.rpc.convert.conditions import (
     diagnostic_faults,
     preconditions_out,
 )
-from orchestrator.rpc.convert.wire import duration, malformed, timestamp
+from orchestrator.rpc.convert.wire import duration, malformed, timestamp, write_ms
 from orchestrator.service.errors import Violation
 from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.vehicles import CheckIn, CheckInReply, Held, Install, Withdraw
@@ -127,17 +127,17 @@ def held(versions: vehicle_pb2.MetadataVersions) -> Held:
 
 def check_in_response(reply: CheckInReply, *, image_base_urls: Sequence[str]) -> vehicle_pb2.CheckInResponse:
     """The answer to a poll as the wire has it."""
-    return vehicle_pb2.CheckInResponse(
-        fleet_time=timestamp(reply.now),
-        next_poll_after=duration(reply.next_poll_ms),
+    response = vehicle_pb2.CheckInResponse(
         acknowledged_number=reply.acknowledged_number,
         manifest_wanted=reply.manifest_wanted,
         directive=directive(reply.directive, image_base_urls),
-        metadata=[
-            *metadata_files(vehicle_pb2.REPOSITORY_DIRECTOR, reply.director_files),
-            *metadata_files(vehicle_pb2.REPOSITORY_IMAGE, reply.image_files),
-        ],
     )
+    write_ms(response.fleet_time, reply.now)
+    write_ms(response.next_poll_after, reply.next_poll_ms)
+    if reply.director_files or reply.image_files:
+        response.metadata.extend(metadata_files(vehicle_pb2.REPOSITORY_DIRECTOR, reply.director_files))
+        response.metadata.extend(metadata_files(vehicle_pb2.REPOSITORY_IMAGE, reply.image_files))
+    return response
 
 
 def directive(wanted: Install | Withdraw | None, image_base_urls: Sequence[str]) -> vehicle_pb2.Directive:

@@ -19,6 +19,12 @@ def duration(milliseconds: int) -> duration_pb2.Duration:
     return duration_pb2.Duration(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
 
 
+def write_ms(field: timestamp_pb2.Timestamp | duration_pb2.Duration, milliseconds: int) -> None:
+    """Milliseconds into a field of a message, which takes a third of the time of a message that is copied into it."""
+    field.seconds, rest = divmod(milliseconds, 1000)
+    field.nanos = rest * 1_000_000
+
+
 def malformed(violations: Sequence[Violation]) -> InvalidInputError:
     """The error for a message that no correct agent sends."""
     return InvalidInputError(
