@@ -160,7 +160,8 @@ class DirectorDesk:
         self._newest = 0
         self._next_root = ""
         self._read_roots()
-        self._files: OrderedDict[tuple[str, str, DirectorState], Files] = OrderedDict()
+        self._files: OrderedDict[tuple[str, str], tuple[DirectorState, Files]] = OrderedDict()
+        """By vehicle: what was made from an earlier state nobody asks for again."""
 
     def newest_root(self) -> int:
         """The version of the newest root, which says by which keys files are signed; read when it appears."""
@@ -299,15 +300,16 @@ class DirectorDesk:
         release: Release | None,
     ) -> Files:
         root = self.newest_root()
-        key = (what, vehicle.vehicle_id, replace(state, snapshot=None))
-        if key in self._files:
+        key, made_from = (what, vehicle.vehicle_id), replace(state, snapshot=None)
+        if key in self._files and self._files[key][0] == made_from:
             self._files.move_to_end(key)
-            return self._files[key]
+            return self._files[key][1]
         files = await sign(self.versions(state))
         if self.newest_root() != root:
             # The signer may have signed before or after the rotation: ask again, it is cheap and rare.
             return await self.files(vehicle, state, release)
-        self._files[key] = files
+        self._files[key] = (made_from, files)
+        self._files.move_to_end(key)
         while len(self._files) > CACHED_VEHICLES_MAX:
             self._files.popitem(last=False)
         return files

@@ -93,6 +93,9 @@ async def test_same_state_is_signed_once_and_gives_the_same_bytes_anywhere(world
     assert await twin.files(vehicle, ISSUED, release) == first
     other = await world.director.files(vehicle, replace(ISSUED, version=ISSUED.version + 1), release)
     assert set(other) != set(first)
+    asked = world.signer.asked
+    assert await world.director.files(vehicle, ISSUED, release) == first
+    assert world.signer.asked == asked + 1, "of one vehicle what it has now is kept, and nothing from before"
 
 
 @pytest.mark.uptane("D1")
