@@ -46,7 +46,9 @@ UNSETTLED_AFTER_MS = 5_000
 SWEEP_BATCH = 256
 UNNOTICED_S = 15.0
 SHOWN_MS = 14 * 24 * 3600 * 1000
-"""Fleet time that a rollout is still shown in metrics after it was over."""
+"""Fleet time that a rollout is still judged, and shown in metrics, after it was over."""
+SHOWN_OVER_MAX = 16
+"""Of those, the latest that are shown: each has some two hundred series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,8 @@ class Evaluator:
         """Rollouts worth judging and showing; of those that have been over for long nothing is kept here."""
         now = self._now()
         recent = [rollout for rollout in rollouts if not rollout.status.over or now - rollout.updated_at < SHOWN_MS]
-        names = {rollout.rollout_id for rollout in recent}
+        over = sorted((each for each in recent if each.status.over), key=lambda each: -each.updated_at)
+        names = {rollout.rollout_id for rollout in recent} - {each.rollout_id for each in over[SHOWN_OVER_MAX:]}
         for rollout_id in self._shown - names:
             self._metrics.drop_rollout(rollout_id)
         self._unreached.keep([rollout.rollout_id for rollout in recent if not rollout.status.over])
@@ -330,7 +333,8 @@ class Evaluator:
         unreached = self._unreached.of(rollout, picture.profiles, picture.releases)
         now = self._now()
         judgement = judge_rollout(rollout, cells, unreached, now)
-        show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
+        if rollout.rollout_id in self._shown:
+            show_rollout(self._metrics, rollout, cells, judgement=judgement, waiting=unreached)
         if rollout.status.over:
             return Ceiling(judgement.permit_ceiling, judgement.grant_ceiling, epoch)
         dark = darkened(rollout, picture.rates, now)
