@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from agent_sim.actions import (
@@ -39,6 +40,7 @@ from agent_sim.actions import (
 )
 from agent_sim.agent import Agent, SignManifest
 from agent_sim.car_state import CarState
+from agent_sim.connectivity import Outage
 from agent_sim.ecu import Ecu
 from agent_sim.faults import Fault, FaultBook, FaultKind
 from agent_sim.images import version_of
@@ -133,6 +135,7 @@ class Car:
         """When the owner answers, about which attempt, what."""
         self._surroundings = surroundings
         self._offline_until = 0
+        self._outages: tuple[Outage, ...] = ()
         self._once: set[tuple[str, str]] = set()
         self._replies = 0
         self._slow = False
@@ -151,6 +154,10 @@ class Car:
     def settled(self) -> bool:
         """Whether nothing is under way and the orchestrator knows everything; a bricked vehicle has no more to say."""
         return self.bricked or (self._agent is not None and self._agent.idle)
+
+    def suffer(self, outages: Iterable[Outage]) -> None:
+        """Be without a link in these times as well."""
+        self._outages = tuple(sorted(outages, key=lambda outage: outage.begins_at))
 
     def conditions(self, now: int) -> Conditions:
         """How it stands; what was downloaded takes its room."""
@@ -344,7 +351,11 @@ class Car:
         return replace(reply, metadata=tuple(kept)) if len(kept) < len(reply.metadata) else reply
 
     def _link_at(self, now: int) -> int:
-        return self.spec.connectivity.online_from(max(now, self._offline_until))
+        link_at = self.spec.connectivity.online_from(max(now, self._offline_until))
+        for outage in self._outages:
+            if outage.begins_at <= link_at < outage.ends_at:
+                link_at = self.spec.connectivity.online_from(outage.ends_at)
+        return link_at
 
     def _maybe_go_offline(self, now: int) -> None:
         fault = self._book.hit(FaultKind.OFFLINE, release=self._release, occasion=self._attempt_id)

@@ -34,6 +34,15 @@ DEFAULT_ONLINE_MS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A time without any network, for every vehicle of some regions at once; times are fleet time."""
+
+    begins_at: int
+    ends_at: int
+    """The first moment with one again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Connectivity:
     """One vehicle's link; times are fleet time."""
 

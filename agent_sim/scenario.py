@@ -159,6 +159,26 @@ class FaultPart(_Part):
         )
 
 
+class OutagePart(_Part):
+    """A network that is down for every vehicle of some regions at once, and up again for all of them at once."""
+
+    after: Duration
+    """Since the run began."""
+    duration: Duration
+    regions: tuple[Name, ...] = ()
+    """Default: all."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> OutagePart:
+        if not self.duration:
+            raise ValueError("duration must be above 0, for example '2h'")
+        return self
+
+    def hits(self, region: str) -> bool:
+        """Whether a region is among those that it is for."""
+        return not self.regions or region in self.regions
+
+
 class OwnerPart(_Part):
     """A share of the owners, and how they take questions about updates."""
 
@@ -266,6 +286,7 @@ class Scenario(_Part):
     zones: dict[Name, str] = Field(default_factory=dict)
     """IANA time zone of the vehicles of a region; those of other regions have none of their own."""
     faults: tuple[FaultPart, ...] = ()
+    outages: tuple[OutagePart, ...] = ()
     agent: AgentPart = AgentPart()
     run: RunPart = RunPart()
 
@@ -289,6 +310,9 @@ class Scenario(_Part):
                 raise ValueError(f"fault {fault.kind} names {sorted(unknown)}, which the scenario does not have")
             if fault.ecu and fault.ecu not in {ecu for part in self.hardware for ecu in part.ecus}:
                 raise ValueError(f"fault {fault.kind} names ecu '{fault.ecu}', which no hardware variant has")
+        for outage in self.outages:
+            if unknown := set(outage.regions) - set(self.regions):
+                raise ValueError(f"an outage names {sorted(unknown)}, which the scenario does not have")
         for region, zone in self.zones.items():
             if region not in self.regions:
                 raise ValueError(f"zones names '{region}', which is no region of the scenario; remove it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from agent_sim.calls import VehicleCalls
 from agent_sim.car import Car
 from agent_sim.channels import ChannelPool
 from agent_sim.clock import SCALE_BASELINE_MS, FleetClock, machine_date, machine_ms
+from agent_sim.connectivity import Outage
 from agent_sim.downloads import Downloads
 from agent_sim.driver import Driver, InFlight
 from agent_sim.endpoints import EndpointsFile
@@ -243,7 +244,10 @@ class Simulation:
         if self._stop.is_set():
             return
         limit_ms = self._limits.duration_ms or self._scenario.run.duration
-        ends_at = self._clock.now() + limit_ms if limit_ms else None
+        began_at = self._clock.now()
+        ends_at = began_at + limit_ms if limit_ms else None
+        for car in cars:
+            car.suffer(_outages(self._scenario, car.spec.region, began_at))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._now_and_then(lambda: self._look(cars, driver, ends_at, show)))
@@ -301,6 +305,13 @@ class Simulation:
             waiting=driver.waiting,
             arrived=self._scenario.run.until == "settled" and arrived == len(cars),
         )
+
+
+def _outages(scenario: Scenario, region: str, began_at: int) -> Iterator[Outage]:
+    """Of one region, in a run that began then."""
+    for part in scenario.outages:
+        if part.hits(region):
+            yield Outage(began_at + part.after, began_at + part.after + part.duration)
 
 
 async def _by_and_by(cars: Sequence[Car]) -> AsyncIterator[Car]:

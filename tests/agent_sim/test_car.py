@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_sim.car_state import CarState
-from agent_sim.connectivity import Connectivity, LinkModel
+from agent_sim.connectivity import Connectivity, LinkModel, Outage
 from agent_sim.faults import Fault, FaultKind
 from agent_sim.messages import EventKind
 from tests.agent_sim.builders import NEW, NEW_BRAKE, START, Road, a_car
@@ -109,6 +109,19 @@ def test_offline_spell_delays_and_loses_nothing() -> None:
     road.run(until=5 * HOUR_MS)
     assert EventKind.DOWNLOAD_STARTED not in road.orchestrator.kinds
     road.run(until=DAY_MS)
+    assert road.orchestrator.kinds == THE_WHOLE_WAY
+
+
+def test_outage_is_silence_for_as_long_as_it_lasts_and_loses_nothing() -> None:
+    """Whatever a vehicle's own link does: one that comes home into an outage has none either."""
+    home = Connectivity(LinkModel.GARAGE, period_ms=DAY_MS, online_ms=14 * HOUR_MS, phase_ms=-START % DAY_MS)
+    car = a_car(connectivity=home)
+    car.suffer([Outage(START + 20 * HOUR_MS, START + 26 * HOUR_MS), Outage(START, START + 15 * HOUR_MS)])
+    road = Road(car, an_offer())
+    road.start()
+    road.run(until=26 * HOUR_MS - 1)
+    assert not road.orchestrator.polls
+    road.run(until=2 * DAY_MS)
     assert road.orchestrator.kinds == THE_WHOLE_WAY
 
 

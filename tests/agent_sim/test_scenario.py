@@ -67,6 +67,11 @@ poll_min = "90s"
         (GOOD + '[[faults]]\nkind = "fail"\nprobability = 2', "faults.0.probability: Input should be less than"),
         (GOOD + '[[faults]]\nkind = "fail"\nregions = ["mars"]', "names ['mars'], which the scenario does not have"),
         (GOOD + '[[faults]]\nkind = "offline"', "faults.0: duration is needed by kind 'offline'"),
+        (
+            GOOD + '[[outages]]\nafter = "1h"\nduration = "1h"\nregions = ["mars"]',
+            "an outage names ['mars'], which the",
+        ),
+        (GOOD + '[[outages]]\nafter = "1h"\nduration = "0s"', "outages.0: duration must be above 0"),
         (GOOD + '[[owners]]\nanswer = "agree"\nshare = 0.5', "the shares of owners sum to 0.5, they must sum to 1"),
         (GOOD + '[[owners]]\nanswer = "maybe"\nshare = 1', "owners.0.answer: Input should be 'agree', 'postpone'"),
         (GOOD + '[[owners]]\nanswer = "agree"\nshare = 1\ntimes = 2', "only answer 'postpone' takes again_after and"),

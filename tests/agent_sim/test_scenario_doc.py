@@ -16,6 +16,7 @@ from agent_sim.scenario import (
     FaultPart,
     FleetPart,
     HardwarePart,
+    OutagePart,
     OwnerPart,
     RunPart,
     Scenario,
@@ -23,7 +24,7 @@ from agent_sim.scenario import (
 )
 
 TEXT = (Path(__file__).parents[2] / "docs" / "scenario-file.md").read_text(encoding="utf-8")
-PARTS = (Scenario, FleetPart, HardwarePart, ConnectivityPart, OwnerPart, FaultPart, AgentPart, RunPart)
+PARTS = (Scenario, FleetPart, HardwarePart, ConnectivityPart, OwnerPart, FaultPart, OutagePart, AgentPart, RunPart)
 FIELDS = sorted({field for part in PARTS for field in part.model_fields})
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from agent_sim.errors import EnrollmentError, SimulationError
-from tests.agent_sim.fake_orchestrator import OVER
-from tests.agent_sim.ground import SCALE, Ground, a_scenario, release_images, releases
+from agent_sim.scenario import parse_scenario
+from tests.agent_sim.fake_orchestrator import HOUR_MS, OVER
+from tests.agent_sim.ground import SCALE, SCENARIO, Ground, a_scenario, release_images, releases
 from tests.agent_sim.wire_orchestrator import serving
 
 
@@ -61,6 +63,28 @@ async def test_record_and_orchestrator_agree_under_every_fault(tmp_path: Path) -
         assert not OVER & set(served.orchestrator.kinds)
         (events,) = served.orchestrator.applied.values()
         assert len(events) >= record["events_acknowledged"]
+
+
+async def test_outage_silences_its_regions_and_all_come_back_within_two_minutes(tmp_path: Path) -> None:
+    """The herd that a worker has to bear: not spread over the hour in which vehicles poll."""
+    text = SCENARIO.replace(
+        'until = "settled"\nrelease = "1.1.0"\nduration = "30d"', 'until = "duration"\nduration = "7h"'
+    )
+    outage = '[[outages]]\nafter = "1h"\nduration = "3h"\nregions = ["eu"]\n'
+    ground = Ground(tmp_path, parse_scenario(text + outage), offered=False)
+    report = await ground.ride()
+    returned_at = []
+    for vehicle_id, heard_at in ground.orchestrator.heard_at.items():
+        silences = [(later - earlier, later) for earlier, later in pairwise(heard_at)]
+        longest_ms, ended_at = max(silences)
+        if report["vehicles"][vehicle_id]["region"] == "eu":
+            assert longest_ms >= 3 * HOUR_MS
+            returned_at.append(ended_at)
+        else:
+            assert longest_ms < 2 * HOUR_MS
+    assert len(returned_at) >= 2
+    assert max(returned_at) - min(returned_at) < 10 * 60_000, "two minutes, and what this machine is late"
+    assert {call["status"] for call in report["calls"]} == {"OK"}
 
 
 async def test_run_goes_on_where_an_earlier_one_was_stopped(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import ssl
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
         self.vehicles: dict[str, Served] = {}
         self.tokens: dict[str, str] = {}
         self.calls: list[tuple[str, str]] = []
+        self.heard_at: defaultdict[str, list[int]] = defaultdict(list)
+        """Fleet time of each call of a vehicle."""
         self.ranges: list[str] = []
         self.unavailable = 0
         """So many calls from now on are answered UNAVAILABLE."""
@@ -128,6 +131,7 @@ class WireOrchestrator(VehicleServiceServicer, EnrollmentServiceServicer):
         (pem,) = context.auth_context()["x509_pem_cert"]
         vehicle_id = identity_of(pem, trust_domain=TRUST_DOMAIN).name
         self.calls.append((vehicle_id, method))
+        self.heard_at[vehicle_id].append(self.fleet_ms())
         if self.unavailable:
             self.unavailable -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "test")
