@@ -94,6 +94,8 @@ class Contact:
     conditions: Conditions | None = None
     """None when it told none."""
     diagnostics: tuple[Diagnostic, ...] = ()
+    told: bool = True
+    """Whether it said anything of itself, as by a poll; else what it said before stays."""
 
 
 @value(frozen=True, slots=True)

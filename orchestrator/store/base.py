@@ -260,8 +260,8 @@ class VehicleStore(Protocol):
         """
 
     async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
-        """Write last contacts behind: when, under which conditions, with which diagnoses. In the same step each
-        vehicle's `Gaps` learn from the gap that the contact ends, and the contacts of its region are counted.
+        """Write last contacts behind: when, and conditions and diagnoses, which stay where a contact told nothing. In
+        the same step each vehicle's `Gaps` learn from the gap that it ends, and contacts of its region are counted.
         """
 
     async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:

@@ -13,7 +13,7 @@ from orchestrator.model.fleet import Profile
 from orchestrator.model.ids import ReleaseVersion, VehicleId
 from orchestrator.model.vehicle import Contact
 from orchestrator.store.base import Applied, ImportOutcome, InventoryChange, Store
-from tests.builders import DAY_MS, HOUR_MS, NOW, a_vehicle, after, an_attempt
+from tests.builders import DAY_MS, HOUR_MS, NOW, a_contact, a_vehicle, after, an_attempt
 from tests.contracts.steps import V1, a_manifest, assigned, entries, permitted, reason, state_of, sweep_all, tell
 from tests.store_fixtures import StoreBench
 
@@ -124,6 +124,21 @@ async def test_last_seen_is_written_behind(bench: StoreBench) -> None:
     assert before is not None
     assert seen == replace(before, last_seen_at=after(5))
     await bench.store.touch({})
+
+
+async def test_contact_that_tells_nothing_keeps_what_was_told(bench: StoreBench) -> None:
+    """Who asks for a permit is heard; what ails it was told by its last poll."""
+    await bench.store.import_vehicles([a_vehicle()], now=NOW)
+    await bench.store.touch({V1: Contact(at=after(1), told=False)})
+    first = await bench.store.vehicle(V1)
+    assert first is not None
+    assert (first.last_seen_at, first.conditions, first.diagnostics) == (after(1), None, ())
+    told = a_contact(after(5))
+    await bench.store.touch({V1: told})
+    await bench.store.touch({V1: Contact(at=after(7), told=False)})
+    later = await bench.store.vehicle(V1)
+    assert later is not None
+    assert (later.last_seen_at, later.conditions, later.diagnostics) == (after(7), told.conditions, told.diagnostics)
 
 
 async def test_last_seen_survives_other_writes(bench: StoreBench) -> None:

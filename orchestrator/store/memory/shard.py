@@ -65,8 +65,8 @@ class Shard(Inventory):
         self.records[vehicle_id] = replace(
             record,
             last_seen_at=contact.at,
-            conditions=contact.conditions,
-            diagnostics=contact.diagnostics,
+            conditions=contact.conditions if contact.told else record.conditions,
+            diagnostics=contact.diagnostics if contact.told else record.diagnostics,
             gaps=record.gaps if last is None else learn(record.gaps, contact.at - last),
         )
 

@@ -2,7 +2,8 @@
 
 What functions look at stands in front in plain figures, `<fleet time>|<mean gap>|<gaps heard>|`; behind it, packed,
 what they only carry: conditions (link, signal, metered, battery, parked, storage; `false` when it told none) and
-diagnostics (code, ECU, severity, first seen). No schema version: a contact is worth a poll, and the next replaces it.
+diagnostics (code, ECU, severity, first seen). Nothing stands there of a vehicle that has not said anything of itself
+yet. No schema version: a contact is worth a poll, and the next replaces it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ _LINKS = {link.value: link for link in LinkType}
 
 
 def encode_told(contact: Contact) -> bytes:
-    """The packed part: what the vehicle said of itself."""
+    """The packed part: what the vehicle said of itself; empty when it said nothing."""
+    if not contact.told:
+        return b""
     packed: bytes = msgpack.packb(
         [
             _condition_fields(contact.conditions),
@@ -32,7 +35,8 @@ def encode_told(contact: Contact) -> bytes:
 def decode_seen(data: bytes) -> tuple[Contact, Gaps]:
     """A contact, and what is known of the vehicle's gaps."""
     at, mean_ms, heard, told = data.split(b"|", 3)
-    conditions, diagnostics = msgpack.unpackb(told)
+    words: Any = msgpack.unpackb(told) if told else (False, ())
+    conditions, diagnostics = words
     contact = Contact(
         at=FleetTime(int(at)),
         conditions=_conditions(conditions) if conditions else None,

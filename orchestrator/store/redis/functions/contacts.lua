@@ -27,11 +27,13 @@ local function learn(mean, heard, gap)
   return mean + math.floor((gap - mean) / 8), heard + 1
 end
 
--- A contact as it is kept, with what its gap teaches; nil where the one before, `seen`, is younger.
+-- A contact as it is kept, with what its gap teaches; nil where the one before, `seen`, is younger. One that told
+-- nothing (empty) keeps what was told before.
 local function kept_contact(seen, at, told)
   local mean, heard = 0, 0
   if seen then
     local last, last_mean, last_heard = string.match(seen, '^(%d+)|(%d+)|(%d+)|')
+    if told == '' then told = string.match(seen, '^%d+|%d+|%d+|(.*)$') end
     local gap = at - tonumber(last)
     if gap < 0 then return nil end
     mean, heard = learn(tonumber(last_mean), tonumber(last_heard), gap)
@@ -40,7 +42,8 @@ local function kept_contact(seen, at, told)
 end
 
 -- touch: writes last contacts behind, of vehicles that are in the inventory or were. Reads and writes each hash once.
--- KEYS[1] shard tag. ARGV: vehicle id (each once), fleet time and what it told, packed, of each. Reply: ok.
+-- KEYS[1] shard tag. ARGV: vehicle id (each once), fleet time and what it told, packed (empty: nothing), of each. Reply:
+-- ok.
 register('touch', function(keys, args)
   local tag, ids, calls, kept, regions = keys[1], {}, {}, {}, {}
   for index = 1, #args, 3 do ids[#ids + 1] = args[index] end
