@@ -170,7 +170,9 @@ def build_desks(context: Context, store: RedisStore, signer: SignerClient) -> De
     )
     return Desks(
         vehicles=vehicles,
-        permits=PermitDesk(store=store, snapshots=snapshots, clock=context.clock, metrics=context.metrics),
+        permits=PermitDesk(
+            store=store, snapshots=snapshots, clock=context.clock, last_seen=last_seen, metrics=context.metrics
+        ),
         manifests=ManifestDesk(store=store, snapshots=snapshots, clock=context.clock, metrics=context.metrics),
         enrollment=enrollment,
         fleet=fleet,

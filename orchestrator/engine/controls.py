@@ -121,6 +121,11 @@ def stands_aside(rollout: Rollout, attempt: Attempt, now: FleetTime) -> bool:
     return aside_coin(rollout, attempt.attempt_id, now) < odds
 
 
+def enrolled_at(now: FleetTime) -> FleetTime:
+    """Since when an attempt that stands aside now is watched: the same within one contact."""
+    return FleetTime(now // SAME_CONTACT_MS * SAME_CONTACT_MS)
+
+
 def control_of(rollout: Rollout, attempt: Attempt, now: FleetTime) -> Control:
     """An attempt that stands aside, as it is watched."""
     return Control(
@@ -128,7 +133,7 @@ def control_of(rollout: Rollout, attempt: Attempt, now: FleetTime) -> Control:
         vehicle_id=attempt.vehicle_id,
         cell=attempt.cell,
         habit=attempt.habit,
-        enrolled_at=FleetTime(now // SAME_CONTACT_MS * SAME_CONTACT_MS),
+        enrolled_at=enrolled_at(now),
         checkpoints_ms=attempt.checkpoints_ms,
         habit_ages_ms=attempt.habit_ages_ms,
     )

@@ -7,6 +7,7 @@ What a dead worker had not flushed is lost; nothing that decides depends on it.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -34,7 +35,10 @@ class LastSeen:
 
     def saw(self, vehicle_id: VehicleId, contact: Contact) -> None:
         """Note a contact. Beyond PENDING_MAX, new ones are dropped until the store takes them again."""
-        if len(self._pending) < PENDING_MAX or vehicle_id in self._pending:
+        before = self._pending.get(vehicle_id)
+        if before is not None and not contact.told:
+            contact = replace(before, at=contact.at)
+        if before is not None or len(self._pending) < PENDING_MAX:
             self._pending[vehicle_id] = contact
 
     async def flush(self) -> None:
@@ -45,7 +49,9 @@ class LastSeen:
         try:
             await self._store.touch(pending)
         except StoreError as error:
-            self._pending = pending | self._pending
+            later, self._pending = self._pending, pending
+            for vehicle_id, contact in later.items():
+                self.saw(vehicle_id, contact)
             log.warning("last_seen_pending", vehicles=len(self._pending), error=str(error))
 
     async def run(self) -> None:

@@ -2,7 +2,8 @@
 
 What the plan and the vehicle decide (window, conditions, consent) is the engine's `permits`; what all vehicles share is
 taken by the store. A permit is only true once `authorize` said so on the rollout's keys and `permit` on the vehicle's
-shard, both on disk; and before them, where the plan asks for it, the owner's consent.
+shard, both on disk; and before them, where the plan asks for it, the owner's consent. Who asks was heard, whatever the
+answer: that is what silence is judged by, of one that waits.
 
 Who could have its permit may be told to wait for one more call instead (`engine.controls`). It holds nothing from the
 step on that says so; then it is watched, then DEFERRED. A crash in between leaves what the next asking within the same
@@ -25,8 +26,9 @@ from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.model.ids import AttemptId, FleetTime, RolloutId, VehicleId
 from orchestrator.model.plan import Consent
 from orchestrator.model.rollout import Rollout
-from orchestrator.model.vehicle import Conditions, VehicleRecord
+from orchestrator.model.vehicle import Conditions, Contact, VehicleRecord
 from orchestrator.service.budget_turns import BudgetTurns
+from orchestrator.service.last_seen import LastSeen
 from orchestrator.service.records import record_of
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.service.waiting import defer
@@ -64,13 +66,17 @@ class PermitDesk:
         store: committed to.
         snapshots: plans of the rollouts.
         clock: fleet time.
+        last_seen: written behind.
         metrics: counted into.
     """
 
-    def __init__(self, *, store: Store, snapshots: SnapshotKeeper, clock: FleetClock, metrics: Metrics) -> None:
+    def __init__(
+        self, *, store: Store, snapshots: SnapshotKeeper, clock: FleetClock, last_seen: LastSeen, metrics: Metrics
+    ) -> None:
         self._store = store
         self._snapshots = snapshots
         self._clock = clock
+        self._last_seen = last_seen
         self._metrics = metrics
         self._turns = BudgetTurns()
 
@@ -99,6 +105,7 @@ class PermitDesk:
         """
         now = FleetTime(self._clock.now())
         record = await record_of(self._store, vehicle_id)
+        self._last_seen.saw(vehicle_id, Contact(at=now, told=False))
         attempt = record.attempt
         if attempt is None or attempt.attempt_id != wanted:
             return self._refused(wanted, now, unknown_attempt(wanted), None)
@@ -186,10 +193,10 @@ def permit_request(attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetT
 def _again(refusal: Refusal, attempt: Attempt, room_in_ms: int | None, now: FleetTime) -> int | None:
     """When a vehicle asks again that the rollout's keys refused; None: the attempt is over.
 
-    Who stood aside comes back when a call of its counts as another one, spread by lot: those that were told at once
-    must not come back at once. Who waits for the budget comes when there is room again; where nobody knows when, or the
-    rollout stands, after half of what it has waited already: a wait of half a day is some twenty calls and not three
-    hundred.
+    Who stood aside comes back when a call of its counts as another one, before any age at which it is looked for, and
+    spread by lot: those that were told at once must not come back at once. Who waits for the budget comes when there is
+    room again; where nobody knows when, or the rollout stands, after half of what it has waited already: a wait of half
+    a day is some twenty calls and not three hundred.
 
     Args:
         refusal: Why.
@@ -202,7 +209,8 @@ def _again(refusal: Refusal, attempt: Attempt, room_in_ms: int | None, now: Flee
     if refusal.reason is RefusalReason.QUOTA_SPENT:
         return PLACE_RETRY_MS
     if refusal.reason is RefusalReason.WATCHED:
-        return controls.HEARD_AFTER_MS + int(selection.lot(attempt.attempt_id) * SAME_CONTACT_MS)
+        heard_at = controls.enrolled_at(now) + controls.HEARD_AFTER_MS
+        return heard_at - now + int(selection.lot(attempt.attempt_id) * SAME_CONTACT_MS)
     # Deferred for its window or its owner, it has waited for something else.
     for_room = attempt.state is AttemptState.DOWNLOADED or attempt.failure_code in STOOD_ASIDE
     if refusal.reason is RefusalReason.STARTS_SPENT or not for_room:

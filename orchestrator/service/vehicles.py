@@ -197,7 +197,7 @@ class VehicleDesk:
         at = directive.attempt if isinstance(directive, Install) else None
         return CheckInReply(
             now=now,
-            next_poll_ms=self._pace.live_ms if set_back else self._pace.of(at, snapshot.rollouts),
+            next_poll_ms=self._pace.live_ms if set_back else self._pace.of(at),
             acknowledged_number=record.acknowledged_number,
             manifest_wanted=set_back or poll.manifest_sha256 != record.manifest_sha256 or record.manifest_sha256 == "",
             directive=directive,

@@ -8,13 +8,12 @@ permit desk, and keeps asking. Then it is the orchestrator that defers. The slot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.engine.permits import rules_of, window_refusal
 from orchestrator.model.attempt import BEFORE_PERMIT_STATES, Attempt, AttemptEvent, AttemptState
 from orchestrator.model.decision import Refusal, RefusalReason
-from orchestrator.model.ids import FleetTime, RolloutId
+from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.store.base import VehicleStore
@@ -42,11 +41,10 @@ def code_of(refusal: Refusal) -> str:
 
 
 def asks_by_itself(attempt: Attempt) -> bool:
-    """Whether it has all that it needs but leave to install, which its vehicle asks for when it was told to: polls in
-    between bring nothing. Who stands aside polls on, because that it is heard is what it waits for.
+    """Whether it has all that it needs but leave to install, which its vehicle asks for when it was told to, and is
+    heard by that: polls in between bring nothing.
     """
-    watched = attempt.failure_code == RefusalReason.WATCHED.value
-    return attempt.state is AttemptState.DOWNLOADED or (attempt.state is AttemptState.DEFERRED and not watched)
+    return attempt.state in (AttemptState.DOWNLOADED, AttemptState.DEFERRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +55,9 @@ class PollPace:
     live_ms: int
     """While an attempt is live and lacks more than leave to install."""
 
-    def of(self, attempt: Attempt | None, rollouts: Mapping[RolloutId, Rollout]) -> int:
-        """When a vehicle polls next. Who lacks only leave polls seldom, and yet four times before the first checkpoint:
-        a grant that is not heard of again until then is silent.
-
-        Args:
-            attempt: That it is at; None when it is at none.
-            rollouts: Those that are known.
-        """
-        if attempt is None:
-            return self.idle_ms
-        rollout = rollouts.get(attempt.rollout_id)
-        if rollout is None or not asks_by_itself(attempt):
-            return self.live_ms
-        return min(self.idle_ms, max(self.live_ms, rollout.plan.gate.checkpoints_ms[0] // 4))
+    def of(self, attempt: Attempt | None) -> int:
+        """When a vehicle polls next that is at an attempt; None: at none."""
+        return self.idle_ms if attempt is None or asks_by_itself(attempt) else self.live_ms
 
 
 async def defer(

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from agent_sim.pacing import Pace
 from orchestrator.engine import controls
 from orchestrator.engine.habits import SAME_CONTACT_MS
 from orchestrator.engine.requests import AbortRequested
@@ -13,7 +14,7 @@ from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import RefusalReason
 from orchestrator.model.ids import ReleaseVersion, RolloutId
 from orchestrator.model.release import Release
-from orchestrator.service.permits import PLACE_RETRY_MS, PermitAnswer, PermitDesk
+from orchestrator.service.permits import PLACE_RETRY_MS, PermitAnswer
 from orchestrator.service.vehicles import Install, Withdraw
 from orchestrator.store.base import Standing, StoreUnavailableError
 from tests.builders import DAY_MS, HOUR_MS, a_cell
@@ -127,7 +128,10 @@ async def test_attempt_that_loses_the_toss_waits_for_one_more_call_as_a_control(
     answer = await trial.asks(car)
     assert reason(answer) is RefusalReason.WATCHED
     assert answer.retry_after_ms is not None
-    assert controls.HEARD_AFTER_MS <= answer.retry_after_ms < controls.HEARD_AFTER_MS + SAME_CONTACT_MS
+    age_ms = trial.world.now + answer.retry_after_ms - controls.enrolled_at(trial.world.now)
+    assert controls.HEARD_AFTER_MS <= age_ms < controls.HEARD_AFTER_MS + SAME_CONTACT_MS
+    late_ms = Pace().smear_max_ms
+    assert age_ms + late_ms < controls.YOUNGEST_MS, "an agent that comes as late as it may is heard before any age"
     attempt = await trial.world.attempt(car)
     assert (attempt.state, attempt.failure_code) == (AttemptState.DEFERRED, "watched")
     assert await trial.watched() == [car.vehicle_id]
@@ -176,16 +180,20 @@ async def test_each_watch_is_a_wait_of_its_own(trial: Trial) -> None:
 
 
 async def test_control_and_exposure_of_one_vehicle_are_counted_each_for_itself(trial: Trial) -> None:
-    """A watch that goes on past the permit is a control's, not an exposure's; and the other way round."""
+    """A watch that goes on past the permit is a control's, not an exposure's; and the other way round. Its question
+    alone is a call: the control is heard by it, and the silence after it is the exposure's.
+    """
     car = await trial.to_toss(aside=True)
-    await trial.asks(car)
+    watched = await trial.asks(car)
     asked_at = trial.world.now
+    assert watched.retry_after_ms is not None
+    trial.world.hand.advance(watched.retry_after_ms)
     await trial.until_toss(car, aside=False)
     assert reason(await trial.asks(car)) is None
-    # It said nothing since but for its question, and a question alone is no call.
+    await trial.world.last_seen.flush()
     await trial.tick(HALF_DAY_MS - (trial.world.now - asked_at))
     group = (await trial.world.counted()).age_groups[0]
-    assert (group.exposed, group.controls, group.controls_silent, group.unpaired) == (0, 1, 1, 0)
+    assert (group.exposed, group.controls, group.controls_silent, group.unpaired) == (0, 1, 0, 0)
     await trial.tick(HALF_DAY_MS)
     group = (await trial.world.counted()).age_groups[0]
     assert (group.exposed, group.silent, group.controls) == (1, 1, 1)
@@ -202,7 +210,7 @@ async def test_answer_that_was_lost_is_the_same_within_one_contact(trial: Trial)
 async def test_two_workers_that_are_asked_at_once_say_the_same(trial: Trial) -> None:
     """No word between them is needed: both toss the same coin and write under the same name."""
     world, car = trial.world, await trial.to_toss(aside=True)
-    other = PermitDesk(store=world.store, snapshots=world.snapshots, clock=world.clock, metrics=world.metrics)
+    other = world.permit_desk()
     wanted = (await world.attempt(car)).attempt_id
     answers = await asyncio.gather(*(desk.authorize(car.vehicle_id, wanted) for desk in (world.permits, other) * 3))
     assert {reason(answer) for answer in answers} == {RefusalReason.WATCHED}

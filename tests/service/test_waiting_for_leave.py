@@ -9,9 +9,11 @@ import pytest
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.decision import RefusalReason
 from orchestrator.model.ids import FleetTime
+from orchestrator.model.vehicle import Contact
 from orchestrator.service.budget_turns import SPREAD_SHARE, BudgetTurns
-from orchestrator.service.permits import PERMIT_RETRY_MS, PLACE_RETRY_MS, PermitDesk
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, an_attempt
+from orchestrator.service.permits import PERMIT_RETRY_MS, PLACE_RETRY_MS
+from orchestrator.store.base import StoreUnavailableError
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, a_contact, a_diagnostic, an_attempt, some_conditions
 from tests.service.world import PLAN, Car, World
 
 LIVE_MS = 5 * MINUTE_MS
@@ -40,7 +42,7 @@ async def test_who_waits_for_the_budget_asks_ever_more_seldom(world: World, stoo
     await world.add(first, second)
     await world.start(PLAN + "limits: {blast_budget: 1}\n")
     await world.permitted(first)
-    world.permits = PermitDesk(store=world.store, snapshots=world.snapshots, clock=world.clock, metrics=world.metrics)
+    world.permits = world.permit_desk()
     attempt_id = await world.downloaded(second)
     if stood_aside:
         await world.check_in(second, VehicleEvent(2, attempt_id, AttemptEvent.DEFERRED, stood_aside))
@@ -106,19 +108,9 @@ async def test_who_waits_for_its_minute_asks_soon(world: World) -> None:
     assert (answer.refusal.reason, answer.retry_after_ms) == (RefusalReason.STARTS_SPENT, PERMIT_RETRY_MS)
 
 
-async def test_who_waits_for_leave_is_heard_before_the_first_checkpoint(world: World) -> None:
-    """At an hour a grant that was heard only as it downloaded would be silent, and good releases would be held."""
-    car = Car("v-1")
-    await world.add(car)
-    await world.start(PLAN + "gate: {checkpoints: [1h]}\n")
-    attempt_id = await world.granted(car)
-    finished = VehicleEvent(1, attempt_id, AttemptEvent.DOWNLOAD_FINISHED)
-    assert (await world.check_in(car, finished)).next_poll_ms == 15 * MINUTE_MS
-
-
-@pytest.mark.parametrize(("cause", "polls_after_ms"), [("not_parked", HOUR_MS), ("watched", LIVE_MS)])
-async def test_polls_are_seldom_while_only_leave_is_missing(world: World, cause: str, polls_after_ms: int) -> None:
-    """It asks by itself; but who stands aside is to be heard, and polls on."""
+@pytest.mark.parametrize("cause", ["not_parked", "watched"])
+async def test_polls_are_seldom_while_only_leave_is_missing(world: World, cause: str) -> None:
+    """It asks by itself, and is heard by that."""
     car = Car("v-1")
     await world.add(car)
     await world.start()
@@ -128,7 +120,49 @@ async def test_polls_are_seldom_while_only_leave_is_missing(world: World, cause:
     finished = VehicleEvent(2, attempt_id, AttemptEvent.DOWNLOAD_FINISHED)
     assert (await world.check_in(car, finished)).next_poll_ms == HOUR_MS
     deferred = VehicleEvent(3, attempt_id, AttemptEvent.DEFERRED, cause)
-    assert (await world.check_in(car, deferred)).next_poll_ms == polls_after_ms
+    assert (await world.check_in(car, deferred)).next_poll_ms == HOUR_MS
     await world.tick()
     assert (await world.permits.authorize(car.vehicle_id, attempt_id)).refusal is None
     assert (await world.check_in(car)).next_poll_ms == LIVE_MS
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+async def test_who_asks_for_its_permit_was_heard_and_told_nothing_new(world: World, flushed: bool) -> None:
+    """Silence is judged by calls, whichever they are. What a poll said of the vehicle stays, written by then or not: a
+    diagnosis that was forgotten would be new after the permit, and the release's.
+    """
+    car = Car("v-1")
+    await world.add(car)
+    await world.start()
+    attempt_id = await world.granted(car)
+    finished = VehicleEvent(1, attempt_id, AttemptEvent.DOWNLOAD_FINISHED)
+    await world.check_in(car, finished, conditions=some_conditions(), diagnostics=(a_diagnostic(),))
+    if flushed:
+        await world.last_seen.flush()
+    world.hand.advance(HOUR_MS)
+    await world.tick()
+    assert (await world.permits.authorize(car.vehicle_id, attempt_id)).refusal is None
+    await world.last_seen.flush()
+    record = await world.record(car)
+    assert record.last_seen_at == world.now
+    assert (record.conditions, record.diagnostics) == (some_conditions(), (a_diagnostic(),))
+
+
+async def test_what_a_poll_told_outlives_a_store_that_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks while its poll is written in vain: what is written later has the poll's words and the later time."""
+    car, told = Car("v-1"), a_contact(world.now)
+    await world.add(car)
+    world.last_seen.saw(car.vehicle_id, told)
+
+    async def asked_meanwhile(_: object) -> None:
+        world.last_seen.saw(car.vehicle_id, Contact(at=FleetTime(told.at + 1), told=False))
+        raise StoreUnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "touch", asked_meanwhile)
+        await world.last_seen.flush()
+    await world.last_seen.flush()
+    record = await world.record(car)
+    assert (record.last_seen_at, record.diagnostics) == (told.at + 1, told.diagnostics)

@@ -213,7 +213,7 @@ class World:
             metrics=self.metrics,
             vouching=self.vouching,
         )
-        self.permits = PermitDesk(store=self.store, snapshots=self.snapshots, clock=self.clock, metrics=self.metrics)
+        self.permits = self.permit_desk()
         self.manifests = ManifestDesk(
             store=self.store, snapshots=self.snapshots, clock=self.clock, metrics=self.metrics
         )
@@ -234,6 +234,16 @@ class World:
         self.ledger = Ledger(folder / "ledger.sqlite3", busy_timeout_s=0.1)
         self.feed = LedgerFeed(self.store, self.ledger)
         self.evaluator = self.an_evaluator(self.feed)
+
+    def permit_desk(self) -> PermitDesk:
+        """Of a worker that has given no permit yet."""
+        return PermitDesk(
+            store=self.store,
+            snapshots=self.snapshots,
+            clock=self.clock,
+            last_seen=self.last_seen,
+            metrics=self.metrics,
+        )
 
     def an_evaluator(
         self, feed: LedgerFeed, *, reachable: Callable[[], bool] = lambda: True, unnoticed_s: float = 10**9

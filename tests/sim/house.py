@@ -170,7 +170,7 @@ class Worker:
                 pace=PACE,
                 **common,
             ),
-            permits=PermitDesk(**common),
+            permits=PermitDesk(last_seen=self._last_seen, **common),
             manifests=ManifestDesk(verify=verify_unsigned, **common),
             enrollment=enrollment,
             identities=identities,
