@@ -100,7 +100,9 @@ class Road:
         """Start a rollout over the whole fleet; its id."""
         name = f"to-{release.replace('.', '-')}"
         request = rollout_pb2.CreateRolloutRequest(plan=self.load.plan(name, release), rollout_id=name, reason="test")
-        self.installation.api().rollouts.CreateRollout(request, timeout=CALL_TIMEOUT_S)
+        api = self.installation.api()  # the ports may be others than before
+        api.rollouts.CreateRollout(request, timeout=CALL_TIMEOUT_S)
+        api.channel.close()
         return name
 
     def rollout(self, name: str) -> rollout_pb2.Rollout:

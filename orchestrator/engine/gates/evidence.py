@@ -24,7 +24,7 @@ _TINY = 1e-300
 _FRACTION_STEPS_MAX = 100_000
 _ENOUGH = 1e-13
 _ROOT_WIDTH = 1e-10
-_REMEMBERED = 1 << 10
+_REMEMBERED = 1 << 9
 """Answers kept of each pure function: between two ticks the counts of few scopes change. One anew costs 5 to 30 us, so
 what was said of counts long gone is not worth its memory."""
 

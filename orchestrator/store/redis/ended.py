@@ -7,8 +7,10 @@ its attempt's own, times as differences. Written by `functions/ended.lua`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from orchestrator.model.attempt import LIVE_STATES, TERMINAL_STATES, Attempt, AttemptState, Try
@@ -150,15 +152,31 @@ def _frame(data: bytes) -> _Frame:
     _, rollout_id, release, region, hardware, cohort, deadlines, checkpoints, habit, habit_ages, counted_from = unpack(
         data, FRAME
     )
+    # None, as a cache takes False and 0 for the same.
+    set_ms = tuple([None if length is False else length for length in deadlines])
+    deadlines_ms, checkpoints_ms, habit_ages_ms = _lengths(set_ms, tuple(checkpoints), tuple(habit_ages))
     return _Frame(
-        rollout_id=RolloutId(rollout_id),
-        release=ReleaseVersion(release),
-        cell=Cell(region=region, hardware=hardware, cohort=cohort),
-        deadlines_ms={
-            state: length for state, length in zip(LIVE_ORDER, deadlines, strict=True) if length is not False
-        },
-        checkpoints_ms=tuple(checkpoints),
+        rollout_id=RolloutId(sys.intern(rollout_id)),
+        release=ReleaseVersion(sys.intern(release)),
+        cell=_cell(region, hardware, cohort),
+        deadlines_ms=deadlines_ms,
+        checkpoints_ms=checkpoints_ms,
         habit=Habit(habit),
-        habit_ages_ms=tuple(habit_ages),
+        habit_ages_ms=habit_ages_ms,
         counted_from=counted_from,
     )
+
+
+@lru_cache(maxsize=1024)
+def _cell(region: str, hardware: str, cohort: str) -> Cell:
+    """Every rollout has frames in the same cells."""
+    return Cell(region=region, hardware=hardware, cohort=cohort)
+
+
+@lru_cache(maxsize=1024)
+def _lengths(
+    deadlines: tuple[int | None, ...], checkpoints: tuple[int, ...], habit_ages: tuple[int, ...]
+) -> tuple[Mapping[AttemptState, int], tuple[int, ...], tuple[int, ...]]:
+    """What the frames of a rollout have of its plan, once."""
+    kept = {state: length for state, length in zip(LIVE_ORDER, deadlines, strict=True) if length is not None}
+    return MappingProxyType(kept), checkpoints, habit_ages
