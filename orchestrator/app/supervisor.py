@@ -39,6 +39,7 @@ from orchestrator.app.installation import (
     write_endpoints,
 )
 from orchestrator.app.ledger_heads import seal_days
+from orchestrator.app.memory import give_back_now_and_then
 from orchestrator.app.reloading import reloaded
 from orchestrator.app.signer_process import main as sign
 from orchestrator.app.vitals import show_vitals
@@ -156,6 +157,7 @@ class Supervisor:
             running = [tasks.create_task(child.supervise(self._machine)) for child in children]
             running.append(tasks.create_task(evaluator.run(settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
+            running.append(tasks.create_task(give_back_now_and_then()))
             running.append(tasks.create_task(self._certificates.renew({}, [(shown, "")])))
             running.append(tasks.create_task(seal_days(self._installation, ledger, clock, self._machine)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))

@@ -23,6 +23,7 @@ from orchestrator.app.certificates import ServerCertificates
 from orchestrator.app.children import beat, end_with_parent, name_process, say_ready
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
+from orchestrator.app.memory import give_back_now_and_then
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.ledger import LedgerReader
 from orchestrator.logs import configure_logging
@@ -308,6 +309,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
             tasks.create_task(desks.vouching.run()),
             tasks.create_task(desks.last_seen.run()),
             tasks.create_task(tell_health(running, desks.snapshots, machine)),
+            tasks.create_task(give_back_now_and_then()),
         ]
         for bound in running:
             await bound.server.start()
