@@ -107,6 +107,8 @@ class Load:
     releases: tuple[str, ...] = (FACTORY, GOOD, BAD)
     """Published; the first is what vehicles leave the factory with."""
     workers: int = 1
+    connection_age_s: int = 1800
+    """Machine time after which a worker ends a connection."""
 
     def scenario(self) -> str:
         """The fleet, as `outrider-sim` reads it."""

@@ -40,7 +40,12 @@ def prepare(folder: Path, load: Load, **more: object) -> None:
     scenario_file = folder / "scenario.toml"
     scenario_file.write_text(load.scenario())
     scenario = load_scenario(scenario_file)
-    settings = {"scale": load.scale, "evaluator_tick_s": load.tick_s, "workers": load.workers}
+    settings = {
+        "scale": load.scale,
+        "evaluator_tick_s": load.tick_s,
+        "workers": load.workers,
+        "connection_age_s": load.connection_age_s,
+    }
     with an_installation(folder, poll_s=300, poll_live_s=60, **settings, **more) as installation:
         fleet = build_fleet(scenario, folder / "vehicles")
         api = installation.api()
