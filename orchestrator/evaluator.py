@@ -47,7 +47,7 @@ SWEEP_BATCH = 256
 UNNOTICED_S = 15.0
 SHOWN_MS = 14 * 24 * 3600 * 1000
 """Fleet time that a rollout is still judged, and shown in metrics, after it was over."""
-SHOWN_OVER_MAX = 16
+SHOWN_OVER_MAX = 8
 """Of those, the latest that are shown: each has some two hundred series."""
 
 
