@@ -47,7 +47,9 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return median(slopes) if slopes else 0.0
 
 
-def trend(name: str, unit: str, points: Sequence[tuple[float, float]], *, allowed_share: float) -> Trend:
+def trend(
+    name: str, unit: str, points: Sequence[tuple[float, float]], *, allowed_share: float, allowed_least: float = 0.0
+) -> Trend:
     """How a series of (seconds, value) went after its warm-up.
 
     Args:
@@ -55,7 +57,8 @@ def trend(name: str, unit: str, points: Sequence[tuple[float, float]], *, allowe
         unit: of its values.
         points: in order of time.
         allowed_share: of its median, an hour.
+        allowed_least: an hour, where that is more: of a dozen whole things, one more is more than any share.
     """
     settled = points[int(len(points) * WARM_UP_SHARE) :]
     middle = median(value for _, value in settled)
-    return Trend(name, unit, middle, slope(settled) * HOUR_S, middle * allowed_share)
+    return Trend(name, unit, middle, slope(settled) * HOUR_S, max(middle * allowed_share, allowed_least))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.rolling import TEST_TIMEOUT_S, a_fleet_on_the_road
-from tests.faults.run_soak import MEMORY_SHARE, table, trends
+from tests.faults.run_soak import FILES_LEAST, MEMORY_SHARE, table, trends
 from tests.faults.slopes import slope, trend
 from tests.faults.soak import Soak
 
@@ -33,6 +33,14 @@ def test_a_leak_is_told_and_noise_and_warm_up_are_not(spikes: bool) -> None:
     leak = trend("m", "MiB", noisy(10.0, spikes=spikes), allowed_share=MEMORY_SHARE)
     assert not leak.flat
     assert leak.per_hour == pytest.approx(10.0, abs=1.0)
+
+
+def test_one_open_file_more_is_no_leak_and_one_a_minute_is() -> None:
+    """A dozen of whole things rise by a twelfth or not at all."""
+    step = [(float(at_s), 14.0 + (at_s > 2000)) for at_s in range(0, 3600, 2)]
+    assert trend("f", "", step, allowed_share=0.05, allowed_least=FILES_LEAST).flat
+    leak = [(float(at_s), 14.0 + at_s // 60) for at_s in range(0, 3600, 2)]
+    assert not trend("f", "", leak, allowed_share=0.05, allowed_least=FILES_LEAST).flat
 
 
 def test_a_slope_needs_two_points() -> None:
