@@ -212,5 +212,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
     except TimeoutError:
-        process.kill()
+        # It may have ended just now.
+        if process.returncode is None:
+            process.kill()
         await process.wait()

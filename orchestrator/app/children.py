@@ -128,8 +128,7 @@ class Child:
         log.error("child_stuck", child=self.name, pid=process.pid, silent_s=SILENCES * SILENCE_S)
         self.stuck()
         # It would not drain: whoever is connected to it is served by another one sooner.
-        process.kill()
-        return await process.wait()
+        return await _killed(process)
 
     def hang_up(self) -> None:
         """Ask to read its orders anew; one that is starting reads them anyway."""
@@ -150,8 +149,14 @@ class Child:
             return
         except TimeoutError:
             log.warning("child_killed", child=self.name, pid=process.pid)
-            process.kill()
-            await process.wait()
+            await _killed(process)
+
+
+async def _killed(process: asyncio.subprocess.Process | Fork) -> int:
+    """Its exit code, which is its own if it ended at the moment that it was given up."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    return await process.wait()
 
 
 def end_with_parent() -> None:

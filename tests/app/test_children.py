@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -90,6 +91,31 @@ async def test_child_that_does_not_start_is_an_error(tmp_path: Path, code: str) 
         await child.start()
     assert child.process is not None
     assert child.process.returncode is not None, "and nothing of it is left"
+
+
+async def test_child_that_ends_as_it_is_given_up_is_not_killed(tmp_path: Path) -> None:
+    """Its end may be known between the last wait for it and the signal, and then nothing is left to kill."""
+
+    class Ending:
+        pid = 1
+        returncode: int | None = None
+
+        def send_signal(self, _number: int) -> None:
+            """Taken."""
+
+        def kill(self) -> None:
+            raise ProcessLookupError
+
+        async def wait(self) -> int:
+            if self.returncode is None:
+                self.returncode = 1
+                await asyncio.sleep(60)
+            return self.returncode
+
+    child = a_child(tmp_path, GOOD)
+    child.process = cast(asyncio.subprocess.Process, Ending())
+    await child.stop(grace_s=0.01)
+    assert child.process.returncode == 1
 
 
 async def test_child_that_hangs_at_its_start_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
