@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -153,6 +154,20 @@ class Orders:
             store_url=document["store_url"],
             signer_socket=document["signer_socket"],
         )
+
+
+def clear_sockets(orders: Path) -> None:
+    """Remove the folder of sockets that an earlier run's orders name, which stays when its supervisor is killed.
+
+    Whatever else lies there keeps it.
+    """
+    try:
+        left = Path(Orders.load(orders).signer_socket)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    with contextlib.suppress(OSError):
+        left.unlink(missing_ok=True)
+        left.parent.rmdir()
 
 
 def choose_ports(host: str, wanted: Ports, endpoints: Path) -> Ports:

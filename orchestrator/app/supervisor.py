@@ -34,6 +34,7 @@ from orchestrator.app.installation import (
     Orders,
     Ports,
     choose_ports,
+    clear_sockets,
     is_free,
     last_ports,
     write_endpoints,
@@ -255,6 +256,7 @@ class Supervisor:
             images=settings.port_images,
             director=settings.port_director,
         )
+        clear_sockets(self._installation.run / "orders.json")
         # Unix socket paths are short, data folders need not be.
         sockets = Path(house.enter_context(tempfile.TemporaryDirectory(prefix="outrider-")))
         orders = Orders(

@@ -17,6 +17,7 @@ from orchestrator.app.installation import (
     Orders,
     Ports,
     choose_ports,
+    clear_sockets,
     free_port,
     is_free,
     last_ports,
@@ -132,6 +133,27 @@ def test_orders_come_through_to_the_children(tmp_path: Path) -> None:
     orders = Orders(settings={"poll_s": 60}, ports=Ports(1, 2, 3, 4, 5, 6), store_url="unix:///x", signer_socket="/y")
     orders.save(tmp_path / "orders.json")
     assert Orders.load(tmp_path / "orders.json") == orders
+
+
+def test_sockets_of_a_killed_supervisor_are_cleared_and_nothing_else(tmp_path: Path) -> None:
+    """Each kill -9 would leave a folder behind; one that somebody else has put a file into is not ours to remove."""
+    orders = tmp_path / "orders.json"
+    clear_sockets(orders)
+    for kept in (False, True):
+        left = tmp_path / f"outrider-{kept}"
+        left.mkdir()
+        socket_path = left / "signer"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(socket_path))
+        if kept:
+            (left / "other").touch()
+        Orders(settings={}, ports=ANY, store_url="unix:///x", signer_socket=str(socket_path)).save(orders)
+        clear_sockets(orders)
+        assert left.exists() == kept
+        assert not socket_path.exists()
+        clear_sockets(orders)
+    orders.write_text("{}")
+    clear_sockets(orders)
 
 
 def test_folder_that_was_never_made_is_refused_with_the_remedy(tmp_path: Path) -> None:
