@@ -33,6 +33,7 @@ from orchestrator.service.gauges import show_fleet, show_rollout, show_tick
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.service.on_halt import RevertProposer
 from orchestrator.service.pausing import pause_unproven
+from orchestrator.service.seldom import Seldom
 from orchestrator.service.successors import end_superseded
 from orchestrator.service.unreached import Unreached
 from orchestrator.store.base import ContactRate, Store, StoreError, Unsettled
@@ -42,7 +43,9 @@ from orchestrator.telemetry import Metrics
 log = structlog.get_logger()
 
 UNSETTLED_AFTER_MS = 5_000
-"""Machine time after which a reservation or permit that no shard confirmed is looked into."""
+"""Machine time after which a reservation or permit that no shard confirmed is looked into, and between such looks."""
+CONTACTS_EVERY_MS = 60_000
+"""Fleet time between looks at how many vehicles call: half hours are compared."""
 SWEEP_BATCH = 256
 UNNOTICED_S = 15.0
 SHOWN_MS = 14 * 24 * 3600 * 1000
@@ -60,9 +63,9 @@ class Picture:
     open_cases: Mapping[RolloutId, int]
     releases: Mapping[ReleaseVersion, Release]
     rates: Mapping[str, ContactRate]
-    """Calls by region; empty while a silence may be our own."""
+    """Calls by region; empty at most ticks, and while a silence may be our own."""
     unsettled: Mapping[RolloutId, Unsettled]
-    """What a crash left between a rollout's keys and the shards."""
+    """What a crash left between a rollout's keys and the shards, where there was a look for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class Evaluator:
         self._shown: set[RolloutId] = set()
         self._absence = Absence()
         self._unreached = Unreached()
+        self._unsettled_looks, self._contact_looks = Seldom(UNSETTLED_AFTER_MS), Seldom(CONTACTS_EVERY_MS)
         self._reverts = RevertProposer(store=store, clock=clock, machine=machine)
         self._gaps: set[str] = set()
         """What is known to be missing."""
@@ -226,16 +230,16 @@ class Evaluator:
         )
 
     async def _picture(self, rollouts: Sequence[Rollout], *, hears: bool) -> Picture:
-        regions = sorted({region for rollout in rollouts if not rollout.status.over for region in rollout.regions})
+        regions: Sequence[str] = ()
+        if hears and self._contact_looks.due(self._now()):
+            regions = sorted({region for rollout in rollouts if not rollout.status.over for region in rollout.regions})
+        ids = [rollout.rollout_id for rollout in rollouts]
+        looked_into = ids if self._unsettled_looks.due(self._machine.monotonic_ms()) else []
         # Asked together, so that it is one round trip; nested, as a type checker knows no longer ones.
         (tallies, profiles, open_cases), (releases, rates), unsettled = await asyncio.gather(
-            asyncio.gather(
-                self._store.tallies([rollout.rollout_id for rollout in rollouts]),
-                self._store.profiles(),
-                self._store.open_cases(),
-            ),
-            asyncio.gather(self._store.releases(), self._store.contacts(regions if hears else (), now=self._now())),
-            self._store.unsettled([each.rollout_id for each in rollouts], older_than_ms=UNSETTLED_AFTER_MS),
+            asyncio.gather(self._store.tallies(ids), self._store.profiles(), self._store.open_cases()),
+            asyncio.gather(self._store.releases(), self._store.contacts(regions, now=self._now())),
+            self._store.unsettled(looked_into, older_than_ms=UNSETTLED_AFTER_MS),
         )
         return Picture(
             tallies=tallies,
@@ -249,7 +253,8 @@ class Evaluator:
     async def _look_at(self, rollout: Rollout, picture: Picture) -> Ceiling | None:
         """Settle and judge one rollout; its permit ceiling, None when that failed: only its own dead-man runs out."""
         try:
-            await self._settle(rollout, picture.unsettled[rollout.rollout_id])
+            if unsettled := picture.unsettled.get(rollout.rollout_id):
+                await self._settle(rollout, unsettled)
             swapped = pins.changed(rollout, picture.releases.get(rollout.plan.release))
             if swapped and rollout.status.begun and not rollout.status.over:
                 # Neither promoted nor granted nor permitted: nobody reviewed what is registered now.
