@@ -40,7 +40,7 @@ from orchestrator.app.installation import (
     write_endpoints,
 )
 from orchestrator.app.ledger_heads import seal_days
-from orchestrator.app.memory import give_back_now_and_then
+from orchestrator.app.memory import give_back_now_and_then, scatter_less
 from orchestrator.app.reloading import reloaded
 from orchestrator.app.signer_process import main as sign
 from orchestrator.app.vitals import show_vitals
@@ -364,6 +364,7 @@ def serve(data: Path, **overrides: object) -> None:
     installation.check()
     settings = load(installation.data, overrides=overrides)
     os.umask(0o077)
+    scatter_less()
     configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
     with fork_children(installation, settings) as firstborn:
         structlog.contextvars.bind_contextvars(process="supervisor")

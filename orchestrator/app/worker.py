@@ -23,7 +23,7 @@ from orchestrator.app.certificates import ServerCertificates
 from orchestrator.app.children import beat, end_with_parent, name_process, say_ready
 from orchestrator.app.fleet_time import machine_origin, open_clock
 from orchestrator.app.installation import Installation, Orders
-from orchestrator.app.memory import give_back_now_and_then
+from orchestrator.app.memory import give_back_now_and_then, scatter_less
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.ledger import LedgerReader
 from orchestrator.logs import configure_logging
@@ -382,6 +382,7 @@ async def tell_health(running: Sequence[Bound], snapshots: SnapshotKeeper, machi
 def main(data: Path) -> None:
     """Entry of the process."""
     name_process(PROCESS_NAME)
+    scatter_less()
     end_with_parent()
     installation = Installation(data)
     orders = Orders.load(installation.run / "orders.json")
