@@ -89,7 +89,7 @@ def renew(
     name: Annotated[AuthorityName, typer.Argument(metavar="AUTHORITY", help="server, vehicle or operator.")],
     days: Annotated[int, typer.Option("--days", min=1, max=7300, help="Life of the new certificate.")] = 3650,
 ) -> None:
-    """Give an authority a certificate that lasts longer, under the same key; restart `serve` afterwards.
+    """Give an authority a certificate that lasts longer, under the same key; `serve` notices by itself.
 
     Nothing that was issued loses its validity. Vehicles learn of a new server authority when they renew their own
     certificate: renew it while they still have time for that.
@@ -115,7 +115,7 @@ def renew(
             ("ends now", moment_of(done.expires)),
             ("written to", plain(", ".join(str(path) for path in done.files))),
         ),
-        plain(f"Next: restart `outrider serve --data {session.data}`; {_AFTER[name]}"),
+        plain(f"`outrider serve` takes it up within seconds; {_AFTER[name]}"),
     )
 
 
