@@ -42,7 +42,9 @@ class LastSeen:
             self._pending[vehicle_id] = contact
 
     async def flush(self) -> None:
-        """Write what is pending; it stays pending when the store does not answer."""
+        """Write what is pending. It stays pending when the store does not answer for all of it: what was done and not
+        confirmed is told again, which changes nothing.
+        """
         pending, self._pending = self._pending, {}
         if not pending:
             return

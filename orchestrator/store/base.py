@@ -260,8 +260,8 @@ class VehicleStore(Protocol):
         """
 
     async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
-        """Write last contacts behind: when, and conditions and diagnoses, which stay where a contact told nothing. In
-        the same step each vehicle's `Gaps` learn from the gap that it ends, and contacts of its region are counted.
+        """Write last contacts behind: when, and conditions and diagnoses, which stay where a contact told nothing; each
+        vehicle's `Gaps` learn, its region's contacts are counted. One not younger than the last changes nothing.
         """
 
     async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:

@@ -58,7 +58,7 @@ async def test_vehicle_gets_its_habit_from_its_calls(bench: StoreBench) -> None:
     assert (await gaps_of(bench.store)).mean_ms == mean_ms + (HOUR_MS - 3 - mean_ms) // 8, "rounded down below zero too"
 
 
-async def test_older_contact_changes_nothing_but_the_count_of_its_region(bench: StoreBench) -> None:
+async def test_older_contact_changes_nothing(bench: StoreBench) -> None:
     """Two workers write behind: what one flushes late must not set a vehicle's last call back."""
     await bench.store.import_vehicles([a_vehicle()], now=NOW)
     await called(bench.store, after(HOUR_MS))
@@ -66,7 +66,18 @@ async def test_older_contact_changes_nothing_but_the_count_of_its_region(bench: 
     record = await bench.store.vehicle(V1)
     assert record is not None
     assert (record.last_seen_at, record.gaps) == (after(HOUR_MS), Gaps())
-    assert (await bench.store.contacts(["eu"], now=after(HOUR_MS // 2)))["eu"].recent == 1
+    assert (await bench.store.contacts(["eu"], now=after(HOUR_MS // 2)))["eu"].recent == 0
+    assert (await bench.store.contacts(["eu"], now=after(3 * HOUR_MS // 2)))["eu"].recent == 1
+
+
+async def test_contact_that_is_written_again_counts_once(bench: StoreBench) -> None:
+    """What was done and not confirmed is written again until it is: a day later the region would seem to be dark."""
+    await bench.store.import_vehicles([a_vehicle(), a_vehicle("v-2")], now=NOW)
+    for _ in range(3):
+        await called(bench.store, NOW, V1)
+    await called(bench.store, NOW, V1, V2)
+    await called(bench.store, after(MINUTE_MS), V1)
+    assert (await bench.store.contacts(["eu"], now=after(HOUR_MS // 2)))["eu"].recent == 3
 
 
 async def test_contacts_of_a_region_are_compared_with_the_day_before(bench: StoreBench) -> None:
@@ -85,12 +96,12 @@ async def test_contacts_of_a_region_are_compared_with_the_day_before(bench: Stor
 
 async def test_count_of_an_old_half_hour_is_nobodys(bench: StoreBench) -> None:
     """What is kept is a ring: a count of last week must not stand for yesterday's."""
-    await bench.store.import_vehicles([a_vehicle()], now=NOW)
+    await bench.store.import_vehicles([a_vehicle(), a_vehicle("v-2")], now=NOW)
     half = HOUR_MS // 2
     await called(bench.store, NOW)
     await called(bench.store, after(50 * half))
     assert (await bench.store.contacts(["eu"], now=after(51 * half)))["eu"] == ContactRate(1, 0)
-    await called(bench.store, NOW)
+    await called(bench.store, NOW, V2)
     assert (await bench.store.contacts(["eu"], now=after(51 * half)))["eu"] == ContactRate(1, 0), "too late to count"
 
 

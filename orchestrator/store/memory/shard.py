@@ -58,10 +58,10 @@ class Shard(Inventory):
         record = self.records.get(vehicle_id)
         if record is None:
             return
-        self.contacts.add(record.vehicle.region, contact.at)
         last = record.last_seen_at
-        if last is not None and contact.at < last:
+        if last is not None and contact.at <= last:
             return
+        self.contacts.add(record.vehicle.region, contact.at)
         self.records[vehicle_id] = replace(
             record,
             last_seen_at=contact.at,

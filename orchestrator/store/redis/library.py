@@ -26,7 +26,7 @@ from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED
 from orchestrator.store.refusals import REFUSED_BY_BRAKE, REFUSED_BY_STATUS
 from orchestrator.store.silence import OWN_WORD
 
-LIBRARY = "outrider_v9"
+LIBRARY = "outrider_v10"
 """Raised whenever functions of an earlier build could not serve this one."""
 PREFIX = f"{LIBRARY}_"
 """In front of every function's name."""

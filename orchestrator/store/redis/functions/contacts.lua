@@ -27,21 +27,23 @@ local function learn(mean, heard, gap)
   return mean + math.floor((gap - mean) / 8), heard + 1
 end
 
--- A contact as it is kept, with what its gap teaches; nil where the one before, `seen`, is younger. One that told
--- nothing (empty) keeps what was told before.
+-- A contact as it is kept, with what its gap teaches; nil where the one before, `seen`, is as young or younger. One that
+-- told nothing (empty) keeps what was told before.
 local function kept_contact(seen, at, told)
   local mean, heard = 0, 0
   if seen then
     local last, last_mean, last_heard = string.match(seen, '^(%d+)|(%d+)|(%d+)|')
     if told == '' then told = string.match(seen, '^%d+|%d+|%d+|(.*)$') end
     local gap = at - tonumber(last)
-    if gap < 0 then return nil end
+    if gap <= 0 then return nil end
     mean, heard = learn(tonumber(last_mean), tonumber(last_heard), gap)
   end
   return table.concat({int(at), int(mean), int(heard), told}, '|')
 end
 
--- touch: writes last contacts behind, of vehicles that are in the inventory or were. Reads and writes each hash once.
+-- touch: writes last contacts behind, of vehicles that are in the inventory or were. Reads and writes each hash once. One
+-- that is not younger than what is kept is neither written nor counted: it may be told again, as a call whose outcome was
+-- not confirmed is repeated.
 -- KEYS[1] shard tag. ARGV: vehicle id (each once), fleet time and what it told, packed (empty: nothing), of each. Reply:
 -- ok.
 register('touch', function(keys, args)
@@ -51,17 +53,15 @@ register('touch', function(keys, args)
   local seen = redis.call('HMGET', tag .. KEY.seen, unpack(ids))
   for index, packed in ipairs(inventories) do
     local at = tonumber(args[3 * index - 1])
-    if packed then
+    local contact = packed and kept_contact(seen[index], at, args[3 * index])
+    if contact then
       local shape, number = shape_number(packed), math.floor(at / HALF_HOUR_MS)
       regions[shape] = regions[shape] or load_shape(tag, packed)[SHAPE.region]
       local region = regions[shape]
       calls[region] = calls[region] or {}
       calls[region][number] = (calls[region][number] or 0) + 1
-      local contact = kept_contact(seen[index], at, args[3 * index])
-      if contact then
-        kept[#kept + 1] = ids[index]
-        kept[#kept + 1] = contact
-      end
+      kept[#kept + 1] = ids[index]
+      kept[#kept + 1] = contact
     end
   end
   if #kept > 0 then redis.call('HSET', tag .. KEY.seen, unpack(kept)) end
