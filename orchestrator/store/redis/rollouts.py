@@ -48,7 +48,8 @@ class RedisRollouts:
         """See `base.RolloutStore`. Those of the last listing are read in the same round trip in which new ones show."""
         listed = self._listed
         self._listed, documents = await asyncio.gather(self.rollout_ids(), self._documents(listed))
-        documents += await self._documents([each for each in self._listed if each not in listed])
+        before = set(listed)
+        documents += await self._documents([each for each in self._listed if each not in before])
         known = self._decoded
         self._decoded = {
             document: known.get(document) or codec.decode_rollout(document)
