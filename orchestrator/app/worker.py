@@ -9,7 +9,7 @@ import random
 import signal
 import ssl
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -76,7 +76,6 @@ STORE_APART_S = 0.005
 """Least time between round trips to the store: no vehicle feels it, and under load a trip brings several calls."""
 ROOT_LOOKS_APART_S = 0.1
 """Least time between looks at the disk for a new root, on behalf of vehicles that lack nothing."""
-HEALTH_S = 0.5
 GARBAGE_THRESHOLDS = (20_000, 2, 2)
 TOKEN_LIFE_MS = 7 * 24 * 3600 * 1000
 
@@ -198,22 +197,35 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
     """
     settings, ports, identities = context.settings, context.orders.ports, callers.identities
 
-    def bound_to(port: int, message_bytes_max: int, *, probed: bool = False) -> Binding:
-        shared, age_ms = settings.workers > 1, settings.connection_age_s * 1000
-        return Binding(settings.host, port, shared, message_bytes_max, probed, age_ms)
+    def bound_to(port: int, message_bytes_max: int, calls_max: int, *, operators: bool = False) -> Binding:
+        return Binding(
+            host=settings.host,
+            port=port,
+            shared=settings.workers > 1,
+            message_bytes_max=message_bytes_max,
+            probed=operators,
+            calls_max=calls_max,
+            described=operators,
+            connection_age_ms=settings.connection_age_s * 1000,
+        )
+
+    def serving() -> bool:
+        return desks.snapshots.fresh
 
     enrollment = servers.new_server(
-        bound_to(ports.enrollment, servers.ENROLLMENT_BYTES_MAX),
+        bound_to(ports.enrollment, servers.ENROLLMENT_BYTES_MAX, servers.OTHER_CALLS_MAX),
         tls[""],
         edge(context),
         [servers.ENROLLMENT],
+        serving,
     )
     servers.add_enrollment(enrollment.registry, EnrollmentServicer(desks.enrollment))
     vehicles = servers.new_server(
-        bound_to(ports.vehicles, settings.vehicle_message_bytes_max),
+        bound_to(ports.vehicles, settings.vehicle_message_bytes_max, servers.VEHICLE_CALLS_MAX),
         tls["vehicle"],
         edge(context),
         [servers.VEHICLES],
+        serving,
     )
     servers.add_vehicles(
         vehicles.registry,
@@ -229,10 +241,11 @@ def build_servers(context: Context, desks: Desks, callers: Callers, tls: Mapping
         ),
     )
     operators = servers.new_server(
-        bound_to(ports.operators, settings.operator_message_bytes_max, probed=True),
+        bound_to(ports.operators, settings.operator_message_bytes_max, servers.OTHER_CALLS_MAX, operators=True),
         tls["operator"],
         edge(context),
         list(servers.OPERATORS),
+        serving,
     )
     servers.add_operators(
         operators.registry,
@@ -308,7 +321,6 @@ async def serve(installation: Installation, orders: Orders) -> None:
             tasks.create_task(desks.images.run()),
             tasks.create_task(desks.vouching.run()),
             tasks.create_task(desks.last_seen.run()),
-            tasks.create_task(tell_health(running, desks.snapshots, machine)),
             tasks.create_task(give_back_now_and_then()),
         ]
         for bound in running:
@@ -366,17 +378,6 @@ def keep_off_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-
-
-async def tell_health(running: Sequence[Bound], snapshots: SnapshotKeeper, machine: MachineClock) -> None:
-    """Say through gRPC's health service, for ever, whether the store is within reach."""
-    told: bool | None = None
-    while True:
-        if snapshots.fresh != told:
-            told = snapshots.fresh
-            for bound in running:
-                await bound.tell(serving=told)
-        await machine.sleep(HEALTH_S)
 
 
 def main(data: Path) -> None:

@@ -31,8 +31,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 TELL_TIME = frozenset({"/outrider.v1.VehicleService/CheckIn", "/outrider.v1.VehicleService/AuthorizeInstall"})
 """Methods whose answers have a field for it: saying it twice costs a twentieth of a poll."""
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
-GRPC_OWN = "grpc."
-"""What the names of gRPC's own services begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class EdgeInterceptor:
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
-        if handler.unary_stream and not service.startswith(GRPC_OWN):
+        if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
                 self._stream(handler.unary_stream, service, method),
                 request_deserializer=handler.request_deserializer,
@@ -79,7 +77,7 @@ class EdgeInterceptor:
         return handler
 
     def _unary(self, call: Any, service: str, method: str) -> Any:
-        own, tells_time = service.startswith(GRPC_OWN), f"/{service}/{method}" in TELL_TIME
+        tells_time = f"/{service}/{method}" in TELL_TIME
 
         async def answer(request: Any, context: Context) -> Any:
             began_s = self._machine.monotonic_s()
@@ -90,7 +88,7 @@ class EdgeInterceptor:
                 caller = self._known(context)
                 if not tells_time:
                     context.set_trailing_metadata(((FLEET_TIME_KEY, str(self._clock.now())),))
-                reply = await call(request, context if own else caller)
+                reply = await call(request, caller)
             except asyncio.CancelledError:
                 self._count(service, method, "CANCELLED", began_s)
                 raise

@@ -4,12 +4,11 @@ different limits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from outrider.v1 import (
     case_pb2,
@@ -31,6 +30,8 @@ from outrider.v1 import (
 from orchestrator.rpc.case_servicer import CaseServicer
 from orchestrator.rpc.credentials import Credentials, Tls
 from orchestrator.rpc.fleet_servicer import FleetServicer
+from orchestrator.rpc.health import SERVICE as HEALTH
+from orchestrator.rpc.health import Health
 from orchestrator.rpc.interceptor import EdgeInterceptor, Registry
 from orchestrator.rpc.ledger_servicer import LedgerServicer
 from orchestrator.rpc.release_servicer import ReleaseServicer
@@ -54,6 +55,10 @@ all beyond twice as many. By itself it would cancel from 1,000 on, a second's wo
 """
 METADATA_BYTES_MAX = 16_384
 ENROLLMENT_BYTES_MAX = 65_536
+VEHICLE_CALLS_MAX = 8
+"""Calls at a time on one connection of a vehicle, which makes one."""
+OTHER_CALLS_MAX = 128
+"""On one connection of a works that enrols, or of an operator's tool: watched rollouts are calls too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,12 @@ class Binding:
     message_bytes_max: int
     probed: bool
     """Whether how much the network holds is probed by pings, for long messages; short ones pay more than they gain."""
+    calls_max: int
+    """At a time on one connection; what is more waits at the client. Far beyond what clients need: gRPC counts ended
+    calls for a moment longer than its client does, and may refuse one that takes a place at once.
+    """
+    described: bool
+    """Whether whoever is let in may ask for the services and their messages (reflection)."""
     connection_age_ms: int
     """After which a connection takes no more calls; gRPC spreads it by a tenth, so that they do not all come anew at
     once. Those under way are answered, and the client connects anew by itself.
@@ -79,25 +90,26 @@ class PortTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A server that is bound, and its health service."""
+    """A server that is bound."""
 
     server: grpc.aio.Server
     registry: Registry
     """Where servicers are put on it."""
     credentials: Credentials
     """What it shows, which may change."""
-    health: health.aio.HealthServicer
-    services: Sequence[str]
-
-    async def tell(self, *, serving: bool) -> None:
-        """Answer health checks so from now on."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", *self.services):
-            await self.health.set(service, status)
 
 
-def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, services: Sequence[str]) -> Bound:
-    """A server with health and reflection, bound and not yet started.
+def new_server(
+    binding: Binding, tls: Tls, interceptor: EdgeInterceptor, services: Sequence[str], serving: Callable[[], bool]
+) -> Bound:
+    """A server that tells its health, bound and not yet started.
+
+    Args:
+        binding: where, and its limits.
+        tls: shown from the start.
+        interceptor: in front of it.
+        services: that it will have.
+        serving: what health checks are answered.
 
     Raises:
         PortTakenError: the port is taken.
@@ -109,16 +121,17 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
             ("grpc.server.max_pending_requests", PENDING_MAX),
             ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_MAX),
             ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+            ("grpc.max_concurrent_streams", binding.calls_max),
             ("grpc.http2.bdp_probe", int(binding.probed)),
             ("grpc.max_connection_age_ms", binding.connection_age_ms),
             ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
         ],
     )
     credentials = Credentials(tls)
-    checks = health.aio.HealthServicer()
     registry = Registry(server, interceptor)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, _as_server(registry))
-    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    Health(services, serving).add_to(registry)
+    if binding.described:
+        reflection.enable_server_reflection([*services, HEALTH, reflection.SERVICE_NAME], server)
     address = f"{binding.host}:{binding.port}"
     try:
         server.add_secure_port(address, credentials.as_grpc())
@@ -126,7 +139,7 @@ def new_server(binding: Binding, tls: Tls, interceptor: EdgeInterceptor, service
         raise PortTakenError(
             f"cannot listen on {address}: {error}; stop what listens there or choose another port"
         ) from error
-    return Bound(server, registry, credentials, checks, tuple(services))
+    return Bound(server, registry, credentials)
 
 
 def _as_server(registry: Registry) -> grpc.aio.Server:

@@ -16,7 +16,7 @@ from outrider.v1 import rollout_pb2
 
 from signing.pki import key_pem
 from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually, is_alive, read_identity, run_cli
-from tests.vehicles import AVehicle, enrolled
+from tests.vehicles import AVehicle, enrolled, refusal
 
 SERVICES = {
     "enrollment": {"outrider.v1.EnrollmentService"},
@@ -50,20 +50,29 @@ def channels(installation: Installation) -> dict[str, grpc.Channel]:
     }
 
 
-def test_every_port_says_that_it_serves_and_what(installation: Installation) -> None:
-    """Load balancers ask for health, people ask what there is: on each port only its own services."""
+def test_every_port_says_that_it_serves_and_to_operators_what(installation: Installation) -> None:
+    """Load balancers ask for health, people who operate ask what there is; nobody else needs to."""
     for port, channel in channels(installation).items():
         for service in ("", *SERVICES[port]):
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=CALL_TIMEOUT_S
             )
             assert answer.status == health_pb2.HealthCheckResponse.SERVING, (port, service)
-        ask = reflection_pb2.ServerReflectionRequest(list_services="")
-        (listed,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-            iter([ask]), timeout=CALL_TIMEOUT_S
-        )
-        names = {item.name for item in listed.list_services_response.service}
-        assert {name for name in names if name.startswith("outrider.")} == SERVICES[port]
+        if port == "operators":
+            assert {name for name in described(channel) if name.startswith("outrider.")} == SERVICES[port]
+        else:
+            with pytest.raises(grpc.RpcError) as error:
+                described(channel)
+            assert refusal(error.value).code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def described(channel: grpc.Channel) -> set[str]:
+    """The services that a port says it has."""
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+    (listed,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+        iter([ask]), timeout=CALL_TIMEOUT_S
+    )
+    return {item.name for item in listed.list_services_response.service}
 
 
 def test_web_port_tells_alive_ready_and_nothing_else(installation: Installation) -> None:

@@ -259,6 +259,7 @@ def test_limits_are_those_of_the_code() -> None:
         "message to the vehicle port": size(field["vehicle_message_bytes_max"].default),
         "message to the enrolment port": size(servers.ENROLLMENT_BYTES_MAX),
         "metadata of one gRPC call": size(servers.METADATA_BYTES_MAX),
+        "calls at a time on one connection": str(servers.VEHICLE_CALLS_MAX),
         f"calls of a vehicle in {WINDOW_MS // 60_000} min of fleet time": str(CALLS_MAX),
         "Director metadata file": size(DIRECTOR_CAPS.targets),
         "Image root and timestamp file": size(IMAGE_CAPS.root),
