@@ -2,22 +2,21 @@
 
 Owns what belongs into it and in which order: the store first, the ledger after it. What the store's journal has lost by
 then, because the ledger had taken it, is so in the copy of the ledger; the other way round it would be in neither.
-Leaves to `restore` what becomes of it.
+Leaves to `archive` how files are packed, and to `restore` what becomes of them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
+from orchestrator.app.archive import pack, prove
 from orchestrator.app.installation import Installation, InstallationError
 from orchestrator.ledger.copying import Copied, copy_ledger
 from orchestrator.settings import FILE_NAME, Settings
@@ -26,7 +25,6 @@ from orchestrator.store.redis.snapshot import take_snapshot
 from signing.files import exclusive, sync_folder
 
 FORMAT = 1
-MANIFEST = "backup.json"
 STORE_FILE = "store.rdb"
 LEDGER_FILE = "ledger.sqlite3"
 FOLDERS = ("authorities", "director", "image-repo", "provisioning", "operators")
@@ -75,7 +73,7 @@ def back_up(
         InstallationError: the target exists, or the store is one that is not ours to copy.
         StoreError: the store did not hand over its data.
         orchestrator.ledger.LedgerError: the ledger cannot be read, or its chain does not hold.
-        OSError: something cannot be read or written.
+        OSError: something cannot be read or written, or does not read back as it was written.
     """
     installation.check()
     images = images and not settings.images
@@ -93,32 +91,26 @@ def back_up(
             take_snapshot(socket, folder / STORE_FILE)
             step("the ledger")
             copied = copy_ledger(installation.ledger_at(settings.ledger_url), folder / LEDGER_FILE)
-        found = {STORE_FILE: folder / STORE_FILE, LEDGER_FILE: folder / LEDGER_FILE}
+        own = ((name, folder / name) for name in (STORE_FILE, LEDGER_FILE))
         step(f"{'keys, ' if keys else ''}metadata{' and images' if images else ''}")
+        about = {
+            "format": FORMAT,
+            "outrider": version("outrider"),
+            "made_at": made_at,
+            "dataset_id": copied.dataset_id,
+            "keys": keys,
+            "images": images,
+            "ledger": {"entries": copied.entries, "head_hash": copied.head_hash},
+        }
+        whole = folder / "whole"
         # The repository's own lock: nothing is published while its files are read.
         with exclusive(installation.image_repository):
-            found |= dict(_files(installation, keys=keys, images=images))
-            manifest = {
-                "format": FORMAT,
-                "outrider": version("outrider"),
-                "made_at": made_at,
-                "dataset_id": copied.dataset_id,
-                "keys": keys,
-                "images": images,
-                "ledger": {"entries": copied.entries, "head_hash": copied.head_hash},
-                "files": {name: digest(path) for name, path in found.items()},
-            }
-            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            _pack(folder / "whole", {MANIFEST: folder / MANIFEST, **found})
-        (folder / "whole").rename(target)
+            packed = pack(whole, chain(own, _files(installation, keys=keys, images=images)), about)
+        step("a last look at it")
+        prove(whole, packed)
+        whole.rename(target)
     sync_folder(target.parent)
-    return BackupReport(target, target.stat().st_size, len(found), copied, keys, images, settings.images)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return BackupReport(target, target.stat().st_size, len(packed) - 1, copied, keys, images, settings.images)
 
 
 def is_secret(name: str) -> bool:
@@ -156,17 +148,9 @@ def _files(installation: Installation, *, keys: bool, images: bool) -> Iterator[
         places += sorted((installation.data / folder).rglob("*"))
     for path in places:
         name = path.relative_to(installation.data).as_posix()
-        if not path.is_file() or path.name == ".lock" or (is_secret(name) and not keys):
+        # A dot: locks, and what will be renamed to the file that it replaces.
+        if not path.is_file() or path.name.startswith(".") or (is_secret(name) and not keys):
             continue
         if name.startswith("image-repo/fetched/") or (name.startswith("image-repo/targets/") and not images):
             continue
         yield name, path
-
-
-def _pack(target: Path, found: dict[str, Path]) -> None:
-    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            for name, path in found.items():
-                archive.add(path, arcname=name, recursive=False)
-        file.flush()
-        os.fsync(file.fileno())

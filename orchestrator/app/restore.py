@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.app.backup import FORMAT, LEDGER_FILE, MANIFEST, STORE_FILE, digest
+from orchestrator.app.archive import MANIFEST, digest
+from orchestrator.app.backup import FORMAT, LEDGER_FILE, STORE_FILE
 from orchestrator.app.fleet_time import open_clock
 from orchestrator.app.installation import Installation, InstallationError
 from orchestrator.clock import MachineClock

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import stat
 import tarfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from outrider.v1 import fleet_pb2
 
+from signing.files import write_atomically
 from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually, run_cli
 from tests.vehicles import AVehicle, enrolled, offered
 
@@ -168,3 +171,37 @@ def test_a_backup_that_was_changed_or_is_in_the_way_is_refused(house: Installati
     assert in_the_way.exit_code == 4
     assert "is not empty" in in_the_way.stderr
     assert run_cli("--data", tmp_path / "other", "restore", file).exit_code == 0
+
+
+@contextmanager
+def ever_new(path: Path) -> Iterator[None]:
+    """A file that is replaced all the time, as a running installation replaces the head of its ledger."""
+    enough, once = threading.Event(), threading.Event()
+
+    def replace() -> None:
+        number = 0
+        while not enough.is_set():
+            write_atomically(path, b"x" * (number % 1000), durable=False)
+            once.set()
+            number += 1
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    once.wait()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
+
+
+def test_a_backup_of_files_that_change_meanwhile_is_restored(house: Installation, tmp_path: Path) -> None:
+    """A backup around midnight, when files are replaced, must not turn out to be none when it is needed."""
+    file = tmp_path / "outrider.backup"
+    (house.data / "image-repo" / "targets" / "large").write_bytes(bytes(64 << 20))
+    with ever_new(house.data / "director" / "ever-new.json"):
+        house.must("backup", file)
+    restored = run_cli("--data", tmp_path / "new", "restore", file)
+    assert restored.exit_code == 0, restored.stderr
+    assert (tmp_path / "new" / "director" / "ever-new.json").is_file()
+    assert not list((tmp_path / "new" / "director").glob(".ever-new*")), "what was about to replace it is no part"
