@@ -68,6 +68,8 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
                     reason="IDENTITY_MISMATCH",
                     remedy="a vehicle speaks for itself only",
                 )
+        # A poll without events has nothing to leave out; one that says otherwise may be written down as a gap.
+        self._rates.hear(vehicle_id, len(poll.events) or min(poll.oldest_number, 1))
         reply = await self._desk.check_in(vehicle_id, poll)
         return convert.check_in_response(reply, image_base_urls=self._image_base_urls)
 
@@ -100,6 +102,8 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
         conditions = convert.conditions(request)
         if faults := convert.condition_faults(conditions):
             raise convert.malformed(faults)
+        # A refusal may change what the attempt waits for, and a permit that is told again is consent given again.
+        self._rates.hear(vehicle_id, 1)
         return convert.authorize_response(
             await self._permits.authorize(
                 vehicle_id,

@@ -135,6 +135,9 @@ class _NoRates:
     def take(self, vehicle_id: VehicleId) -> None:
         """Nobody calls too often here."""
 
+    def hear(self, vehicle_id: VehicleId, words: int) -> None:
+        """Nobody says too much here."""
+
 
 class Worker:
     """A worker process.
