@@ -56,11 +56,11 @@ class Turnstile:
         Args:
             now_s: machine time that only rises.
         """
+        self._look(now_s)
         if self._calls < self._calls_max:
             self._calls += 1
             self._was_full |= self._calls == self._calls_max
             return None
-        self._look(now_s)
         backlog_s = self._calls / self._per_s
         self._next_turn_s = max(self._next_turn_s + 1 / (USED_SHARE * self._per_s), now_s + backlog_s)
         wait_s = max(RETRY_S_MIN, self._next_turn_s - now_s)
@@ -68,18 +68,21 @@ class Turnstile:
 
     def leave(self, now_s: float) -> None:
         """A call that was taken is answered, however."""
+        self._look(now_s)
         self._calls -= 1
         self._answered += 1
-        if now_s >= self._window_ends_s:
-            self._look(now_s)
 
     def _look(self, now_s: float) -> None:
-        """Close the window if it is over. Only a full house shows the rate; from others the best is remembered."""
-        if now_s < self._window_ends_s:
+        """Close the window if it is over. Only a full house shows the rate; from others the best is remembered. Before
+        a call counts: since the end of the window nobody came or left, for want of answers only if the house is full.
+        """
+        over_s = now_s - self._window_ends_s
+        if over_s < 0:
             return
-        took_s = WINDOW_S + now_s - self._window_ends_s
+        is_full = self._calls == self._calls_max
+        took_s = WINDOW_S + over_s if is_full else WINDOW_S
         kept = KEPT_SHARE ** min(took_s, 60.0) if self._was_full else 1.0
         self._per_s = max(PER_S_MIN, self._answered / took_s, kept * self._per_s)
         self._answered = 0
-        self._was_full = self._calls == self._calls_max
+        self._was_full = is_full
         self._window_ends_s = now_s + WINDOW_S

@@ -127,3 +127,37 @@ def test_places_are_free_again_when_calls_are_answered() -> None:
     turnstile.leave(0.1)
     assert turnstile.enter(0.1) is None
     assert turnstile.enter(0.1) is not None
+
+
+@pytest.mark.parametrize("warmed", [True, False])
+@pytest.mark.parametrize("full_at_last", [True, False])
+def test_a_herd_that_hits_an_idle_worker_is_sent_away_for_seconds(*, warmed: bool, full_at_last: bool) -> None:
+    """The night before is no window with a full house: a worker that took it for one, as all places are taken before
+    the first call leaves, would believe that it answers next to nothing, and send away for minutes.
+    """
+    turnstile = Turnstile(512, lambda: 0.5)
+    now_s = 50_000.0
+    for _ in range(5000 if warmed else 0):
+        assert turnstile.enter(now_s) is None
+        now_s += 0.001
+        turnstile.leave(now_s)
+    if full_at_last:
+        # A crowd within one window, and nobody after it.
+        now_s += 5.0
+        assert {turnstile.enter(now_s) for _ in range(512)} == {None}
+        for _ in range(512):
+            turnstile.leave(now_s + 0.5)
+    expected = 1000.0 if warmed else PER_S_START
+    assert turnstile.per_s == pytest.approx(expected, rel=0.01)
+    now_s += 600.0
+    waits = [turnstile.enter(now_s) for _ in range(5000)]
+    assert waits[:512] == [None] * 512
+    assert waits[-1] == pytest.approx((5000 - 512) / (0.8 * expected) + 512 / expected, rel=0.2)
+
+
+def test_a_worker_that_hangs_with_a_full_house_is_believed_slow() -> None:
+    """There nothing happens either, but not for want of calls."""
+    turnstile = Turnstile(10, lambda: 0.5)
+    assert [turnstile.enter(0.0) for _ in range(10)] == [None] * 10
+    assert turnstile.enter(60.0) is not None
+    assert turnstile.per_s == PER_S_MIN
