@@ -200,6 +200,8 @@ class Evaluator:
         if self._unproven or not look.proven:
             await self._pause_unproven()
             everything = await self._store.rollouts()
+        else:
+            self._gaps.clear()
         carried = await self._feed.run_once(look)
         if hears:
             await self._sweep(everything)

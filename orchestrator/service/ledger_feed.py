@@ -114,6 +114,8 @@ class LedgerFeed:
             elif number:
                 marks = await self.marks()
                 found = await self._beyond(list(look.batches), marks)
+                if not all(beyond.stands for beyond in found.values()):
+                    break  # Set back between two batches: carried on, the next look would find everything in order.
                 look = Look({stream: each.entries for stream, each in found.items()}, marks, proven=False)
             self.waiting = sum(map(len, look.batches.values()))
             carried.update(await self._carry(look))
@@ -163,8 +165,10 @@ class LedgerFeed:
     async def gaps(self) -> Mapping[str, str]:
         """Why the store cannot be proven complete against the ledger, by what is missing; empty when it is complete.
 
-        The same data set must lie below both, and each stream must have reached the ledger's mark. A ledger that is new
-        proves nothing about a store that already has rollouts.
+        The same data set must lie below both, and each stream must hold the ledger's mark: one that was set back and
+        written on has entries beyond it, but no longer that one. A stream that ends at its mark is whole although the
+        entry was trimmed, as earlier builds did; of one that was left so and written on nobody can tell, and it
+        is taken for set back. A ledger that is new proves nothing about a store that already has rollouts.
 
         Raises:
             StoreError: the store did not answer.
@@ -178,12 +182,23 @@ class LedgerFeed:
         if known != dataset_id:
             return {"dataset": f"the store holds data set {dataset_id}, the ledger belongs to {known}"}
         marks = await self._ledger.marks()
-        reached = await asyncio.gather(*(self._store.journal_mark(stream) for stream in marks))
+        found = await self._store.journals_beyond(marks, count=1)
+        absent = {stream: marks[stream] for stream, beyond in found.items() if not beyond.stands}
+        ends = await asyncio.gather(*(self._store.journal_mark(stream) for stream in absent))
+        # Another feed trims behind marks of its own, which it moves first: what it moved since, it has looked at.
+        later = await self._ledger.marks() if absent else marks
         return {
-            stream: f"journal {stream} ends at {end or 'nothing'}, the ledger has seen {mark}"
-            for (stream, mark), end in zip(marks.items(), reached, strict=True)
-            if position(end) < position(mark)
+            stream: _missing(stream, mark, end)
+            for (stream, mark), end in zip(absent.items(), ends, strict=True)
+            if end != mark and later[stream] == mark
         }
+
+
+def _missing(stream: str, mark: str, end: str) -> str:
+    """What a stream lacks that ends elsewhere than at the ledger's mark, and does not hold it."""
+    if position(end) < position(mark):
+        return f"journal {stream} ends at {end or 'nothing'}, the ledger has seen {mark}"
+    return f"journal {stream} was written on to {end}, but the last entry that the ledger has seen, {mark}, is gone"
 
 
 def settlements(entries: Sequence[JournalEntry]) -> dict[RolloutId, Settlement]:
