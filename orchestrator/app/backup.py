@@ -8,6 +8,7 @@ Leaves to `archive` how files are packed, and to `restore` what becomes of them.
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,9 +87,9 @@ def back_up(
         )
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         folder = Path(scratch)
-        with running_store(installation) as socket:
+        with running_store(installation) as address:
             step("the store")
-            take_snapshot(socket, folder / STORE_FILE)
+            take_snapshot(address, folder / STORE_FILE)
             step("the ledger")
             copied = copy_ledger(installation.ledger_at(settings.ledger_url), folder / LEDGER_FILE)
         own = ((name, folder / name) for name in (STORE_FILE, LEDGER_FILE))
@@ -126,11 +127,11 @@ def running_store(installation: Installation) -> Iterator[Path]:
     """The socket of the store: of the one that runs, else of one started for the while."""
     told = installation.store / "store.json"
     try:
-        socket = Path(json.loads(told.read_text(encoding="utf-8"))["socket"])
+        path = Path(json.loads(told.read_text(encoding="utf-8"))["socket"])
     except (OSError, ValueError, KeyError):
-        socket = Path()
-    if socket.is_socket():
-        yield socket
+        path = Path()
+    if path.is_socket() and _answers(path):
+        yield path
         return
     if not installation.store.is_dir():
         raise InstallationError(f"{installation.store} is missing: nothing was served here yet, nothing to back up")
@@ -140,6 +141,16 @@ def running_store(installation: Installation) -> Iterator[Path]:
         yield server.socket_path
     finally:
         server.stop()
+
+
+def _answers(path: Path) -> bool:
+    """Whether a server listens; one that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            line.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+    return True
 
 
 def _files(installation: Installation, *, keys: bool, images: bool) -> Iterator[tuple[str, Path]]:

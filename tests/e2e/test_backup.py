@@ -205,3 +205,15 @@ def test_a_backup_of_files_that_change_meanwhile_is_restored(house: Installation
     assert restored.exit_code == 0, restored.stderr
     assert (tmp_path / "new" / "director" / "ever-new.json").is_file()
     assert not list((tmp_path / "new" / "director").glob(".ever-new*")), "what was about to replace it is no part"
+
+
+def test_a_backup_is_taken_after_supervisor_and_store_were_killed(house: Installation, tmp_path: Path) -> None:
+    """Whoever looks at a machine after a crash copies first: what a killed server left is no server."""
+    house.kill()
+    house.kill_store()
+    taken = house.must("backup", tmp_path / "outrider.backup")
+    assert taken["ledger_entries"] > 0
+    assert not (house.data / "store" / "store.json").exists(), "the server of the while was stopped"
+    restored = run_cli("--data", tmp_path / "new", "restore", tmp_path / "outrider.backup")
+    assert restored.exit_code == 0, restored.stderr
+    house.start()
