@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from outrider.v1 import attempt_pb2, rollout_pb2, vehicle_pb2
@@ -31,6 +32,16 @@ GOOD = vehicle_pb2.CheckInRequest(outbox_id="box", events=[EVENT], oldest_number
 def more_events() -> list[vehicle_pb2.Event]:
     """As many events after the good one as the contract allows in all."""
     return [vehicle_pb2.Event(number=2 + n, attempt_id=EVENT.attempt_id, kind=EVENT.kind) for n in range(EVENTS_MAX)]
+
+
+NO_TIMES = ((253_402_300_800, 0), (-62_135_596_801, 0), (2**63 - 1, 0), (-(2**63), 0), (1, -1), (1, 10**9))
+"""Seconds and nanoseconds that the wire carries, and that no calendar has."""
+
+
+def ill_since(seconds: int, nanos: int, request: vehicle_pb2.CheckInRequest) -> None:
+    """Add a diagnosis that was seen first then."""
+    told = request.diagnostics.add(code="U1", severity=vehicle_pb2.SEVERITY_INFO)
+    told.first_seen_time.seconds, told.first_seen_time.nanos = seconds, nanos
 
 
 def faults(change: Callable[[vehicle_pb2.CheckInRequest], None]) -> list[str]:
@@ -94,11 +105,21 @@ def test_conditions_and_diagnoses_come_through_whole() -> None:
             "diagnostics[0].ecu_serial",
         ),
         (lambda request: request.diagnostics.add(code="U1"), "diagnostics[0].severity"),
+        *((partial(ill_since, seconds, nanos), "diagnostics[0].first_seen_time") for seconds, nanos in NO_TIMES),
     ],
 )
 def test_malformed_field_is_named(change: Callable[[vehicle_pb2.CheckInRequest], None], field: str) -> None:
     """Whoever writes an agent mends it from the answer alone."""
     assert field in faults(change)
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(-62_135_596_800, 0), (0, 0), (253_402_300_799, 999_999_999)])
+def test_first_and_last_times_come_through(seconds: int, nanos: int) -> None:
+    """A clock that was never set is the vehicle's trouble, not ours; operators see what it said."""
+    request = vehicle_pb2.CheckInRequest(outbox_id="box")
+    ill_since(seconds, nanos, request)
+    (told,) = convert.check_in(request, events_max=1).diagnostics
+    assert convert.diagnostic_out(told).first_seen_time.seconds == seconds
 
 
 def test_every_fault_of_a_poll_is_told_at_once() -> None:

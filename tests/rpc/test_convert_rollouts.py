@@ -87,9 +87,10 @@ def test_signal_tells_how_old_it_is_and_whether_it_is_good_no_more() -> None:
 def test_age_of_a_signal_that_is_none_is_refused(field: str) -> None:
     """A clock that says 1970 must be mended, and must not become the usual age in silence."""
     value = rollout_pb2.Signal(signal="tow_rate", kind=rollout_pb2.SIGNAL_KIND_WARNING)
-    getattr(value, field).FromMilliseconds(0)
-    with pytest.raises(InvalidInputError, match=f"signal.{field}"):
-        convert.signal_in(value, actor="ann", reason="a probe")
+    for seconds, nanos in ((0, 0), (2**62, 0), (-1, 0), (1, 10**9), (1, -1)):
+        getattr(value, field).seconds, getattr(value, field).nanos = seconds, nanos
+        with pytest.raises(InvalidInputError, match=f"signal.{field}"):
+            convert.signal_in(value, actor="ann", reason="a probe")
     getattr(value, field).FromMilliseconds(90_000)
     taken = convert.signal_in(value, actor="ann", reason="a probe")
     assert (taken.measured_at, taken.good_for_ms) in ((90_000, 0), (0, 90_000))

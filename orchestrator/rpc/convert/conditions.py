@@ -10,7 +10,7 @@ from outrider.v1 import vehicle_pb2
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.vehicle import Conditions, Diagnostic, LinkType, Severity
-from orchestrator.rpc.convert.wire import timestamp
+from orchestrator.rpc.convert.wire import is_time, timestamp
 from orchestrator.service.errors import Violation
 
 DIAGNOSTICS_MAX = 32
@@ -99,6 +99,8 @@ def diagnostic_faults(values: Sequence[vehicle_pb2.Diagnostic]) -> list[Violatio
             faults.append(Violation(f"{where}.ecu_serial", "needs at most 64 of A-Z a-z 0-9 _ -"))
         if value.severity not in SEVERITIES:
             faults.append(Violation(f"{where}.severity", f"{value.severity} is no severity"))
+        if not is_time(value.first_seen_time):
+            faults.append(Violation(f"{where}.first_seen_time", "is no time of the years 1 to 9999"))
     return faults
 
 

@@ -9,7 +9,7 @@ from outrider.v1 import rollout_pb2
 
 from orchestrator.model.ids import NAME_PATTERN, FleetTime
 from orchestrator.model.rollout import Signal, SignalKind
-from orchestrator.rpc.convert.wire import duration, malformed, timestamp
+from orchestrator.rpc.convert.wire import duration, is_length, is_time, malformed, timestamp
 from orchestrator.service.errors import Violation
 
 SIGNALS = {kind: rollout_pb2.SignalKind.Value(f"SIGNAL_KIND_{kind.name}") for kind in SignalKind}
@@ -38,10 +38,13 @@ def signal_in(value: rollout_pb2.Signal, *, actor: str, reason: str) -> Signal:
         for name, number in (("value", value.value), ("limit", value.limit))
         if not isfinite(number)
     ]
-    if value.HasField("measure_time") and value.measure_time.ToMilliseconds() <= 0:
+    measured, good = value.measure_time, value.good_for
+    if value.HasField("measure_time") and not (is_time(measured) and measured.ToMilliseconds() > 0):
         faults.append(Violation("signal.measure_time", "is no time at which anything was measured"))
-    if value.HasField("good_for") and value.good_for.ToMilliseconds() <= 0:
-        faults.append(Violation("signal.good_for", "must be longer than nothing; leave it out for the usual"))
+    if value.HasField("good_for") and not (is_length(good) and good.ToMilliseconds() > 0):
+        faults.append(
+            Violation("signal.good_for", "must be a length of time, longer than nothing; leave it out for the usual")
+        )
     if faults:
         raise malformed(faults)
     return Signal(
@@ -53,8 +56,8 @@ def signal_in(value: rollout_pb2.Signal, *, actor: str, reason: str) -> Signal:
         actor=actor,
         reason=reason,
         at=FleetTime(0),
-        measured_at=FleetTime(value.measure_time.ToMilliseconds()),
-        good_for_ms=value.good_for.ToMilliseconds(),
+        measured_at=FleetTime(measured.ToMilliseconds()),
+        good_for_ms=good.ToMilliseconds(),
     )
 
 

@@ -8,6 +8,22 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from orchestrator.service.errors import InvalidInputError, Violation
 
+TIMESTAMP_SECONDS = range(-62_135_596_800, 253_402_300_800)
+"""Years 1 to 9999. Source: google/protobuf/timestamp.proto, `seconds`."""
+DURATION_SECONDS_MAX = 315_576_000_000
+"""Some 10,000 years. Source: google/protobuf/duration.proto, `seconds`."""
+NANOS = range(1_000_000_000)
+
+
+def is_time(value: timestamp_pb2.Timestamp) -> bool:
+    """Whether it is a time at all: the wire carries any numbers, of which many are none."""
+    return value.seconds in TIMESTAMP_SECONDS and value.nanos in NANOS
+
+
+def is_length(value: duration_pb2.Duration) -> bool:
+    """Whether it is a length of time that is not negative."""
+    return 0 <= value.seconds <= DURATION_SECONDS_MAX and value.nanos in NANOS
+
 
 def timestamp(at: int) -> timestamp_pb2.Timestamp:
     """Milliseconds since the epoch as a Timestamp."""
