@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 FLUSH_S = 1.0
 PENDING_MAX = 100_000
+UNWRITABLE = (TypeError, ValueError, OverflowError)
+"""What packing raises for a value that has no form in the store."""
 
 
 class LastSeenStore(VehicleStore, Protocol):
@@ -43,18 +45,28 @@ class LastSeen:
 
     async def flush(self) -> None:
         """Write what is pending. It stays pending when the store does not answer for all of it: what was done and not
-        confirmed is told again, which changes nothing.
+        confirmed is told again, which changes nothing. A contact that cannot be written is dropped, and logged.
         """
         pending, self._pending = self._pending, {}
-        if not pending:
-            return
+        if pending:
+            await self._write(pending)
+
+    async def _write(self, contacts: dict[VehicleId, Contact]) -> None:
         try:
-            await self._store.touch(pending)
+            await self._store.touch(contacts)
         except StoreError as error:
-            later, self._pending = self._pending, pending
+            later, self._pending = self._pending, contacts
             for vehicle_id, contact in later.items():
                 self.saw(vehicle_id, contact)
             log.warning("last_seen_pending", vehicles=len(self._pending), error=str(error))
+        except UNWRITABLE:
+            # A defect of ours, by what one vehicle told: neither the others nor the worker shall suffer from it.
+            if len(contacts) == 1:
+                log.exception("contact_dropped", vehicle_id=next(iter(contacts)))
+                return
+            each = list(contacts.items())
+            await self._write(dict(each[: len(each) // 2]))
+            await self._write(dict(each[len(each) // 2 :]))
 
     async def run(self) -> None:
         """Flush for ever."""
