@@ -23,7 +23,7 @@ from orchestrator.service.fleet import FleetDesk
 from orchestrator.service.fleet_care import FleetCareDesk
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.memory import MemoryStore
-from tests.builders import NOW, a_contact, a_vehicle
+from tests.builders import NOW, a_contact, a_vehicle, after
 from tests.contracts.steps import V1, entries, permitted, running, tell
 from tests.rpc.contexts import TRUST_DOMAIN, AContext, operator_certificate
 
@@ -95,7 +95,7 @@ async def test_list_takes_a_filter_and_shows_all_that_is_known(port: Port) -> No
     (exclusion,) = vehicle.exclusions
     assert (exclusion.rollout, exclusion.reason, exclusion.actor) == ("", "lemon", "ann")
     assert exclusion.create_time.ToMilliseconds() == NOW
-    await port.store.touch({VehicleId("v-2"): Contact(at=NOW)})
+    await port.store.touch({VehicleId("v-2"): Contact(at=after(1))})
     bare = await port.ask("GetVehicle", fleet_pb2.GetVehicleRequest(name="vehicles/v-2"), by=VIEWER)
     assert not bare.HasField("conditions")
     with pytest.raises(InvalidInputError, match="filter has 1 fault"):
