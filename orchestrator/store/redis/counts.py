@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
@@ -40,11 +40,16 @@ class ShardCounts:
     Args:
         calls: carries the calls.
         tags: of the shards.
+        greeted: how often a server was connected to so far: what was seen before is void, for whoever answers may have
+            been set back, and its change numbers may have overtaken those that were seen.
     """
 
-    def __init__(self, calls: Calls, tags: Sequence[str]) -> None:
+    def __init__(self, calls: Calls, tags: Sequence[str], *, greeted: Callable[[], int]) -> None:
         self._calls = calls
         self._tags = tags
+        self._greeted = greeted
+        self._seen_since = greeted()
+        """The connection since which what was seen holds."""
         self._seen = [_Shard() for _ in tags]
         self._looking: asyncio.Task[None] | None = None
         """A look at every shard that has not begun yet, so that whoever asks now may share it."""
@@ -84,16 +89,26 @@ class ShardCounts:
 
     async def _refresh(self) -> None:
         self._looking = None
-        since = [seen.change for seen in self._seen]
+        seen_since, since = self._seen_since, [seen.change for seen in self._seen]
         replies = await self._calls.functions("tally", zip(self._tags, since, strict=True))
+        if self._greeted() != seen_since:
+            seen_since, since = self._greeted(), [0] * len(self._tags)
+            replies = await self._calls.functions("tally", zip(self._tags, since, strict=True))
+            self._seen_since = seen_since
+            self._forget(range(len(self._tags)))
         for shard, (told, change) in enumerate(zip(replies, since, strict=True)):
             reply = told
             if number(reply) < change:
-                # The store went back, for example after a repair: what was seen is void.
-                self._seen[shard] = _Shard()
-                self._tallies.clear()
+                # The store went back under a connection that lasted, for example by a repair.
                 reply = await self._calls.function("tally", self._tags[shard], 0)
+                self._forget([shard])
             self._take(self._seen[shard], reply)
+
+    def _forget(self, shards: Iterable[int]) -> None:
+        """Void what was seen; no await between this and what is seen instead, or somebody would read nothing."""
+        for shard in shards:
+            self._seen[shard] = _Shard()
+        self._tallies.clear()
 
     def _take(self, seen: _Shard, reply: Sequence[Any]) -> None:
         if number(reply) < seen.change:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -37,13 +37,14 @@ class RedisShards:
         calls: carries the calls.
         shards: how many there are.
         rollouts: names the rollouts' streams.
+        greeted: how often a server was connected to so far.
     """
 
-    def __init__(self, calls: Calls, shards: int, rollouts: RedisRollouts) -> None:
+    def __init__(self, calls: Calls, shards: int, rollouts: RedisRollouts, *, greeted: Callable[[], int]) -> None:
         self._calls = calls
         self._tags = [shard_tag(shard) for shard in range(shards)]
         self._rollouts = rollouts
-        self._counts = ShardCounts(calls, self._tags)
+        self._counts = ShardCounts(calls, self._tags, greeted=greeted)
 
     async def tallies(self, rollout_ids: Sequence[RolloutId]) -> Mapping[RolloutId, CellTallies]:
         """See `base.VehicleStore`."""

@@ -47,6 +47,8 @@ class Places:
     """Those that are written to now, by name."""
     of: Callable[[str], str]
     """The name of the one that serves a tag now; empty when nobody does."""
+    greeted: Callable[[], int]
+    """How often one was connected to so far."""
 
 
 DEFAULT_SHARDS = 16
@@ -65,7 +67,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         """How far the clock of each server is ahead of the fleet's, or why nobody knows; empty for one server."""
         RedisRollouts.__init__(self, calls, dead_man_life_ms)
         RedisVehicles.__init__(self, calls, shards)
-        RedisShards.__init__(self, calls, shards, self)
+        RedisShards.__init__(self, calls, shards, self, greeted=places.greeted)
         RedisFleet.__init__(self, calls)
 
     @classmethod
@@ -214,12 +216,13 @@ class _Opener:
         self._apart_s = apart_s
         self.dataset_id = ""
         """What is expected from now on of whoever answers; empty before it is known."""
+        self._greeted = 0
 
     def single(self) -> tuple[Calls, Places]:
         """One server."""
         calls = Calls(self._pipeline())
         name = "the store's server"
-        return calls, Places(servers=lambda: {name: calls}, of=lambda _: name)
+        return calls, Places(servers=lambda: {name: calls}, of=lambda _: name, greeted=lambda: self._greeted)
 
     async def cluster(self) -> tuple[Calls, Places]:
         """The nodes of a cluster.
@@ -240,6 +243,7 @@ class _Opener:
         return Calls(cluster), Places(
             servers=lambda: {str(node): Calls(each) for node, each in cluster.primaries().items()},
             of=lambda tag: str(cluster.topology.by_slot[slot_of(tag)] or ""),
+            greeted=lambda: self._greeted,
         )
 
     async def check(self, servers: Mapping[str, Calls]) -> None:
@@ -274,6 +278,7 @@ class _Opener:
         # Of a cluster one node alone could say; others that came back empty have no functions.
         if self.dataset_id and not self._where.cluster:
             await admission.check_same_data(ask, self.dataset_id)
+        self._greeted += 1
 
     def _scout(self, node: Node) -> Pipeline:
         return Pipeline(self._where.connection(node), deadline_s=SCOUT_S)
