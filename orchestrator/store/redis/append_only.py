@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis.binary import find_binary
-from orchestrator.store.redis.lock import FolderLock
+from orchestrator.store.redis.lock import FolderLock, take_server_lock
 
 MANIFEST = Path("appendonlydir") / "appendonly.aof.manifest"
 CHECK_TIMEOUT_S = 600.0
@@ -73,14 +73,22 @@ def repair(folder: Path) -> RepairReport:
         folder: the store's data folder, not in use.
 
     Raises:
-        StoreRefusedError: it is in use, has no append-only file, or is damaged beyond a torn tail.
+        StoreRefusedError: it is in use, also by a server whose owner was killed, has no append-only file, or is damaged
+            beyond a torn tail.
     """
     if not (folder / MANIFEST).exists():
         raise StoreRefusedError(f"{folder} holds no append-only file: nothing to repair")
     lock = FolderLock(folder)
     lock.take()
     try:
-        return _repair(folder)
+        server_lock = take_server_lock(folder)
+        if server_lock is None:
+            raise StoreRefusedError(
+                f"a server that was left behind still works on {folder}: `outrider serve` adopts it, and needs no "
+                f"repair; or stop the process that `fuser {folder / 'server.lock'}` names, then repair"
+            )
+        with server_lock:
+            return _repair(folder)
     finally:
         lock.drop()
 

@@ -7,7 +7,6 @@ whoever gets the lock next adopts it. Repair of a damaged file is `append_only`'
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -30,7 +29,7 @@ from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis import append_only
 from orchestrator.store.redis.binary import find_binary
 from orchestrator.store.redis.keys import FLEET_TAG, key
-from orchestrator.store.redis.lock import FolderLock
+from orchestrator.store.redis.lock import FolderLock, take_server_lock
 
 SOCKET_PATH_MAX = 100
 """Bytes; the system's limit is 104 to 108."""
@@ -160,7 +159,7 @@ class EmbeddedServer:
         for _ in range(LOCK_POLLS_MAX):
             if self._adopt():
                 return
-            lock = self._server_lock()
+            lock = take_server_lock(self._folder)
             if lock is not None:
                 with lock:
                     self._launch(lock)
@@ -220,18 +219,6 @@ class EmbeddedServer:
             )
         self._pid = self._process.pid
         self._await_start(self._process, log_start)
-
-    def _server_lock(self) -> BinaryIO | None:
-        """A lock for the server to inherit, so that no second one ever opens the same append-only file; None while a
-        server that was left behind, or a child of it that still rewrites the file, holds it.
-        """
-        file = (self._folder / "server.lock").open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        return file
 
     def _server_settings(self) -> dict[str, str]:
         settings = {

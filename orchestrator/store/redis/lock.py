@@ -1,10 +1,11 @@
-"""The lock on a store's data folder: one owner at a time, named by its pid."""
+"""The locks on a store's data folder: one owner at a time, named by its pid, and one server, which may outlive it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from orchestrator.store.base import StoreRefusedError
 
@@ -55,3 +56,19 @@ class FolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def take_server_lock(folder: Path) -> BinaryIO | None:
+    """A lock for a server to inherit, so that nobody else ever opens the same append-only file.
+
+    Returns:
+        The lock, held until it is closed here and in every process that inherited it. None while a server that was
+        left behind, or a child of it that still rewrites the file, holds it.
+    """
+    file = (folder / "server.lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
