@@ -62,3 +62,13 @@ def test_repair_refuses_while_a_server_that_was_left_behind_works_on_the_file(
     os.kill(server.pid, signal.SIGKILL)
     eventually(lambda: is_free(folder), what="a killed server lets go of its lock")
     assert repair(folder).bytes_cut == len(TORN)
+
+
+def test_copies_are_numbered_above_those_that_were_kept(server: EmbeddedServer, folder: Path) -> None:
+    """Whoever deleted an old copy, to have room on a full disk, must be able to repair again."""
+    server.stop()
+    for kept, next_one in (("damaged-2", "damaged-3"), ("damaged-10", "damaged-11")):
+        (folder / kept).mkdir()
+        tear(folder)
+        (cut,) = repair(folder).cut
+        assert cut.copy.parent.name == next_one

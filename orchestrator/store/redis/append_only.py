@@ -143,8 +143,9 @@ def _damage(file: Path) -> str:
 
 
 def _new_folder(folder: Path) -> Path:
-    number = 1 + sum(1 for path in folder.iterdir() if re.fullmatch(r"damaged-\d+", path.name))
-    copies = folder / f"damaged-{number}"
+    taken = [int(found[1]) for path in folder.iterdir() if (found := re.fullmatch(r"damaged-(\d+)", path.name))]
+    # Above the highest, not the count: people delete old ones.
+    copies = folder / f"damaged-{max(taken, default=0) + 1}"
     copies.mkdir(mode=0o700)
     return copies
 
