@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
+import pytest
 import redis
 
 from orchestrator.model.attempt import AttemptEvent as E
-from orchestrator.store.base import InventoryChange
-from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.model.ids import RolloutId
+from orchestrator.store.base import InventoryChange, StoreUnavailableError
+from orchestrator.store.redis import EmbeddedServer, RedisStore, counts
+from orchestrator.store.redis.calls import Calls
 from orchestrator.store.redis.keys import key, shard_tag
 from orchestrator.store.redis.verify import Difference
 from orchestrator.store.shards import shard_of
@@ -105,3 +111,71 @@ async def test_store_that_went_back_is_seen_as_it_is_now(
     assert await redis_store.tallies([SPRING]) == {SPRING: {}}
     assert await redis_store.profiles() == {}
     assert await redis_store.open_cases() == {}
+
+
+def are_over(server: EmbeddedServer, store: RedisStore, *, rollouts: int, cells: int) -> list[RolloutId]:
+    """Have every shard count attempts of rollouts, as those leave it that ran."""
+    ids = [RolloutId(f"r-{number}") for number in range(rollouts)]
+    with redis.Redis(unix_socket_path=str(server.socket_path), protocol=3) as client:
+        for tag in map(shard_tag, range(store.shards)):
+            for number, rollout_id in enumerate(ids, start=1):
+                counted = {f"eu|hw-{cell}|rest|p|succeeded": 1000 + number for cell in range(cells)}
+                client.hset(key(tag, "count") + rollout_id, mapping=counted)
+                client.zadd(key(tag, "changed"), {rollout_id: number})
+            client.set(key(tag, "change"), rollouts)
+    return ids
+
+
+async def test_first_look_goes_in_steps_and_keeps_what_it_has_seen(
+    redis_store: RedisStore, embedded_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees every rollout that ever ran: in one step it would be too late each time, from some number of them on."""
+    ids = are_over(embedded_server, redis_store, rollouts=3 * counts.CHANGED_MAX + 1, cells=1)
+    steps: list[set[object]] = []
+    call = Calls.functions
+
+    async def interrupted(calls: Calls, name: str, asked: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        asked = list(asked)
+        if name == "tally":
+            steps.append({since for _, since, *_ in asked})
+            if len(steps) == 3:
+                raise StoreUnavailableError("the store did not answer")
+        return await call(calls, name, asked)
+
+    monkeypatch.setattr(Calls, "functions", interrupted)
+    with pytest.raises(StoreUnavailableError):
+        await redis_store.tallies(ids)
+    seen = await redis_store.tallies(ids)
+    assert steps == [{step * counts.CHANGED_MAX} for step in (0, 1, 2, 2, 3)]
+    assert [sum(each.exposed for each in seen[rollout_id].values()) for rollout_id in ids] == [
+        redis_store.shards * (1000 + number) for number in range(1, len(ids) + 1)
+    ]
+
+
+async def test_rollouts_that_nobody_asks_for_are_kept_as_numbers(
+    redis_store: RedisStore, embedded_server: EmbeddedServer
+) -> None:
+    """Every process has those of every rollout that ever ran; as names and counts they took some seventy bytes each."""
+    rollouts, cells = 40, 200
+    are_over(embedded_server, redis_store, rollouts=rollouts, cells=cells)
+    tracemalloc.start()
+    watcher = await RedisStore.connect(embedded_server.url)
+    await watcher.tallies([])
+    size_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    await watcher.close()
+    assert size_bytes < 20 * rollouts * cells * redis_store.shards
+
+
+async def test_tallies_that_are_not_kept_are_summed_anew(
+    redis_store: RedisStore, embedded_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing asks for all that ever ran, and those that the evaluator asks for stay."""
+    monkeypatch.setattr(counts, "TALLIES_MAX", 2)
+    ids = are_over(embedded_server, redis_store, rollouts=3, cells=2)
+    first = await redis_store.tallies(ids)
+    again = await redis_store.tallies(ids[2:])
+    assert again[ids[2]] is first[ids[2]]
+    anew = await redis_store.tallies(ids)
+    assert anew == first
+    assert anew[ids[0]] is not first[ids[0]]

@@ -30,18 +30,22 @@ register('attempts', function(keys, args)
 end, true)
 
 -- tally: what one shard counts: open cases, and what changed after a change number: profiles, counters of rollouts.
--- KEYS[1] shard tag. ARGV: change number that the caller has seen; 0: none.
--- Reply: ok, change number now, array of profile, count, ... or empty text: as they were, array of rollout id, open
--- cases, ..., then rollout id and array of field, count, ... of each.
+-- KEYS[1] shard tag. ARGV: change number that the caller has seen, 0: none; most rollouts that are told, those that
+-- changed first before others.
+-- Reply: ok, change number up to which it is told: now, unless there were as many as that; array of profile, count, ...
+-- or empty text: as they were, array of rollout id, open cases, ..., then rollout id and array of field, count, ... of
+-- each.
 register('tally', function(keys, args)
-  local tag, since = keys[1], tonumber(args[1])
+  local tag, since, most = keys[1], tonumber(args[1]), tonumber(args[2])
   local changes = redis.call('MGET', tag .. KEY.change, tag .. KEY.profiles_change)
   local anew = since == 0 or (tonumber(changes[2]) or 0) > since
   local reply = {
     'ok', changes[1] or '0', anew and redis.call('HGETALL', tag .. KEY.profiles) or '',
     redis.call('HGETALL', tag .. KEY.open_cases),
   }
-  for _, rollout_id in ipairs(redis.call('ZRANGE', tag .. KEY.changed, '(' .. args[1], '+inf', 'BYSCORE')) do
+  local changed = redis.call('ZRANGE', tag .. KEY.changed, '(' .. args[1], '+inf', 'BYSCORE', 'LIMIT', 0, most)
+  if #changed == most then reply[2] = redis.call('ZSCORE', tag .. KEY.changed, changed[most]) end
+  for _, rollout_id in ipairs(changed) do
     reply[#reply + 1] = rollout_id
     reply[#reply + 1] = redis.call('HGETALL', tag .. KEY.count .. rollout_id)
   end
