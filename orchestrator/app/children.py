@@ -58,6 +58,8 @@ class Child:
     process: asyncio.subprocess.Process | Fork | None = field(default=None)
     serving: bool = field(default=False)
     """Whether it said that it is ready, and has not ended since, as far as is known."""
+    hung_up: bool = field(default=False)
+    """Whether it is to read its orders anew as soon as it is ready."""
 
     async def start(self) -> None:
         """Start and wait until it is ready.
@@ -65,6 +67,7 @@ class Child:
         Raises:
             ChildError: it ended, or was not ready in time.
         """
+        self.hung_up = False
         self.process = await self._begin()
         assert self.process.stdout is not None
         try:
@@ -77,6 +80,8 @@ class Child:
             raise ChildError(f"{self.name} did not start; its log above says why")
         self.serving = True
         log.info("child_ready", child=self.name, pid=self.process.pid)
+        if self.hung_up:
+            self.hang_up()
 
     async def _begin(self) -> asyncio.subprocess.Process | Fork:
         fork = self.firstborn()
@@ -131,7 +136,8 @@ class Child:
         return await _killed(process)
 
     def hang_up(self) -> None:
-        """Ask to read its orders anew; one that is starting reads them anyway."""
+        """Ask to read its orders anew; one that is starting, and may have read them, is asked when it is ready."""
+        self.hung_up = not self.serving
         if self.process is not None and self.serving:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGHUP)

@@ -74,6 +74,31 @@ async def test_child_is_awaited_until_it_says_ready_and_asked_to_end(tmp_path: P
     await child.stop(grace_s=0.0)
 
 
+async def test_child_that_is_asked_to_read_anew_as_it_starts_does_so_when_it_is_ready(tmp_path: Path) -> None:
+    """It may have read its orders a moment before they changed, and cannot take the signal yet."""
+    orders, reading, read = tmp_path / "orders", tmp_path / "reading", tmp_path / "read"
+    os.mkfifo(reading)
+    orders.write_text("old")
+    # The pipe opens when it has read, and it goes on when that is closed.
+    setup = f"""
+from pathlib import Path
+def read(*_): Path({str(read)!r}).write_text(Path({str(orders)!r}).read_text())
+read()
+Path({str(reading)!r}).read_text()
+signal.signal(signal.SIGHUP, read)
+"""
+    child = a_child(tmp_path, GOOD.format(setup=setup))
+    starting = asyncio.ensure_future(child.start())
+    pipe = await asyncio.to_thread(reading.open, "w")
+    assert read.read_text() == "old"
+    orders.write_text("new")
+    child.hang_up()
+    pipe.close()
+    await starting
+    await until(lambda: read.read_text() == "new")
+    await child.stop(grace_s=5.0)
+
+
 async def test_child_that_will_not_end_is_killed_after_its_grace(tmp_path: Path) -> None:
     """A hung worker must not keep a deployment from ending."""
     child = a_child(tmp_path, GOOD.format(setup="signal.signal(signal.SIGTERM, signal.SIG_IGN)"))
