@@ -100,17 +100,15 @@ def test_worker_whose_store_stands_still_refuses_what_is_too_much_at_once_and_se
     """Calls pile up behind a slow store: those beyond the limit hear at once when to come again."""
     machine = MachineClock()
     with an_installation(tmp_path) as house:
-        vehicles = enrolled(house, *(AVehicle(f"herd-{number}") for number in range(8)))
+        vehicles = enrolled(house, *(AVehicle(f"herd-{number}") for number in range(100)))
         for vehicle in vehicles:
             vehicle.check_in()
         os.kill(house.store_pid, signal.SIGSTOP)
         try:
             began_s = machine.monotonic_s()
-            # A connection carries a hundred calls at once: eight vehicles, so that all of them are under way.
+            # A connection carries eight calls at once: a hundred vehicles, so that all of them are under way.
             poll = vehicle_pb2.CheckInRequest(outbox_id="herd")
-            herd = [
-                vehicle.stub.CheckIn.future(poll, timeout=CALL_TIMEOUT_S) for vehicle in vehicles for _ in range(80)
-            ]
+            herd = [vehicle.stub.CheckIn.future(poll, timeout=CALL_TIMEOUT_S) for vehicle in vehicles for _ in range(6)]
             refused = eventually(lambda: [call for call in herd if call.done()], what="those beyond 512 are refused")
             assert machine.monotonic_s() - began_s < STORE_DEADLINE_S, "before the store could have been given up"
             for call in refused:
