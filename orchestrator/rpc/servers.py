@@ -55,7 +55,7 @@ all beyond twice as many. By itself it would cancel from 1,000 on, a second's wo
 """
 METADATA_BYTES_MAX = 16_384
 ENROLLMENT_BYTES_MAX = 65_536
-VEHICLE_CALLS_MAX = 8
+VEHICLE_CALLS_MAX = 16
 """Calls at a time on one connection of a vehicle, which makes one."""
 OTHER_CALLS_MAX = 128
 """On one connection of a works that enrols, or of an operator's tool: watched rollouts are calls too."""

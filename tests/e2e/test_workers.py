@@ -106,7 +106,7 @@ def test_worker_whose_store_stands_still_refuses_what_is_too_much_at_once_and_se
         os.kill(house.store_pid, signal.SIGSTOP)
         try:
             began_s = machine.monotonic_s()
-            # A connection carries eight calls at once: a hundred vehicles, so that all of them are under way.
+            # A connection carries few calls at once: a hundred vehicles, so that all of them are under way.
             poll = vehicle_pb2.CheckInRequest(outbox_id="herd")
             herd = [vehicle.stub.CheckIn.future(poll, timeout=CALL_TIMEOUT_S) for vehicle in vehicles for _ in range(6)]
             refused = eventually(lambda: [call for call in herd if call.done()], what="those beyond 512 are refused")
