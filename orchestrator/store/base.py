@@ -261,7 +261,7 @@ class VehicleStore(Protocol):
 
     async def touch(self, seen: Mapping[VehicleId, Contact]) -> None:
         """Write last contacts behind: when, and conditions and diagnoses, which stay where a contact told nothing; each
-        vehicle's `Gaps` learn, its region's contacts are counted. One not younger than the last changes nothing.
+        vehicle's `Gaps` learn, its region's contacts are counted. One as old as the last is not counted, an older void.
         """
 
     async def contacts(self, regions: Sequence[str], *, now: FleetTime) -> Mapping[str, ContactRate]:

@@ -14,7 +14,7 @@ from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.model.tally import AgeGroup, Tally
 from orchestrator.model.vehicle import Contact, Gaps
 from orchestrator.store.base import DARK_WAIT_MS, Applied, ContactRate, Store
-from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_vehicle, after, an_attempt
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS, NOW, a_vehicle, after, an_attempt, some_conditions
 from tests.contracts.steps import SPRING, V1, a_control, assigned, entries, permitted, sweep_all, tell
 from tests.store_fixtures import StoreBench
 
@@ -78,6 +78,16 @@ async def test_contact_that_is_written_again_counts_once(bench: StoreBench) -> N
     await called(bench.store, NOW, V1, V2)
     await called(bench.store, after(MINUTE_MS), V1)
     assert (await bench.store.contacts(["eu"], now=after(HOUR_MS // 2)))["eu"].recent == 3
+
+
+async def test_of_two_contacts_at_the_same_time_the_later_word_stays(bench: StoreBench) -> None:
+    """It is one moment, and counts once; what was told last is what is so."""
+    await bench.store.import_vehicles([a_vehicle()], now=NOW)
+    for battery in (20, 90):
+        await bench.store.touch({V1: Contact(at=NOW, conditions=some_conditions(battery_percent=battery))})
+    record = await bench.store.vehicle(V1)
+    assert record is not None
+    assert record.conditions == some_conditions(battery_percent=90)
 
 
 async def test_contacts_of_a_region_are_compared_with_the_day_before(bench: StoreBench) -> None:

@@ -211,7 +211,7 @@ MUTANTS: tuple[tuple[Mutant, str, int], ...] = (
     (deadlines_counted_twice, "recount", 2),
     (swapped_without_comparing, "epoch", 21),
     (fence_left_down, "earlier grants live on", 1),
-    (slots_returned_early, "returned, which is|granted without a slot", 5),
+    (slots_returned_early, "returned, which is|granted without a slot", 81),
     (slots_never_returned, "held by nobody|unsettled for ever", 5),
     (permit_told_before_it_is_counted, "installs without a permit|after a permit for", 5),
     (events_forgotten_unheard, "which nobody has", 1),

@@ -56,12 +56,11 @@ class Shard(Inventory):
     def touch(self, vehicle_id: VehicleId, contact: Contact) -> None:
         """See `base.VehicleStore`."""
         record = self.records.get(vehicle_id)
-        if record is None:
+        last = record.last_seen_at if record else None
+        if record is None or (last is not None and contact.at < last):
             return
-        last = record.last_seen_at
-        if last is not None and contact.at <= last:
-            return
-        self.contacts.add(record.vehicle.region, contact.at)
+        if contact.at != last:
+            self.contacts.add(record.vehicle.region, contact.at)
         self.records[vehicle_id] = replace(
             record,
             last_seen_at=contact.at,

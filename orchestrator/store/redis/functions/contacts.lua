@@ -27,23 +27,24 @@ local function learn(mean, heard, gap)
   return mean + math.floor((gap - mean) / 8), heard + 1
 end
 
--- A contact as it is kept, with what its gap teaches; nil where the one before, `seen`, is as young or younger. One that
--- told nothing (empty) keeps what was told before.
+-- A contact as it is kept, with what its gap teaches, and whether it is a new one; nil where the one before, `seen`, is
+-- younger. One that told nothing (empty) keeps what was told before.
 local function kept_contact(seen, at, told)
-  local mean, heard = 0, 0
+  local mean, heard, new = 0, 0, true
   if seen then
     local last, last_mean, last_heard = string.match(seen, '^(%d+)|(%d+)|(%d+)|')
     if told == '' then told = string.match(seen, '^%d+|%d+|%d+|(.*)$') end
     local gap = at - tonumber(last)
-    if gap <= 0 then return nil end
+    if gap < 0 then return nil end
+    new = gap > 0
     mean, heard = learn(tonumber(last_mean), tonumber(last_heard), gap)
   end
-  return table.concat({int(at), int(mean), int(heard), told}, '|')
+  return table.concat({int(at), int(mean), int(heard), told}, '|'), new
 end
 
 -- touch: writes last contacts behind, of vehicles that are in the inventory or were. Reads and writes each hash once. One
--- that is not younger than what is kept is neither written nor counted: it may be told again, as a call whose outcome was
--- not confirmed is repeated.
+-- as old as what is kept is not counted: it may be told again, as a call whose outcome was not confirmed is repeated. An
+-- older one is not written either.
 -- KEYS[1] shard tag. ARGV: vehicle id (each once), fleet time and what it told, packed (empty: nothing), of each. Reply:
 -- ok.
 register('touch', function(keys, args)
@@ -53,15 +54,18 @@ register('touch', function(keys, args)
   local seen = redis.call('HMGET', tag .. KEY.seen, unpack(ids))
   for index, packed in ipairs(inventories) do
     local at = tonumber(args[3 * index - 1])
-    local contact = packed and kept_contact(seen[index], at, args[3 * index])
+    local contact, new = nil, false
+    if packed then contact, new = kept_contact(seen[index], at, args[3 * index]) end
     if contact then
+      kept[#kept + 1] = ids[index]
+      kept[#kept + 1] = contact
+    end
+    if new then
       local shape, number = shape_number(packed), math.floor(at / HALF_HOUR_MS)
       regions[shape] = regions[shape] or load_shape(tag, packed)[SHAPE.region]
       local region = regions[shape]
       calls[region] = calls[region] or {}
       calls[region][number] = (calls[region][number] or 0) + 1
-      kept[#kept + 1] = ids[index]
-      kept[#kept + 1] = contact
     end
   end
   if #kept > 0 then redis.call('HSET', tag .. KEY.seen, unpack(kept)) end
