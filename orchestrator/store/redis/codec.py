@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -94,8 +93,6 @@ UNIT = "\x1f"
 """Separates the fields of a profile key."""
 GROUP = "\x1e"
 """Separates the tags within a profile key."""
-PROFILES_MAX = 100_000
-"""Remembered as values."""
 
 _ROLLOUT: TypeAdapter[Rollout] = TypeAdapter(Rollout)
 _RELEASE: TypeAdapter[Release] = TypeAdapter(Release)
@@ -301,11 +298,8 @@ def profile_key(shape: bytes, installed: str) -> str:
     return UNIT.join((model, hardware, region, cohort, GROUP.join(tags), installed, zone))
 
 
-@lru_cache(maxsize=PROFILES_MAX)
 def decode_profile(data: bytes) -> Profile:
-    """A profile from its key: model, hardware, region, cohort, tags, installed release, zone. A fleet has few, which
-    every look brings again.
-    """
+    """A profile from its key: model, hardware, region, cohort, tags, installed release, zone."""
     model, hardware, region, cohort, tags, installed, zone = data.decode().split(UNIT)
     return Profile(
         model=model,

@@ -90,6 +90,8 @@ class ShardCounts:
         """Of rollouts whose counters did not change since they were asked for; the one asked for last is the last."""
         self._profiles: Mapping[Profile, int] | None = None
         """None: a shard told others since."""
+        self._decoded: Mapping[bytes, Profile] = {}
+        """Profiles as they were told last: releases come and go, and each brings as many as the fleet has kinds."""
 
     async def look(self) -> None:
         """See what every shard counts now; those who ask in one turn of the loop share one look."""
@@ -119,10 +121,10 @@ class ShardCounts:
     def profiles(self) -> Mapping[Profile, int]:
         """How many vehicles have each profile; the same object while nothing changed."""
         if self._profiles is None:
-            summed: Counter[Profile] = Counter()
-            for packed, count in _summed(seen.profiles for seen in self._shown.shards).items():
-                summed[codec.decode_profile(packed)] += count
-            self._profiles = summed
+            counted = _summed(seen.profiles for seen in self._shown.shards)
+            known = self._decoded
+            self._decoded = {packed: known.get(packed) or codec.decode_profile(packed) for packed in counted}
+            self._profiles = {self._decoded[packed]: count for packed, count in counted.items()}
         return self._profiles
 
     def open_cases(self) -> Mapping[RolloutId, int]:
