@@ -58,7 +58,7 @@ class Sample:
     rss_mib: Mapping[str, float]
     """Resident memory by kind of process; of several the largest."""
     files: Mapping[str, int]
-    """Open descriptors, likewise."""
+    """Open descriptors by kind; of several all together, as the kernel hands connections to whichever it likes."""
     store_mib: float
     """What the store says it uses."""
     checkin_ms: float
@@ -168,7 +168,7 @@ class Soak:
         return Sample(
             at_s=at_s,
             rss_mib={kind: max(map(resident_mib, pids)) for kind, pids in processes.items()},
-            files={kind: max(map(open_files, pids)) for kind, pids in processes.items()},
+            files={kind: sum(map(open_files, pids)) for kind, pids in processes.items()},
             store_mib=store_mib,
             checkin_ms=median(self._poll_ms() for _ in range(PROBES)),
         )
