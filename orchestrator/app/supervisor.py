@@ -42,6 +42,7 @@ from orchestrator.app.installation import (
 from orchestrator.app.ledger_heads import seal_days
 from orchestrator.app.memory import give_back_now_and_then, scatter_less
 from orchestrator.app.reloading import reloaded
+from orchestrator.app.scheduling import run_in_long_turns
 from orchestrator.app.signer_process import main as sign
 from orchestrator.app.vitals import show_vitals
 from orchestrator.app.worker import main as work
@@ -365,6 +366,7 @@ def serve(data: Path, **overrides: object) -> None:
     settings = load(installation.data, overrides=overrides)
     os.umask(0o077)
     scatter_less()
+    run_in_long_turns()
     configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
     with fork_children(installation, settings) as firstborn:
         structlog.contextvars.bind_contextvars(process="supervisor")

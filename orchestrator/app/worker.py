@@ -72,7 +72,7 @@ log = structlog.get_logger()
 
 PROCESS_NAME = "outrider-worker"
 CALLS_MAX = 512
-STORE_APART_S = 0.005
+STORE_APART_S = 0.01
 """Least time between round trips to the store: no vehicle feels it, and under load a trip brings several calls."""
 ROOT_LOOKS_APART_S = 0.1
 """Least time between looks at the disk for a new root, on behalf of vehicles that lack nothing."""

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from outrider.v1 import vehicle_pb2
 
 from orchestrator.clock import MachineClock
-from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually
+from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually, process_name
 from tests.vehicles import AVehicle, enrolled
 
 pytestmark = pytest.mark.processes
@@ -81,6 +81,13 @@ def test_calls_go_on_while_connections_grow_old_and_settings_and_authorities_cha
         vehicle.connect(house)
         assert vehicle.check_in().next_poll_after.seconds == 7200, "and what counted before counts"
         assert house.process.poll() is None
+
+
+def test_every_process_runs_in_long_turns(tmp_path: Path) -> None:
+    """What wakes interrupts nobody: neither gRPC's threads the worker's Python, nor the store the worker."""
+    with an_installation(tmp_path, workers=2) as house:
+        running = {process_name(pid): os.sched_getscheduler(pid) for pid in (*house.children(), house.store_pid)}
+        assert set(running.values()) == {os.SCHED_BATCH}, running
 
 
 def test_stopped_worker_is_replaced_while_the_other_serves(tmp_path: Path) -> None:
