@@ -18,7 +18,7 @@ conform: setup-dev
 judge: setup-dev
 	@$(BIN)/python -m benchmarks.judge --runs $(or $(RUNS),60)
 
-# Speed of the hot parts, each against a bare baseline in the same run; writes benchmarks/speed.md. Nine minutes, and half an hour for its last part, a
+# Speed of the hot parts, each against a bare baseline in the same run; writes benchmarks/speed.md. Nine minutes, and over an hour for its last part, a
 # rollout to 20,000 vehicles; leave the machine alone.
 bench: setup-dev
 	@$(BIN)/python -m benchmarks.speed
