@@ -133,17 +133,21 @@ def check_counters(road: Road, rollout_id: str) -> Tally:
     """Counters equal a recount and what the ledger replays; its chain is whole; no slot is lost. Their sum."""
     installation = road.installation
 
-    def counters_agree() -> Tally:
-        # Asked anew with the ledger, into which the journal is carried once a tick: what nobody drives still times out.
+    def recounted() -> Tally:
         counters, recount = counted(installation, rollout_id)
         assert counters == recount
-        tally = total(counters.values())
+        return total(counters.values())
+
+    def counters_agree() -> Tally:
+        # Asked anew with the ledger, into which the journal is carried once a tick: what nobody drives still times out.
+        tally = recounted()
         told = installation.must("ledger", "outcomes", rollout_id)
         states = {state.value: tally.state(state) for state in AttemptState if tally.state(state)}
         assert told["states"] == states, f"the ledger has {told['states']}, the counters {states}"
         assert told["permitted"] == tally.exposed, f"the ledger has {told['permitted']}, the counters {tally.exposed}"
         return tally
 
+    recounted()  # at once: they are written together, and need no time to agree
     tally = eventually(counters_agree, what="the ledger has caught up")
     assert installation.must("ledger", "verify")["ok"]
     eventually(lambda: slots_held(installation, rollout_id) == tally.in_flight, what="every slot is returned")
