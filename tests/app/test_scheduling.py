@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the scheduler has no batches: Linux alone has")
+from orchestrator.app.scheduling import run_in_long_turns
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has policies to choose from: nothing is missing")
 
 CHOOSE = """
 import os, subprocess, sys
@@ -33,16 +35,25 @@ def chosen(before: str) -> tuple[str, int]:
     return answer, int(policy)
 
 
+@LINUX
 def test_whatever_is_started_runs_in_long_turns() -> None:
     """The store is another program, and a worker that is replaced a process that is started anew."""
     assert chosen("nothing") == ("True", os.SCHED_BATCH)
 
 
+@LINUX
 def test_policy_that_somebody_chose_stays() -> None:
     """Whoever starts us with a policy has a reason."""
     assert chosen("idle") == ("False", os.SCHED_IDLE)
 
 
+@LINUX
 def test_where_it_is_forbidden_nothing_is_changed() -> None:
     """Some containers let nobody choose."""
     assert chosen("forbidden") == ("False", os.SCHED_OTHER)
+
+
+def test_system_without_batches_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As macOS, which has none."""
+    monkeypatch.delattr(os, "SCHED_BATCH", raising=False)
+    assert not run_in_long_turns()
