@@ -115,13 +115,14 @@ class FleetCareDesk:
         live = [record for record in records if record.attempt is not None and not record.attempt.state.terminal]
         if live:
             raise live_refused([record.vehicle.vehicle_id for record in live], "nothing was removed")
-        removed = 0
-        for record in records:
-            vehicle_id = record.vehicle.vehicle_id
-            answer = await self._store.remove_vehicle(vehicle_id, actor=actor, reason=reason, now=self._now())
-            if isinstance(answer, Refusal):
-                raise live_refused([vehicle_id], f"{removed} of {len(records)} were removed before it began")
-            removed += answer
+        ids = [record.vehicle.vehicle_id for record in records]
+        answers = await asyncio.gather(
+            *(self._store.remove_vehicle(each, actor=actor, reason=reason, now=self._now()) for each in ids)
+        )
+        removed = sum(answer is True for answer in answers)
+        refused = [each for each, answer in zip(ids, answers, strict=True) if isinstance(answer, Refusal)]
+        if refused:
+            raise live_refused(refused, f"{removed} of {len(records)} were removed as it began")
         return removed
 
     async def exclude(
