@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -179,19 +179,20 @@ def choose_ports(host: str, wanted: Ports, endpoints: Path) -> Ports:
     """
     last = last_ports(endpoints)
     chosen: dict[str, int] = {}
-    for name in PORT_NAMES:
-        asked = getattr(wanted, name)
-        if asked and not is_free(host, asked):
-            raise InstallationError(
-                f"port {asked} ({name}) on {host} is taken: stop what listens there, or set port_{name}"
-            )
-        remembered = last.get(name, 0)
-        if asked:
-            chosen[name] = asked
-        elif remembered and remembered not in chosen.values() and is_free(host, remembered):
-            chosen[name] = remembered
-        else:
-            chosen[name] = free_port(host)
+    with contextlib.ExitStack() as held:
+        for name in PORT_NAMES:
+            asked = getattr(wanted, name)
+            if asked and not is_free(host, asked):
+                raise InstallationError(
+                    f"port {asked} ({name}) on {host} is taken: stop what listens there, or set port_{name}"
+                )
+            remembered = last.get(name, 0)
+            if asked:
+                chosen[name] = asked
+            elif remembered and remembered not in chosen.values() and is_free(host, remembered):
+                chosen[name] = remembered
+            else:
+                chosen[name] = held.enter_context(held_port(host))
     return Ports(**chosen)
 
 
@@ -219,9 +220,16 @@ def is_free(host: str, port: int) -> bool:
 
 def free_port(host: str) -> int:
     """A port that nothing listens on."""
+    with held_port(host) as port:
+        return port
+
+
+@contextlib.contextmanager
+def held_port(host: str) -> Iterator[int]:
+    """The same, and nobody is given it until this is left: of some 14,000, another would now and then be that one."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+        yield int(probe.getsockname()[1])
 
 
 def write_endpoints(installation: Installation, host: str, ports: Ports, trust_domain: str, scale: float = 1.0) -> None:

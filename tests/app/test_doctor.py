@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.app.doctor import CHECKS, Check, Finding, Level, Patient, examine
 from orchestrator.app.doctor.findings import ok
-from orchestrator.app.installation import Installation, Ports, free_port, write_endpoints
+from orchestrator.app.installation import Installation, Ports, choose_ports, free_port, write_endpoints
 from orchestrator.clock import MachineClock
 from orchestrator.ledger import Ledger, LedgerEntry
 from orchestrator.store.redis import EmbeddedServer, RedisStore
@@ -349,7 +349,7 @@ async def test_ledger_of_another_data_set_or_program_is_found(data: Path) -> Non
 
 def test_address_of_a_dead_service_is_told_apart_from_a_strangers(data: Path) -> None:
     """Vehicles that know the port call whoever listens there."""
-    ports = Ports(**{name: free_port("127.0.0.1") for name in Ports.__slots__})
+    ports = choose_ports("127.0.0.1", Ports(**dict.fromkeys(Ports.__slots__, 0)), data / "endpoints.json")
     write_endpoints(Installation(data), "127.0.0.1", ports, TRUST_DOMAIN)
     text = (data / "endpoints.json").read_text().replace(f'"pid": {os.getpid()}', f'"pid": {NOBODY}')
     (data / "endpoints.json").write_text(text)
@@ -366,7 +366,7 @@ def test_address_of_a_dead_service_is_told_apart_from_a_strangers(data: Path) ->
 
 def test_process_that_serves_nothing_is_found_by_every_look_at_it(data: Path) -> None:
     """It lives, and nothing of it answers: the worst night of all."""
-    ports = Ports(**{name: free_port("127.0.0.1") for name in Ports.__slots__})
+    ports = choose_ports("127.0.0.1", Ports(**dict.fromkeys(Ports.__slots__, 0)), data / "endpoints.json")
     write_endpoints(Installation(data), "127.0.0.1", ports, TRUST_DOMAIN)
     assert found(data, "readiness")["readiness"].level is Level.ERROR
     assert {item.level for item in found(data, "ports").values()} == {Level.ERROR}
