@@ -75,8 +75,9 @@ class Family(Generic[M]):
             ValueError: the names are not those of the metric; a mistake of ours.
         """
         given = tuple(labels.items())
-        if given in self._as_given:
-            return self._as_given[given]
+        known = self._as_given.get(given)
+        if known is not None:
+            return known
         if labels.keys() != set(self._names):
             raise ValueError(f"labels {sorted(labels)} given, {sorted(self._names)} expected")
         key = tuple(labels[name] if _LABEL_VALUE.fullmatch(labels[name]) else OTHER for name in self._names)

@@ -126,11 +126,11 @@ def consider(
     Returns:
         A grant, or the first reason against it in the order above.
     """
-    question = _Question(
-        record=record,
-        candidate=Candidate(rollout=rollout, release=release, target=target),
-        now=now,
-    )
+    return _consider(record, Candidate(rollout=rollout, release=release, target=target), now)
+
+
+def _consider(record: VehicleRecord, candidate: Candidate, now: FleetTime) -> Grant | Refusal:
+    question = _Question(record=record, candidate=candidate, now=now)
     for look in _REASONS:
         refusal = look(question)
         if refusal is not None:
@@ -152,7 +152,7 @@ def choose(record: VehicleRecord, rollouts: Iterable[Candidate], now: FleetTime)
     """
     refusals: list[Refusal] = []
     for candidate in in_turn(rollouts):
-        answer = consider(record, candidate.rollout, candidate.release, candidate.target, now)
+        answer = _consider(record, candidate, now)
         if isinstance(answer, Grant):
             return answer
         refusals.append(answer)

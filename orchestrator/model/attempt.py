@@ -92,7 +92,7 @@ VEHICLE_EVENTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class VehicleEvent:
     """One numbered event out of a vehicle's outbox."""
 

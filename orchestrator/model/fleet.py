@@ -57,7 +57,7 @@ class Vehicle:
         )
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@value(frozen=True, slots=True, order=True)
 class Profile:
     """What vehicles with equal fields share. A profile is matched once per plan, not once per poll."""
 
@@ -72,7 +72,7 @@ class Profile:
     """IANA time zone; empty means that of its region in a plan. No target matches it; windows are in it."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@value(frozen=True, slots=True, order=True)
 class Cell:
     """What is counted apart: recorded on an attempt at its grant and never changed."""
 

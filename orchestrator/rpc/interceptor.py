@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -17,6 +16,7 @@ import structlog
 from grpc_status import rpc_status
 
 from orchestrator.clock import FleetClock, MachineClock
+from orchestrator.model.value import value
 from orchestrator.rpc.errors import OverloadedError, internal, status_of
 from orchestrator.rpc.overload import Turnstile
 from orchestrator.service.errors import ForbiddenError
@@ -33,7 +33,7 @@ TELL_TIME = frozenset({"/outrider.v1.VehicleService/CheckIn", "/outrider.v1.Vehi
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Caller:
     """All that our servicers see of a call's context: whoever calls, read once a call."""
 

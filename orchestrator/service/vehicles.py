@@ -71,7 +71,7 @@ class CheckIn:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Install:
     """Directive: install what the Director's targets say."""
 
@@ -183,7 +183,8 @@ class VehicleDesk:
         # After the look at what was known before, which tells an old diagnosis from a new one.
         self._last_seen.saw(vehicle_id, Contact(at=now, conditions=poll.conditions, diagnostics=poll.diagnostics))
         self._metrics.contacts.labels(region=record.vehicle.region).inc()
-        await self._diagnose(record, poll.diagnostics, now)
+        if poll.diagnostics:
+            await self._diagnose(record, poll.diagnostics, now)
         snapshot = self._snapshots.current
         # Other than what stands only if the store was set back, as by a restored backup: then the vehicle has done what
         # is not known here, and begins nothing before its manifest was seen.

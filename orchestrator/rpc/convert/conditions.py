@@ -53,11 +53,11 @@ def condition_faults(told: Conditions | None) -> list[Violation]:
     """What is wrong with the conditions of a request."""
     if told is None:
         return []
-    faults = [
-        Violation(f"conditions.{name}", f"{percent} is not within 0 and 100")
-        for name, percent in (("signal_percent", told.signal_percent), ("battery_percent", told.battery_percent))
-        if not 0 <= percent <= 100
-    ]
+    faults = []
+    if not 0 <= told.signal_percent <= 100:
+        faults.append(Violation("conditions.signal_percent", f"{told.signal_percent} is not within 0 and 100"))
+    if not 0 <= told.battery_percent <= 100:
+        faults.append(Violation("conditions.battery_percent", f"{told.battery_percent} is not within 0 and 100"))
     if not 0 <= told.storage_free_bytes <= STORAGE_MAX:
         faults.append(Violation("conditions.storage_free_bytes", "out of range"))
     return faults

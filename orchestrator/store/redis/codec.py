@@ -162,8 +162,10 @@ def decode_record(
         conditions=contact.conditions if contact else None,
         diagnostics=contact.diagnostics if contact else (),
         exclusions=tuple(
-            Exclusion(scope=scope, actor=actor, reason=reason, at=FleetTime(at))
-            for scope, actor, reason, at in exclusions
+            [
+                Exclusion(scope=scope, actor=actor, reason=reason, at=FleetTime(at))
+                for scope, actor, reason, at in exclusions
+            ]
         ),
         gaps=gaps,
         forgiven_at=FleetTime(forgiven_at),

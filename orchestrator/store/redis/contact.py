@@ -41,10 +41,15 @@ def decode_seen(data: bytes) -> tuple[Contact, Gaps]:
         at=FleetTime(int(at)),
         conditions=_conditions(conditions) if conditions else None,
         diagnostics=tuple(
-            Diagnostic(
-                code=code, ecu_serial=ecu_serial, severity=Severity(severity), first_seen_at=FleetTime(first_seen_at)
-            )
-            for code, ecu_serial, severity, first_seen_at in diagnostics
+            [
+                Diagnostic(
+                    code=code,
+                    ecu_serial=ecu_serial,
+                    severity=Severity(severity),
+                    first_seen_at=FleetTime(first_seen_at),
+                )
+                for code, ecu_serial, severity, first_seen_at in diagnostics
+            ]
         ),
     )
     return contact, Gaps(mean_ms=int(mean_ms), heard=int(heard))

@@ -52,6 +52,7 @@ class RedisVehicles:
     def __init__(self, calls: Calls, shards: int) -> None:
         self._calls = calls
         self._shards = shards
+        self._tags = [shard_tag(shard) for shard in range(shards)]
         self._listing = Listing(calls, shards)
 
     @property
@@ -60,7 +61,7 @@ class RedisVehicles:
         return self._shards
 
     def _tag(self, vehicle_id: VehicleId) -> str:
-        return shard_tag(shard_of(vehicle_id, self._shards))
+        return self._tags[shard_of(vehicle_id, self._shards)]
 
     async def import_vehicles(self, vehicles: Sequence[Vehicle], *, now: FleetTime) -> ImportOutcome:
         """See `base.VehicleStore`."""

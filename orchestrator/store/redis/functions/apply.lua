@@ -45,6 +45,5 @@ register('apply', function(keys, args)
       hot[HOT.acknowledged_number] = event[1]
     end
   end
-  save(tag, 'hot', vehicle_id, hot)
-  return applied(tag, vehicle_id, hot)
+  return applied(tag, vehicle_id, hot, save(tag, 'hot', vehicle_id, hot))
 end)

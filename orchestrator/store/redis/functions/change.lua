@@ -59,8 +59,7 @@ register('attest', function(keys, args)
   end
   journal(tag .. KEY.journal, 'manifest_accepted', now, data, args[8])
   if data.attempt_id and args[6] ~= '' then advance(tag, hot, attempt, args[6], now, '') end
-  save(tag, 'hot', vehicle_id, hot)
-  return applied(tag, vehicle_id, hot)
+  return applied(tag, vehicle_id, hot, save(tag, 'hot', vehicle_id, hot))
 end)
 
 -- direct: replaces the vehicle's Director state if the held timestamp version is the expected one.

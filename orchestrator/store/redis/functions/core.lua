@@ -42,7 +42,7 @@ local function journal(stream, kind, at, data, blob)
   return append(stream, kind, int(at), cmsgpack.pack(data), blob)
 end
 
--- A packed record of a hash, or nil.
+-- A record of a hash and how it is packed, or nil.
 local function load(tag, name, member, fields)
   local packed = redis.call('HGET', tag .. KEY[name], member)
   if not packed then return nil end
@@ -50,7 +50,7 @@ local function load(tag, name, member, fields)
   if not READABLE[record[fields.schema]] then
     error('record ' .. member .. ' has schema ' .. tostring(record[fields.schema]) .. ', this library reads ' .. SCHEMA)
   end
-  return record
+  return record, packed
 end
 
 -- While somebody counts the records of a shard, notes which of them changed; see `verify.lua`.
@@ -64,8 +64,11 @@ local function put(tag, name, member, packed)
   note_change(tag, name, member)
 end
 
+-- The same of a record that is not packed yet; how it is.
 local function save(tag, name, member, record)
-  put(tag, name, member, cmsgpack.pack(record))
+  local packed = cmsgpack.pack(record)
+  put(tag, name, member, packed)
+  return packed
 end
 
 local function drop(tag, name, member)

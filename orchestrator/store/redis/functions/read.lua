@@ -1,9 +1,9 @@
 -- vehicle: all that is hot about one vehicle.
 -- KEYS[1] shard tag. ARGV: vehicle id. Reply: ok, the id and the record's six parts, or unknown.
 register('vehicle', function(keys, args)
-  local hot = load_present(keys[1], args[1])
+  local hot, packed = load_present(keys[1], args[1])
   if not hot then return {'unknown'} end
-  return applied(keys[1], args[1], hot)
+  return applied(keys[1], args[1], hot, packed)
 end, true)
 
 -- attempts: every attempt of a vehicle, packed, in no order.

@@ -3,15 +3,15 @@
 -- What is known of a vehicle, also when it was removed from the inventory. Nothing is kept of one of which nothing is
 -- known yet but that it is there.
 local function load_hot(tag, vehicle_id)
-  local hot = load(tag, 'hot', vehicle_id, HOT)
-  if hot or redis.call('HEXISTS', tag .. KEY.inventory, vehicle_id) == 0 then return hot end
+  local hot, packed = load(tag, 'hot', vehicle_id, HOT)
+  if hot or redis.call('HEXISTS', tag .. KEY.inventory, vehicle_id) == 0 then return hot, packed end
   return {SCHEMA, false, '', '', 0, '', 0, {0, 0, 0, 0, ''}, {}, '', {}, false, 0}
 end
 
 -- The same of a vehicle that is in the inventory, else nil.
 local function load_present(tag, vehicle_id)
-  local hot = load_hot(tag, vehicle_id)
-  return hot and not hot[HOT.removed] and hot or nil
+  local hot, packed = load_hot(tag, vehicle_id)
+  if hot and not hot[HOT.removed] then return hot, packed end
 end
 
 -- An attempt, wherever it is kept. A caller that has the record of a vehicle in hand, and may have changed it, gives both.
@@ -36,15 +36,15 @@ end
 -- A vehicle's id and the six parts of its record: shape, inventory, hot, latest attempt, last contact, all packed, and
 -- the frames of its ended attempts. The latest attempt is empty where there is none or `hot` has it, the contact where
 -- there was none.
-local function vehicle_parts(tag, vehicle_id, hot)
+local function vehicle_parts(tag, vehicle_id, hot, packed)
   local attempt = hot[HOT.attempt_id] ~= '' and redis.call('HGET', tag .. KEY.attempts, hot[HOT.attempt_id])
   local inventory = redis.call('HGET', tag .. KEY.inventory, vehicle_id)
-  return vehicle_id, packed_shape(tag, inventory), inventory, cmsgpack.pack(hot), attempt or '',
+  return vehicle_id, packed_shape(tag, inventory), inventory, packed or cmsgpack.pack(hot), attempt or '',
     redis.call('HGET', tag .. KEY.seen, vehicle_id) or '', frames_of(tag, hot)
 end
 
-local function applied(tag, vehicle_id, hot)
-  return {'ok', vehicle_parts(tag, vehicle_id, hot)}
+local function applied(tag, vehicle_id, hot, packed)
+  return {'ok', vehicle_parts(tag, vehicle_id, hot, packed)}
 end
 
 -- Adds to one counter of the rollout of an attempt or a control; `fields` are its positions.
