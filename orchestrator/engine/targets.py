@@ -200,12 +200,15 @@ def mismatch(compiled: CompiledTarget, profile: Profile) -> Mismatch | None:
     ):
         if wanted and found not in wanted:
             return Mismatch(field=field, wanted=listed(wanted), found=found)
-    tags = ", ".join(profile.tags) or "no tags"
-    if not set(target.tags_all) <= set(profile.tags):
-        return Mismatch(field="tags_all", wanted=f"all of {listed(target.tags_all)}", found=tags)
-    if set(target.tags_none) & set(profile.tags):
-        return Mismatch(field="tags_none", wanted=f"none of {listed(target.tags_none)}", found=tags)
+    if target.tags_all and not set(target.tags_all) <= set(profile.tags):
+        return Mismatch(field="tags_all", wanted=f"all of {listed(target.tags_all)}", found=_tags(profile))
+    if target.tags_none and set(target.tags_none) & set(profile.tags):
+        return Mismatch(field="tags_none", wanted=f"none of {listed(target.tags_none)}", found=_tags(profile))
     return _installed_mismatch(compiled, profile)
+
+
+def _tags(profile: Profile) -> str:
+    return ", ".join(profile.tags) or "no tags"
 
 
 def _installed_mismatch(compiled: CompiledTarget, profile: Profile) -> Mismatch | None:

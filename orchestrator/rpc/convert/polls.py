@@ -65,7 +65,7 @@ def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn
     """
     # Each look at a field of a message makes a value anew: once is enough.
     outbox_id, events, oldest_number = request.outbox_id, request.events, request.oldest_number
-    manifest_sha256 = request.manifest_sha256
+    manifest_sha256, diagnostics = request.manifest_sha256, request.diagnostics
     faults = []
     if not OUTBOX_PATTERN.fullmatch(outbox_id):
         faults.append(Violation("outbox_id", "needs 1 to 64 of A-Z a-z 0-9 _ -"))
@@ -73,7 +73,7 @@ def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn
         faults.append(Violation("events", f"{len(events)} events, at most {EVENTS_MAX} a call"))
     told = conditions(request)
     faults += condition_faults(told)
-    faults += diagnostic_faults(request.diagnostics)
+    faults += diagnostic_faults(diagnostics)
     if not DIGEST_PATTERN.fullmatch(manifest_sha256):
         faults.append(Violation("manifest_sha256", "needs 64 hex digits, or nothing"))
     if not 0 <= oldest_number <= NUMBER_MAX:
@@ -92,7 +92,7 @@ def check_in(request: vehicle_pb2.CheckInRequest, *, events_max: int) -> CheckIn
         director=held(request.director_versions),
         image=held(request.image_versions),
         conditions=told,
-        diagnostics=tuple([diagnostic(each) for each in request.diagnostics]),
+        diagnostics=tuple([diagnostic(each) for each in diagnostics]),
     )
 
 

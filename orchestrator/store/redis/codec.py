@@ -129,7 +129,12 @@ def decode_record(
     version, issued_at, timestamp_version, timestamp_issued_at, release, snapshot = (*director, False)[:6]
     contact, gaps = decode_seen(seen) if seen else (None, Gaps())
     vehicle = decode_vehicle(vehicle_id, shape, inventory)
-    known = decode_frames(frames)
+    known = decode_frames(frames) if frames else {}
+    tried = ended_tries(packed, known)
+    for rollout_id, number, state, state_at, exposed, code in tries:
+        tried[RolloutId(rollout_id)] = Try(
+            number=number, state=AttemptState(state), state_at=FleetTime(state_at), exposed=exposed, failure_code=code
+        )
     return VehicleRecord(
         vehicle=vehicle,
         enrolled=enrolled,
@@ -146,17 +151,7 @@ def decode_record(
             release=ReleaseVersion(release),
             snapshot=SignedSnapshot(*snapshot) if snapshot else None,
         ),
-        tries=ended_tries(packed, known)
-        | {
-            RolloutId(rollout_id): Try(
-                number=number,
-                state=AttemptState(state),
-                state_at=FleetTime(state_at),
-                exposed=exposed,
-                failure_code=code,
-            )
-            for rollout_id, number, state, state_at, exposed, code in tries
-        },
+        tries=tried,
         attempt=decode_attempt(attempt) if attempt else ended_attempt(vehicle.vehicle_id, latest_id, packed, known),
         last_seen_at=contact.at if contact else None,
         conditions=contact.conditions if contact else None,
