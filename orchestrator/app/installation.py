@@ -98,6 +98,11 @@ class Installation:
         return self.data / "run"
 
     @property
+    def restoring(self) -> Path:
+        """Where a restore works; it stays if that does not come to its end."""
+        return self.data / ".restore"
+
+    @property
     def metrics(self) -> Path:
         """Samples of the workers."""
         return self.run / "metrics"
@@ -108,11 +113,16 @@ class Installation:
         return self.data / "endpoints.json"
 
     def check(self) -> None:
-        """See that the folder was made.
+        """See that the folder was made, to its end.
 
         Raises:
             InstallationError: it was not.
         """
+        if self.restoring.exists():
+            raise InstallationError(
+                f"a restore into {self.data} goes on, or did not come to its end: wait for it, or empty the folder and "
+                "restore again"
+            )
         for path in (self.authorities, self.director_metadata, self.image_repository):
             if not path.is_dir():
                 raise InstallationError(f"{path} is missing: make the data folder with `outrider keys init --data DIR`")

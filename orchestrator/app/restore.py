@@ -3,14 +3,16 @@
 Owns that what was in the file arrives byte for byte, that every rollout stands still and says why, and that what the
 store forgot to do for what the ledger already knows is done again. What happened after the backup nobody here knows:
 vehicles tell it when they call (`service/vehicles`: a vehicle that holds newer files than we remember).
+
+Until it came to its end the folder is none that can be served: yesterday's store would go on where it stood.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,26 +81,31 @@ def restore(
     if installation.data.exists() and any(installation.data.iterdir()):
         raise InstallationError(f"{installation.data} is not empty: restore into a new folder, and move it afterwards")
     installation.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=installation.data, prefix=".restore-") as scratch:
-        folder = Path(scratch)
-        step("reading and proving the file")
+    folder = installation.restoring
+    folder.mkdir()
+    step("reading and proving the file")
+    try:
         manifest = unpack(archive, folder)
-        step("the store")
-        lay_snapshot(folder / STORE_FILE, installation.store)
-        step("the ledger")
-        settings = load(folder)
-        place = installation.ledger_at(settings.ledger_url)
-        of_backup = manifest["ledger"]
-        survived = isinstance(place, str) and holds(place, of_backup["entries"], of_backup["head_hash"])
-        if not survived:
-            copy_ledger(folder / LEDGER_FILE, place)
-        for name in (STORE_FILE, LEDGER_FILE, MANIFEST):
-            (folder / name).unlink()
-        for part in sorted(folder.iterdir()):
-            part.rename(installation.data / part.name)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    step("the store")
+    lay_snapshot(folder / STORE_FILE, installation.store)
+    step("the ledger")
+    settings = load(folder)
+    place = installation.ledger_at(settings.ledger_url)
+    of_backup = manifest["ledger"]
+    survived = isinstance(place, str) and holds(place, of_backup["entries"], of_backup["head_hash"])
+    if not survived:
+        copy_ledger(folder / LEDGER_FILE, place)
     step("pausing rollouts")
     made_at = str(manifest["made_at"])
     paused = asyncio.run(_settle(installation, settings, made_at=made_at, actor=actor, machine=machine))
+    for name in (STORE_FILE, LEDGER_FILE, MANIFEST):
+        (folder / name).unlink()
+    for part in sorted(folder.iterdir()):
+        part.rename(installation.data / part.name)
+    folder.rmdir()
     return RestoreReport(
         made_at=made_at,
         files=len(manifest["files"]),

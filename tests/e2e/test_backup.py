@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -144,6 +146,47 @@ def test_after_a_restore_vehicles_tell_what_the_backup_missed(house: Installatio
     kinds = [entry["kind"] for entry in house.must("ledger", "show", "--all")["entries"]]
     assert kinds.count("installation_restored") == 1
     assert house.must("ledger", "verify")["ok"]
+
+
+DYING = """\
+import os
+from orchestrator.app import restore
+from orchestrator.cli.main import main
+from orchestrator.store.base import StoreUnavailableError
+
+def dies(*told):
+    {how}
+
+restore.pause_unproven = dies
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("os.kill(os.getpid(), 9)", id="killed"),
+        pytest.param("raise StoreUnavailableError('it went away')", id="cut off"),
+    ],
+)
+def test_a_restore_that_ends_before_rollouts_are_paused_cannot_be_served(
+    how: str, house: Installation, tmp_path: Path
+) -> None:
+    """Yesterday's store would go on granting, and nobody has said that it may."""
+    on_the_road(house, tmp_path, "v-1")
+    house.must("rollout", "start", house.write("spring.yaml", PLAN), "--yes")
+    file, data = tmp_path / "outrider.backup", tmp_path / "new"
+    house.must("backup", file)
+    dying = [sys.executable, "-c", DYING.format(how=how)]
+    ended = subprocess.run([*dying, "--data", data, "restore", file], check=False, timeout=CALL_TIMEOUT_S * 6)
+    assert ended.returncode != 0
+    refused = run_cli("serve", "--data", data)
+    assert refused.exit_code == 4
+    assert "did not come to its end" in refused.stderr
+    shutil.rmtree(data)
+    restored = run_cli("--data", data, "--output", "json", "restore", file)
+    assert restored.json["paused"] == ["spring"]
+    assert not (data / ".restore").exists()
 
 
 def test_a_backup_that_was_changed_or_is_in_the_way_is_refused(house: Installation, tmp_path: Path) -> None:
