@@ -72,6 +72,7 @@ def recount(
     async def count(address: str) -> Recount:
         store = await RedisStore.connect(
             address,
+            beside=True,
             durability=settings.store_durability,
             replicas_min=settings.store_replicas_min,
             deadline_s=CALL_DEADLINE_S,

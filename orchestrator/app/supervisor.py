@@ -306,12 +306,8 @@ class Supervisor:
 
     async def _start_web(self, house: AsyncExitStack, store: RedisStore, ports: Ports) -> ssl.SSLContext:
         """Serve monitoring and images; what the images' port shows, which may change."""
-
-        async def store_ready() -> None:
-            await store.dataset_id()
-
         app = build_app(
-            metrics=Exposition(self._metrics.registry, self._installation.metrics), checks={"store": store_ready}
+            metrics=Exposition(self._metrics.registry, self._installation.metrics), checks={"store": store.answers}
         )
         runner, _ = await start(app, self._settings.host, ports.web)
         house.push_async_callback(runner.cleanup)

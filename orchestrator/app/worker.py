@@ -294,6 +294,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
     machine = MachineClock()
     store = await RedisStore.connect(
         orders.store_url,
+        beside=True,
         durability=settings.store_durability,
         replicas_min=settings.store_replicas_min,
         apart_s=STORE_APART_S,

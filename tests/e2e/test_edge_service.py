@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from outrider.v1 import rollout_pb2
 
 from signing.pki import key_pem
+from tests.e2e.evidence import store_socket
 from tests.processes import CALL_TIMEOUT_S, Installation, an_installation, eventually, is_alive, read_identity, run_cli
 from tests.vehicles import AVehicle, enrolled, refusal
 
@@ -158,6 +160,25 @@ def test_killed_worker_signer_and_store_come_back(house: Installation) -> None:
 
     eventually(signed, what="another signer signs")
     assert house.endpoints == before
+
+
+@pytest.mark.fault("F17")
+def test_lost_functions_are_said_by_readiness_and_another_builds_are_left_to_it(house: Installation) -> None:
+    """A worker that is started after an upgrade would take the store from the supervisor that it belongs to."""
+    another = "#!lua name=outrider_v1\nredis.register_function('outrider_v1_old', function() return 1 end)"
+    with redis.Redis(unix_socket_path=store_socket(house)) as store:
+        store.function_flush()
+        store.function_load(another)
+        status, text = house.get("/readyz")
+        assert status == 503
+        assert "lost its function library" in text
+        house.kill_worker()
+        eventually(
+            lambda: "functions of another build (outrider_v1" in house.log_text(), what="its successor is refused"
+        )
+        assert len(store.function_list()) == 1
+        store.function_flush()
+    eventually(lambda: house.get("/readyz")[0] == 200, timeout_s=60.0, what="the next one brings them back")
 
 
 def test_killed_supervisor_leaves_nothing_but_the_store_and_the_next_one_goes_on(house: Installation) -> None:

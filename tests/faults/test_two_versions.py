@@ -15,6 +15,7 @@ from orchestrator.model.attempt import AttemptEvent, AttemptState
 from orchestrator.model.ids import VehicleId
 from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
+from orchestrator.store.redis.library import LIBRARY
 from tests.builders import NOW, a_vehicle, an_attempt
 from tests.contracts.steps import SPRING, assigned, running, tell
 
@@ -37,6 +38,11 @@ NEXT_BUILD = textwrap.dedent(
     from tests.contracts.steps import SPRING, tell
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+    if sys.argv[2] == "verify":
+        from orchestrator.cli import run
+
+        sys.exit(run(["store", "verify", "--data", sys.argv[1]]))
 
     async def main():
         store = await RedisStore.connect(sys.argv[1])
@@ -62,6 +68,12 @@ def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     server.start()
     yield server
     server.stop()
+
+
+def looks_at(data: Path) -> tuple[int, str]:
+    """How `outrider store verify` of the next build ends, and what it says."""
+    done = subprocess.run([sys.executable, "-c", NEXT_BUILD, str(data), "verify"], capture_output=True, text=True)
+    return done.returncode, done.stderr
 
 
 def next_build(server: EmbeddedServer, what: str) -> list[str]:
@@ -102,6 +114,23 @@ async def test_next_build_takes_over_in_the_middle_of_traffic_and_misses_nothing
 
     _, counted = await asyncio.to_thread(next_build, server, "count")
     assert counted == f"{len(acknowledged) + 1} True 2"
+    await store.close()
+
+
+@pytest.mark.fault("F17", "F18", "P9")
+async def test_look_of_the_next_build_is_refused_and_takes_nothing_from_what_serves(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """The package was upgraded and the service not restarted: whoever looks then must not stop it."""
+    store = await RedisStore.connect(server.url)
+    await running(store)
+    await assigned(store, an_attempt())
+    code, said = await asyncio.to_thread(looks_at, tmp_path)
+    assert code == 4
+    assert f"functions of another build ({LIBRARY};" in said
+    assert "restart `outrider serve` first" in said
+    await store.import_vehicles([a_vehicle("w-1")], now=NOW)
+    await store.answers()
     await store.close()
 
 

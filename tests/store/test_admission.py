@@ -13,7 +13,7 @@ from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.admission import greet
 from orchestrator.store.redis.keys import FLEET_TAG, key
 from orchestrator.store.redis.library import LIBRARY
-from orchestrator.store.redis.packing import SCHEMA_ENDED
+from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED
 from tests.builders import NOW
 from tests.store_fixtures import empty
 
@@ -124,6 +124,59 @@ async def test_functions_of_an_earlier_build_are_taken_away(
     await raw.function_delete("outrider_v999")
 
 
+async def load(raw: redis.asyncio.Redis, name: str) -> None:
+    """Functions of another build."""
+    body = f"redis.register_function('{name}_old', function() return 1 end)"
+    await raw.function_load(f"#!lua name={name}\n{body}", replace=True)
+
+
+@pytest.mark.fault("F18", "P9")
+@pytest.mark.parametrize("name", ["outrider_v1", LIBRARY, "outrider_v999"])
+async def test_who_comes_beside_leaves_another_builds_functions_and_data_as_they_are(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis, name: str
+) -> None:
+    """A command that only looks, or a worker that is started after an upgrade, must not stop what serves."""
+    store = await RedisStore.connect(embedded_server.url)
+    await store.close()
+    await raw.hset("{g}:meta", "schema", str(SCHEMA))
+    await raw.function_flush()
+    await load(raw, name)
+    before = await raw.function_list(withcode=True)
+    assert f"functions of another build ({name}; this one's are {LIBRARY}): restart `outrider serve` first" in (
+        await refusal(embedded_server, beside=True)
+    )
+    assert await raw.function_list(withcode=True) == before
+    assert await raw.hget("{g}:meta", "schema") == str(SCHEMA).encode()
+    await raw.function_flush()
+
+
+@pytest.mark.fault("F18", "P9")
+async def test_who_comes_beside_takes_nothing_over(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
+    """An earlier build that was started again has its functions beside ours; and data are raised by who serves them."""
+    store = await RedisStore.connect(embedded_server.url)
+    await store.close()
+    await load(raw, "outrider_v1")
+    beside = await RedisStore.connect(embedded_server.url, beside=True)
+    await beside.close()
+    assert {library[b"library_name"] for library in await raw.function_list()} == {b"outrider_v1", LIBRARY.encode()}
+    await raw.hset("{g}:meta", "schema", str(SCHEMA))
+    assert "restart `outrider serve` first" in await refusal(embedded_server, beside=True)
+    assert await raw.hget("{g}:meta", "schema") == str(SCHEMA).encode()
+    await raw.function_flush()
+
+
+async def test_who_comes_beside_brings_functions_where_there_are_none(
+    embedded_server: EmbeddedServer, raw: redis.asyncio.Redis
+) -> None:
+    """Nobody is served by a store without any, so that a worker may bring back what somebody flushed."""
+    store = await RedisStore.connect(embedded_server.url)
+    await raw.function_flush()
+    beside = await RedisStore.connect(embedded_server.url, beside=True)
+    assert await store.vehicle("v-1") is None  # type: ignore[arg-type]
+    await beside.close()
+    await store.close()
+
+
 @pytest.mark.fault("F17")
 async def test_number_of_shards_is_fixed_at_creation(embedded_server: EmbeddedServer, raw: redis.asyncio.Redis) -> None:
     """Another number would look for vehicles where they are not."""
@@ -169,6 +222,8 @@ async def test_lost_library_is_said_and_not_retried(embedded_server: EmbeddedSer
     await raw.function_delete(LIBRARY)
     with pytest.raises(StoreRefusedError, match="lost its function library: restart"):
         await store.vehicle("v-1")  # type: ignore[arg-type]
+    with pytest.raises(StoreRefusedError, match="lost its function library: restart"):
+        await store.answers()
     await store.close()
 
 

@@ -6,7 +6,7 @@ a connection is made, for whoever answers there now may be another; the rest is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -178,8 +178,7 @@ async def load_library(calls: Calls) -> None:
     """
     source = render()
     try:
-        found = await calls.command("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
-        if found and _code(found[0]) == source:
+        if (await _libraries(calls, LIBRARY)).get(LIBRARY) == source:
             return
         await calls.command("FUNCTION", "LOAD", "REPLACE", source)
     except StoreUnavailableError:
@@ -190,15 +189,31 @@ async def load_library(calls: Calls) -> None:
         ) from error
 
 
+async def check_libraries(servers: Collection[Calls]) -> None:
+    """Refuse a store that another build's functions serve: ours would replace them, or work on what they know nothing
+    of. One that has none at all serves nobody.
+
+    Raises:
+        StoreRefusedError: another build took it over last.
+        StoreError: a server did not answer.
+    """
+    for server in servers:
+        found = await _libraries(server, "outrider_v*")
+        if found and found.get(LIBRARY) != render():
+            raise StoreRefusedError(
+                f"the store has functions of another build ({', '.join(sorted(found))}; this one's are {LIBRARY}): "
+                "restart `outrider serve` first, which takes the store over, or use the command of the build that "
+                "serves"
+            )
+
+
 async def earlier_libraries(calls: Calls) -> Sequence[str]:
     """Names of earlier builds' libraries that a server still has.
 
     Raises:
         StoreError: the server did not answer.
     """
-    found = await calls.command("FUNCTION", "LIST", "LIBRARYNAME", "outrider_v*")
-    names = [_field(library, b"library_name") for library in found]
-    return [name for name in names if version_of(name) < version_of(LIBRARY)]
+    return [name for name in await _libraries(calls, "outrider_v*") if version_of(name) < version_of(LIBRARY)]
 
 
 async def retire(servers: Collection[Calls], *, first: Callable[[], Awaitable[None]]) -> None:
@@ -224,8 +239,10 @@ def version_of(library: str) -> int:
     return int(library.removeprefix("outrider_v"))
 
 
-def _code(library: Any) -> str:
-    return _field(library, b"library_code")
+async def _libraries(calls: Calls, pattern: str) -> Mapping[str, str]:
+    """The source of each library, by its name."""
+    found = await calls.command("FUNCTION", "LIST", "LIBRARYNAME", pattern, "WITHCODE")
+    return {_field(library, b"library_name"): _field(library, b"library_code") for library in found}
 
 
 def _field(library: Any, name: bytes) -> str:
@@ -234,18 +251,25 @@ def _field(library: Any, name: bytes) -> str:
     return value.decode()
 
 
-async def open_dataset(calls: Calls, *, new_dataset_id: str, new_shards: int) -> int:
+async def open_dataset(calls: Calls, *, new_dataset_id: str, new_shards: int, takes_over: bool) -> int:
     """Make the data set where there is none; the number of shards of the one that stands now.
+
+    Args:
+        calls: to the fleet's keys.
+        new_dataset_id: of the one that is made.
+        new_shards: of the one that is made.
+        takes_over: whether data of the schema before are raised, not refused.
 
     Raises:
         StoreRefusedError: it was written under another schema.
     """
     reply = await calls.function("initialise", FLEET_TAG, SCHEMA_ENDED, new_dataset_id, new_shards)
-    if number(reply, 1) == SCHEMA:
+    if number(reply, 1) == SCHEMA and takes_over:
         # Its records are read as they are. What is written from now on an earlier build must not work on.
         await calls.command("HSET", key(FLEET_TAG, "meta"), "schema", SCHEMA_ENDED)
     elif number(reply, 1) != SCHEMA_ENDED:
-        raise StoreRefusedError(
-            f"the store has schema {number(reply, 1)}, this build reads {SCHEMA_ENDED}: start the build that wrote it"
-        )
+        remedy = "start the build that wrote it"
+        if number(reply, 1) == SCHEMA:
+            remedy = "restart `outrider serve` first, which takes the store over"
+        raise StoreRefusedError(f"the store has schema {number(reply, 1)}, this build reads {SCHEMA_ENDED}: {remedy}")
     return number(reply, 3)

@@ -76,6 +76,7 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         address: str | Path,
         *,
         shards: int | None = None,
+        beside: bool = False,
         durability: Durability = "always",
         replicas_min: int = 0,
         deadline_s: float = 5.0,
@@ -88,6 +89,8 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             address: path of a unix socket, or a URL `redis://`, `rediss://`, `unix://`, `redis+cluster://`,
                 `rediss+cluster://`.
             shards: how many; None takes what stands, or 16 at creation.
+            beside: for whoever comes to a store that a supervisor may be serving: what another build serves is left as
+                it is, and refused. Otherwise the store is taken over from earlier builds for good.
             durability: `provider` trusts whoever runs the server with what `appendfsync always` gives.
             replicas_min: replicas that must confirm each change before it is acknowledged.
             deadline_s: longest that one call may take.
@@ -108,18 +111,25 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
             servers = places.servers()
             await opener.check(servers)
             await admission.check_keys(calls, list(servers.values()))
+            if beside:
+                await admission.check_libraries(servers.values())
             for server in servers.values():
                 await admission.load_library(server)
             shards_found = await admission.open_dataset(
-                calls, new_dataset_id=secrets.token_hex(16), new_shards=shards or DEFAULT_SHARDS
+                calls,
+                new_dataset_id=secrets.token_hex(16),
+                new_shards=shards or DEFAULT_SHARDS,
+                takes_over=not beside,
             )
-            await admission.retire(servers.values(), first=lambda: members.doubt(calls))
+            if not beside:
+                await admission.retire(servers.values(), first=lambda: members.doubt(calls))
             if shards is not None and shards != shards_found:
                 raise StoreRefusedError(
                     f"the store has {shards_found} shards, not {shards}: fixed at creation: leave the number out"
                 )
             opener.dataset_id = await RedisFleet(calls).dataset_id()
-            await members.see_to(calls, list(servers.values()), shards_found)
+            if not beside:
+                await members.see_to(calls, list(servers.values()), shards_found)
         except BaseException:
             await calls.close()
             raise
@@ -182,12 +192,18 @@ class RedisStore(RedisRollouts, RedisVehicles, RedisShards, RedisFleet):
         return await read_vitals(list(self._places.servers().values()))
 
     async def answers(self) -> None:
-        """See that every server answers that is written to, and that the data set is there.
+        """See that every server answers that is written to, and has functions, and that the data set is there.
 
         Raises:
-            StoreError: one did not, or it is not.
+            StoreError: one did not, or has none, or it is not.
         """
-        await asyncio.gather(self.dataset_id(), *(server.command("PING") for server in self._places.servers().values()))
+        of_each = {self._places.of(tag): tag for tag in self._tags}
+        await asyncio.gather(
+            self.dataset_id(),
+            # Of a vehicle that nobody can be: the cheapest call there is.
+            self._calls.functions("vehicle", [(tag, "") for tag in of_each.values()]),
+            *(server.command("PING") for server in self._places.servers().values()),
+        )
 
     async def close(self) -> None:
         """See `base.Store`."""
