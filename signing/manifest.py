@@ -9,6 +9,7 @@ Source: Uptane 2.1.0, Vehicle version manifest; ECU version report; Inventory an
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -40,6 +41,8 @@ REPORT_AHEAD_MAX = timedelta(hours=1)
 _MANIFEST_TYPE = "vehicle-version-manifest"
 _REPORT_TYPE = "ecu-version-report"
 _ATTACK_MAX_CHARS = 256
+_SIG_PATTERN = re.compile(r"(?:[0-9a-fA-F]{2}){1,72}")
+"""Hex of at most the 72 bytes that a signature of P-256 can take in DER; one of Ed25519 takes 64."""
 _P256 = ECDSA(SHA256())
 _ENVELOPE = {"signatures", "signed"}
 _ENTRY = {"keyid", "method", "hash", "hashFunction", "sig"}
@@ -240,6 +243,11 @@ def _envelope(value: object, what: str) -> dict[str, Any]:
         raise VerificationError(AttackCode.MALFORMED, f"{what} does not have exactly one signature")
     if signatures[0].keys() != _ENTRY or {*map(type, signatures[0].values())} != {str}:
         raise VerificationError(AttackCode.MALFORMED, f"{what}: a signature has the fields {', '.join(sorted(_ENTRY))}")
+    # Nothing signs these two: what is not bounded here may be of any length, and is kept for good with the rest.
+    if not SHA256_PATTERN.fullmatch(keyid := signatures[0]["keyid"]):
+        raise VerificationError(AttackCode.MALFORMED, f"{what}: keyid is 64 characters of hex, not {_brief(keyid)}")
+    if not _SIG_PATTERN.fullmatch(sig := signatures[0]["sig"]):
+        raise VerificationError(AttackCode.MALFORMED, f"{what}: sig is 2 to 144 characters of hex, not {_brief(sig)}")
     return value
 
 
@@ -344,18 +352,18 @@ def _signed_parts(envelope: Mapping[str, Any], reports: Sequence[Mapping[str, An
 def _check_signature(
     envelope: Mapping[str, Any], signed: bytes, ecu: InventoryEcu, code: AttackCode, what: str
 ) -> None:
-    scheme, is_signed = _verifier(ecu.public_key)
+    keyid, scheme, is_signed = _verifier(ecu.public_key)
     entry = envelope["signatures"][0]
     digest = hashlib.sha256(signed).digest()
     if entry["hashFunction"] != "sha256" or entry["hash"] != digest.hex() or entry["method"] != scheme:
         raise VerificationError(code, f"{what} has other content than what was signed")
-    if not is_signed(entry["sig"], digest):
+    if entry["keyid"] != keyid or not is_signed(entry["sig"], digest):
         raise VerificationError(code, f"{what} is not signed by the key of control unit {ecu.serial!r}")
 
 
 @lru_cache(maxsize=8192)
-def _verifier(text: str) -> tuple[str, Callable[[str, bytes], bool]]:
-    """A key's scheme, and whether a signature in hex is its own over some bytes.
+def _verifier(text: str) -> tuple[str, str, Callable[[str, bytes], bool]]:
+    """A key's id and scheme, and whether a signature in hex is its own over some bytes.
 
     Parsing a key costs more than one check with it, and securesystemslib parses it for each: so the most recently used
     are kept as cryptography has them.
@@ -374,7 +382,7 @@ def _verifier(text: str) -> tuple[str, Callable[[str, bytes], bool]]:
         check: Callable[[bytes, bytes], None] = partial(_verify_p256, public)
     else:
         check = cast("Ed25519PublicKey", public).verify
-    return key.scheme, is_signed
+    return key.keyid, key.scheme, is_signed
 
 
 def _verify_p256(key: EllipticCurvePublicKey, signature: bytes, data: bytes) -> None:

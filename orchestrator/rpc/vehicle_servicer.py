@@ -83,6 +83,7 @@ class VehicleServicer(vehicle_pb2_grpc.VehicleServiceServicer):
                 f"manifest of {len(request.manifest)} bytes, 1 to {MANIFEST_BYTES_MAX} are possible",
                 reason="OVERSIZED",
             )
+        self._rates.receive(vehicle_id, len(request.manifest))
         digest, record = await self._manifests.submit(vehicle_id, request.manifest)
         response = vehicle_pb2.SubmitManifestResponse(manifest_sha256=digest, installed_release=record.installed)
         if record.attempt is not None:

@@ -17,9 +17,12 @@ CALLS_MAX = 600
 WORDS_WINDOW_MS = 3_600_000
 """Fleet time."""
 WORDS_MAX = 1024
-"""Words of one vehicle in such a window, at one worker: events that it tells, permits that it asks for. An attempt
-takes about a dozen; a full outbox after a tunnel some hundreds, and as many again for each answer that is lost.
+"""Words of one vehicle in such a window, at one worker: events that it tells, permits that it asks for,
+manifests that it hands in, by their size. An attempt takes about a dozen, and two for each control unit; a full outbox
+after a tunnel some hundreds, and as many again for each answer that is lost.
 """
+WORD_BYTES = 512
+"""Of a manifest that count as one word: about what an entry of an event takes in the ledger."""
 VEHICLES_MAX = 100_000
 """Vehicles remembered; the longest quiet are forgotten first."""
 
@@ -47,6 +50,14 @@ class CallRates:
                 retry_after_s=self._clock.machine_seconds_until(ends_at),
             )
 
+    def receive(self, vehicle_id: VehicleId, size_bytes: int) -> None:
+        """Count a manifest, which may be kept whole, as one word and one more for each WORD_BYTES.
+
+        Raises:
+            TooManyCallsError: the vehicle has said too much; it names the wait.
+        """
+        self.hear(vehicle_id, 1 + size_bytes // WORD_BYTES)
+
     def hear(self, vehicle_id: VehicleId, words: int) -> None:
         """Count words of a call, each of which may be written into the journal and so into the ledger. Those of a call
         that is refused count as well: who goes on and on is not let in between.
@@ -59,9 +70,9 @@ class CallRates:
         said, ends_at = self._words.add(vehicle_id, words, self._clock.now())
         if said > WORDS_MAX:
             raise TooManyCallsError(
-                f"{said} events and permits asked for in this window, at most {WORDS_MAX} are taken",
+                f"{said} words in this window (events, permits asked for, manifests), at most {WORDS_MAX} are taken",
                 reason="TOO_MANY_EVENTS",
-                remedy="keep the events, wait as long as RetryInfo says, then send them again",
+                remedy="keep the events and the manifest, wait as long as RetryInfo says, then send them again",
                 retry_after_s=self._clock.machine_seconds_until(ends_at),
             )
 

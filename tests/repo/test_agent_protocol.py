@@ -27,7 +27,7 @@ from orchestrator.rpc.convert.conditions import CODE_PATTERN, DIAGNOSTICS_MAX
 from orchestrator.rpc.convert.polls import EVENTS_MAX, FAILURE_CODE_PATTERN, NUMBER_MAX, OUTBOX_PATTERN
 from orchestrator.rpc.errors import CODES
 from orchestrator.rpc.vehicle_servicer import MANIFEST_BYTES_MAX, NAMES_MAX
-from orchestrator.service.call_rates import CALLS_MAX, WINDOW_MS, WORDS_MAX, WORDS_WINDOW_MS
+from orchestrator.service.call_rates import CALLS_MAX, WINDOW_MS, WORD_BYTES, WORDS_MAX, WORDS_WINDOW_MS
 from orchestrator.settings import Settings
 from orchestrator.store.refusals import REFUSED_BY_STATUS
 from signing import delegations, manifest, tuf_client
@@ -261,7 +261,8 @@ def test_limits_are_those_of_the_code() -> None:
         "metadata of one gRPC call": size(servers.METADATA_BYTES_MAX),
         "calls at a time on one connection": str(servers.VEHICLE_CALLS_MAX),
         f"calls of a vehicle in {WINDOW_MS // 60_000} min of fleet time": str(CALLS_MAX),
-        f"events told and permits asked for in {WORDS_WINDOW_MS // 60_000} min of fleet time": str(WORDS_MAX),
+        f"words in {WORDS_WINDOW_MS // 60_000} min of fleet time: events, permits asked for, manifests": str(WORDS_MAX),
+        "words of a manifest": f"1, and 1 for each {WORD_BYTES} bytes",
         "Director metadata file": size(DIRECTOR_CAPS.targets),
         "Image root and timestamp file": size(IMAGE_CAPS.root),
         "Image snapshot file": size(IMAGE_CAPS.snapshot),

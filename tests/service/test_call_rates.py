@@ -11,8 +11,8 @@ from outrider.v1 import vehicle_pb2
 from orchestrator.model.ids import VehicleId
 from orchestrator.rpc.convert.polls import EVENTS_MAX
 from orchestrator.rpc.identity import IdentityReader
-from orchestrator.rpc.vehicle_servicer import VehicleServicer
-from orchestrator.service.call_rates import CALLS_MAX, WINDOW_MS, WORDS_MAX, WORDS_WINDOW_MS, CallRates
+from orchestrator.rpc.vehicle_servicer import MANIFEST_BYTES_MAX, VehicleServicer
+from orchestrator.service.call_rates import CALLS_MAX, WINDOW_MS, WORD_BYTES, WORDS_MAX, WORDS_WINDOW_MS, CallRates
 from orchestrator.service.errors import TooManyCallsError
 from orchestrator.store.base import JournalEntry
 from tests.rpc.contexts import TRUST_DOMAIN, AContext, vehicle_certificate
@@ -122,6 +122,36 @@ async def test_vehicle_cannot_fill_the_ledger(world: World, flood: Callable[[], 
     assert refused.reason == "TOO_MANY_EVENTS"
     assert 0 < refused.retry_after_s <= WORDS_WINDOW_MS / 1000
     assert WORDS_MAX // 2 <= len(await journalled(world)) - before <= 2 * WORDS_MAX
+
+
+def fresh(car: Car, world: World, size_bytes: int) -> vehicle_pb2.SubmitManifestRequest:
+    """A valid manifest with the next counter, with as much white space as makes it so large."""
+    return vehicle_pb2.SubmitManifestRequest(manifest=car.manifest(world.now).ljust(size_bytes))
+
+
+@pytest.mark.uptane("A28")
+@pytest.mark.parametrize("size_bytes", [0, MANIFEST_BYTES_MAX])
+async def test_vehicle_cannot_fill_the_ledger_with_manifests(world: World, size_bytes: int) -> None:
+    """Each is kept whole and for good, as evidence: at 64 KiB and one a second they would be 5 GB a day."""
+    world.hand.advance(WORDS_WINDOW_MS - world.now % WORDS_WINDOW_MS)
+    car, honest = Car(CAR), Car("v-2")
+    await world.add(car, honest)
+    vehicles = port(world)
+    requests = (fresh(car, world, size_bytes) for _ in range(WORDS_MAX + 1))
+    refused = await flooded(world, lambda request: vehicles.SubmitManifest(request, CALL), requests)
+    assert refused.reason == "TOO_MANY_EVENTS"
+    assert 0 < refused.retry_after_s <= WORDS_WINDOW_MS / 1000
+    kept = await journalled(world)
+    assert {entry.kind for entry in kept} == {"manifest_accepted"}
+    assert WORDS_MAX // 2 <= sum(1 + len(entry.blob) // WORD_BYTES for entry in kept) <= WORDS_MAX
+    counter = (await world.record(car)).manifest_counter
+    with pytest.raises(TooManyCallsError):
+        await vehicles.SubmitManifest(vehicle_pb2.SubmitManifestRequest(manifest=b"no manifest"), CALL)
+    other = AContext(certificate=vehicle_certificate(honest.vehicle_id))
+    await vehicles.SubmitManifest(fresh(honest, world, 0), other)
+    world.hand.advance(WORDS_WINDOW_MS)
+    await vehicles.SubmitManifest(fresh(car, world, 0), CALL)
+    assert (await world.record(car)).manifest_counter > counter
 
 
 async def test_who_said_too_much_is_answered_and_heard_again_later(world: World) -> None:

@@ -288,11 +288,36 @@ def test_a_serial_that_is_no_text_is_unknown(car: Car):
 
 
 @pytest.mark.uptane("V4")
-@pytest.mark.parametrize("entry", ["hash", "hashFunction", "method", "sig"])
+@pytest.mark.parametrize("entry", ["hash", "hashFunction", "keyid", "method", "sig"])
 def test_every_field_of_a_signature_counts(car: Car, entry: str):
     """V4: an entry that says something else than what was done is no signature."""
-    data = edited(lambda v: v["signatures"][0].update({entry: "00"}))(car.manifest())
+    data = edited(lambda v: v["signatures"][0].update({entry: "00" * 32}))(car.manifest())
     assert car.refusal(data) is AttackCode.MANIFEST_FORGED
+
+
+@pytest.mark.uptane("A28")
+@pytest.mark.parametrize("of", [lambda v: v, first_report], ids=["the manifest", "a report"])
+@pytest.mark.parametrize(
+    ("entry", "padded", "told"),
+    [
+        ("keyid", lambda text: "a" * 50_000, "keyid is 64 characters of hex"),
+        ("keyid", str.upper, "keyid is 64 characters of hex"),
+        ("sig", lambda text: text + "00" * 20_000, "sig is 2 to 144 characters of hex"),
+        ("sig", lambda text: text + " " * 50_000, "sig is 2 to 144 characters of hex"),
+        ("sig", lambda text: "", "sig is 2 to 144 characters of hex"),
+    ],
+)
+def test_what_nobody_signs_has_a_length_of_its_own(
+    car: Car, of: Callable[[Any], Any], entry: str, padded: Callable[[str], str], told: str
+):
+    """A28: a manifest is kept for good, and must not be a way to have us keep whatever a vehicle likes."""
+    data = edited(lambda v: of(v)["signatures"][0].update({entry: padded(of(v)["signatures"][0][entry])}))(
+        car.manifest()
+    )
+    with pytest.raises(VerificationError, match=told) as caught:
+        car.check(data)
+    assert caught.value.code is AttackCode.MALFORMED
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.uptane("A28")
