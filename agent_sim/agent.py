@@ -3,7 +3,7 @@
 Owns when the vehicle speaks and acts, and the order: nothing is sent that is not persisted, nothing installed without
 a permit, the owner's word and the conditions that were asked for. Leaves what a happening makes of the state to `steps`
 and `readiness`, and to its caller to carry out the actions in order, to answer each once, and to call `handle_due` at
-`due_at`. Source: design.md, "Vehicle protocol".
+`due_at`. Source: docs/agent-protocol.md.
 
 One call, one job (verify, fetch, write) and one question to the owner are outstanding at most. After every input
 `_advance` issues what is wanted and may be issued; a changed state is persisted ahead of it.

@@ -1,6 +1,6 @@
 """When to call again: polls, answers that name a delay, and failures. Pure; all durations are milliseconds.
 
-Source: design.md, "Vehicle protocol"; reference/rollout-safety.md section 3, herds and rate shaping.
+Source: docs/agent-protocol.md, sections The poll and Permits.
 """
 
 from __future__ import annotations

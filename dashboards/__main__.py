@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     differing = [name for name, board in BOARDS.items() if _committed(name) != board.text()]
     for name in differing:
         if arguments:
-            sys.stderr.write(f"{FOLDER / name} is not what the code says; run: python -m dashboards\n")
+            sys.stderr.write(f"{FOLDER / name} is not what the code says; run: .venv/bin/python -m dashboards\n")
         else:
             FOLDER.mkdir(exist_ok=True)
             (FOLDER / name).write_text(BOARDS[name].text(), "utf-8")

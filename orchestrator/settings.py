@@ -1,7 +1,7 @@
 """What an installation can choose: names, ranges, defaults and where they come from.
 
 Owns the settings file DIR/outrider.toml, its overriding by environment and command line, and the words in which a bad
-value is refused. Leaves to app.py what each value is used for. Nothing here is secret except a password in `store_url`
+value is refused. Leaves to `app` what each value is used for. Nothing here is secret except a password in `store_url`
 or `ledger_url`, which is never shown.
 """
 

@@ -1,6 +1,7 @@
-"""The recommended rule, exactly as it is written in docs/decisions, rule PROCEED / HOLD / HALT: the one to beat.
+"""The reference rule, PROCEED / HOLD / HALT, as a study before this code recommended it: the one to beat.
 
-Code of its own, on SciPy: it shares no formula with the engine. Where the text leaves something open, it is said here:
+Code of its own, on SciPy: it shares no formula with the engine, and this file is where the rule stands in full. What
+the study leaves open was settled so:
 
 - stages are exact quotas per stratum, by draw, without over-opening; a vehicle of an open one may start when it calls;
 - controls are as many as exposures, in each habit: vehicles whose draws come next, at their first call of the stage;

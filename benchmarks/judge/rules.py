@@ -1,7 +1,7 @@
 """The rules of other systems, as far as they decide when to stop, with one promotion rule for all.
 
-Source: docs/decisions, rule PROCEED / HOLD / HALT, What the others do. A stage is promoted when 80 % of its quota
-reported success and a day has passed (hawkBit's style). None of them hears silence.
+A stage is promoted when 80 % of its quota reported success and a day has passed (hawkBit's style). None of them hears
+silence.
 """
 
 from __future__ import annotations

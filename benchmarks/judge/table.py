@@ -50,8 +50,8 @@ def as_markdown(results: Sequence[Result], command: str) -> str:
         "the waves take whole cohorts; the reference has its own stages there:\n",
         f"```yaml\n{COHORTS.removeprefix(PLAN)}```\n",
         f"On these, and on the fleets that nothing is tuned on, one seed in {OTHERS_SHARE} is run, at most\n"
-        f"{OTHERS_MOST}; of perfect releases, of the variant, and of good releases on `habits`, {UNCLAIMED_MOST} at\n"
-        "most.\n",
+        f"{OTHERS_MOST}; on `1.3` and `habits`, of perfect releases and of good ones on `habits`, {UNCLAIMED_MOST} at\n"
+        "most, and as many of everything on `1.3-variant`.\n",
         "## Claims\n",
         *_claims(claims(study)),
         "## Against the reference, on the same seeds\n",

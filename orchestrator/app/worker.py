@@ -373,8 +373,8 @@ def pace_of(settings: Settings) -> PollPace:
 
 
 def keep_off_garbage() -> None:
-    """Look for cycles of garbage seldom, and not at what stays: a call makes hardly any, and a look takes long. Of what
-    was made since, every look but two is at the whole: what is left is little, and what is missed would lie for hours.
+    """Look for cycles of garbage seldom, and not at what stays: a call makes hardly any, and a look takes long. One
+    look in thirteen is at all that was made since: there is little of it, and what is missed would lie for hours.
     """
     gc.collect()
     gc.freeze()

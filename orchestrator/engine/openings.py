@@ -28,7 +28,7 @@ from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import Opening, RegionPhase, RegionProgress, part_of, place_key
 
 OVER_OPEN = 1.5
-"""Draws that are open, as a multiple of the quota. Source: reference, section 2."""
+"""Draws that are open, as a multiple of the quota. Source: docs/decisions/0020, Places."""
 OVER_OPEN_SIGMAS = 3.0
 """Where that is few, room for chance: as many standard deviations of the number of vehicles drawn."""
 OFTEN_SHARE = 0.8

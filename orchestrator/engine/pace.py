@@ -32,7 +32,7 @@ from orchestrator.model.ids import FleetTime
 from orchestrator.model.tally import AgeGroup
 
 DAILY_SHARE = 0.8
-"""Part of a fleet that calls within a day. Source: docs/decisions, rule PROCEED / HOLD / HALT, the simulated fleet."""
+"""Part of a fleet that calls within a day. Source: docs/rehearsal-model.md, fleet 1.3."""
 OFTEN_PART = 4
 """Vehicles call often that all call within this part of the first checkpoint: in 3 h, where that is after 12 h."""
 PROMOTED_SHARE = 0.7

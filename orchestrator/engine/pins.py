@@ -1,8 +1,8 @@
 """Pins: the release of a rollout is the one that was registered when the rollout was written, to the last digest.
 
 Owns the digest and the comparison. A release never changes in the store; one that is another all the same was swapped
-by hand or came back with an old backup, and nobody reviewed it under this rollout's approvals. Source: reference,
-incident Rivian 2023.42 (a wrong build was sent).
+by hand or came back with an old backup, and nobody reviewed it under this rollout's approvals. Source: docs/faults.md,
+F12 (Rivian 2023: a wrong build was sent).
 """
 
 from __future__ import annotations

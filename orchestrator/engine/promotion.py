@@ -9,7 +9,7 @@ Owns the rule, with the numbers in words. When anything else holds a region is t
   says `safety_critical`.
 
 After the plan's patience a wave goes on with less, but never on no evidence at all; what it never reached is named.
-Strata that stand still (`brakes`) are not counted. Source: rule PROCEED / HOLD / HALT, promotion.
+Strata that stand still (`brakes`) are not counted. Source: docs/decisions/0020, Promotion.
 
 Cells of which a wave opens all have no exact quota but the holdout: which vehicles that is follows from their ids, and
 counters do not know ids. There the demand leaves room for three standard deviations, so that chance alone never leaves

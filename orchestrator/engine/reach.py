@@ -19,14 +19,14 @@ from orchestrator.model.release import Release
 BUDGET_MIN = 20
 """Smallest blast budget that is filled in: so many exposures must age before the gate can exclude anything."""
 BUDGET_SHARE = 0.002
-"""Part of the targeted vehicles that may be hurt at worst. Source: docs/decisions, rule PROCEED / HOLD / HALT."""
+"""Part of the targeted vehicles that may be hurt at worst. Source: the reference study (docs/decisions/0006)."""
 SAFETY_BUDGET_SHARE = BUDGET_SHARE / 4
 """The same where a failure can hurt people."""
 IN_FLIGHT_MIN = 1000
 """Fewest slots that are filled in: no fleet of so many waits for slots."""
 IN_FLIGHT_SHARE = 0.1
 """Part of the targeted vehicles that may hold a slot at once: a vehicle that calls seldom holds its slot until it calls
-again. Where the figure comes from: docs/decisions, slots left to the start.
+again. Where the figure comes from: docs/decisions/0021.
 """
 IN_FLIGHT_STARTS_MINUTES = 24 * 60
 """More slots than permits in a day are of no use: they would download what they may not install for long."""

@@ -6,7 +6,7 @@ others together as `OTHER`: with one share of alpha, one verdict, one brake for 
 the first look that counts too many, and stands as `Rollout.apart` for the rest of the rollout: a stratum whose evidence
 went from one to the other would be judged by half of it. Whatever appears later is judged with the others.
 
-Both stores count by cell and know nothing of this. Source: reference, section 2, selection.
+Both stores count by cell and know nothing of this. Source: docs/decisions/0020, Too many strata.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class RegionRules:
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """When to hold and when to halt. Source: reference rule PROCEED / HOLD / HALT in docs/decisions."""
+    """When to hold and when to halt. Source: docs/decisions/0018."""
 
     failure_ratio_max: float
     """The limit L; 0 < L < 1."""

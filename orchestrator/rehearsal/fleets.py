@@ -1,8 +1,8 @@
 """The modelled fleets that rules are judged on.
 
-`FLEET_13` is the one that the reference rule was simulated with: docs/decisions, rule PROCEED / HOLD / HALT. `HABITS`
-has vehicles that differ in how often they call. The others have different delays: what was tuned on the first two must
-hold there as well.
+`FLEET_13` is the one that the reference rule was simulated with (docs/rehearsal-model.md). `HABITS` has vehicles that
+differ in how often they call. The others have different delays: what was tuned on the first two must hold there as
+well.
 """
 
 from __future__ import annotations

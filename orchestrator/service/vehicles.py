@@ -379,7 +379,7 @@ def assigned_release(state: DirectorState, snapshot: Snapshot) -> Release | None
     """The release that a Director state assigns; None when it assigns nothing.
 
     Raises:
-        InvalidInputError: never registered here, which a restored store can show.
+        NotFoundError: never registered here, which a restored store can show.
     """
     if not state.release:
         return None

@@ -1,6 +1,6 @@
 """What monitoring asks over HTTP: /metrics, /healthz and /readyz.
 
-Owns paths, status codes and the time a check may take. Leaves to app.py which checks there are and what the metrics
+Owns paths, status codes and the time a check may take. Leaves to `app` which checks there are and what the metrics
 are.
 """
 

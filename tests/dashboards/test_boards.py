@@ -66,7 +66,7 @@ def test_variables_that_are_used_are_there(board: Board):
 
 
 def test_committed_boards_are_what_the_code_says(capsys: pytest.CaptureFixture[str]):
-    """Grafana imports the JSON; who changes the code has to run `python -m dashboards`."""
+    """Grafana imports the JSON; who changes the code has to run `.venv/bin/python -m dashboards`."""
     assert generator.main(["--check"]) == 0
     assert capsys.readouterr().err == ""
     assert {path.name for path in generator.FOLDER.iterdir()} == set(generator.BOARDS)
@@ -78,7 +78,7 @@ def test_the_check_finds_a_board_that_differs(
     """A check that cannot fail is none; writing makes it pass."""
     monkeypatch.setattr(generator, "FOLDER", tmp_path / "grafana")
     assert generator.main(["--check"]) == 1
-    assert "run: python -m dashboards" in capsys.readouterr().err
+    assert "run: .venv/bin/python -m dashboards" in capsys.readouterr().err
     assert generator.main([]) == 0
     assert generator.main(["--check"]) == 0
     assert generator.main(["--frobnicate"]) == 2

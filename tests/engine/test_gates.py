@@ -229,7 +229,7 @@ def test_silence_holds_by_a_higher_probability_than_words_and_clears_later():
 
 
 def test_budget_is_the_formula():
-    """B / U with U from failures and from silence beyond the reference. Source: rule PROCEED / HOLD / HALT."""
+    """B / U with U from failures and from silence beyond the reference. Source: docs/decisions/0006."""
     upper = blast_upper(2, AgeGroup(exposed=100, silent=10), 0.05)
     assert upper == pytest.approx(wilson_upper(2, 100) + wilson_upper(10, 100) - 0.05)
     assert permit_allowance(20, upper, 30) == int(20 / upper) - 30

@@ -70,14 +70,19 @@ TWENTY: Sequence[ListedFault] = (
     ),
     ListedFault("F18", "Versions N and N+1 read each other's records.", "Read rightly or refused, never misread."),
     ListedFault("F19", "Another language draws the hash.", "The same vehicles; a ramp never takes one back."),
-    ListedFault("F20", "Ten thousand whole systems from seeds, on virtual time.", "Every promise holds in every run."),
+    ListedFault(
+        "F20",
+        "Whole systems from seeds, on virtual time: 300 in `make test`, more by `make simulate`.",
+        "Every promise holds in every run.",
+    ),
 )
 
 PROCESSES: Sequence[ListedFault] = (
     ListedFault(
         "P1",
         "kill -9 of worker, supervisor with its evaluator, signer and store, at random, a hundred times under load.",
-        "No acknowledged event lost, none counted twice, no cap exceeded, no grant after a stop; serves again in 5 s.",
+        "No acknowledged event lost, none counted twice, no cap exceeded, no grant after a stop; serves again in 5 s"
+        " where it has a processor.",
     ),
     ListedFault(
         "P2", "The disk is full.", "Refused and said; what was acknowledged stays; goes on when there is room."

@@ -53,12 +53,15 @@ class Herd:
 
 
 @pytest.mark.fault("F16")
-def test_a_hundred_thousand_that_come_at_once_are_served_at_the_pace_of_the_worker_and_hardly_any_is_sent_away_twice():
+@pytest.mark.parametrize(("within_s", "busy_min"), [(10.0, 0.3), (30.0, 0.7)])
+def test_a_hundred_thousand_that_come_at_once_are_served_at_the_pace_of_the_worker_and_hardly_any_is_sent_away_twice(
+    within_s: float, busy_min: float
+) -> None:
     """The storm after an outage: each refusal costs as much as an answer, so a herd that knocks again and again is what
-    keeps a service down.
+    keeps a service down. In ten seconds of a steep one the worker waits for those that it sent away.
     """
     herd, rng = Herd(per_s=1500.0), random.Random(7)
-    herd.run([rng.uniform(0.0, 30.0) for _ in range(100_000)])
+    herd.run([rng.uniform(0.0, within_s) for _ in range(100_000)])
     calls = sum(herd.tries.values())
     assert len(herd.served_s) == 100_000
     assert calls < 2.2 * 100_000, "each was sent away about once"
@@ -66,7 +69,7 @@ def test_a_hundred_thousand_that_come_at_once_are_served_at_the_pace_of_the_work
     assert max(herd.served_s) < 2 * 100_000 / 1500.0
     # The worker was not idle while clients waited: that would be a delay for nothing.
     by_ten_s = Counter(int(at // 10) for at in herd.served_s)
-    assert all(by_ten_s[each] > 0.7 * 1500 * 10 for each in range(6)), by_ten_s
+    assert all(by_ten_s[each] > busy_min * 1500 * 10 for each in range(6)), by_ten_s
 
 
 def test_a_worker_whose_store_became_slow_sends_away_for_longer() -> None:

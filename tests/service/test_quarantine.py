@@ -38,7 +38,7 @@ async def kept_out(world: World) -> list[object]:
 
 
 async def test_third_rollout_that_a_vehicle_fails_in_is_the_last_until_a_person_has_looked(world: World) -> None:
-    """design.md: a vehicle that fails repeatedly is quarantined with a reason."""
+    """A vehicle that fails again and again is put in quarantine, with a reason. Source: docs/decisions/0023."""
     await world.add(LEMON, *(Car(f"other-{number}") for number in range(9)))
     await fails_in(world, "spring", "summer")
     assert (await world.record(LEMON)).exclusions == ()

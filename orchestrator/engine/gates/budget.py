@@ -1,6 +1,6 @@
 """Budgets: how many vehicles may be at risk while it is not known what the release does to them.
 
-Owns both ceilings. Source: docs/decisions, The gate in full; the blast budget is that of rule PROCEED / HOLD / HALT.
+Owns both ceilings. Source: docs/decisions/0018; the blast budget is that of 0006.
 
 - Permits: exposures younger than the first checkpoint, times the worst rate of harm that the aged ones do not exclude,
   stay within B.

@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import exp, fsum, inf, lgamma, log, log1p, sqrt
 
 FAILURE_GRID = (1.5, 2.0, 3.0, 5.0, 10.0, 25.0, 60.0)
-"""Alternatives for failures, as multiples of the limit. Source: docs/decisions, rule PROCEED / HOLD / HALT."""
+"""Alternatives for failures, as multiples of the limit. Source: the reference study (docs/decisions/0006)."""
 SILENCE_GRID = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 18.0)
 """Alternatives for silence, as multiples of the reference plus the limit. Source: the same."""
 

@@ -41,7 +41,7 @@ DEFAULT_WAVES = tuple(
         ("everybody", 1.0),
     )
 )
-"""Source: docs/decisions, rule PROCEED / HOLD / HALT: stages of 0.1, 1, 10, 50 and 100 %."""
+"""Stages of 0.1, 1, 10, 50 and 100 %. Source: the reference study (docs/decisions/0006)."""
 DEFAULT_HOLDOUT_SHARE = 0.01
 
 _MODEL = Field("model", read.names, (), "Models, one of these.")
