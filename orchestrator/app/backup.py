@@ -1,23 +1,25 @@
 """`outrider backup`: one file with everything that an installation is, taken while it runs.
 
 Owns what belongs into it and in which order: the store first, the ledger after it. What the store's journal has lost by
-then, because the ledger had taken it, is so in the copy of the ledger; the other way round it would be in neither.
+then, because the ledger had taken it, is so in the copy of the ledger; the other way round it would be in neither. What
+belongs is named: a data folder may hold whatever somebody laid there, a password or last night's backup as well.
 Leaves to `archive` how files are packed, and to `restore` what becomes of them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-from orchestrator.app.archive import pack, prove
+from orchestrator.app.archive import MANIFEST, pack, prove
 from orchestrator.app.installation import Installation, InstallationError
 from orchestrator.ledger.copying import Copied, copy_ledger
 from orchestrator.settings import FILE_NAME, Settings
@@ -28,10 +30,13 @@ from signing.files import exclusive, sync_folder
 FORMAT = 1
 STORE_FILE = "store.rdb"
 LEDGER_FILE = "ledger.sqlite3"
-FOLDERS = ("authorities", "director", "image-repo", "provisioning", "operators")
-FILES = (FILE_NAME, "endpoints.json", "ledger-head.json")
-SECRET_SUFFIXES = (".key", ".pem")
-PUBLIC_PEM = ("enrolment-ca.pem", "server-ca.pem")
+FOLDERS = ("authorities", "director", "image-repo", "keys", "operators", "pending", "provisioning")
+FILES = (FILE_NAME, "endpoints.json", "ingest.yaml", "ledger-head.json")
+APART = ("store", "run", LEDGER_FILE, f"{LEDGER_FILE}-wal", f"{LEDGER_FILE}-shm", STORE_FILE, MANIFEST)
+"""Names that are no files to be copied: what is taken in its own way or made anew, and what is so named in a backup."""
+SECRET_SUFFIXES = (".key", ".p12", ".pfx")
+SECRET_MARK = b"PRIVATE KEY-----"
+"""In every private key in PEM, encrypted or not, whatever its file is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class BackupReport:
     """Whether the bytes of images are in it."""
     images_at: str
     """Where images lie that are never in it, a bucket or another folder; empty where they lie in the data folder."""
+    left_out: tuple[str, ...]
+    """What else lies in the data folder, and keys of builders that lie outside of it."""
 
 
 def back_up(
@@ -57,6 +64,7 @@ def back_up(
     made_at: str,
     keys: bool = False,
     images: bool = True,
+    builder_keys: Collection[Path] = (),
     step: Callable[[str], None] = lambda what: None,
 ) -> BackupReport:
     """Take a backup of an installation, running or not.
@@ -68,6 +76,7 @@ def back_up(
         made_at: machine time, for people.
         keys: whether private keys go into it, those that lie in the data folder.
         images: whether the images' bytes go into it; metadata always does, images outside the data folder never.
+        builder_keys: files that the ingest policy names; those outside the data folder never go into it.
         step: told what is being done.
 
     Raises:
@@ -106,20 +115,39 @@ def back_up(
         whole = folder / "whole"
         # The repository's own lock: nothing is published while its files are read.
         with exclusive(installation.image_repository):
-            packed = pack(whole, chain(own, _files(installation, keys=keys, images=images)), about)
+            found = _files(installation, builder_keys, keys=keys, images=images)
+            packed = pack(whole, chain(own, found), about)
         step("a last look at it")
         prove(whole, packed)
         whole.rename(target)
     sync_folder(target.parent)
-    return BackupReport(target, target.stat().st_size, len(packed) - 1, copied, keys, images, settings.images)
+    return BackupReport(
+        path=target,
+        size_bytes=target.stat().st_size,
+        files=len(packed) - 1,
+        ledger=copied,
+        keys=keys,
+        images=images,
+        images_at=settings.images,
+        left_out=_left_out(installation, packed.keys(), target, builder_keys),
+    )
 
 
-def is_secret(name: str) -> bool:
-    """Whether a file of the data folder is a private key."""
-    path = Path(name)
-    if name.startswith("keys/"):
-        return path.suffix != ".pub"
-    return path.suffix in SECRET_SUFFIXES and path.name not in PUBLIC_PEM
+def is_secret(name: str, path: Path) -> bool:
+    """Whether a file of the data folder is a private key, or what leads to one.
+
+    Args:
+        name: in the data folder. What lies in the Image repository is for everybody, whatever it holds.
+        path: where it is read; one that was removed is none.
+    """
+    if name.startswith("image-repo/"):
+        return False
+    if path.suffix in SECRET_SUFFIXES or (name.startswith("keys/") and path.suffix != ".pub"):
+        return True
+    try:
+        return SECRET_MARK in path.read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -153,15 +181,36 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _files(installation: Installation, *, keys: bool, images: bool) -> Iterator[tuple[str, Path]]:
-    places = [installation.data / name for name in FILES]
-    for folder in (*FOLDERS, "keys"):
-        places += sorted((installation.data / folder).rglob("*"))
-    for path in places:
-        name = path.relative_to(installation.data).as_posix()
-        # A dot: locks, and what will be renamed to the file that it replaces.
-        if not path.is_file() or path.name.startswith(".") or (is_secret(name) and not keys):
+def _files(
+    installation: Installation, builder_keys: Collection[Path], *, keys: bool, images: bool
+) -> Iterator[tuple[str, Path]]:
+    data = installation.data
+    # A dot: locks, and what will be renamed to the file that it replaces.
+    places = [path for folder in FOLDERS for path in sorted((data / folder).rglob("*")) if path.name[0] != "."]
+    named = [path for path in map(_plain, builder_keys) if path.is_relative_to(data)]
+    for path in dict.fromkeys([*(data / name for name in FILES), *named, *places]):
+        name = path.relative_to(data).as_posix()
+        if not path.is_file() or _top(name) in APART or (is_secret(name, path) and not keys):
             continue
         if name.startswith("image-repo/fetched/") or (name.startswith("image-repo/targets/") and not images):
             continue
         yield name, path
+
+
+def _left_out(
+    installation: Installation, packed: Collection[str], target: Path, builder_keys: Collection[Path]
+) -> tuple[str, ...]:
+    data = installation.data
+    known = {*FOLDERS, *FILES, *APART, *map(_top, packed)}
+    beside = {path.name for path in data.iterdir() if path.name[0] != "." and path != target} - known
+    outside = {str(path) for path in builder_keys if not _plain(path).is_relative_to(data)}
+    return tuple(sorted(beside | outside))
+
+
+def _plain(path: Path) -> Path:
+    """Without `..`; a link stays the place that it is, for what is behind it is what is packed."""
+    return Path(os.path.normpath(path))
+
+
+def _top(name: str) -> str:
+    return name.partition("/")[0]

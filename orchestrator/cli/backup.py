@@ -10,6 +10,7 @@ import typer
 from orchestrator.app.backup import back_up
 from orchestrator.app.installation import Installation, InstallationError
 from orchestrator.cli.errors import CliError, RefusedError
+from orchestrator.cli.ingest_policy import FILE_NAME, keys_named
 from orchestrator.cli.local import certificate_time, require_folder, settings_of
 from orchestrator.cli.session import Session, local_command
 from orchestrator.cli.words import count, plain
@@ -39,7 +40,14 @@ def backup(
 
         try:
             report = back_up(
-                installation, settings, file.absolute(), made_at=made_at, keys=keys, images=images, step=step
+                installation,
+                settings,
+                file.absolute(),
+                made_at=made_at,
+                keys=keys,
+                images=images,
+                builder_keys=keys_named(installation.data / FILE_NAME),
+                step=step,
             )
         except InstallationError as exc:
             raise RefusedError(str(exc), remedy="nothing was written") from exc
@@ -55,13 +63,16 @@ def backup(
         "keys": report.keys,
         "images": report.images,
         "images_at": report.images_at,
+        "left_out": list(report.left_out),
     }
     elsewhere = [plain(f"Images are not in it: they lie in {report.images_at}, whose copies are yours to keep.")]
+    left_out = [plain(f"Not in it, and yours to keep: {', '.join(report.left_out)}.")]
     session.screen.answer(
         document,
         plain(f"{report.path}: {count(report.size_bytes)} bytes, {count(report.files)} files."),
         f"Ledger: {count(report.ledger.entries)} entries, each proven; head {report.ledger.head_hash}",
         *(elsewhere if report.images_at else ()),
+        *(left_out if report.left_out else ()),
         plain("Private keys are in it: guard it as you guard them." if keys else NO_KEYS),
         plain(f"Next: outrider restore {file} --data NEW-FOLDER, on a machine of your choice, to see that it works."),
     )

@@ -56,6 +56,19 @@ def read_policy(path: Path) -> Policy:
     return policy
 
 
+def keys_named(path: Path) -> list[Path]:
+    """Files of keys that a policy names, for whoever copies it: of a faulty policy those that can be made out."""
+    try:
+        builders = Place(node=compose(path.read_text(encoding="utf-8")), path="", faults=[]).fields(FIELDS, "")[
+            "builders"
+        ]
+        fields = [item.fields(BUILDER_FIELDS, "") for item in builders.items("") or ()]
+    except (OSError, UnicodeDecodeError, PlanError, KeyError):
+        return []
+    keys = [key.word for each in fields if "keys" in each for key in each["keys"].items("") or ()]
+    return [path.parent / name for name in keys if name]
+
+
 def builder_of(place: Place, folder: Path) -> Builder:
     """One item of `builders`."""
     fields = place.fields(BUILDER_FIELDS, BUILDER_EXAMPLE)

@@ -170,6 +170,11 @@ def with_house(data: Path, outrider: Outrider) -> None:
     with_ledger(data, outrider)
 
 
+def with_house_and_notes(data: Path, outrider: Outrider) -> None:
+    with_house(data, outrider)
+    (data / "notes.txt").touch()
+
+
 def with_backup(data: Path, outrider: Outrider) -> None:
     with_house(data, outrider)
     outrider("--data", data, "backup", "a.backup")
@@ -202,7 +207,7 @@ CASES: Mapping[str, Case] = {
     "ca issue-operator": Case(("eve", "--role", "viewer"), before=with_keys),
     "ca renew": Case(("server", "--days", "7300"), before=with_keys),
     "doctor": Case(before=with_keys),
-    "backup": Case(("a.backup",), before=with_house),
+    "backup": Case(("a.backup",), before=with_house_and_notes),
     "restore": Case(("a.backup",), before=with_backup),
     "store repair": Case(before=with_store),
     "store verify": Case(("--repair", *REASON), before=with_wrong_counters),
