@@ -29,8 +29,12 @@ def verify(
         Path | None, typer.Option("--head", metavar="FILE", help="A signed head that was kept elsewhere: compare.")
     ] = None,
     key: Annotated[
-        Path | None,
-        typer.Option("--key", metavar="FILE", help="Public half of the ledger's key, kept elsewhere; by it alone."),
+        list[Path] | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="Public half of the ledger's key, kept elsewhere; by it alone. Once for each key that it had.",
+        ),
     ] = None,
     archive: Annotated[
         list[Path] | None,
@@ -43,7 +47,7 @@ def verify(
     if alone and not archives:
         raise BadInputError("--alone without a file", remedy="name at least one: --archive FILE")
     kept = None if head is None else head_of(head)
-    keys = [key_of(path) for path in ([key] if key else public_keys(Installation(session.data)))]
+    keys = [key_of(path) for path in (key or public_keys(Installation(session.data)))]
     with session.screen.progress("Following the chain", None) as progress:
 
         def show(done: int, of: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import shutil
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +13,15 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from orchestrator.app.backup import APART, FILES, FOLDERS
+from orchestrator.app.installation import Installation
+from orchestrator.app.ledger_heads import seal_day
 from orchestrator.cli.errors import BadInputError
 from orchestrator.cli.ingest_policy import read_policy
+from orchestrator.ledger import Ledger
 from signing.keys import save_signer, write_public
 from tests.cli.conftest import Outrider
 from tests.cli.test_json_shapes import with_house
+from tests.ledger.entries import an_entry
 from tests.repo.checkout import ROOT
 
 POLICY = """\
@@ -127,3 +133,25 @@ def test_every_part_of_a_data_folder_is_carried_or_taken_apart() -> None:
     listed = re.findall(r"^DIR/([a-z0-9.-]+)", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(listed) > 10
     assert {*listed} <= {*FOLDERS, *FILES, *APART}
+
+
+def test_the_ledger_is_proven_after_a_restore_without_keys(house: Path, outrider: Outrider) -> None:
+    """The key that signed its heads is gone; what it signed must not look forged from the next day on."""
+
+    async def a_day_goes_by(data: Path, day: int) -> None:
+        ledger = Ledger(data / "ledger.sqlite3")
+        await ledger.append([an_entry(day)])
+        await seal_day(Installation(data), ledger, day, at=day)
+        await ledger.close()
+
+    kept = [shutil.copy(house / "keys" / "ledger" / "head.pub", "first.pub")]
+    assert outrider("backup", "a.backup").exit_code == 0
+    assert outrider("restore", "a.backup", "--data", "new").exit_code == 0
+    assert not Path("new/keys/ledger/head.pem").exists()
+    asyncio.run(a_day_goes_by(Path("new"), 20_001))
+    kept.append(shutil.copy("new/keys/ledger/head.pub", "second.pub"))
+    verify = ("--data", "new", "--output", "json", "ledger", "verify")
+    told = outrider(*verify).json
+    assert (told["ok"], told["heads"], told["signatures_checked"]) == (True, 2, True)
+    assert outrider(*verify, "--key", kept[0]).exit_code == 1, "another key than that one has signed"
+    assert outrider(*verify, "--key", kept[0], "--key", kept[1]).exit_code == 0
