@@ -24,7 +24,7 @@ from orchestrator.app.installation import Installation, InstallationError
 from orchestrator.ledger.copying import Copied, copy_ledger
 from orchestrator.settings import FILE_NAME, Settings
 from orchestrator.store.redis import EmbeddedServer
-from orchestrator.store.redis.snapshot import take_snapshot
+from orchestrator.store.redis.snapshot import remove_leftover, take_snapshot
 from signing.files import exclusive, sync_folder
 
 FORMAT = 1
@@ -99,6 +99,7 @@ def back_up(
         with running_store(installation) as address:
             step("the store")
             take_snapshot(address, folder / STORE_FILE)
+            remove_leftover(installation.store)
             step("the ledger")
             copied = copy_ledger(installation.ledger_at(settings.ledger_url), folder / LEDGER_FILE)
         own = ((name, folder / name) for name in (STORE_FILE, LEDGER_FILE))

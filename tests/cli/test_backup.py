@@ -155,3 +155,11 @@ def test_the_ledger_is_proven_after_a_restore_without_keys(house: Path, outrider
     assert (told["ok"], told["heads"], told["signatures_checked"]) == (True, 2, True)
     assert outrider(*verify, "--key", kept[0]).exit_code == 1, "another key than that one has signed"
     assert outrider(*verify, "--key", kept[0], "--key", kept[1]).exit_code == 0
+
+
+def test_no_copy_of_the_store_is_left_beside_it(house: Path, outrider: Outrider) -> None:
+    """Also not that of an earlier build: it is as large as the store, and nobody knows what it is."""
+    (house / "store" / "dump.rdb").write_bytes(b"a copy of last year")
+    before = {path.name for path in (house / "store").iterdir()} - {"dump.rdb"}
+    assert outrider("backup", "a.backup").exit_code == 0
+    assert {path.name for path in (house / "store").iterdir()} == before

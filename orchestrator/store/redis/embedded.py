@@ -231,6 +231,9 @@ class EmbeddedServer:
             "appendfsync": "always",
             "aof-load-truncated": "no",
             "save": "",
+            # A snapshot is sent as it is made, to the one who asks: no file of it, no wait for others to ask.
+            "repl-diskless-sync": "yes",
+            "repl-diskless-sync-delay": "0",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         } | self._settings

@@ -1,11 +1,13 @@
 """The private store's data as one file: taken from a server that runs on, and laid into a folder where none runs.
 
-Taken as a replica takes it (`SYNC`): one moment, while every call goes on being answered. Laid by a server of its own,
-which reads the file and writes the append-only file that the next start loads. Leaves to `embedded` how servers start.
+Taken as a replica takes it (`SYNC`): one moment, while every call goes on being answered; sent as it is made, so that
+the server lays no file of its own on the disk that it needs. Laid by a server of its own, which reads the file and
+writes the append-only file that the next start loads. Leaves to `embedded` how servers start.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
@@ -25,6 +27,8 @@ QUIET_S = 60.0
 """Longest that a server may be silent: it sends line ends while it prepares the file."""
 POLL_S = 0.02
 CHUNK_BYTES = 1 << 20
+MARK_BYTES = 40
+"""Of the random mark that is told before the data and ends them: how long they are is not known when they begin."""
 
 
 def take_snapshot(socket_path: Path, target: Path) -> int:
@@ -39,15 +43,25 @@ def take_snapshot(socket_path: Path, target: Path) -> int:
         line.settimeout(QUIET_S)
         try:
             line.connect(str(socket_path))
-            line.sendall(b"SYNC\r\n")
             with line.makefile("rb") as answer:
-                size = _announced(answer)
-                _copy(answer, file, size)
+                # Without this said the server writes a file first, and leaves it in its folder.
+                line.sendall(b"REPLCONF capa eof\r\n")
+                _told(answer, b"+OK")
+                line.sendall(b"SYNC\r\n")
+                _copy(answer, file, mark=_told(answer, b"$EOF:"))
         except (TimeoutError, ConnectionError, FileNotFoundError) as exc:
             raise StoreUnavailableError(f"the store did not hand over its data ({exc}): see server.log") from exc
         file.flush()
         os.fsync(file.fileno())
-    return size
+        return file.tell()
+
+
+def remove_leftover(folder: Path) -> None:
+    """Remove the whole copy of the data that each snapshot of an earlier build left in the store's folder.
+
+    A server with an append-only file never reads it.
+    """
+    (folder / DUMP).unlink(missing_ok=True)
 
 
 def lay_snapshot(rdb: Path, folder: Path) -> None:
@@ -84,23 +98,25 @@ def lay_snapshot(rdb: Path, folder: Path) -> None:
     (folder / DUMP).unlink()
 
 
-def _announced(answer: BinaryIO) -> int:
-    while True:
+def _told(answer: io.BufferedReader, begin: bytes) -> bytes:
+    """What follows the beginning that the server's next line is to have; empty lines say that it is at work."""
+    told = b"\n"
+    while told and not told.strip():
         told = answer.readline()
-        if not told:
-            raise ConnectionError("it closed the connection")
-        told = told.strip()
-        if told.startswith(b"$") and told[1:].isdigit():
-            return int(told[1:])
-        if told:
-            raise ConnectionError(told.decode(errors="replace")[:200])
+    if not told.startswith(begin):
+        raise ConnectionError(told.strip().decode(errors="replace")[:200] or "it closed the connection")
+    return told.removeprefix(begin).strip()
 
 
-def _copy(answer: BinaryIO, file: BinaryIO, size: int) -> None:
-    left = size
-    while left:
-        chunk = answer.read(min(left, CHUNK_BYTES))
+def _copy(answer: io.BufferedReader, file: BinaryIO, *, mark: bytes) -> None:
+    """Nothing follows the mark: a replica gets no more before it has said that it took the data."""
+    if len(mark) != MARK_BYTES:
+        raise ConnectionError(f"it told a mark of {len(mark)} bytes, {MARK_BYTES} are expected")
+    held = b""
+    while not held.endswith(mark):
+        file.write(held[:-MARK_BYTES])
+        chunk = answer.read1(CHUNK_BYTES)
         if not chunk:
-            raise ConnectionError(f"it ended {left} bytes before its end")
-        file.write(chunk)
-        left -= len(chunk)
+            raise ConnectionError("it ended before all of them had come")
+        held = held[-MARK_BYTES:] + chunk
+    file.write(held[:-MARK_BYTES])
