@@ -39,7 +39,7 @@ RETRY_WAIT_S_MAX = 30.0
 AWAY_RETRY_S = 1.0
 """How often a server that went away is looked for."""
 RECEIVE_BYTES_MAX = 64 * 1024 * 1024
-"""Largest answer: tokens of a large fleet come in one."""
+"""Largest answer: a page of a thousand vehicles, with the keys of many control units each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "outrider fleet import fleet.csv --dry-run",
         'outrider fleet import fleet.csv --reason "July build"',
     ),
-    "fleet tokens": ("outrider fleet tokens --out tokens.jsonl", "outrider fleet tokens v-0001 v-0002"),
+    "fleet tokens": (
+        "outrider fleet tokens --out tokens.jsonl",
+        "outrider fleet tokens --out tokens.jsonl --continue",
+        "outrider fleet tokens v-0001 v-0002",
+    ),
     "fleet list": (
         "outrider fleet list --region eu --cohort canary",
         "outrider fleet list --where 'tag=taxi,installed<1.1.0'",

@@ -1,12 +1,11 @@
-"""`outrider fleet`: the inventory of vehicles: what comes in, tokens, lists, revocation.
+"""`outrider fleet`: the inventory of vehicles: what comes in, lists, revocation.
 
-Leaves what is done to vehicles that are there to `fleet_care`, and the way out to `fleet_export`.
+Leaves what is done to vehicles that are there to `fleet_care`, their tokens to `fleet_tokens`, and the way out to
+`fleet_export`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +13,6 @@ from typing import Annotated
 
 import typer
 from outrider.v1.fleet_pb2 import (
-    CreateEnrollmentTokensRequest,
-    CreateEnrollmentTokensResponse,
-    EnrollmentToken,
     ImportVehiclesRequest,
     ImportVehiclesResponse,
     ListVehiclesRequest,
@@ -27,11 +23,11 @@ from outrider.v1.fleet_pb2 import (
 from rich.progress import Progress
 from rich.table import Table
 
-from orchestrator.cli import fleet_care, fleet_export
+from orchestrator.cli import fleet_care, fleet_export, fleet_tokens
 from orchestrator.cli.client import OperatorClient, request_id
-from orchestrator.cli.errors import BadInputError, CliError
+from orchestrator.cli.errors import BadInputError
 from orchestrator.cli.fleet_parts import FleetFile, Part, fleet_file
-from orchestrator.cli.fleet_selection import PAGE_SIZE, VEHICLES_PER_CALL, WhereOption
+from orchestrator.cli.fleet_selection import PAGE_SIZE, WhereOption
 from orchestrator.cli.inputs import require_reason
 from orchestrator.cli.screen import fields, table
 from orchestrator.cli.session import Session, operator_command
@@ -40,7 +36,7 @@ from orchestrator.cli.words import NONE, count, moment, plain, status, vehicle_s
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 LONG_CALL_S = 120.0
-"""Deadline of calls that work on many vehicles at once."""
+"""Least deadline of a call that imports a part."""
 AWAY_S = 300.0
 """How long an import waits for a server that went away meanwhile."""
 OTHER_LINE = re.compile(r"\bon line ([0-9]{1,9})")
@@ -169,64 +165,7 @@ def import_summary(total: ImportVehiclesResponse) -> Table:
     )
 
 
-@operator_command(app, "tokens")
-def tokens(
-    session: Session,
-    vehicles: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[VEHICLE]...", help="Vehicle ids. Default: all that have not enrolled."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write to this file (mode 0600), not to stdout.")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why; lands in the ledger.")] = "",
-) -> None:
-    """Make single-use enrolment tokens, one JSON line a vehicle. They are shown once: only hashes are kept."""
-    if out is not None and out.exists():
-        raise BadInputError(f"{out} exists already", remedy="name another file: its tokens may still be wanted")
-    response = CreateEnrollmentTokensResponse()
-    with session.client() as client, session.screen.progress("Making tokens", None):
-        for batch in batches(vehicles or []):
-            request = CreateEnrollmentTokensRequest(
-                vehicle_ids=batch, reason=reason or "enrolment tokens by command line"
-            )
-            made = client.ask(
-                client.fleet.CreateEnrollmentTokens, request, timeout_s=max(LONG_CALL_S, client.timeout_s)
-            )
-            response.MergeFrom(made)
-    if out is not None:
-        write_private(out, "".join(f"{token_line(token)}\n" for token in response.tokens))
-        written = {"file": str(out), "token_count": len(response.tokens)}
-        session.screen.answer(written, f"{count(len(response.tokens))} tokens written to {out}.")
-    elif session.screen.json:
-        session.screen.answer(response)
-    else:
-        for token in response.tokens:
-            session.screen.line(token_line(token))
-
-
-def batches(vehicle_ids: list[str]) -> Iterable[list[str]]:
-    """At most VEHICLES_PER_CALL ids at a time; one empty batch, which means every vehicle, for none."""
-    for start in range(0, max(1, len(vehicle_ids)), VEHICLES_PER_CALL):
-        yield vehicle_ids[start : start + VEHICLES_PER_CALL]
-
-
-def token_line(token: EnrollmentToken) -> str:
-    """One line of JSON."""
-    return json.dumps({"vehicle_id": token.vehicle_id, "token": token.token})
-
-
-def write_private(path: Path, content: str) -> None:
-    """Write a new file that only this user can read.
-
-    Raises:
-        CliError: it exists by now, or cannot be written.
-    """
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(content)
-    except OSError as exc:
-        raise CliError(
-            f"{path} cannot be written ({exc.strerror})", remedy="name another file; fresh tokens replace the lost ones"
-        ) from exc
+fleet_tokens.add_commands(app)
 
 
 @operator_command(app, "list")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import typer
-from outrider.v1.fleet_pb2 import ListVehiclesRequest, Vehicle
+from outrider.v1.fleet_pb2 import ListVehiclesRequest, ListVehiclesResponse, Vehicle
 from rich.table import Table
 
 from orchestrator.cli.client import OperatorClient
@@ -44,16 +44,23 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 
 def found(screen: Screen, client: OperatorClient, where: str) -> Iterator[Vehicle]:
     """Vehicles that a filter finds, page by page; the bar counts those that were found."""
-    token = ""
     with screen.progress("Reading vehicles") as progress:
-        while True:
-            request = ListVehiclesRequest(page_size=PAGE_SIZE, page_token=token, filter=where)
-            page = client.ask(client.fleet.ListVehicles, request)
+        for page in pages(client, where):
             yield from page.vehicles
             progress.advance(progress.task_ids[0], len(page.vehicles))
-            token = page.next_page_token
-            if not token:
-                return
+
+
+def pages(client: OperatorClient, where: str) -> Iterator[ListVehiclesResponse]:
+    """Vehicles that a filter finds; a page may hold a few or none."""
+    token = ""
+    while True:
+        page = client.ask(
+            client.fleet.ListVehicles, ListVehiclesRequest(page_size=PAGE_SIZE, page_token=token, filter=where)
+        )
+        yield page
+        token = page.next_page_token
+        if not token:
+            return
 
 
 def selected(

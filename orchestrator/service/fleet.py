@@ -14,6 +14,7 @@ from orchestrator.model.attempt import Attempt
 from orchestrator.model.ids import FleetTime, VehicleId
 from orchestrator.model.vehicle import VehicleRecord
 from orchestrator.service.errors import InvalidInputError
+from orchestrator.service.fleet_care import VEHICLES_MAX
 from orchestrator.service.fleet_csv import read_fleet_csv
 from orchestrator.service.fleet_filter import FleetFilter, parse_filter
 from orchestrator.service.records import record_of
@@ -88,11 +89,17 @@ class FleetDesk:
         """One token a vehicle; for every vehicle not enrolled yet when none is named. Only hashes are kept.
 
         Raises:
+            InvalidInputError: they are more than VEHICLES_MAX; no token was made.
             NotFoundError: a vehicle is not in the inventory; no token was made.
         """
-        wanted = vehicle_ids or [
-            record.vehicle.vehicle_id for record in await self._all_records() if not record.enrolled
-        ]
+        wanted = list(dict.fromkeys(vehicle_ids)) or await self._unenrolled()
+        # A call that ends before its answer has made tokens that nobody has, in the place of others.
+        if len(wanted) > VEHICLES_MAX:
+            raise InvalidInputError(
+                f"these are more than {VEHICLES_MAX} vehicles; no token was made",
+                reason="VEHICLES_COUNT",
+                remedy=f"name at most {VEHICLES_MAX} in a call, as `outrider fleet tokens` does",
+            )
         expires_ms = self._machine.wall_ms() + self._token_life_ms
 
         async def make(vehicle_id: VehicleId) -> IssuedToken:
@@ -106,14 +113,16 @@ class FleetDesk:
         await self._record("tokens_created", {"actor": actor, "reason": reason, "count": len(tokens)})
         return tokens
 
-    async def _all_records(self) -> list[VehicleRecord]:
-        records: list[VehicleRecord] = []
+    async def _unenrolled(self) -> Sequence[VehicleId]:
+        """Vehicles that have not enrolled; no more are looked for where they are more than VEHICLES_MAX."""
+        found: dict[VehicleId, None] = {}
         page_token = ""
-        while True:
+        while len(found) <= VEHICLES_MAX:
             page, page_token = await self._store.vehicles(page_token=page_token, page_size=PAGE_MAX)
-            records += page
+            found |= dict.fromkeys(record.vehicle.vehicle_id for record in page if not record.enrolled)
             if not page_token:
-                return records
+                break
+        return list(found)
 
     async def vehicle(self, vehicle_id: VehicleId) -> VehicleRecord:
         """One vehicle.

@@ -1,20 +1,16 @@
-"""`outrider fleet`: import, tokens, lists, revocation."""
+"""`outrider fleet`: import, lists, revocation."""
 
 from __future__ import annotations
 
 import io
 import itertools
-import json
 import os
-import stat
 import threading
 from pathlib import Path
 
 import grpc
 import pytest
 from outrider.v1.fleet_pb2 import (
-    CreateEnrollmentTokensResponse,
-    EnrollmentToken,
     ImportVehiclesRequest,
     ImportVehiclesResponse,
     ListVehiclesResponse,
@@ -227,35 +223,6 @@ def test_a_missing_file_is_bad_input(data: Path, outrider: Outrider) -> None:
     assert (
         outcome.stderr == "error: nothing.csv cannot be read (No such file or directory) -> name a file that exists\n"
     )
-
-
-def test_tokens_are_json_lines_on_stdout(server: OperatorServer, data: Path, outrider: Outrider) -> None:
-    """A factory's tool reads them line by line."""
-    made = [EnrollmentToken(vehicle_id=name, token=f"secret-{name}") for name in ("v-1", "v-2")]
-    server.will_answer("CreateEnrollmentTokens", CreateEnrollmentTokensResponse(tokens=made))
-    outcome = outrider("fleet", "tokens", "v-1", "v-2")
-    assert [json.loads(line) for line in outcome.stdout.splitlines()] == [
-        {"vehicle_id": "v-1", "token": "secret-v-1"},
-        {"vehicle_id": "v-2", "token": "secret-v-2"},
-    ]
-    assert list(server.asked("CreateEnrollmentTokens")[0].vehicle_ids) == ["v-1", "v-2"]
-    assert outrider("fleet", "tokens", "-o", "json").json["tokens"][0]["token"] == "secret-v-1"
-
-
-def test_tokens_in_a_file_are_private_and_never_overwrite(
-    server: OperatorServer, data: Path, tmp_path: Path, outrider: Outrider
-) -> None:
-    """A token is a secret, and the only copy of it."""
-    made = [EnrollmentToken(vehicle_id="v-1", token="secret-1")]
-    server.will_answer("CreateEnrollmentTokens", CreateEnrollmentTokensResponse(tokens=made))
-    path = tmp_path / "tokens.jsonl"
-    outcome = outrider("fleet", "tokens", "--out", path)
-    assert "secret-1" not in outcome.stdout
-    assert json.loads(path.read_text()) == {"vehicle_id": "v-1", "token": "secret-1"}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    again = outrider("fleet", "tokens", "--out", path)
-    assert again.exit_code == 2
-    assert len(server.asked("CreateEnrollmentTokens")) == 1
 
 
 def test_list_follows_pages_and_filters(server: OperatorServer, data: Path, outrider: Outrider) -> None:

@@ -20,7 +20,7 @@ from orchestrator.service.cases import CaseDesk
 from orchestrator.service.errors import ForbiddenError, InvalidInputError
 from orchestrator.service.explain import ExplainDesk
 from orchestrator.service.fleet import FleetDesk
-from orchestrator.service.fleet_care import FleetCareDesk
+from orchestrator.service.fleet_care import VEHICLES_MAX, FleetCareDesk
 from orchestrator.service.snapshot import SnapshotKeeper
 from orchestrator.store.memory import MemoryStore
 from tests.builders import NOW, a_contact, a_vehicle, after
@@ -136,6 +136,24 @@ async def test_removal_says_how_many(port: Port) -> None:
     request = fleet_pb2.RemoveVehiclesRequest(vehicle_ids=["v-3"], reason="sold")
     assert (await port.ask("RemoveVehicles", request)).removed_count == 1
     assert await port.store.vehicle(VehicleId("v-3")) is None
+
+
+async def test_tokens_for_everybody_are_those_of_a_call_or_none(port: Port) -> None:
+    """A call that ends at its deadline has replaced tokens that were handed out, and nobody has the new ones."""
+    everybody = fleet_pb2.CreateEnrollmentTokensRequest(reason="new build")
+    answer = await port.ask("CreateEnrollmentTokens", everybody)
+    assert sorted(each.vehicle_id for each in answer.tokens) == ["v-1", "v-2", "v-3"]
+    more = [a_vehicle(f"w-{number}") for number in range(VEHICLES_MAX)]
+    await port.store.import_vehicles(more, now=NOW)
+    ids = [each.vehicle_id for each in (*more, a_vehicle("v-1"))]
+    named = fleet_pb2.CreateEnrollmentTokensRequest(vehicle_ids=ids, reason="new build")
+    for request in (everybody, named):
+        with pytest.raises(InvalidInputError, match="more than 1000 vehicles; no token was made"):
+            await port.ask("CreateEnrollmentTokens", request)
+    (made,) = await port.store.journal("fleet", after="", count=10)
+    assert (made.kind, made.data["count"]) == ("tokens_created", 3)
+    named.vehicle_ids.pop()
+    assert len((await port.ask("CreateEnrollmentTokens", named)).tokens) == VEHICLES_MAX
 
 
 async def test_case_comes_with_advice_and_closes_with_who_and_why(port: Port) -> None:
