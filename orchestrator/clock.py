@@ -10,6 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
+AHEAD_MAX_MS = 60_000
+"""Machine time that fleet time may be ahead of the store's date without a word: two reads differ by seconds."""
+CATCHING_UP_PACE = 0.5
+"""Of fleet time while it is ahead. It must not stand still: nothing would lapse, fall due or be swept for as long."""
+
 
 class MachineClock:
     """Machine time: for RPC deadlines, TLS, the dead-man and waiting. Never scaled.
@@ -50,7 +55,7 @@ class FleetClock:
 
     Store time is what the store said when it was last asked plus what went by here since then, so every process of an
     installation agrees to within the time of one store call times `scale`. Never goes back within a process: when the
-    store's date is set back, fleet time stands still until it catches up.
+    store's date is set back, fleet time goes on at half its pace until the date has caught up.
 
     Args:
         origin: Fleet time at the start, milliseconds since the Unix epoch.
@@ -73,6 +78,8 @@ class FleetClock:
         self._latest = origin
         self._anchor_store_ms = machine_ms
         self._anchor_monotonic_ms = machine.monotonic_ms()
+        self._slow_from = (origin, self._anchor_monotonic_ms)
+        """Fleet time, and machine time by this process, from which it goes on slowly where the date is behind it."""
 
     @property
     def scale(self) -> float:
@@ -81,8 +88,11 @@ class FleetClock:
 
     def synchronise(self, machine_ms: int) -> None:
         """Take over the store's time as read just now: undoes the drift between its clock and ours."""
+        before = self.now()
         self._anchor_store_ms = machine_ms
         self._anchor_monotonic_ms = self._machine.monotonic_ms()
+        if self._dated() < before and self._slowly() < before:
+            self._slow_from = (before, self._anchor_monotonic_ms)
 
     def store_ms(self) -> int:
         """The store's time now, as far as this process can tell, milliseconds since the Unix epoch."""
@@ -90,9 +100,20 @@ class FleetClock:
 
     def now(self) -> int:
         """Fleet time, milliseconds since the Unix epoch; never less than an earlier answer."""
-        elapsed_ms = self.store_ms() - self._started_ms
-        self._latest = max(self._latest, self._origin + round(elapsed_ms * self._scale))
+        self._latest = max(self._latest, self._dated(), self._slowly())
         return self._latest
+
+    def ahead_ms(self) -> int:
+        """How far the store's date was set back that fleet time has not made up for yet, machine time."""
+        return max(0, round((self.now() - self._dated()) / self._scale))
+
+    def _dated(self) -> int:
+        """Fleet time as the store's date says it."""
+        return self._origin + round((self.store_ms() - self._started_ms) * self._scale)
+
+    def _slowly(self) -> int:
+        fleet_ms, monotonic_ms = self._slow_from
+        return fleet_ms + int((self._machine.monotonic_ms() - monotonic_ms) * self._scale * CATCHING_UP_PACE)
 
     def to_fleet(self, machine_s: float) -> int:
         """How much fleet time goes by in `machine_s` seconds of machine time, in milliseconds."""

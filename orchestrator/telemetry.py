@@ -241,6 +241,9 @@ class Metrics:
             "evaluator_last_tick_timestamp_seconds", "Machine time of the last finished tick.", **single
         )
         self.fleet_time = Gauge("fleet_time_timestamp_seconds", "Fleet time at the last finished tick.", **single)
+        self.fleet_time_ahead = self._gauge(
+            "fleet_time_ahead_seconds", "How far the store's date is behind fleet time.", "process", mode="livemax"
+        )
         self.journal_lag = Gauge("journal_lag_entries", "Journal entries that the ledger has not yet.", **single)
         self.vehicles_registered = Gauge("vehicles_registered", "Vehicles in the inventory.", **single)
         self.ledger_entries = self._counter("ledger_entries", "Entries written to the ledger.", "kind")

@@ -64,18 +64,35 @@ def test_synchronise_takes_over_the_stores_time():
     assert clock.now() == ORIGIN + 3_200
 
 
-def test_fleet_time_stands_still_when_the_stores_date_is_set_back():
-    """Soak and deadlines are compared with fleet time: a step back would reopen what has passed."""
+def test_fleet_time_goes_on_at_half_its_pace_when_the_stores_date_is_set_back():
+    """A step back would reopen what has passed; if it stood still, nothing would lapse or fall due for as long."""
     ticks = Ticks()
     clock = a_fleet_clock(ticks)
     ticks.pass_ms(10_000)
     before = clock.now()
     clock.synchronise(STARTED + 4_000)
-    assert clock.now() == before
-    ticks.pass_ms(5_999)
-    assert clock.now() == before
-    ticks.pass_ms(2)
-    assert clock.now() == before + 1
+    assert (clock.now(), clock.ahead_ms()) == (before, 6_000)
+    ticks.pass_ms(6_000)
+    assert (clock.now(), clock.ahead_ms()) == (before + 3_000, 3_000)
+    ticks.pass_ms(6_000)
+    assert (clock.now(), clock.ahead_ms()) == (before + 6_000, 0)
+    ticks.pass_ms(1_000)
+    assert (clock.now(), clock.ahead_ms()) == (before + 7_000, 0)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 600.0])
+def test_fleet_time_catches_up_as_soon_however_often_the_date_is_read(scale: float):
+    """Every process reads it twice a second; what is lost at each read would make of a day a week."""
+    ticks = Ticks()
+    clock = a_fleet_clock(ticks, scale=scale)
+    clock.synchronise(STARTED + 600_000)
+    before = clock.now()
+    clock.synchronise(STARTED)
+    for read in range(1, 1001):
+        ticks.pass_ms(501)
+        clock.synchronise(STARTED + 501 * read)
+    assert clock.now() - before == pytest.approx(501_000 * scale / 2, abs=2 * scale)
+    assert clock.ahead_ms() == pytest.approx(600_000 - 501_000 / 2, abs=5)
 
 
 def test_fleet_time_is_never_before_its_origin():

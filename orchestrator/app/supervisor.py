@@ -27,7 +27,7 @@ from orchestrator.app.children import Child, python_module
 from orchestrator.app.delta_savings import show_savings
 from orchestrator.app.expiries import show_expiries
 from orchestrator.app.firstborn import Firstborn
-from orchestrator.app.fleet_time import machine_origin, open_clock
+from orchestrator.app.fleet_time import machine_origin, open_clock, show_clock
 from orchestrator.app.installation import (
     Installation,
     InstallationError,
@@ -160,6 +160,8 @@ class Supervisor:
             running.append(tasks.create_task(evaluator.run(settings.evaluator_tick_s)))
             running.append(tasks.create_task(self._watch_store(store)))
             running.append(tasks.create_task(give_back_now_and_then()))
+            shows = show_clock(clock, self._metrics, self._machine, process="supervisor")
+            running.append(tasks.create_task(shows))
             running.append(tasks.create_task(self._certificates.renew({}, [(shown, "")])))
             running.append(tasks.create_task(seal_days(self._installation, ledger, clock, self._machine)))
             running.append(tasks.create_task(show_expiries(self._installation, self._metrics, self._machine)))

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.app.certificates import ServerCertificates
 from orchestrator.app.children import beat, end_with_parent, name_process, say_ready
-from orchestrator.app.fleet_time import machine_origin, open_clock
+from orchestrator.app.fleet_time import machine_origin, open_clock, show_clock
 from orchestrator.app.installation import Installation, Orders
 from orchestrator.app.memory import give_back_now_and_then, scatter_less
 from orchestrator.clock import FleetClock, MachineClock
@@ -323,6 +323,7 @@ async def serve(installation: Installation, orders: Orders) -> None:
             tasks.create_task(desks.vouching.run()),
             tasks.create_task(desks.last_seen.run()),
             tasks.create_task(give_back_now_and_then()),
+            tasks.create_task(show_clock(clock, metrics, machine, process="worker")),
         ]
         for bound in running:
             await bound.server.start()

@@ -50,6 +50,7 @@ def test_the_alerts_are_these():
         *("OutriderHoldFinal", "OutriderPartHalted", "OutriderRegionDark", "OutriderSignalOverdue"),
         *("OutriderVehiclesSilentInRegion", "OutriderAbsent", "OutriderOrchestratorCrashLoop"),
         *("OutriderEvaluatorLate", "OutriderJournalLag", "OutriderStoreDown", "OutriderStoreNotDurable"),
+        "OutriderFleetTimeAhead",
         *("OutriderCertificateNearExpiry", "OutriderMetadataNearExpiry", "OutriderDiskAlmostFull"),
         *("OutriderCheckInBudgetBurn", "OutriderCeremonyWaits"),
     }

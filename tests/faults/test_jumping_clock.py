@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 LOOK_S = 3.0
 """Several ticks."""
 MINUTES_10, DAY = 600, 86_400
+AHEAD = "outrider_fleet_time_ahead_seconds"
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +45,23 @@ def test_date_that_jumps_ends_no_attempt_and_stops_nothing_for_long(
     before = told.fleet_time
     machine.fail(f"clock {jump_s}")
     live_through(told, attempt)
-    # After a shorter jump back fleet time stands still for as long.
+    # After a shorter jump back fleet time runs at half its pace for twice as long.
     assert jump_s < DAY or told.fleet_time - before > timedelta(seconds=DAY - 2 * MINUTES_10)
     eventually(lambda: admitted(others[0]), timeout_s=RECOVERY_S, what="vehicles are admitted")
 
     machine.mend()
     live_through(told, attempt)
+    eventually(lambda: ahead_s(running) == pytest.approx(max(0, jump_s), abs=60), timeout_s=20, what="it is said")
     eventually(lambda: admitted(others[1]), timeout_s=RECOVERY_S, what="vehicles are admitted, back again")
     assert eventually(lambda: told.authorize(attempt).HasField("permit"), timeout_s=RECOVERY_S, what="a permit")
     assert running.must("rollout", "status", region)["status"] == "ROLLOUT_STATUS_RUNNING"
+
+
+def ahead_s(running: Installation) -> float:
+    """How far fleet time is ahead, of the process in which it is furthest."""
+    found = {labels: value for (name, labels), value in running.metrics().items() if name == AHEAD}
+    assert len(found) == 2, "of the supervisor, and of the worker that is furthest"
+    return max(found.values())
 
 
 def live_through(vehicle: AVehicle, attempt: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 SHIFT_MAX_MS = 8_000
-"""How far the store's date is set at most: further, and fleet time would stand still for the rest of the run."""
+"""How far the store's date is set at most: further, and fleet time would be slow for the rest of the run."""
 
 
 class Storm:

@@ -47,6 +47,7 @@ CHECKS: tuple[Check, ...] = (
     Check("readiness", "readiness", service.check_readiness),
     Check("ports", "ports and their certificates", service.check_ports),
     Check("evaluator", "the evaluator", service.check_evaluator),
+    Check("fleet time", "the fleet clock", service.check_clock),
     Check("version", "versions", service.check_build),
 )
 """From the ground up: what a later one needs comes before it."""

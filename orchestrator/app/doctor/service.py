@@ -13,6 +13,7 @@ from urllib.request import urlopen
 from orchestrator.app.doctor.findings import Finding, error, ok, skipped, warning
 from orchestrator.app.doctor.patient import ANSWER_S, Patient
 from orchestrator.app.installation import PORT_NAMES, is_free
+from orchestrator.clock import AHEAD_MAX_MS
 from orchestrator.store.base import DEAD_MAN_LIFE_MS
 
 LAG_WARNING_ENTRIES = 512
@@ -122,6 +123,20 @@ def check_evaluator(patient: Patient) -> Iterator[Finding]:
     if lag > LAG_WARNING_ENTRIES:
         remedy = "docs/runbooks/journal-lag.md; nothing is lost, decisions are late"
         yield warning("ledger feed", f"{lag:.0f} journal entries wait for the ledger", remedy)
+
+
+def check_clock(patient: Patient) -> Iterator[Finding]:
+    """Whether fleet time is what the store's date says."""
+    found = patient.samples.get("outrider_fleet_time_ahead_seconds")
+    if not found:
+        yield skipped("fleet time", "nobody serves, or /metrics does not answer")
+        return
+    ahead_s = max(value for _, value in found)
+    if ahead_s * 1000 > AHEAD_MAX_MS:
+        cause = f"{ahead_s:.0f} s ahead of the store's date, which was set back; it runs at half its pace until then"
+        yield error("fleet time", cause, "see to that machine's date: docs/runbooks/fleet-time-ahead.md")
+    else:
+        yield ok("fleet time", "as the store's date says")
 
 
 def check_build(patient: Patient) -> Iterator[Finding]:
