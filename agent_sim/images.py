@@ -5,26 +5,15 @@ from __future__ import annotations
 import json
 import random
 import re
-from dataclasses import dataclass
 
 from agent_sim.errors import SimulationError
 
-HEADER_BYTES_MAX = 4096
 _VERSION = re.compile(r"-(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)\.img$")
 _BLOCK_BYTES = 4096
 
 
 class ImageError(SimulationError):
-    """These bytes are no image of a simulated control unit, or no such image can be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
-    """The first line of an image."""
-
-    hardware_id: str
-    version: str
-    seed: int
+    """No such image can be made."""
 
 
 def build_image(hardware_id: str, version: str, size_bytes: int, seed: int) -> bytes:
@@ -41,22 +30,6 @@ def build_image(hardware_id: str, version: str, size_bytes: int, seed: int) -> b
     while len(body) < size_bytes:
         body += rng.randbytes(_BLOCK_BYTES // 2) + bytes(_BLOCK_BYTES // 2)
     return bytes(body[:size_bytes])
-
-
-def read_header(content: bytes) -> ImageHeader:
-    """What an image says it is.
-
-    Raises:
-        ImageError: it does not begin with a header.
-    """
-    line, newline, _ = content[:HEADER_BYTES_MAX].partition(b"\n")
-    try:
-        if not newline:
-            raise ValueError("no header line")
-        data = json.loads(line)
-        return ImageHeader(str(data["hardware_id"]), str(data["version"]), int(data["seed"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ImageError(f"not an image of a simulated control unit: {error!r}") from error
 
 
 def image_path(hardware_id: str, version: str) -> str:

@@ -22,7 +22,6 @@ from prometheus_client.registry import Collector
 from orchestrator.tallies import Batch
 
 PREFIX = "outrider"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
 SERIES_MAX = 2000
 """Label combinations of one counter or histogram; what comes after is counted under `other`."""
@@ -339,7 +338,7 @@ class Exposition(Collector):
         self._folder = workers_folder
 
     def __call__(self) -> bytes:
-        """Everything, as `CONTENT_TYPE`."""
+        """Everything, in the text format of Prometheus."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,24 +23,12 @@ from redis.retry import Retry
 from orchestrator.store.redis.address import Node
 from orchestrator.store.redis.binary import find_binary
 from orchestrator.store.redis.topology import SLOTS, read_topology, slot_of
+from tests.ports import HOST, free_ports
 from tests.processes import eventually
 
-HOST = "127.0.0.1"
 TAKES_OVER_AFTER_MS = 1000
 """Silence after which a primary is held for dead; a failover takes some of it, an election, and no more."""
 FORMED_TIMEOUT_S = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @dataclass

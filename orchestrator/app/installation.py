@@ -228,15 +228,11 @@ def is_free(host: str, port: int) -> bool:
         return True
 
 
-def free_port(host: str) -> int:
-    """A port that nothing listens on."""
-    with held_port(host) as port:
-        return port
-
-
 @contextlib.contextmanager
 def held_port(host: str) -> Iterator[int]:
-    """The same, and nobody is given it until this is left: of some 14,000, another would now and then be that one."""
+    """A port that nothing listens on. Nobody is given it until this is left: of some 14,000, another would now and then
+    be that one.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         yield int(probe.getsockname()[1])

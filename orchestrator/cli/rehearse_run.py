@@ -43,7 +43,7 @@ def rehearse(session: Session, given: Given) -> None:
     if given.svg is not None and not given.svg.parent.is_dir():
         # Said before an hour of runs, not after it.
         raise _unwritable(given.svg, "no such folder")
-    scenario = scenario_of(given, plan, _inventory(session, given, plan))
+    scenario = scenario_of(given, _inventory(session, given, plan))
     total = round(given.limit_days * 24) * given.runs
     with session.screen.progress(f"Rehearsing {scenario.inventory.size:,} vehicles", total) as bar:
         stories = rehearse_many(
@@ -59,16 +59,15 @@ def rehearse(session: Session, given: Given) -> None:
     session.screen.answer(document(rehearsal, given.svg), *view(rehearsal, given.svg))
 
 
-def scenario_of(given: Given, plan: Plan, inventory: Inventory) -> Scenario:
+def scenario_of(given: Given, inventory: Inventory) -> Scenario:
     """What is assumed, from the options.
 
     Args:
         given: The options.
-        plan: As read.
         inventory: Who is rehearsed.
 
     Raises:
-        BadInputError: one of them is wrong, or does not fit the plan or the fleet.
+        BadInputError: one of them is wrong, or does not fit the fleet.
     """
     start = values.moment(given.start, MachineClock().wall_ms, "--start")
     outages = [Outage(*one) for one in values.outages(given.outage or (), "--outage")]

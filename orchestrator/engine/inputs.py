@@ -40,7 +40,8 @@ def written(judgement: Judgement, cells: CellTallies, waiting: Mapping[Cell, int
 
 
 def judged_again(data: Mapping[str, Json]) -> Judgement:
-    """The judgement that `written` wrote, made anew from its counters and terms.
+    """The judgement that `written` wrote, made anew from its counters and terms. Only tests call it:
+    they hold the promise that whoever has the ledger can do so.
 
     Raises:
         ValueError: they are not there, or not in that form.
@@ -58,7 +59,7 @@ def cells_read(data: Mapping[str, Json]) -> dict[Cell, Tally]:
 
 
 def waiting_read(data: Mapping[str, Json]) -> dict[Cell, int]:
-    """The waiting vehicles that `written` wrote.
+    """The waiting vehicles that `written` wrote, of which a step is replayed. Only tests call it, as `judged_again`.
 
     Raises:
         ValueError: they are not there, or not in that form.

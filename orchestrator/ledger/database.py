@@ -18,8 +18,6 @@ from orchestrator.ledger.sqlite import SqliteDatabase
 VERSION = 3
 """Of the tables. 2: indexes by which a rollout's whole story is read in order. 3: the first entries may be archived."""
 
-SCHEMES = ("postgresql://", "postgres://")
-
 Values = Sequence[object]
 
 

@@ -31,11 +31,10 @@ from orchestrator.ledger.chain import (
     noted_end,
 )
 from orchestrator.ledger.database import Connection, database_at
-from orchestrator.ledger.entry import LedgerEntry, Recorded, Row, position, row_of
+from orchestrator.ledger.entry import LedgerEntry, Row, position, row_of
 from orchestrator.ledger.errors import LedgerBrokenError
 from orchestrator.ledger.export import joined
 from orchestrator.ledger.heads import HEAD_KIND, STREAM, Head, HeadSigner, SignedHead, position_of, read_head, sealed
-from orchestrator.ledger.reader import EntryFilter, query_of
 from orchestrator.ledger.verify import HeadWatch, VerifyReport, chained, counted, verify_chain
 
 T = TypeVar("T")
@@ -145,14 +144,6 @@ class Ledger:
             LedgerBrokenError: A file is no archive, or one is missing between two.
         """
         return await self._read(lambda: self._verify(keys, kept, archives, progress))
-
-    async def rollout_story(self, rollout_id: str) -> Sequence[Recorded]:
-        """Decisions and actions on a rollout as a whole, in order; what happened to single vehicles is left out."""
-        return await self._read(lambda: self._recorded(EntryFilter(rollout_id=rollout_id, decisions_only=True)))
-
-    async def vehicle_history(self, vehicle_id: str) -> Sequence[Recorded]:
-        """All that is recorded about a vehicle, in order, its manifests included."""
-        return await self._read(lambda: self._recorded(EntryFilter(vehicle_id=vehicle_id)))
 
     async def attempt_states(self, rollout_id: str) -> Mapping[str, str]:
         """The latest state of each attempt of a rollout, by attempt id, replayed from what was recorded."""
@@ -271,10 +262,6 @@ class Ledger:
                 chain(*(each.rows() for each in before), rows), lambda done: progress(done, head_seq - begin[0])
             )
             return verify_chain(whole, begin=begin, head_seq=head_seq, head_hash=head_hash, heads=heads)
-
-    def _recorded(self, wanted: EntryFilter) -> Sequence[Recorded]:
-        query, values = query_of(wanted)
-        return [Recorded(seq, Row(*columns).entry(), own) for seq, *columns, own in self._reading.rows(query, values)]
 
     def _states(self, rollout_id: str) -> Sequence[_Change]:
         rows = self._reading.rows(_STATE_ENTRIES, (rollout_id,))

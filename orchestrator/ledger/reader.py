@@ -117,8 +117,8 @@ class LedgerReader:
             self._connection = None
 
 
-def query_of(wanted: EntryFilter, *, after: int = 0, count: int | None = None) -> tuple[str, list[object]]:
-    """The one query for a page, or for everything, in order; and its values."""
+def query_of(wanted: EntryFilter, *, after: int, count: int) -> tuple[str, list[object]]:
+    """The one query for a page, in order; and its values."""
     condition, order, values = wanted.condition(after)
-    query = f"SELECT seq, {COLUMNS}, hash FROM entries WHERE {condition} ORDER BY {order}"  # noqa: S608 - our own words
-    return (query, values) if count is None else (f"{query} LIMIT ?", [*values, count])
+    query = f"SELECT seq, {COLUMNS}, hash FROM entries WHERE {condition} ORDER BY {order} LIMIT ?"  # noqa: S608 - our own words
+    return query, [*values, count]

@@ -66,7 +66,6 @@ class Spans:
 
 
 ALWAYS = Spans(np.array([-np.inf]), np.array([np.inf]))
-NEVER = Spans(np.zeros(0), np.zeros(0))
 
 
 class Roads:

@@ -38,11 +38,6 @@ class ReleaseDelta:
     sha256: str
     """Of the delta, hex."""
 
-    @property
-    def saved_bytes(self) -> int:
-        """What a vehicle saves by it."""
-        return self.image_length_bytes - self.length_bytes
-
 
 def savings(repository: ImageRepository, now: datetime) -> Mapping[tuple[str, str], int]:
     """What deltas save a vehicle with all images of both releases, in bytes. Blocking: the repository is verified.

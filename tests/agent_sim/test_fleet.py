@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from agent_sim.cli import DEMO_SCENARIO
 from agent_sim.errors import FleetFolderError
 from agent_sim.fleet import CSV_FIELDS, build_fleet, dealt, load_fleet, make_vehicles
-from agent_sim.images import ImageError, build_image, image_path, read_header, release_counter, version_of
+from agent_sim.images import ImageError, build_image, image_path, release_counter, version_of
 from agent_sim.scenario import Scenario, load_scenario, parse_scenario
 from signing.keys import public_key_from_base64
 from tests.agent_sim.test_scenario import GOOD
@@ -101,15 +102,11 @@ def test_image_says_what_it_is_and_repeats() -> None:
     image = build_image("acme-gw-1", "1.2.3", 10_000, 5)
     assert len(image) == 10_000
     assert image == build_image("acme-gw-1", "1.2.3", 10_000, 5) != build_image("acme-gw-1", "1.2.3", 10_000, 6)
-    header = read_header(image)
-    assert (header.hardware_id, header.version, header.seed) == ("acme-gw-1", "1.2.3", 5)
+    assert json.loads(image.partition(b"\n")[0]) == {"hardware_id": "acme-gw-1", "version": "1.2.3", "seed": 5}
 
 
-def test_other_bytes_are_no_image() -> None:
-    """A wrong file is named as such."""
-    for content in (b"", b"\n", b"{}\n", b"no line"):
-        with pytest.raises(ImageError, match="not an image"):
-            read_header(content)
+def test_image_that_has_no_room_to_say_what_it_is_is_not_made() -> None:
+    """A size of a scenario that cannot be had is named."""
     with pytest.raises(ImageError, match="no room for the header"):
         build_image("acme-gw-1", "1.0.0", 10, 1)
 

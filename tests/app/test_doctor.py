@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.app.doctor import CHECKS, Check, Finding, Level, Patient, examine
 from orchestrator.app.doctor.findings import ok
-from orchestrator.app.installation import Installation, Ports, choose_ports, free_port, write_endpoints
+from orchestrator.app.installation import Installation, Ports, choose_ports, write_endpoints
 from orchestrator.clock import MachineClock
 from orchestrator.ledger import Ledger, LedgerEntry
 from orchestrator.store.redis import EmbeddedServer, RedisStore
@@ -25,6 +25,7 @@ from signing.ceremony import DataFolder, add_operator, initialise
 from signing.image_repo import ImageRepository, NewImage
 from signing.pki import Authority
 from tests.evidence import without_attesters
+from tests.ports import free_port
 from tests.redis_cluster import a_cluster
 from tests.signing.uptane_simulator import NOW
 
@@ -305,7 +306,7 @@ async def test_what_ails_a_cluster_is_told_by_node(data: Path, tmp_path: Path) -
 
 def test_store_that_does_not_answer_is_found_without_its_password(data: Path) -> None:
     """What the doctor says is pasted into tickets."""
-    (data / "outrider.toml").write_text(f'store_url = "redis://user:secret@127.0.0.1:{free_port("127.0.0.1")}"\n')
+    (data / "outrider.toml").write_text(f'store_url = "redis://user:secret@127.0.0.1:{free_port()}"\n')
     finding = found(data, "store")["store"]
     assert finding.level is Level.ERROR
     assert "secret" not in finding.cause + finding.remedy
@@ -388,12 +389,7 @@ def test_check_that_hangs_or_fails_is_a_finding_and_stops_no_other(data: Path) -
     checks = [Check("hang", "nothing", hang), Check("fail", "nothing", fail), Check("last", "all", _well)]
     told = list(examine(Patient(data, machine=MachineClock()), checks=checks, deadline_s=0.05))
     stuck.set()
-    assert [(item.check, item.level) for item in told] == [
-        ("hang", Level.ERROR),
-        ("fail", Level.OK),
-        ("fail", Level.ERROR),
-        ("last", Level.OK),
-    ]
+    assert [f"{item.check} {item.level.name}" for item in told] == ["hang ERROR", "fail OK", "fail ERROR", "last OK"]
 
 
 def _well(_: Patient) -> Iterator[Finding]:

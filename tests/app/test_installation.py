@@ -18,14 +18,13 @@ from orchestrator.app.installation import (
     Ports,
     choose_ports,
     clear_sockets,
-    free_port,
     is_free,
     last_ports,
     write_atomically,
     write_endpoints,
 )
+from tests.ports import HOST, free_port
 
-HOST = "127.0.0.1"
 ANY = Ports(enrollment=0, vehicles=0, operators=0, web=0, images=0, director=0)
 
 
@@ -72,7 +71,7 @@ def test_ports_of_the_last_run_are_taken_again(tmp_path: Path) -> None:
 
 def test_remembered_port_that_is_taken_is_replaced(tmp_path: Path, taken: int) -> None:
     """Nobody asked for that number, so another is as good as none."""
-    before = Ports(enrollment=taken, vehicles=free_port(HOST), operators=0, web=0, images=0, director=0)
+    before = Ports(enrollment=taken, vehicles=free_port(), operators=0, web=0, images=0, director=0)
     chosen = choose_ports(HOST, ANY, told(tmp_path, before))
     assert chosen.enrollment not in (0, taken)
     assert chosen.vehicles == before.vehicles

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from orchestrator.cli.errors import CliError, UnreachableError
 from tests.cli.answers import a_rollout
 from tests.cli.conftest import Outrider
 from tests.cli.server import FLEET_TIME, OperatorServer, Refused, make_authorities, make_operator, write_endpoints
+from tests.ports import HOST, free_port
 
 
 @pytest.fixture
@@ -30,15 +30,9 @@ def client(server: OperatorServer, data: Path, waits: list[float]) -> OperatorCl
     )
 
 
-def unused_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 def test_no_server_is_one_line_and_its_own_exit_code(data: Path, outrider: Outrider) -> None:
     """The most common mishap names its remedy."""
-    address = unused_address()
+    address = f"{HOST}:{free_port()}"
     outcome = outrider("rollout", "list", "--server", address)
     assert outcome.exit_code == 5
     assert outcome.stderr == (

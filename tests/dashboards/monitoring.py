@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.app.installation import free_port
+from tests.ports import free_port
 from tests.processes import eventually
 
 REMEDY = "apt-get install prometheus prometheus-alertmanager"
@@ -93,7 +93,7 @@ class Prometheus:
 @contextmanager
 def a_prometheus(folder: Path, config: Path, *arguments: str) -> Iterator[Prometheus]:
     """A Prometheus that scrapes as `config` says; dead afterwards."""
-    port = free_port("127.0.0.1")
+    port = free_port()
     command = [
         program("prometheus"),
         f"--config.file={config}",

@@ -25,6 +25,7 @@ from orchestrator.ledger import archive as archiving
 from orchestrator.ledger.copying import copy_ledger
 from tests.ledger.entries import a_change, an_entry
 from tests.ledger.places import Place
+from tests.ledger.reading import rollout_story, vehicle_history
 from tests.ledger.test_heads import Key, seal
 
 KEY = Key()
@@ -57,7 +58,7 @@ async def test_what_is_archived_is_in_the_file_and_a_signed_entry_says_so(
     assert (joined.ok, joined.archived, joined.entries) == (True, 0, 10)
     alone = verify_exports([archived.path], keys=[KEY.public])
     assert (alone.ok, alone.entries, alone.head_hash) == (True, 5, archived.note.hash)
-    story = [recorded.entry.kind for recorded in await fed.vehicle_history("v1")]
+    story = [recorded.entry.kind for recorded in await vehicle_history(place.where, "v1")]
     assert len(story) == 4, "the ledger itself has the younger ones only"
     assert whole.head_hash != report.head_hash, "the note is an entry like any other"
 
@@ -92,7 +93,7 @@ async def test_the_story_of_a_rollout_that_is_not_over_stays_whole(
     started = an_entry(2, stream="rollout/spring", kind="rollout_created", data=rollout)
     await ledger.append([a_change(1, "v1", "failed", "winter"), started, a_change(3, "v1", "failed")])
     assert move(place, tmp_path / "1.jsonl", before=9).held_by == "spring"
-    assert len(await ledger.rollout_story("spring")) == 1
+    assert len(await rollout_story(place.where, "spring")) == 1
     with pytest.raises(NothingToArchiveError, match="rollout spring is not over"):
         move(place, tmp_path / "2.jsonl", before=9)
     await ledger.append([an_entry(4, stream="rollout/spring", kind="rollout_completed", data=rollout)])

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.ledger import Ledger, LedgerBrokenError, LedgerEntryError
 from tests.ledger.entries import a_change, an_entry
 from tests.ledger.places import Place
+from tests.ledger.reading import rollout_story, vehicle_history
 
 
 async def test_entries_are_written_in_order_with_the_mark(ledger: Ledger):
@@ -188,7 +189,7 @@ async def test_outcomes_are_the_latest_state_of_each_attempt(ledger: Ledger):
     assert await ledger.outcomes("winter") == {}
 
 
-async def test_a_rollouts_story_leaves_single_vehicles_out(ledger: Ledger):
+async def test_a_rollouts_story_leaves_single_vehicles_out(ledger: Ledger, place: Place):
     """Who asks why a rollout stopped wants its twenty decisions, not a million attempts."""
     told = {"rollout_id": "spring", "actor": "alice", "reason": "go", "numbers": [1, 2.5, None, True, {"a": "ü"}]}
     story = [
@@ -197,15 +198,15 @@ async def test_a_rollouts_story_leaves_single_vehicles_out(ledger: Ledger):
     ]
     other = an_entry(1, stream="rollout/autumn", kind="rollout_created", data={"rollout_id": "autumn"})
     await ledger.append([story[0], an_entry(1), other, story[1]])
-    assert [recorded.entry for recorded in await ledger.rollout_story("spring")] == story
+    assert [recorded.entry for recorded in await rollout_story(place.where, "spring")] == story
 
 
-async def test_a_vehicles_history_has_its_manifests(ledger: Ledger):
+async def test_a_vehicles_history_has_its_manifests(ledger: Ledger, place: Place):
     """A manifest is evidence: it comes back byte for byte."""
     manifest = an_entry(2, kind="manifest_accepted", data={"vehicle_id": "v1"}, blob=bytes(range(256)))
     await ledger.append([an_entry(1), a_change(3, "v2", "failed"), manifest])
-    assert [recorded.entry for recorded in await ledger.vehicle_history("v1")] == [an_entry(1), manifest]
-    assert [recorded.seq for recorded in await ledger.vehicle_history("v1")] == [1, 3]
+    assert [recorded.entry for recorded in await vehicle_history(place.where, "v1")] == [an_entry(1), manifest]
+    assert [recorded.seq for recorded in await vehicle_history(place.where, "v1")] == [1, 3]
 
 
 async def test_a_ledger_belongs_to_one_data_set(ledger: Ledger):

@@ -13,6 +13,7 @@ from orchestrator.service.rollout_views import RolloutView
 from orchestrator.service.rollouts import etag_of
 from orchestrator.service.vehicles import Install
 from tests.builders import HOUR_MS
+from tests.ledger.reading import rollout_story
 from tests.service.world import PLAN, Car, World
 
 SPRING = RolloutId("spring")
@@ -52,7 +53,7 @@ async def test_wave_begins_with_the_approval_of_another_person(world: World) -> 
     ]
     assert shown.approvals[0].create_time.ToMilliseconds() == world.now
     await world.tick()
-    story = [item.entry for item in await world.ledger.rollout_story("spring")]
+    story = [item.entry for item in await rollout_story(world.ledger_file, "spring")]
     [entry] = [entry for entry in story if entry.kind == "wave_approved"]
     assert (entry.data["actor"], entry.data["reason"], entry.data["wave"]) == ("bob", "looked at it", "all")
 

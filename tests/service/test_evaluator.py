@@ -31,6 +31,7 @@ from tests.builders import (
     a_slot_request,
     an_attempt,
 )
+from tests.ledger.reading import rollout_story
 from tests.service.world import TICK_LIFE_MS, Car, World
 
 SPRING = RolloutId("spring")
@@ -212,8 +213,9 @@ async def test_failures_stop_the_rollout_with_the_numbers_and_raise_the_fence(wo
     assert refused.refusal is not None
     assert refused.refusal.reason is RefusalReason.ROLLOUT_HALTED
     await world.tick()
-    (story,) = [entry for entry in await world.ledger.rollout_story("spring") if entry.entry.kind == "rollout_halted"]
-    assert story.entry.data["actor"] == "gate"
+    story = await rollout_story(world.ledger_file, "spring")
+    (halted,) = [item.entry for item in story if item.entry.kind == "rollout_halted"]
+    assert halted.data["actor"] == "gate"
     assert (await world.rollout()).epoch == 2, "and nothing halts it twice"
 
 

@@ -14,6 +14,7 @@ from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, Look
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
 from tests.builders import a_slot_request
+from tests.ledger.reading import vehicle_history
 from tests.service.world import PLAN, Car, World
 
 SPRING = RolloutId("spring")
@@ -33,7 +34,7 @@ async def look_of(feed: LedgerFeed) -> Look:
 
 async def kinds(world: World) -> list[str]:
     """Kinds of all entries of a vehicle's attempts in the ledger, in order."""
-    return [item.entry.kind for item in await world.ledger.vehicle_history("v-1")]
+    return [item.entry.kind for item in await vehicle_history(world.ledger_file, "v-1")]
 
 
 async def test_crash_between_settling_and_writing_is_made_good_by_doing_both_again(world: World) -> None:

@@ -15,6 +15,7 @@ from orchestrator.model.vehicle import EVERY_ROLLOUT, Conditions, Exclusion, Lin
 from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.vehicles import Install
 from tests.builders import HOUR_MS, MINUTE_MS, a_permit_request
+from tests.ledger.reading import vehicle_history
 from tests.service.world import PLAN, Car, World
 
 NIGHTS = f'{PLAN}zone: Europe/Berlin\nwindows: [{{from: "02:00", to: "05:00"}}]\n'
@@ -96,7 +97,7 @@ async def test_waiting_is_told_once_for_each_cause(world: World, car: Car) -> No
     for conditions in (None, None, Conditions(battery_percent=29, parked=True), None):
         await ask(world, car, attempt_id, conditions, consented=True)
     await world.tick()
-    story = [item.entry for item in await world.ledger.vehicle_history("v-1")]
+    story = [item.entry for item in await vehicle_history(world.ledger_file, "v-1")]
     told = [entry.data["failure_code"] for entry in story if entry.data.get("to") == "deferred"]
     assert sorted(told) == ["battery_low", "link_metered", "link_metered"]
     assert reason(await ask(world, car, attempt_id, AT_HOME)) is RefusalReason.CONSENT_MISSING
@@ -168,7 +169,7 @@ async def test_consent_is_on_record_before_the_permit_is(world: World, car: Car)
     attempt_id = await downloaded(world, car, f"{PLAN}consent: required\n")
     assert reason(await ask(world, car, attempt_id, consented=True)) is None
     await world.tick()
-    story = await world.ledger.vehicle_history("v-1")
+    story = await vehicle_history(world.ledger_file, "v-1")
     kinds = [item.entry.kind for item in story]
     assert kinds.count("consent_given") == 1
     [consent] = [item.entry for item in story if item.entry.kind == "consent_given"]

@@ -7,6 +7,7 @@ from orchestrator.model.ids import AttemptId
 from orchestrator.model.vehicle import EVERY_ROLLOUT
 from orchestrator.service.fleet_filter import parse_filter
 from tests.builders import HOUR_MS
+from tests.ledger.reading import vehicle_history
 from tests.service.world import Car, World
 
 PLAN = """
@@ -33,7 +34,7 @@ async def fails_in(world: World, *names: str, first: int = 1) -> None:
 async def kept_out(world: World) -> list[object]:
     """Why it was, each time, by the ledger."""
     await world.tick()
-    story = await world.ledger.vehicle_history(LEMON.vehicle_id)
+    story = await vehicle_history(world.ledger_file, LEMON.vehicle_id)
     return [each.entry.data["reason"] for each in story if each.entry.kind == "vehicle_excluded"]
 
 

@@ -21,6 +21,7 @@ from orchestrator.service.reverts import free_name, revert_plan, revert_waves
 from orchestrator.service.vehicles import Install
 from orchestrator.store.base import JournalEntry
 from tests.builders import HOUR_MS, a_plan, a_release, a_rollout, a_tally, a_vehicle, a_wave
+from tests.ledger.reading import rollout_story
 from tests.service.world import Car, World
 
 SPRING = RolloutId("spring")
@@ -92,9 +93,8 @@ async def test_stopped_rollout_is_undone_by_manifest(world: World, status: Rollo
     assert (await world.counted("spring-revert")).succeeded_in_all == 4
     assert undone.status is RolloutStatus.COMPLETED
     assert (await world.counted()).succeeded_in_all == 4, "what was attested stays counted where it happened"
-    [created] = [
-        item.entry for item in await world.ledger.rollout_story("spring-revert") if item.entry.kind == "rollout_created"
-    ]
+    story = await rollout_story(world.ledger_file, "spring-revert")
+    [created] = [item.entry for item in story if item.entry.kind == "rollout_created"]
     assert (created.data["reverts"], created.data["reason"]) == ("spring", "brakes")
 
 

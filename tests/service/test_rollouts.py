@@ -14,6 +14,7 @@ from orchestrator.rpc import convert
 from orchestrator.service.errors import ConflictError, InvalidInputError, NotFoundError, StateError
 from orchestrator.service.rollouts import etag_of, release_position, rollout_id_of
 from tests.builders import HOUR_MS
+from tests.ledger.reading import rollout_story
 from tests.service.world import PLAN, Car, World
 
 SPRING = RolloutId("spring")
@@ -141,7 +142,7 @@ async def test_requests_at_once_are_one_after_the_other(world: World) -> None:
     rollout = await world.rollout()
     assert (rollout.status, rollout.epoch) == (RolloutStatus.ABORTED, 3)
     await world.tick()
-    story = await world.ledger.rollout_story("spring")
+    story = await rollout_story(world.ledger_file, "spring")
     assert [(item.entry.kind, item.entry.data["actor"]) for item in story] == [
         ("rollout_created", "alice"),
         ("rollout_paused", "alice"),

@@ -231,7 +231,8 @@ class World:
             random_bytes=random.Random(0).randbytes,
             vouching=self.vouching,
         )
-        self.ledger = Ledger(folder / "ledger.sqlite3", busy_timeout_s=0.1)
+        self.ledger_file = folder / "ledger.sqlite3"
+        self.ledger = Ledger(self.ledger_file, busy_timeout_s=0.1)
         self.feed = LedgerFeed(self.store, self.ledger)
         self.evaluator = self.an_evaluator(self.feed)
 

@@ -17,7 +17,8 @@ from orchestrator.store.redis.address import connection_to
 from orchestrator.store.redis.pipeline import Pipeline
 from tests.builders import NOW, a_vehicle
 from tests.contracts.steps import SPRING, V1, assigned, renew, reserve, running, tell
-from tests.redis_cluster import HOST, Server, free_ports, servers
+from tests.ports import HOST, free_ports
+from tests.redis_cluster import Server, servers
 
 pytestmark = pytest.mark.processes
 

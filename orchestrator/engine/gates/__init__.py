@@ -3,7 +3,6 @@
 from orchestrator.engine.gates.budget import AGED_MIN, blast_upper, permit_allowance
 from orchestrator.engine.gates.judgement import (
     INCONSISTENT,
-    NO_RULE,
     STRATA_HALTED,
     UNUSABLE,
     Judgement,
@@ -13,26 +12,21 @@ from orchestrator.engine.gates.judgement import (
     waiver,
 )
 from orchestrator.engine.gates.terms import (
-    HELD_UNTIL,
     HOLD_ABOVE,
     SILENCE_HELD_UNTIL,
     SILENCE_HOLD_ABOVE,
-    Terms,
     scope_name,
 )
 
 __all__ = [
     "AGED_MIN",
-    "HELD_UNTIL",
     "HOLD_ABOVE",
     "INCONSISTENT",
-    "NO_RULE",
     "SILENCE_HELD_UNTIL",
     "SILENCE_HOLD_ABOVE",
     "STRATA_HALTED",
     "UNUSABLE",
     "Judgement",
-    "Terms",
     "blast_upper",
     "judge",
     "judge_by",

@@ -4,9 +4,8 @@ name.
 
 from __future__ import annotations
 
-from orchestrator.rpc.convert.attempts import ATTEMPT_STATES, attempt, case
+from orchestrator.rpc.convert.attempts import ATTEMPT_STATES, case
 from orchestrator.rpc.convert.conditions import (
-    DIAGNOSTICS_MAX,
     condition_faults,
     conditions,
     conditions_out,
@@ -16,7 +15,6 @@ from orchestrator.rpc.convert.fleet import explanation, vehicle
 from orchestrator.rpc.convert.ledger import ledger_entry
 from orchestrator.rpc.convert.polls import (
     EVENTS,
-    NUMBER_MAX,
     authorize_response,
     check_in,
     check_in_response,
@@ -32,14 +30,11 @@ from orchestrator.rpc.convert.wire import duration, malformed, timestamp
 __all__ = [
     "ATTEMPT_STATES",
     "BRAKES",
-    "DIAGNOSTICS_MAX",
     "EVENTS",
-    "NUMBER_MAX",
     "REGION_PHASES",
     "ROLLOUT_STATUSES",
     "SIGNALS",
     "VERDICTS",
-    "attempt",
     "authorize_response",
     "case",
     "check_in",
