@@ -148,7 +148,7 @@ class Evaluator:
         if reason:
             for rollout in await self._store.rollouts():
                 await self._pause(rollout, reason)
-            await self._feed.settle_again()
+            await self._feed.accept()
             self._unproven = ""
         return reason
 

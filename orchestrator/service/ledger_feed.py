@@ -153,6 +153,18 @@ class LedgerFeed:
                 await self._settle(batch)
                 after = batch[-1].entry_id
 
+    async def accept(self) -> None:
+        """Go on with a store that is not proven complete, after every rollout was paused. Not before: a process that
+        is killed in between would leave rollouts that run, and nothing that says why they must not.
+
+        Raises:
+            StoreError: the store did not answer.
+            orchestrator.ledger.LedgerError: the ledger cannot be written.
+        """
+        await self.settle_again()
+        if not await self._ledger.dataset_id():
+            await self._ledger.set_dataset_id(await self._store.dataset_id())
+
     async def _settle(self, entries: Sequence[JournalEntry]) -> None:
         for rollout_id, settlement in settlements(entries).items():
             if settlement.reservations or settlement.permits:
@@ -168,7 +180,8 @@ class LedgerFeed:
         The same data set must lie below both, and each stream must hold the ledger's mark: one that was set back and
         written on has entries beyond it, but no longer that one. A stream that ends at its mark is whole although the
         entry was trimmed, as earlier builds did; of one that was left so and written on nobody can tell, and it
-        is taken for set back. A ledger that is new proves nothing about a store that already has rollouts.
+        is taken for set back. A ledger that is new proves nothing about a store that already has rollouts: it stays new
+        until `accept`, so that whoever looks next finds the same.
 
         Raises:
             StoreError: the store did not answer.
@@ -177,8 +190,10 @@ class LedgerFeed:
         dataset_id = await self._store.dataset_id()
         known = await self._ledger.dataset_id()
         if known == "":
+            if await self._store.rollouts():
+                return {"ledger": "the ledger is new, the store is not"}
             await self._ledger.set_dataset_id(dataset_id)
-            return {"ledger": "the ledger is new, the store is not"} if await self._store.rollouts() else {}
+            return {}
         if known != dataset_id:
             return {"dataset": f"the store holds data set {dataset_id}, the ledger belongs to {known}"}
         marks = await self._ledger.marks()

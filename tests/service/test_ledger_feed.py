@@ -231,7 +231,12 @@ async def test_new_ledger_proves_nothing_about_an_old_store(world: World) -> Non
     await world.start()
     lost = Ledger(world.folder / "another.sqlite3")
     try:
-        assert await LedgerFeed(world.store, lost).gaps() == {"ledger": "the ledger is new, the store is not"}
+        for _ in range(2):
+            assert await LedgerFeed(world.store, lost).gaps() == {"ledger": "the ledger is new, the store is not"}
+        feed = LedgerFeed(world.store, lost)
+        await feed.accept()
+        assert await feed.gaps() == {}, "it was paused, and a person looks"
+        assert await lost.dataset_id() == await world.store.dataset_id()
     finally:
         await lost.close()
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+import pytest
+
 from orchestrator.engine.progress import ResumeRequested
-from orchestrator.ledger import Archiving, archive_ledger
+from orchestrator.ledger import Archiving, Ledger, archive_ledger
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.rollout import RolloutStatus
 from orchestrator.service.ledger_feed import BATCH, LedgerFeed, Look, ledger_entry, position
-from orchestrator.store.base import BeyondMark
+from orchestrator.store.base import BeyondMark, StoreUnavailableError
 from orchestrator.store.memory import MemoryStore
 from tests.ledger.test_heads import Key
 from tests.service.world import Car, World
@@ -146,3 +148,34 @@ async def test_feed_stops_between_two_batches_where_the_store_was_set_back(world
     await feed.run_once(look)
     assert not (await look_of(feed)).proven
     assert await feed.gaps()
+
+
+async def unavailable(*_: object, **__: object) -> None:
+    """An operation of which nothing is known but that it had no answer."""
+    raise StoreUnavailableError("gone")
+
+
+async def test_start_on_a_lost_ledger_that_ends_before_rollouts_are_paused_is_made_good_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, or without an answer: the next process must not find that all is well, and go on granting."""
+    await world.add(Car("v-1"))
+    await world.evaluator.recover()
+    await world.start()
+    lost = Ledger(world.folder / "another.sqlite3")
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "transition", unavailable)
+            with pytest.raises(StoreUnavailableError):
+                await world.an_evaluator(LedgerFeed(world.store, lost)).recover()
+        assert (await world.rollout()).status is RolloutStatus.RUNNING
+        evaluator = world.an_evaluator(LedgerFeed(world.store, lost))
+        assert await evaluator.recover() == "the ledger is new, the store is not"
+        assert (await world.rollout()).status is RolloutStatus.PAUSED
+        await world.rollouts.request(SPRING, ResumeRequested("ann", "looked into it"), etag="")
+        for again in (evaluator, world.an_evaluator(LedgerFeed(world.store, lost))):
+            await again.tick()
+            assert await again.recover() == "", "a person's resume stands"
+        assert (await world.rollout()).status is RolloutStatus.RUNNING
+    finally:
+        await lost.close()
