@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -82,13 +82,14 @@ class Screen:
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Progress]:
-        """A bar on stderr while the block runs, if a person watches; advance task 0.
+        """A bar with its percentage on stderr while the block runs, if a person watches; advance task 0.
 
         Args:
             label: what is being done.
             total: steps in all; None when nobody knows.
         """
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        said = TextColumn("{task.description}")
+        columns = (SpinnerColumn(), said, BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.notes, transient=True, disable=not self.notes.is_terminal) as progress:
             progress.add_task(clean(label), total=total)
             yield progress

@@ -42,6 +42,7 @@ def test_import_sends_the_file_once_and_says_what_it_did(server: OperatorServer,
     server.will_answer("ImportVehicles", ImportVehiclesResponse(added_count=1, changed_count=2, unchanged_count=1200))
     outcome = outrider("fleet", "import", csv)
     assert outcome.exit_code == 0
+    assert not outcome.stderr, "a bar where nobody watches"
     assert [line.split() for line in outcome.stdout.splitlines()[1:]] == [
         ["new", "1"],
         ["changed", "2"],

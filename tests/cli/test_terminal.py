@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from outrider.v1.case_pb2 import ListCasesResponse
+from outrider.v1.fleet_pb2 import ImportVehiclesRequest, ImportVehiclesResponse
 from outrider.v1.ledger_pb2 import ListLedgerEntriesResponse
 from outrider.v1.rollout_pb2 import ListRolloutsResponse, Rollout, WatchRolloutRequest
 
+from orchestrator.cli.fleet_parts import PART_BYTES_MAX
 from tests.cli.answers import a_preview, a_rollout
 from tests.cli.server import OperatorServer
 
@@ -23,12 +28,21 @@ pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("in_the_foreground"
 CODE = "from orchestrator.cli import main; main()"
 
 
-def at_a_terminal(*arguments: str, typed: str = "") -> tuple[int, str]:
-    """Run the command line at a terminal of its own; exit code and all that it showed."""
+def at_a_terminal(
+    *arguments: str, typed: str = "", stdout: IO[str] | None = None, seen: Callable[[str], None] = lambda shown: None
+) -> tuple[int, str]:
+    """Run the command line at a terminal of its own; exit code and all that it showed.
+
+    Args:
+        arguments: without the program's name.
+        typed: at its keyboard.
+        stdout: where answers go instead.
+        seen: told what was shown so far, each time that there is more.
+    """
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140", "LINES": "50"}
     process = subprocess.Popen(
-        [sys.executable, "-c", CODE, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-c", CODE, *arguments], stdin=theirs, stdout=stdout or theirs, stderr=theirs, env=environment
     )
     os.close(theirs)
     os.write(ours, typed.encode())
@@ -42,6 +56,7 @@ def at_a_terminal(*arguments: str, typed: str = "") -> tuple[int, str]:
         if not chunk:
             break
         shown += chunk
+        seen(shown.decode(errors="replace"))
     os.close(ours)
     return process.wait(30), shown.decode()
 
@@ -73,6 +88,37 @@ def test_start_asks_for_the_name(typed: str, started: bool, server: OperatorServ
     assert "Type spring-1-1-0 to start it" in shown
     assert exit_code == (0 if started else 2)
     assert len(server.asked("CreateRollout")) == started
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_import_says_how_far_it_is_beside_its_answer(server: OperatorServer, data: Path, form: str) -> None:
+    """A million vehicles take minutes; and whoever reads the answer must not find a bar in it."""
+    rows = [f"v-{number:06d},{'S' * 90}\n" for number in range(3 * PART_BYTES_MAX // 2 // 100)]
+    (data / "fleet.csv").write_text("".join(["vehicle_id,model\n", *rows]))
+    half_way, waited = threading.Event(), list[bool]()
+
+    def answer(request: ImportVehiclesRequest) -> ImportVehiclesResponse:
+        # Two parts are checked, then imported; before the third call half of the work is done.
+        if not request.validate_only and not waited:
+            waited.append(half_way.wait(30))
+        return ImportVehiclesResponse(added_count=1)
+
+    def look(shown: str) -> None:
+        if "Importing fleet.csv" in shown and " 50%" in shown:
+            half_way.set()
+
+    server.will_answer("ImportVehicles", answer)
+    with (data / "answer").open("w+") as stdout:
+        arguments = ("fleet", "import", str(data / "fleet.csv"), "--data", str(data), "-o", form)
+        exit_code, shown = at_a_terminal(*arguments, stdout=stdout, seen=look)
+        stdout.seek(0)
+        said = stdout.read()
+    assert exit_code == 0
+    assert len(server.asked("ImportVehicles")) == 4
+    assert waited == [True], shown
+    assert "Checking fleet.csv" in shown
+    assert "100%" in shown
+    assert json.loads(said)["added_count"] == 2 if form == "json" else said.startswith("Imported fleet.csv.\n")
 
 
 def test_ctrl_c_ends_a_watch_and_says_that_the_rollout_goes_on(server: OperatorServer, data: Path) -> None:
