@@ -80,7 +80,7 @@ def back_up(
         step: told what is being done.
 
     Raises:
-        InstallationError: the target exists, or the store is one that is not ours to copy.
+        InstallationError: the target exists, the store is one that is not ours to copy, or a link leads nowhere.
         StoreError: the store did not hand over its data.
         orchestrator.ledger.LedgerError: the ledger cannot be read, or its chain does not hold.
         OSError: something cannot be read or written, or does not read back as it was written.
@@ -187,7 +187,7 @@ def _files(
 ) -> Iterator[tuple[str, Path]]:
     data = installation.data
     # A dot: locks, and what will be renamed to the file that it replaces.
-    places = [path for folder in FOLDERS for path in sorted((data / folder).rglob("*")) if path.name[0] != "."]
+    places = [path for folder in FOLDERS for path in sorted(_below(data / folder)) if path.name[0] != "."]
     named = [path for path in map(_plain, builder_keys) if path.is_relative_to(data)]
     for path in dict.fromkeys([*(data / name for name in FILES), *named, *places]):
         name = path.relative_to(data).as_posix()
@@ -196,6 +196,26 @@ def _files(
         if name.startswith("image-repo/fetched/") or (name.startswith("image-repo/targets/") and not images):
             continue
         yield name, path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every file, also behind links: images may lie on a larger disk.
+
+    Raises:
+        InstallationError: a link leads nowhere, as where that disk is not there, and what is behind it would be lost.
+    """
+    for name, folders, files in os.walk(folder, followlinks=True):
+        place = Path(name)
+        folders[:] = [each for each in folders if not _leads_back(place / each)]
+        for path in (place / each for each in files):
+            if path.is_symlink() and not path.exists():
+                raise InstallationError(f"{path} is a link to {os.readlink(path)}, which is not there: bring it back")
+            yield path
+
+
+def _leads_back(path: Path) -> bool:
+    """Whether a folder is a link to one that it lies in, which would be walked in rounds."""
+    return path.is_symlink() and any(each.resolve().is_relative_to(path.resolve()) for each in path.parents)
 
 
 def _left_out(

@@ -163,3 +163,19 @@ def test_no_copy_of_the_store_is_left_beside_it(house: Path, outrider: Outrider)
     before = {path.name for path in (house / "store").iterdir()} - {"dump.rdb"}
     assert outrider("backup", "a.backup").exit_code == 0
     assert {path.name for path in (house / "store").iterdir()} == before
+
+
+def test_what_lies_behind_a_link_is_carried(house: Path, outrider: Outrider, tmp_path: Path) -> None:
+    """Images lie on a larger disk: a backup that says it has them must have them, and not when that disk is away."""
+    targets, disk = house / "image-repo" / "targets", tmp_path / "disk"
+    (targets / "0123.gw.bin").write_bytes(b"image")
+    shutil.move(targets, disk)
+    targets.symlink_to(disk)
+    (disk / "round").symlink_to(house / "image-repo")
+    assert outrider("backup", "a.backup").exit_code == 0
+    assert [name for name in carried(Path("a.backup")) if "gw.bin" in name] == ["image-repo/targets/0123.gw.bin"]
+    disk.rename(tmp_path / "unplugged")
+    away = outrider("backup", "b.backup")
+    assert away.exit_code == 4
+    assert f"is a link to {disk}, which is not there" in away.stderr
+    assert not Path("b.backup").exists()
