@@ -183,6 +183,8 @@ def test_a_restore_that_ends_before_rollouts_are_paused_cannot_be_served(
     refused = run_cli("serve", "--data", data)
     assert refused.exit_code == 4
     assert "did not come to its end" in refused.stderr
+    if (data / "store" / "store.json").exists():
+        Installation(data).kill_store()
     shutil.rmtree(data)
     restored = run_cli("--data", data, "--output", "json", "restore", file)
     assert restored.json["paused"] == ["spring"]
