@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks.speed import rolling
+from benchmarks.speed import rolling, storm
 from benchmarks.speed.calling import calling
 from benchmarks.speed.fleet import VEHICLES, Amount, fleet
 from benchmarks.speed.pairs import ROUNDS, Figure, Pair, measured
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each pair that count")
     parser.add_argument("--vehicles", type=int, default=VEHICLES, help="vehicles of the fleet that is registered")
     parser.add_argument("--driven", type=int, default=rolling.VEHICLES, help="vehicles of the fleet that is updated")
+    parser.add_argument("--herd", type=int, default=storm.CLIENTS, help="clients that come back at once")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         figures += ticks
         amounts += [*starts, restart_s(Path(folder) / "restarts")]
         sizes = [delta_bytes_ratio()]
+        progress.add_task(f"a herd of {options.herd:,}", total=None)
+        amounts += storm.amounts(storm.stormed(Path(folder) / "herd", clients=options.herd), storm.WITHIN_S)
         # Before the last, which takes as long as all others: a gate that holds on a busy machine would lose these.
         _write(figures, options.rounds, sizes, amounts)
         progress.add_task(f"a rollout to {options.driven:,} simulated vehicles", total=None)

@@ -5,7 +5,7 @@ with keys and a certificate of its own, which enrols, proves what the factory in
 do. Then a release goes to all of it in two waves: offered, verified, downloaded by range, permitted, installed, proven
 by a signed manifest. Counted is by the simulator's own record, from the operator's start to the moment at which every
 vehicle has proven the release and has nothing more to tell. Taken off are the calls that the same fleet makes in the
-same time without a rollout: a poll an hour each.
+same time without a rollout, as it made them in the two hours before.
 
 `python -m benchmarks.speed.rolling` measures this alone.
 """
@@ -35,8 +35,8 @@ from signing.ceremony import initialise
 VEHICLES = 20_000
 SCALE = 12.0
 """Fleet seconds in a second: so many vehicles call so often as two cores can answer, simulator and all."""
-POLL_HOURS = 1.0
-"""Between polls of a vehicle with nothing to do: the default of `poll_s`."""
+IDLE_HOURS = 2.0
+"""Of the fleet's time, over which calls without a rollout are counted: each vehicle polls about once in one."""
 WORKERS = 2
 CONNECTIONS = 4096
 """That the simulator keeps open: those of vehicles at an attempt, as a vehicle would."""
@@ -75,13 +75,13 @@ holdout: 0%
 
 
 @dataclass(frozen=True, slots=True)
-class Rolled:
-    """What a rollout to a whole fleet came to."""
+class Driven:
+    """What a whole fleet did in some time."""
 
     vehicles: int
-    """That were updated: all."""
+    """Of the fleet."""
     seconds: float
-    """From the operator's start to the last vehicle."""
+    """By the wall."""
     fleet_hours: float
     """The same in the fleet's time."""
     calls: Mapping[str, int]
@@ -97,11 +97,29 @@ class Rolled:
 
     @property
     def calls_each(self) -> float:
-        """By vehicle, more than without a rollout."""
-        return sum(self.calls.values()) / self.vehicles - self.fleet_hours / POLL_HOURS
+        """By vehicle."""
+        return sum(self.calls.values()) / self.vehicles
+
+    @property
+    def calls_an_hour(self) -> float:
+        """Of a vehicle, in the fleet's time."""
+        return self.calls_each / self.fleet_hours
 
 
-def rolled_out(folder: Path, *, vehicles: int = VEHICLES, scale: float = SCALE) -> Rolled:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A rollout, beside the same fleet without one."""
+
+    idle: Driven
+    updated: Driven
+
+    @property
+    def usual_each(self) -> float:
+        """Calls that a vehicle would have made meanwhile without a rollout."""
+        return self.idle.calls_an_hour * self.updated.fleet_hours
+
+
+def rolled_out(folder: Path, *, vehicles: int = VEHICLES, scale: float = SCALE) -> Compared:
     """Roll out once.
 
     Args:
@@ -119,24 +137,32 @@ def rolled_out(folder: Path, *, vehicles: int = VEHICLES, scale: float = SCALE) 
         command(data, "fleet", "tokens", "--out", folder / "tokens.jsonl")
         _publish(data, fleet)
         with _driving(folder, scenario, scale) as report:
-            before = _awaited(report, settled=vehicles)
+            driven = _awaited(report, settled=vehicles)
+            sleep(IDLE_HOURS * 3600.0 / scale)
+            before = _record(report)
             began = perf_counter()
             command(data, "rollout", "start", _plan(folder, vehicles), "--id", "rolling", "--yes")
             after = _awaited(report, settled=vehicles, release=RELEASE)
-            return _difference(before, after, vehicles, perf_counter() - began)
+            seconds = perf_counter() - began
+    idle = _difference(driven, before, vehicles, IDLE_HOURS * 3600.0 / scale)
+    return Compared(idle, _difference(before, after, vehicles, seconds))
 
 
-def amounts(rolled: Rolled) -> list[Amount]:
+def amounts(compared: Compared) -> list[Amount]:
     """As the table has them."""
+    rolled = compared.updated
     by_method = ", ".join(f"{count / rolled.vehicles:.1f} {method}" for method, count in rolled.calls.items())
     what = f"a rollout to {rolled.vehicles:,} vehicles over mutual TLS, {rolled.fleet_hours:.1f} h of fleet time"
-    usual = f"beyond the {rolled.fleet_hours / POLL_HOURS:.1f} polls of as long without a rollout; in all {by_method}"
+    usual = (
+        f"beyond the {compared.usual_each:.1f} that the fleet makes in as long without a rollout, as measured before"
+    )
     messages = (
         f"requests and answers, {rolled.idle / rolled.vehicles:.1f} polls each that brought nothing among them; "
         f"{rolled.failed:,} calls failed"
     )
     return [
-        Amount("calls_per_updated_vehicle", rolled.calls_each, "calls", usual, "at most 12"),
+        Amount("calls_per_updated_vehicle", rolled.calls_each - compared.usual_each, "calls", usual, "at most 12"),
+        Amount("calls_per_vehicle_in_all", rolled.calls_each, "calls", by_method, "to be told"),
         Amount("rollout_seconds", rolled.seconds, "s", what, "to be told"),
         Amount("bytes_per_updated_vehicle", rolled.message_bytes / rolled.vehicles, "bytes", messages, "to be told"),
     ]
@@ -207,6 +233,11 @@ def _driving(folder: Path, scenario: Path, scale: float) -> Iterator[Path]:
         fleet.wait()
 
 
+def _record(report: Path) -> Mapping[str, Any]:
+    record: Mapping[str, Any] = json.loads(report.read_bytes())
+    return record
+
+
 def _awaited(report: Path, *, settled: int, release: str = "") -> Mapping[str, Any]:
     """The record, once so many vehicles have nothing more to tell, and run the release.
 
@@ -216,7 +247,7 @@ def _awaited(report: Path, *, settled: int, release: str = "") -> Mapping[str, A
     ends_at = perf_counter() + TIMEOUT_S
     while perf_counter() < ends_at:
         if report.exists():
-            record: dict[str, Any] = json.loads(report.read_bytes())
+            record = _record(report)
             totals = record["totals"]
             if totals["settled"] == settled and (not release or totals["by_release"].get(release) == settled):
                 return record
@@ -226,7 +257,7 @@ def _awaited(report: Path, *, settled: int, release: str = "") -> Mapping[str, A
     )
 
 
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any], vehicles: int, seconds: float) -> Rolled:
+def _difference(before: Mapping[str, Any], after: Mapping[str, Any], vehicles: int, seconds: float) -> Driven:
     def calls(record: Mapping[str, Any]) -> dict[tuple[str, str], int]:
         return {(row["method"], row["status"]): row["count"] for row in record["calls"]}
 
@@ -236,7 +267,7 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any], vehicles: i
         by_method[method] = by_method.get(method, 0) + more
         failed += more if status != "OK" else 0
     messages = [record["bytes_sent"] + record["bytes_received"] for record in (before, after)]
-    return Rolled(
+    return Driven(
         vehicles=vehicles,
         seconds=seconds,
         fleet_hours=(after["fleet_time_ms"] - before["fleet_time_ms"]) / 3_600_000,
@@ -256,8 +287,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", type=float, default=SCALE, help="fleet seconds in a second")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="outrider-rolling-") as folder:
-        rolled = rolled_out(Path(folder) / "rolling", vehicles=options.vehicles, scale=options.scale)
-    sys.stdout.write(json.dumps(asdict(rolled) | {"calls_each": rolled.calls_each}, indent=2) + "\n")
+        compared = rolled_out(Path(folder) / "rolling", vehicles=options.vehicles, scale=options.scale)
+    told = {each.key: each.value for each in amounts(compared)}
+    sys.stdout.write(json.dumps(asdict(compared) | told, indent=2) + "\n")
     return 0
 
 
