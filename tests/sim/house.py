@@ -138,6 +138,9 @@ class _NoRates:
     def hear(self, vehicle_id: VehicleId, words: int) -> None:
         """Nobody says too much here."""
 
+    def receive(self, vehicle_id: VehicleId, size_bytes: int) -> None:
+        """Nor sends too much."""
+
 
 class Worker:
     """A worker process.
