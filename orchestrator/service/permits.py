@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from orchestrator.clock import FleetClock
+from orchestrator.clock import AHEAD_MAX_MS, FleetClock
 from orchestrator.engine import controls, pins, selection
 from orchestrator.engine.admission import places
 from orchestrator.engine.habits import SAME_CONTACT_MS
@@ -117,7 +117,10 @@ class PermitDesk:
         changed = pins.changed(rollout, self._snapshots.current.releases.get(attempt.release))
         if changed and attempt.permitted_at is None:
             return self._refused(wanted, now, Refusal(RefusalReason.RELEASE_CHANGED, changed), PERMIT_RETRY_MS)
-        answer = judged(record, attempt, rollout, conditions or record.conditions, consented, now, offline=offline)
+        # Whose fleet time is ahead runs slowly: a permit would be told for longer than it was good.
+        repeats = self._clock.ahead_ms() <= AHEAD_MAX_MS
+        known = conditions or record.conditions
+        answer = judged(record, attempt, rollout, known, consented, now, offline=offline, repeats=repeats)
         if isinstance(answer, NotNow):
             await defer(self._store, attempt, answer.refusal, now)
             return self._refused(wanted, now, answer.refusal, answer.retry_after_ms)
@@ -125,13 +128,14 @@ class PermitDesk:
         if attempt.state in (AttemptState.OFFERED, AttemptState.DOWNLOADING):
             await self._store.change(wanted, AttemptEvent.DOWNLOAD_FINISHED, now=now)
         consent = consented and rules_of(attempt.cell.region, rollout).consent is Consent.REQUIRED
-        return await self._permit(attempt, rollout, answer, now, consented=consent)
+        asked = permit_request(attempt, rollout, answer, now, repeats=repeats)
+        return await self._permit(attempt, rollout, asked, consented=consent)
 
     async def _permit(
-        self, attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetTime, *, consented: bool
+        self, attempt: Attempt, rollout: Rollout, asked: PermitRequest, *, consented: bool
     ) -> PermitAnswer:
-        wanted = permit_request(attempt, rollout, clear, now)
-        answer = await self._store.authorize(rollout.rollout_id, attempt.attempt_id, wanted)
+        now = asked.now
+        answer = await self._store.authorize(rollout.rollout_id, attempt.attempt_id, asked)
         if isinstance(answer, Permitted):
             if consented:
                 # Before the vehicle hears of its permit, and whoever completes it after a crash of ours.
@@ -149,7 +153,7 @@ class PermitDesk:
                 return self._refused(attempt.attempt_id, now, marked, None)
             self._metrics.permits.labels(outcome="issued").inc()
             self._turns.exposed(rollout.rollout_id, answer.permitted_at, offline_ms=answer.offline_ms)
-            good_ms = answer.offline_ms or clear.valid_ms
+            good_ms = answer.offline_ms or asked.valid_ms
             log.info(
                 "permit_issued",
                 rollout_id=rollout.rollout_id,
@@ -171,7 +175,9 @@ class PermitDesk:
         return PermitAnswer(wanted, now, 0, refusal, retry_after_ms)
 
 
-def permit_request(attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetTime) -> PermitRequest:
+def permit_request(
+    attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetTime, *, repeats: bool = True
+) -> PermitRequest:
     """What the rollout's keys are asked for, with its plan's limits."""
     rules, limits = rules_of(attempt.cell.region, rollout), rollout.plan.limits
     return PermitRequest(
@@ -187,6 +193,7 @@ def permit_request(attempt: Attempt, rollout: Rollout, clear: Clear, now: FleetT
         quota=places(rollout, attempt.cell, attempt.habit, now),
         stands_aside=controls.stands_aside(rollout, attempt, now),
         paired=controls.is_paired(rollout, attempt),
+        repeats=repeats,
     )
 
 
@@ -229,12 +236,15 @@ def judged(
     now: FleetTime,
     *,
     offline: bool = False,
+    repeats: bool = True,
 ) -> Clear | NotNow:
-    """What plan and vehicle decide; a permit that has lapsed unused is as none, and is asked for in the open again."""
+    """What plan and vehicle decide; a permit that has lapsed unused, or is not to be repeated, is as none: it is asked
+    for in the open again.
+    """
     answer = may_install(record, attempt, rollout, conditions, consented, now, offline=offline)
     if attempt.permitted_at is None or isinstance(answer, NotNow):
         return answer
-    if now - attempt.permitted_at < (answer.offline_ms or answer.valid_ms):
+    if repeats and -answer.valid_ms < now - attempt.permitted_at < (answer.offline_ms or answer.valid_ms):
         return answer
     unpermitted = replace(attempt, permitted_at=None)
     return may_install(record, unpermitted, rollout, conditions, consented, now, offline=offline)

@@ -118,9 +118,9 @@ class RolloutStore(Protocol):
     async def authorize(
         self, rollout_id: RolloutId, attempt_id: AttemptId, request: PermitRequest
     ) -> Permitted | Refusal:
-        """Permit an attempt, keyed by attempt: repeated while it is good it returns the same permit whatever
-        happened since; later it asks anew but is not counted a second time. An attempt that was suspended takes a
-        slot again in the same step, and one that stood aside a place in the quota as well.
+        """Permit an attempt, keyed by attempt: repeated while it is good (nor given later than now by all of its
+        validity) it returns the same permit whatever happened since; else it asks anew but is not counted again. Who
+        was suspended takes a slot again in the same step, who stood aside a place in the quota as well.
 
         An attempt without a permit that `stands_aside` gets none, but is refused as WATCHED if it would have got one;
         its slot and its place in the quota are free from then on.

@@ -77,6 +77,8 @@ class PermitRequest:
     """Whether a coin makes a control of it, should nothing speak against a permit: it gives back what it holds."""
     paired: bool = True
     """What its attempt is to be, see `Attempt.paired`; a permit once given keeps it."""
+    repeats: bool = True
+    """Whether a permit that it has is told again. Not by who cannot tell how old it is: it is asked for anew."""
 
 
 @dataclass(frozen=True, slots=True)

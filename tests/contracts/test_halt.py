@@ -66,3 +66,23 @@ async def test_permit_that_was_told_before_a_halt_is_told_again_and_no_longer_th
     assert await bench.store.transition(halted, expected_epoch=rollout.epoch, decision=entry("rollout_halted"))
     assert isinstance(await bench.store.authorize(SPRING, name, replace(asked, now=after(59_999))), Permitted)
     assert not isinstance(await bench.store.authorize(SPRING, name, replace(asked, now=after(60_000))), Permitted)
+
+
+@pytest.mark.fault("F6", "F7", "P8")
+@pytest.mark.parametrize("offline_ms", [0, 86_400_000])
+@pytest.mark.parametrize(("ago_ms", "repeats"), [(0, False), (-60_000, True), (-80_000_000, True)])
+async def test_permit_whose_age_is_not_known_is_asked_for_anew(
+    bench: StoreBench, offline_ms: int, ago_ms: int, repeats: bool
+) -> None:
+    """A date went ahead and was set back: what was given meanwhile would be told for as long, whatever was halted."""
+    rollout = await running(bench.store)
+    name, asked = AttemptId("spring.v-1.1"), a_permit_request(valid_ms=60_000, offline_ms=offline_ms)
+    assert isinstance(await authorize(bench.store, name, valid_ms=60_000, offline_ms=offline_ms), Permitted)
+    asked = replace(asked, now=after(ago_ms), repeats=repeats)
+    anew = Permitted(permitted_at=asked.now, offline_ms=offline_ms, paired=True)
+    assert await bench.store.authorize(SPRING, name, asked) == anew
+    assert (await bench.store.standing(SPRING, now=asked.now)).permits == 1
+    halted = replace(rollout, status=RolloutStatus.HALTED, epoch=rollout.epoch + 1, fence=rollout.epoch + 1)
+    assert await bench.store.transition(halted, expected_epoch=rollout.epoch, decision=entry("rollout_halted"))
+    before_that = replace(asked, now=after(ago_ms, asked.now))
+    assert not isinstance(await bench.store.authorize(SPRING, name, before_that), Permitted)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.clock import FleetClock
 from orchestrator.engine.requests import AbortRequested
 from orchestrator.model.attempt import AttemptEvent, AttemptState, VehicleEvent
 from orchestrator.model.decision import Refusal, RefusalReason
@@ -14,7 +15,7 @@ from orchestrator.model.plan import Consent, Preconditions
 from orchestrator.model.vehicle import EVERY_ROLLOUT, Conditions, Exclusion, LinkType
 from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.vehicles import Install
-from tests.builders import HOUR_MS, MINUTE_MS, a_permit_request
+from tests.builders import HOUR_MS, MINUTE_MS, NOW, a_permit_request
 from tests.ledger.reading import vehicle_history
 from tests.service.world import PLAN, Car, World
 
@@ -295,3 +296,34 @@ async def test_evaluator_completes_an_offline_permit_as_one(world: World, car: C
     await world.tick()
     attempt = await world.attempt(car)
     assert (attempt.state, attempt.offline_ms) == (AttemptState.PERMITTED, 12 * HOUR_MS)
+
+
+@pytest.mark.fault("F6", "F7", "P8")
+async def test_permit_of_a_wrong_date_is_not_told_again_after_a_halt(world: World, car: Car) -> None:
+    """The date was a day ahead for a moment; hours later nobody may begin by what was given then."""
+    attempt_id = await downloaded(world, car, PLAN)
+    await world.tick()
+    world.clock.synchronise(world.hand.now_ms + 24 * HOUR_MS)
+    assert reason(await world.permits.authorize(car.vehicle_id, attempt_id)) is None
+    world.hand.advance(5 * MINUTE_MS)
+    again = await ask(world, car, attempt_id)
+    assert (reason(again), again.valid_ms) == (None, 15 * MINUTE_MS), "while it runs, one that is asked for anew"
+    assert (await world.counted()).exposed == 1
+    await world.rollouts.request(SPRING, AbortRequested("alice", "smells"), etag="")
+    for _ in range(3):
+        world.hand.advance(5 * MINUTE_MS)
+        assert reason(await ask(world, car, attempt_id)) is RefusalReason.ROLLOUT_OVER
+
+
+async def test_permit_of_a_wrong_date_is_judged_by_the_right_one_in_a_process_that_starts(
+    world: World, car: Car
+) -> None:
+    """A restart begins at the right date, before the permit: the window that it was given in is not open yet."""
+    attempt_id = await downloaded(world, car, NIGHTS)
+    await world.tick()
+    world.clock.synchronise(world.hand.now_ms + 90 * MINUTE_MS)
+    assert reason(await world.permits.authorize(car.vehicle_id, attempt_id)) is None
+    world.clock = FleetClock(
+        origin=NOW, started_ms=NOW, scale=1.0, machine_ms=world.hand.now_ms, machine=world.hand.machine
+    )
+    assert reason(await world.permit_desk().authorize(car.vehicle_id, attempt_id)) is RefusalReason.WINDOW_CLOSED

@@ -45,6 +45,10 @@ class Permit:
         """The permit as of its first or its latest time."""
         return Permitted(permitted_at=at, offline_ms=self.offline_ms, paired=self.paired)
 
+    def good(self, now: FleetTime, valid_ms: int) -> bool:
+        """Whether the latest is known to be good; of one that was given much later than now nobody knows."""
+        return self.latest - valid_ms < now < self.latest + (self.offline_ms or valid_ms)
+
 
 class Places:
     """An attempt is admitted from its reservation on until it is over, but for the time for which it stands aside, and

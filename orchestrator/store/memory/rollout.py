@@ -106,7 +106,7 @@ class RolloutKeys:
         """See `base.RolloutStore`."""
         now = request.now
         permit = self._places.permit_of(attempt_id)
-        if permit is not None and now < permit.latest + (permit.offline_ms or request.valid_ms):
+        if permit is not None and request.repeats and permit.good(now, request.valid_ms):
             return permit.told(permit.latest)
         if no := self._standstill(request.cell.stratum):
             return no

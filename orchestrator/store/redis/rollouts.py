@@ -129,6 +129,7 @@ class RedisRollouts:
             "" if request.quota is None else request.quota,
             int(request.stands_aside),
             int(request.paired),
+            int(request.repeats),
         )
         return refused(reply) or _permitted(reply[1:])
 

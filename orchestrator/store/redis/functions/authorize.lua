@@ -15,13 +15,15 @@ local function no_budget(tag, ceiling)
 end
 
 -- authorize: permits an attempt, keyed by attempt. While it is good a permit is repeated as it was given, whatever
--- happened since; later it is asked for anew, but neither counted as a start nor against the ceiling a second time. An
+-- happened since; later it is asked for anew, but neither counted as a start nor against the ceiling a second time. So is
+-- one that a caller was ahead of this one to give, by more than an ordinary one is good for: its age is not known. An
 -- attempt that was suspended takes a slot again, one that stood aside a place in the quota as well. One that is to stand
 -- aside gets no permit where it would get one, and gives back both.
 -- KEYS[1] rollout tag. ARGV: attempt id, region, hardware, cohort, epoch of its grant, limit of the region, limit in all,
 -- most starts a minute, most in the region, how long an ordinary permit is good for in ms, how long the offline one that
 -- is asked for (0: an ordinary one is), fleet time now, dead-man life in ms, quota of the cell (empty: none), whether it
--- is to stand aside (`1` or `0`), whether it is compared with controls (`1` or `0`).
+-- is to stand aside (`1` or `0`), whether it is compared with controls (`1` or `0`), whether one that it has is
+-- repeated (`1` or `0`).
 -- Reply: ok, fleet time of the permit, how long an offline one is good for, else 0, whether it is compared, as at the
 -- first; refused by status or brake, fenced,
 -- evaluator_silent, attempt_over (it has no place, which an attempt has from its reservation on until it is over),
@@ -34,7 +36,8 @@ register('authorize', function(keys, args)
   if permit then
     first, latest, offline, paired = string.match(permit, '^(%d+)|(%d+)|(%d+)|(%d)')
     local good_ms = offline ~= '0' and tonumber(offline) or valid_ms
-    if now < tonumber(latest) + good_ms then return {'ok', latest, offline, paired} end
+    local knows_age = args[17] ~= '0' and now > tonumber(latest) - valid_ms
+    if knows_age and now < tonumber(latest) + good_ms then return {'ok', latest, offline, paired} end
   end
   local rollout, machine = control(tag, cell), machine_ms()
   local no = standstill(tag, rollout)
