@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from signing.errors import ImageStoreError
+from signing.files import write_atomically
 from signing.image_store import ImageStore, open_store
 
 PORT_NAMES = ("enrollment", "vehicles", "operators", "web", "images", "director")
+PRIVATE = 0o600
+"""Mode of what is written here: the store's address may hold its password."""
 
 
 class InstallationError(Exception):
@@ -152,7 +155,7 @@ class Orders:
 
     def save(self, path: Path) -> None:
         """Write for the children."""
-        write_atomically(path, json.dumps(asdict(self)))
+        write_atomically(path, json.dumps(asdict(self)).encode(), mode=PRIVATE)
 
     @staticmethod
     def load(path: Path) -> Orders:
@@ -251,15 +254,4 @@ def write_endpoints(installation: Installation, host: str, ports: Ports, trust_d
         "trust_domain": trust_domain,
         "scale": scale,
     }
-    write_atomically(installation.endpoints, json.dumps(document, indent=2) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file at once, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    write_atomically(installation.endpoints, f"{json.dumps(document, indent=2)}\n".encode(), mode=PRIVATE)

@@ -16,11 +16,12 @@ from pathlib import Path
 import structlog
 from securesystemslib.signer import CryptoSigner, Key
 
-from orchestrator.app.installation import Installation, write_atomically
+from orchestrator.app.installation import PRIVATE, Installation
 from orchestrator.clock import FleetClock, MachineClock
 from orchestrator.ledger import Ledger, LedgerError
 from orchestrator.ledger.heads import DAY_MS, SignedHead
 from signing.errors import KeyFileError, SigningError
+from signing.files import write_atomically
 from signing.keys import public_key_from_pem, save_signer, signer_of_file, write_public
 
 log = structlog.get_logger()
@@ -107,7 +108,7 @@ async def seal_day(installation: Installation, ledger: Ledger, day: int, *, at: 
     """
     head = await ledger.seal(day=day, at=at, signer=open_key(installation))
     if head is not None:
-        write_atomically(installation.ledger_head, json.dumps(head.document(), indent=2) + "\n")
+        write_atomically(installation.ledger_head, f"{json.dumps(head.document(), indent=2)}\n".encode(), mode=PRIVATE)
         log.info("ledger_head_signed", entries=head.head.seq, hash=head.head.hash)
     return head
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from orchestrator.engine import windows
+from orchestrator.engine.promotion import CAREFUL_PROMOTIONS
 from orchestrator.engine.wording import duration
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import FleetTime
@@ -21,8 +22,6 @@ OPENINGS_SHOWN = 3
 """Openings of each zone in a preview."""
 ZONES_SHOWN = 8
 """Zones of a region in a preview; the others have fewer vehicles than these."""
-CAREFUL_PROMOTIONS = 2
-"""First promotions that wait for the last checkpoint where a failure can hurt people."""
 OPENINGS_LOOKED_AT = 30
 """Openings between which the longest wait is looked for: a month of nights, half a year of weekends."""
 

@@ -26,7 +26,9 @@ from orchestrator.engine.gates.budget import (
     blast_upper,
     permit_allowance,
 )
+from orchestrator.engine.openings import OVER_OPEN
 from orchestrator.engine.plan.values import write_rate, write_size
+from orchestrator.engine.promotion import REACHED_SHARE_MIN
 from orchestrator.engine.wording import duration
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.tally import AgeGroup
@@ -35,10 +37,6 @@ DAILY_SHARE = 0.8
 """Part of a fleet that calls within a day. Source: docs/rehearsal-model.md, fleet 1.3."""
 OFTEN_PART = 4
 """Vehicles call often that all call within this part of the first checkpoint: in 3 h, where that is after 12 h."""
-PROMOTED_SHARE = 0.7
-"""Part of a wave that must be exposed before the next one begins."""
-OVER_OPEN = 1.5
-"""So many times more vehicles than a wave needs may take its places, as many do not call."""
 SLOT_OFTEN_MS, SLOT_SELDOM_MS = 2 * 3_600_000, 6 * 3_600_000
 """How long one vehicle is taken to hold a slot, from its grant until it is heard of again: in the mean of a fleet whose
 vehicles all call often, and of one in which some call seldom.
@@ -168,9 +166,9 @@ def _lasts_ms(pace: Pace, region: str, wave: int, often: bool) -> int:
     plan = pace.calendar.plan
     if not pace.calendar.added(region, wave):
         return plan.waves[wave].soak_ms
-    rounds = max(1, _rounds(pace, wave, PROMOTED_SHARE))
+    rounds = max(1, _rounds(pace, wave, REACHED_SHARE_MIN))
     aging = (rounds - 1) * plan.gate.checkpoints_ms[0] + calendars.aging_ms(plan, wave)
-    let_through = PROMOTED_SHARE * max(
+    let_through = REACHED_SHARE_MIN * max(
         (limit.takes_ms for limit in _limits(pace, region, wave, often=often)), default=0
     )
     called = _called_ms(pace, region, wave, often=often)
@@ -206,7 +204,7 @@ def _called_ms(pace: Pace, region: str, wave: int, *, often: bool) -> int:
         return _often_ms(pace) + _wait_ms(pace, region)
     plan, targeted = pace.calendar.plan, sum(pace.calendar.vehicles(region).values())
     reached = sum(pace.calendar.added(region, index) for index in range(wave + 1)) / targeted
-    callers = PROMOTED_SHARE * reached / min(1.0, OVER_OPEN * reached) if reached else 0.0
+    callers = REACHED_SHARE_MIN * reached / min(1.0, OVER_OPEN * reached) if reached else 0.0
     return min(plan.limits.patience_ms, ceil(callers / DAILY_SHARE * _DAY_MS)) + _wait_ms(pace, region)
 
 

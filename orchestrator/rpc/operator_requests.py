@@ -11,14 +11,11 @@ import grpc
 from orchestrator.model.ids import VEHICLE_ID_PATTERN, VehicleId
 from orchestrator.rpc import convert
 from orchestrator.service.errors import InvalidInputError, Violation
+from orchestrator.service.fleet import PAGE_DEFAULT, PAGE_MAX
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 Item = TypeVar("Item")
-
-PAGE_DEFAULT = 100
-
-PAGE_MAX = 1000
 
 PAGE_TOKEN_PATTERN = re.compile(r"[0-9]{0,15}")
 

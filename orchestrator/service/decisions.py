@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from orchestrator.model.rollout import Rollout
 from orchestrator.store.base import JournalEntry, Json
 
+CAS_TRIES = 8
+"""Times that a change of a rollout is made anew because another one was faster, before it is given up."""
+
 
 def decision_entry(rollout: Rollout, kind: str, data: Mapping[str, Json]) -> JournalEntry:
     """The journal entry of a decision about a rollout, with what it became."""

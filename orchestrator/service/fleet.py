@@ -23,6 +23,7 @@ from orchestrator.store.base import ImportOutcome, JournalEntry, Store
 
 TOKEN_BYTES = 24
 PAGE_DEFAULT = 100
+"""Things in a page of any list, where none is asked for."""
 PAGE_MAX = 1000
 AT_ONCE = 256
 """Vehicles of one call that the store is asked about together: one after the other, each would wait for a round trip of

@@ -18,6 +18,7 @@ from orchestrator.ledger import Ledger, LedgerEntry
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import AttemptId, RolloutId
 from orchestrator.store.base import BeyondMark, JournalEntry, Store
+from orchestrator.store.streams import position
 
 BATCH = 512
 ROUNDS_MAX = 2
@@ -248,9 +249,3 @@ def ledger_entry(entry: JournalEntry) -> LedgerEntry:
         data=entry.data,
         blob=entry.blob,
     )
-
-
-def position(entry_id: str) -> tuple[int, int]:
-    """A stream position as numbers; before everything when empty."""
-    milliseconds, _, number = (entry_id or "0-0").partition("-")
-    return int(milliseconds), int(number or 0)

@@ -7,12 +7,10 @@ import structlog
 from orchestrator.engine.progress import Illegal, RecoveryUnproven, step
 from orchestrator.model.ids import FleetTime
 from orchestrator.model.rollout import Rollout
-from orchestrator.service.decisions import decision_entry
+from orchestrator.service.decisions import CAS_TRIES, decision_entry
 from orchestrator.store.base import Store, StoreUnavailableError
 
 log = structlog.get_logger()
-
-CAS_TRIES = 8
 
 
 async def pause_unproven(store: Store, rollout: Rollout, reason: str, now: FleetTime) -> bool:

@@ -32,7 +32,7 @@ from orchestrator.model.plan import Plan
 from orchestrator.model.release import Release
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.tally import total
-from orchestrator.service.decisions import decision_entry
+from orchestrator.service.decisions import CAS_TRIES, decision_entry
 from orchestrator.service.errors import (
     ConflictError,
     ForbiddenError,
@@ -48,7 +48,6 @@ from orchestrator.service.successors import check_supersedes, end_superseded
 from orchestrator.service.vouching import NOTHING_ASKED, REMEDY, Vouching, narrowed
 from orchestrator.store.base import Json, Store
 
-CAS_TRIES = 8
 REQUESTS_KEPT = 32
 REQUEST_ID_MAX = 64
 SALT_BYTES = 16

@@ -14,13 +14,11 @@ from orchestrator.engine.progress import Illegal, SupersedeRequested, step
 from orchestrator.model.ids import FleetTime, RolloutId
 from orchestrator.model.plan import Plan
 from orchestrator.model.rollout import Rollout, RolloutStatus
-from orchestrator.service.decisions import decision_entry
+from orchestrator.service.decisions import CAS_TRIES, decision_entry
 from orchestrator.service.errors import InvalidInputError
 from orchestrator.store.base import RolloutStore
 
 log = structlog.get_logger()
-
-CAS_TRIES = 8
 
 
 def check_supersedes(plan: Plan, rollout_id: str, others: Sequence[Rollout]) -> None:

@@ -34,8 +34,8 @@ def stream_parts(stream: str) -> tuple[int | None, RolloutId | None]:
 
 
 def position(entry_id: str) -> tuple[int, int]:
-    """A position `<ms>-<n>` as numbers, to compare."""
-    milliseconds, _, sequence = entry_id.partition("-")
+    """A position `<ms>-<n>` as numbers, to compare; before everything when empty."""
+    milliseconds, _, sequence = (entry_id or "0-0").partition("-")
     return int(milliseconds), int(sequence or 0)
 
 

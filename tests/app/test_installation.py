@@ -20,7 +20,6 @@ from orchestrator.app.installation import (
     clear_sockets,
     is_free,
     last_ports,
-    write_atomically,
     write_endpoints,
 )
 from tests.ports import HOST, free_port
@@ -120,10 +119,10 @@ def test_addresses_are_told_with_the_process_that_serves(tmp_path: Path) -> None
 
 def test_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
     """Orders hold the store's address, which may hold its password."""
-    path = tmp_path / "below" / "orders.json"
-    write_atomically(path, "old")
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
+    path = tmp_path / "orders.json"
+    for url in ("redis://:old@x", "redis://:new@x"):
+        Orders(settings={}, ports=Ports(1, 2, 3, 4, 5, 6), store_url=url, signer_socket="/y").save(path)
+    assert Orders.load(path).store_url == "redis://:new@x"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [item.name for item in path.parent.iterdir()] == ["orders.json"]
 

@@ -17,8 +17,9 @@ from orchestrator.model.rollout import BrakeKind, RegionPhase, RolloutStatus, Si
 from orchestrator.model.vehicle import LinkType
 from orchestrator.rpc import convert
 from orchestrator.rpc.convert.polls import EVENTS_MAX
-from orchestrator.rpc.operator_requests import PAGE_DEFAULT, PAGE_MAX, page, required, vehicle_id_of
+from orchestrator.rpc.operator_requests import page, required, vehicle_id_of
 from orchestrator.service.errors import InvalidInputError
+from orchestrator.service.fleet import PAGE_DEFAULT, PAGE_MAX
 from orchestrator.service.permits import PermitAnswer
 from orchestrator.service.vehicles import CheckInReply, Install, Withdraw
 from tests.builders import NOW, a_diagnostic, an_attempt, some_conditions

@@ -10,9 +10,10 @@ import pytest
 from orchestrator.ledger import Ledger, LedgerError
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
-from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, Look, ledger_entry, position, settlements
+from orchestrator.service.ledger_feed import BATCH, ROUNDS_MAX, LedgerFeed, Look, ledger_entry, settlements
 from orchestrator.store.base import Reserved
 from orchestrator.store.memory import MemoryStore
+from orchestrator.store.streams import position
 from tests.builders import a_slot_request
 from tests.ledger.reading import vehicle_history
 from tests.service.world import PLAN, Car, World

@@ -14,9 +14,10 @@ from orchestrator.ledger import Archiving, Ledger, archive_ledger
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.rollout import RolloutStatus
-from orchestrator.service.ledger_feed import BATCH, LedgerFeed, Look, ledger_entry, position
+from orchestrator.service.ledger_feed import BATCH, LedgerFeed, Look, ledger_entry
 from orchestrator.store.base import BeyondMark, StoreUnavailableError
 from orchestrator.store.memory import MemoryStore
+from orchestrator.store.streams import position
 from tests.ledger.test_heads import Key
 from tests.service.world import Car, World
 

@@ -17,7 +17,7 @@ from redis.retry import Retry
 from orchestrator.app.doctor.findings import Finding, Level, error, ok, warning
 from orchestrator.app.doctor.patient import ANSWER_S
 from orchestrator.store.redis.address import Address, read_address
-from orchestrator.store.redis.admission import VERSION_MIN
+from orchestrator.store.redis.binary import VERSION_MIN
 from orchestrator.store.redis.keys import FLEET_TAG, key
 from orchestrator.store.redis.library import LIBRARY, render
 from orchestrator.store.redis.packing import SCHEMA, SCHEMA_ENDED

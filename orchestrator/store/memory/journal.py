@@ -39,8 +39,7 @@ class Journal:
 
     def read(self, *, after: str, count: int) -> Sequence[JournalEntry]:
         """Entries after a position (empty: from the start), in order."""
-        since = position(after) if after else (-1, 0)
-        return [entry for entry in self._entries if position(entry.entry_id) > since][:count]
+        return [entry for entry in self._entries if position(entry.entry_id) > position(after)][:count]
 
     def beyond(self, *, mark: str, count: int) -> BeyondMark:
         """Entries after a position, and whether it is still there."""

@@ -13,6 +13,7 @@ import structlog
 
 from orchestrator.store.base import StoreError, StoreRefusedError, StoreUnavailableError
 from orchestrator.store.redis.address import Node
+from orchestrator.store.redis.binary import VERSION_MIN
 from orchestrator.store.redis.calls import Calls, number
 from orchestrator.store.redis.keys import FLEET_TAG, is_ours, key
 from orchestrator.store.redis.library import LIBRARY, render
@@ -23,7 +24,6 @@ from orchestrator.store.redis.topology import SLOTS, read_topology
 Durability = Literal["always", "provider"]
 """Who guarantees that what was acknowledged is on disk: this server's `appendfsync always`, or whoever provides it."""
 
-VERSION_MIN = (7, 0)
 LOOKS_MAX = 10
 """Scans in which keys that are not ours are looked for, on each server."""
 LOOK_COUNT = 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.model.decision import Refusal, RefusalReason
 from orchestrator.store.base import Applied, StoreError
@@ -11,6 +11,8 @@ from orchestrator.store.redis import codec
 from orchestrator.store.redis.library import PREFIX, READS
 from orchestrator.store.redis.pipeline import Argument
 from orchestrator.store.refusals import refusal
+
+T = TypeVar("T")
 
 READING_COMMANDS = frozenset(
     [
@@ -119,7 +121,7 @@ def number(reply: Sequence[Any], position: int = 1) -> int:
     return int(reply[position])
 
 
-def pairs(cells: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def pairs(cells: Sequence[T]) -> Iterator[tuple[T, T]]:
     """Names and values that follow each other."""
     return zip(cells[::2], cells[1::2], strict=True)
 

@@ -19,7 +19,7 @@ from orchestrator.model.ids import FleetTime, RolloutId, VehicleId
 from orchestrator.store import counters
 from orchestrator.store.base import StoreError, StoreUnavailableError
 from orchestrator.store.redis import codec
-from orchestrator.store.redis.calls import Calls, number
+from orchestrator.store.redis.calls import Calls, number, pairs
 from orchestrator.store.redis.control_records import decode_watched
 from orchestrator.store.redis.ended import ended_attempts
 from orchestrator.store.redis.keys import key, rollout_tag, shard_tag
@@ -129,7 +129,7 @@ class Verifier:
         counts, profiles, cases, told = reply[2:]
         return _Look(
             records=records,
-            counts={RolloutId(name.decode()): _numbers(cells) for name, cells in _pairs(counts)},
+            counts={RolloutId(name.decode()): _numbers(cells) for name, cells in pairs(counts)},
             profiles=_numbers(profiles),
             open_cases=_numbers(cases),
             told=frozenset(RolloutId(name.decode()) for name in told),
@@ -141,7 +141,7 @@ class Verifier:
         while cursor != 0:
             following, cells = await self._calls.command("HSCAN", key(tag, name), max(cursor, 0), "COUNT", AT_ONCE)
             cursor = int(following)
-            for pair in _pairs(cells):
+            for pair in pairs(cells):
                 yield pair
 
     async def _due(self, tag: str, stream: str, records: Records) -> list[Difference]:
@@ -151,7 +151,7 @@ class Verifier:
         while cursor != 0:
             following, cells = await self._calls.command("ZSCAN", key(tag, "due"), max(cursor, 0), "COUNT", AT_ONCE)
             cursor = int(following)
-            stands.update((member, int(float(at))) for member, at in _pairs(cells))
+            stands.update((member, int(float(at))) for member, at in pairs(cells))
         wanted: dict[bytes, int | None] = {}
         for packed in records["attempts"].values():
             wanted.update(due_members(codec.decode_attempt(packed)))
@@ -197,7 +197,7 @@ class Verifier:
             StoreError: it did not answer.
         """
         reply = await self._calls.function("look_places", rollout_tag(rollout_id))
-        slots, permits = (dict(_pairs(cells)) for cells in reply[1:3])
+        slots, permits = (dict(pairs(cells)) for cells in reply[1:3])
         counted = dict(zip(("in_flight", "admitted", "spent"), map(_numbers, reply[3:6]), strict=True))
         wanted, stray = recount_places(slots, permits, counted["spent"], unsettled=reply[6], outstanding=reply[7])
         stream = rollout_stream(rollout_id)
@@ -344,12 +344,8 @@ def _differences(
             yield Difference(stream, counter, field, there, wanted, rollout_id)
 
 
-def _pairs(cells: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(cells[::2], cells[1::2], strict=True)
-
-
 def _numbers(cells: Sequence[bytes]) -> dict[str, int]:
-    return {name.decode(): int(count) for name, count in _pairs(cells)}
+    return {name.decode(): int(count) for name, count in pairs(cells)}
 
 
 def _time(text: bytes) -> int | None:
