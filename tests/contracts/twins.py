@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -356,4 +356,6 @@ def comparable(answer: Any) -> Any:
     """An answer without the order of what has none."""
     if isinstance(answer, Unsettled):
         return sorted(answer.reservations), dict(answer.permits)
+    if isinstance(answer, Mapping):
+        return {name: comparable(part) for name, part in answer.items()}
     return answer
