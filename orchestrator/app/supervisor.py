@@ -44,6 +44,7 @@ from orchestrator.app.memory import give_back_now_and_then, scatter_less
 from orchestrator.app.reloading import reloaded
 from orchestrator.app.scheduling import run_in_long_turns
 from orchestrator.app.signer_process import main as sign
+from orchestrator.app.store_watch import watch_store
 from orchestrator.app.vitals import show_vitals
 from orchestrator.app.worker import main as work
 from orchestrator.clock import FleetClock, MachineClock
@@ -52,7 +53,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.logs import configure_logging
 from orchestrator.service.ledger_feed import LedgerFeed
 from orchestrator.settings import Settings, SettingsError, load
-from orchestrator.store.base import StoreError, StoreRefusedError
+from orchestrator.store.base import StoreRefusedError
 from orchestrator.store.redis import EmbeddedServer, RedisStore
 from orchestrator.store.redis.lock import FolderLock
 from orchestrator.telemetry import (
@@ -66,7 +67,7 @@ from orchestrator.web import build_app, build_images_app, start, tls_context
 
 log = structlog.get_logger()
 
-STORE_WATCH_S = 0.2
+PORT_LOOK_S = 0.2
 SIGNER_GRACE_S = 2.0
 PORT_TRIES = 15
 
@@ -158,7 +159,8 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(child.supervise(self._machine)) for child in children]
             running.append(tasks.create_task(evaluator.run(settings.evaluator_tick_s)))
-            running.append(tasks.create_task(self._watch_store(store)))
+            watch = watch_store(store, self._embedded, self._metrics, self._machine)
+            running.append(tasks.create_task(watch))
             running.append(tasks.create_task(give_back_now_and_then()))
             shows = show_clock(clock, self._metrics, self._machine, process="supervisor")
             running.append(tasks.create_task(shows))
@@ -210,7 +212,7 @@ class Supervisor:
             ports = last_ports(self._installation.endpoints).values()
             if all(is_free(self._settings.host, port) for port in ports):
                 return
-            await self._machine.sleep(STORE_WATCH_S)
+            await self._machine.sleep(PORT_LOOK_S)
 
     async def _start_store(self, house: AsyncExitStack) -> str:
         if self._embedded is None:
@@ -323,27 +325,6 @@ class Supervisor:
     def _images_tls(self) -> ssl.SSLContext:
         tls = self._certificates.issue()[""]
         return tls_context(tls.key_pem, tls.chain_pem)
-
-    async def _watch_store(self, store: RedisStore) -> None:
-        """Start the embedded store again when it dies; say whether it answers."""
-        restarts = self._metrics.child_restarts.labels(child="store")
-        while True:
-            if self._embedded is not None and not self._embedded.alive():
-                log.error("store_ended")
-                restarts.inc()
-                try:
-                    await asyncio.to_thread(self._embedded.start)
-                except (StoreError, OSError) as error:
-                    log.error("store_failed", error=str(error))
-            began_ms = self._machine.monotonic_ms()
-            try:
-                await store.answers()
-                up = 1
-                self._metrics.store_call.observe((self._machine.monotonic_ms() - began_ms) / 1000)
-            except StoreError:
-                up = 0
-            self._metrics.store_up.labels(process="supervisor").set(up)
-            await self._machine.sleep(STORE_WATCH_S)
 
 
 def serve(data: Path, **overrides: object) -> None:
