@@ -37,7 +37,7 @@ from orchestrator.service.seldom import Seldom
 from orchestrator.service.successors import end_superseded
 from orchestrator.service.unreached import Unreached
 from orchestrator.store.base import ContactRate, Store, StoreError, Unsettled
-from orchestrator.store.streams import position
+from orchestrator.store.streams import position, rollout_stream
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -147,13 +147,12 @@ class Evaluator:
         reason = self._unproven
         if reason:
             for rollout in await self._store.rollouts():
-                await self._pause(rollout, reason)
+                lacks = rollout_stream(rollout.rollout_id) in gaps
+                lost = await self._feed.last_decision(rollout.rollout_id) if lacks else {}
+                await pause_unproven(self._store, rollout, reason, self._now(), lost)
             await self._feed.accept()
             self._unproven = ""
         return reason
-
-    async def _pause(self, rollout: Rollout, reason: str) -> None:
-        await pause_unproven(self._store, rollout, reason, self._now())
 
     async def run(self, tick_s: float) -> None:
         """Tick for ever; a failed tick is logged, and the next one tries again."""
@@ -260,7 +259,7 @@ class Evaluator:
             swapped = pins.changed(rollout, picture.releases.get(rollout.plan.release))
             if swapped and rollout.status.begun and not rollout.status.over:
                 # Neither promoted nor granted nor permitted: nobody reviewed what is registered now.
-                await self._pause(rollout, swapped)
+                await pause_unproven(self._store, rollout, swapped, self._now())
                 return None
             return await self._judge(rollout, picture)
         except StoreError:

@@ -95,6 +95,10 @@ class Ledger:
         """The highest position written, by stream."""
         return await self._write(lambda: _marks(self._writing))
 
+    async def entry(self, stream: str, entry_id: str) -> LedgerEntry | None:
+        """The entry of that name; None when it was never written, or is in an archive."""
+        return await self._write(lambda: self._entry(stream, entry_id))
+
     async def dataset_id(self) -> str:
         """The data set that feeds this ledger; empty before `set_dataset_id`."""
         return await self._write(lambda: meta(self._writing, "dataset_id"))
@@ -211,6 +215,13 @@ class Ledger:
         if found is not None and found != (row.kind, row.at, row.data, row.blob):
             raise self._taken(row, found[0])
         return found is not None
+
+    def _entry(self, stream: str, entry_id: str) -> LedgerEntry | None:
+        found = next(self._writing.rows(_SAME, (stream, entry_id)), None)
+        if found is None:
+            return None
+        kind, at, data, blob = found
+        return LedgerEntry(stream, entry_id, kind, at, json.loads(data), blob)
 
     def _taken(self, row: Row, kind: str) -> LedgerBrokenError:
         return LedgerBrokenError(

@@ -18,7 +18,7 @@ from orchestrator.ledger import Ledger, LedgerEntry
 from orchestrator.model.attempt import AttemptState
 from orchestrator.model.ids import AttemptId, RolloutId
 from orchestrator.store.base import BeyondMark, JournalEntry, Store
-from orchestrator.store.streams import position
+from orchestrator.store.streams import position, rollout_stream
 
 BATCH = 512
 ROUNDS_MAX = 2
@@ -140,6 +140,16 @@ class LedgerFeed:
         }
         await asyncio.gather(*(self._store.trim_journal(stream, upto=upto) for stream, upto in behind.items() if upto))
         return new
+
+    async def last_decision(self, rollout_id: RolloutId) -> Mapping[str, object]:
+        """What the ledger's last decision about a rollout says; empty when it has none.
+
+        Raises:
+            orchestrator.ledger.LedgerError: the ledger cannot be read.
+        """
+        stream = rollout_stream(rollout_id)
+        entry = await self._ledger.entry(stream, (await self._ledger.marks()).get(stream, ""))
+        return entry.data if entry else {}
 
     async def settle_again(self) -> None:
         """Settle what the journal still holds, also what the ledger has: a store that was set back has forgotten what

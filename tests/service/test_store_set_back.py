@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine.progress import ResumeRequested
+from orchestrator.engine.progress import AbortRequested, PauseRequested, ResumeRequested
 from orchestrator.ledger import Archiving, Ledger, archive_ledger
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
@@ -69,6 +69,55 @@ async def test_each_time_that_the_store_goes_back_and_is_written_on_pauses_every
         await world.rollouts.request(SPRING, ResumeRequested("ann", "looked into it"), etag="")
         await world.tick()
         assert (await world.rollout()).status is RolloutStatus.RUNNING
+
+
+async def test_abort_that_the_store_has_lost_is_made_again_also_of_what_stood_still(world: World) -> None:
+    """It is final, and a person said so: nobody shall find the rollout as one that only waits to be resumed."""
+    await world.add(Car("v-1"))
+    await world.evaluator.recover()
+    await world.start()
+    await world.start(rollout_id="summer")
+    await world.rollouts.request(SPRING, PauseRequested("ann", "a look at it"), etag="")
+    await world.tick()
+    earlier = deepcopy(vars(world.store))
+    world.hand.advance(1000)
+    for rollout_id in ("spring", "summer"):
+        await world.rollouts.request(RolloutId(rollout_id), AbortRequested("carol", "wrong release"), etag="")
+    await world.tick()
+    vars(world.store).update(earlier)
+    world.hand.advance(1000)
+    await world.tick()
+    known = "the ledger has it aborted by carol (wrong release), which the store has lost"
+    for rollout_id in ("spring", "summer"):
+        rollout = await world.rollout(rollout_id)
+        assert (rollout.status, rollout.actor, rollout.reason) == (RolloutStatus.ABORTED, "recovery", known)
+        assert rollout.fence == rollout.epoch, "and what was granted without a permit is withdrawn"
+
+
+async def test_stop_that_the_store_has_lost_is_told_to_who_may_resume(world: World) -> None:
+    """A gap in a journal says little; that the gate had halted the release says all."""
+    cars = [Car(f"v-{number}") for number in range(1, 6)]
+    await world.add(*cars)
+    await world.evaluator.recover()
+    await world.start()
+    permitted = {car: await world.permitted(car) for car in cars}
+    await world.tick()
+    earlier = deepcopy(vars(world.store))
+    world.hand.advance(1000)
+    for car, attempt_id in permitted.items():
+        await world.check_in(car, VehicleEvent(2, attempt_id, AttemptEvent.FAILED, "flash_error"))
+    await world.tick()
+    halted = await world.rollout()
+    assert halted.status is RolloutStatus.HALTED
+    await world.tick()
+    vars(world.store).update(earlier)
+    world.hand.advance(1000)
+    await world.tick()
+    paused = await world.rollout()
+    assert (paused.status, paused.actor) == (RolloutStatus.PAUSED, "recovery")
+    assert paused.reason.startswith(
+        f"the ledger has it halted by gate ({halted.reason}), which the store has lost; journal rollout/spring ends at "
+    )
 
 
 async def test_journal_that_was_set_back_and_written_on_is_a_gap(world: World) -> None:

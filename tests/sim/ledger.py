@@ -62,6 +62,11 @@ class LedgerWindow:
         await self._step()
         return dict(self._record.marks)
 
+    async def entry(self, stream: str, entry_id: str) -> LedgerEntry | None:
+        """See `orchestrator.ledger.Ledger`."""
+        await self._step()
+        return self._record.entries.get(stream, {}).get(entry_id)
+
     async def dataset_id(self) -> str:
         """See `orchestrator.ledger.Ledger`."""
         await self._step()

@@ -130,7 +130,7 @@ def lose_the_tail(*, store_fails: float) -> Script:
         taken = world.witness.taken(R1)
         await world.wait_ms(HOUR_MS)
         rollout = world.witness.rollouts[R1].rollout
-        assert (rollout.status, rollout.actor) == (RolloutStatus.PAUSED, RECOVERY)
+        assert (rollout.status, rollout.actor) == (RolloutStatus.ABORTED, RECOVERY)
         assert store_fails or world.witness.taken(R1) == taken
         world.ground.weather["evaluator"].fail_before = 0.0
         await world.wait_ms(HOUR_MS)
@@ -142,8 +142,8 @@ def lose_the_tail(*, store_fails: float) -> Script:
 @pytest.mark.fault("F3")
 @pytest.mark.parametrize("store_fails", [0.0, 0.05])
 def test_failover_that_forgets_an_abort_does_not_bring_the_rollout_back(store_fails: float, monkeypatch) -> None:
-    """Fault 3: the ledger remembers what the store has lost; within one tick the rollout stands, and stays so. Slots of
-    attempts whose end only the ledger had carried over are not lost either.
+    """Fault 3: the ledger remembers what the store has lost; within one tick it is aborted again, and stays so. Slots
+    of attempts whose end only the ledger had carried over are not lost either.
     """
     # Its story is no longer one: the ledger tells of the abort, and of what came after the store had forgotten it.
     monkeypatch.setattr("tests.sim.world.check_decisions", lambda _: None)
