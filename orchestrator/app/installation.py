@@ -183,9 +183,11 @@ def clear_sockets(orders: Path) -> None:
         left.parent.rmdir()
 
 
-def choose_ports(host: str, wanted: Ports, endpoints: Path) -> Ports:
+@contextlib.contextmanager
+def held_ports(host: str, wanted: Ports, endpoints: Path) -> Iterator[Ports]:
     """Real ports for those wanted: 0 takes the one of the last run if it is free, so that vehicles find us again,
-    else any free one.
+    else any free one. Until this is left our own servers can listen on them and nobody else gets one, as an outgoing
+    connection would in the second before a worker listens, or until the next one does.
 
     Raises:
         InstallationError: a port that was asked for is taken.
@@ -194,19 +196,15 @@ def choose_ports(host: str, wanted: Ports, endpoints: Path) -> Ports:
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         for name in PORT_NAMES:
-            asked = getattr(wanted, name)
+            asked, remembered = getattr(wanted, name), last.get(name, 0)
             if asked and not is_free(host, asked):
                 raise InstallationError(
                     f"port {asked} ({name}) on {host} is taken: stop what listens there, or set port_{name}"
                 )
-            remembered = last.get(name, 0)
-            if asked:
-                chosen[name] = asked
-            elif remembered and remembered not in chosen.values() and is_free(host, remembered):
-                chosen[name] = remembered
-            else:
-                chosen[name] = held.enter_context(held_port(host))
-    return Ports(**chosen)
+            known = remembered not in chosen.values() and is_free(host, remembered)
+            holder = held.enter_context(_hold(host, asked or (remembered if known else 0)))
+            chosen[name] = int(holder.getsockname()[1])
+        yield Ports(**chosen)
 
 
 def last_ports(endpoints: Path) -> dict[str, int]:
@@ -222,23 +220,32 @@ def last_ports(endpoints: Path) -> dict[str, int]:
 
 def is_free(host: str, port: int) -> bool:
     """Whether nothing listens on a port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+    try:
+        _hold(host, port).close()
+    except OSError:
+        return False
+    return True
 
 
-@contextlib.contextmanager
-def held_port(host: str) -> Iterator[int]:
-    """A port that nothing listens on. Nobody is given it until this is left: of some 14,000, another would now and then
-    be that one.
+def _hold(host: str, port: int) -> socket.socket:
+    """A socket that is bound to a port, any free one for 0, and does not listen.
+
+    Who binds with SO_REUSEADDR, as our servers do, may listen beside it. The system gives the port to nobody.
+
+    Raises:
+        OSError: the port is taken, or the host is not this machine.
     """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        yield int(probe.getsockname()[1])
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        # Before for a port with a number, whose last connections may linger; after where the system chooses one, which
+        # could be another holder's.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
+        holder.bind((host, port))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except BaseException:
+        holder.close()
+        raise
+    return holder
 
 
 def write_endpoints(installation: Installation, host: str, ports: Ports, trust_domain: str, scale: float = 1.0) -> None:

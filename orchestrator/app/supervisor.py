@@ -33,8 +33,8 @@ from orchestrator.app.installation import (
     InstallationError,
     Orders,
     Ports,
-    choose_ports,
     clear_sockets,
+    held_ports,
     is_free,
     last_ports,
     write_endpoints,
@@ -266,7 +266,7 @@ class Supervisor:
         sockets = Path(house.enter_context(tempfile.TemporaryDirectory(prefix="outrider-")))
         orders = Orders(
             settings=settings.model_dump(mode="json"),
-            ports=choose_ports(settings.host, wanted, self._installation.endpoints),
+            ports=house.enter_context(held_ports(settings.host, wanted, self._installation.endpoints)),
             store_url=store_url,
             signer_socket=str(sockets / "signer"),
         )

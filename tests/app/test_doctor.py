@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.app.doctor import CHECKS, Check, Finding, Level, Patient, examine
 from orchestrator.app.doctor.findings import ok
-from orchestrator.app.installation import Installation, Ports, choose_ports, write_endpoints
+from orchestrator.app.installation import Installation, Ports, write_endpoints
 from orchestrator.clock import MachineClock
 from orchestrator.ledger import Ledger, LedgerEntry
 from orchestrator.store.redis import EmbeddedServer, RedisStore
@@ -25,7 +25,7 @@ from signing.ceremony import DataFolder, add_operator, initialise
 from signing.image_repo import ImageRepository, NewImage
 from signing.pki import Authority
 from tests.evidence import without_attesters
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 from tests.redis_cluster import a_cluster
 from tests.signing.uptane_simulator import NOW
 
@@ -350,7 +350,7 @@ async def test_ledger_of_another_data_set_or_program_is_found(data: Path) -> Non
 
 def test_address_of_a_dead_service_is_told_apart_from_a_strangers(data: Path) -> None:
     """Vehicles that know the port call whoever listens there."""
-    ports = choose_ports("127.0.0.1", Ports(**dict.fromkeys(Ports.__slots__, 0)), data / "endpoints.json")
+    ports = Ports(*free_ports(len(Ports.__slots__)))
     write_endpoints(Installation(data), "127.0.0.1", ports, TRUST_DOMAIN)
     text = (data / "endpoints.json").read_text().replace(f'"pid": {os.getpid()}', f'"pid": {NOBODY}')
     (data / "endpoints.json").write_text(text)
@@ -367,7 +367,7 @@ def test_address_of_a_dead_service_is_told_apart_from_a_strangers(data: Path) ->
 
 def test_process_that_serves_nothing_is_found_by_every_look_at_it(data: Path) -> None:
     """It lives, and nothing of it answers: the worst night of all."""
-    ports = choose_ports("127.0.0.1", Ports(**dict.fromkeys(Ports.__slots__, 0)), data / "endpoints.json")
+    ports = Ports(*free_ports(len(Ports.__slots__)))
     write_endpoints(Installation(data), "127.0.0.1", ports, TRUST_DOMAIN)
     assert found(data, "readiness")["readiness"].level is Level.ERROR
     assert {item.level for item in found(data, "ports").values()} == {Level.ERROR}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import stat
@@ -16,8 +17,8 @@ from orchestrator.app.installation import (
     InstallationError,
     Orders,
     Ports,
-    choose_ports,
     clear_sockets,
+    held_ports,
     is_free,
     last_ports,
     write_endpoints,
@@ -43,6 +44,12 @@ def told(folder: Path, ports: Ports) -> Path:
     return installation.endpoints
 
 
+def choose_ports(wanted: Ports, endpoints: Path) -> Ports:
+    """Those that a start would choose, let go of again."""
+    with held_ports(HOST, wanted, endpoints) as ports:
+        return ports
+
+
 def as_dict(ports: Ports) -> dict[str, int]:
     return {name: getattr(ports, name) for name in PORT_NAMES}
 
@@ -50,28 +57,46 @@ def as_dict(ports: Ports) -> dict[str, int]:
 def test_free_ports_are_chosen_each_its_own(tmp_path: Path) -> None:
     """Six servers, six ports, nothing to configure; also where the system would give a number again at once."""
     for _ in range(5_000):
-        chosen = as_dict(choose_ports(HOST, ANY, tmp_path / "endpoints.json"))
+        chosen = as_dict(choose_ports(ANY, tmp_path / "endpoints.json"))
         assert len(set(chosen.values())) == 6
     assert all(is_free(HOST, port) for port in chosen.values())
+
+
+def test_chosen_port_is_held_for_our_servers_until_they_listen_and_whenever_they_do_not(tmp_path: Path) -> None:
+    """A worker listens a second later, or starts anew: a connection that somebody opened meanwhile took its port."""
+    with held_ports(HOST, ANY, tmp_path / "endpoints.json") as ports:
+        for _ in range(2):
+            for shared in (False, True):
+                with contextlib.ExitStack() as servers:
+                    for _ in range(1 + shared):
+                        server = servers.enter_context(socket.socket())
+                        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
+                        server.bind((HOST, ports.vehicles))
+                        server.listen()
+                with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                    other.bind((HOST, ports.vehicles))
+    with socket.socket() as other:
+        other.bind((HOST, ports.vehicles))
 
 
 def test_endpoints_tell_how_fast_fleet_time_runs(tmp_path: Path) -> None:
     """A vehicle on simulated time has to know before its first call what a second is worth."""
     installation = Installation(tmp_path)
-    write_endpoints(installation, HOST, choose_ports(HOST, ANY, installation.endpoints), "test.outrider.invalid", 120)
+    write_endpoints(installation, HOST, choose_ports(ANY, installation.endpoints), "test.outrider.invalid", 120)
     assert json.loads(installation.endpoints.read_text())["scale"] == 120
 
 
 def test_ports_of_the_last_run_are_taken_again(tmp_path: Path) -> None:
     """Vehicles keep the address they know: a restart must not move the service."""
-    first = choose_ports(HOST, ANY, tmp_path / "endpoints.json")
-    assert choose_ports(HOST, ANY, told(tmp_path, first)) == first
+    first = choose_ports(ANY, tmp_path / "endpoints.json")
+    assert choose_ports(ANY, told(tmp_path, first)) == first
 
 
 def test_remembered_port_that_is_taken_is_replaced(tmp_path: Path, taken: int) -> None:
     """Nobody asked for that number, so another is as good as none."""
     before = Ports(enrollment=taken, vehicles=free_port(), operators=0, web=0, images=0, director=0)
-    chosen = choose_ports(HOST, ANY, told(tmp_path, before))
+    chosen = choose_ports(ANY, told(tmp_path, before))
     assert chosen.enrollment not in (0, taken)
     assert chosen.vehicles == before.vehicles
 
@@ -80,7 +105,7 @@ def test_port_that_was_asked_for_and_is_taken_is_refused(tmp_path: Path, taken: 
     """A number that somebody wrote down is what vehicles in the field call: no other will do."""
     wanted = Ports(enrollment=0, vehicles=taken, operators=0, web=0, images=0, director=0)
     with pytest.raises(InstallationError, match=f"port {taken} \\(vehicles\\).*set port_vehicles"):
-        choose_ports(HOST, wanted, tmp_path / "endpoints.json")
+        choose_ports(wanted, tmp_path / "endpoints.json")
 
 
 OUT_OF_RANGE = json.dumps({name: f"{HOST}:{65_536 + number}" for number, name in enumerate(PORT_NAMES)})
@@ -92,7 +117,7 @@ def test_torn_or_foreign_addresses_are_forgotten(tmp_path: Path, text: str) -> N
     path = tmp_path / "endpoints.json"
     path.write_text(text)
     assert last_ports(path) == {}
-    assert len(set(as_dict(choose_ports(HOST, ANY, path)).values())) == 6
+    assert len(set(as_dict(choose_ports(ANY, path)).values())) == 6
 
 
 def test_a_port_that_an_earlier_build_did_not_have_moves_no_other(tmp_path: Path) -> None:
