@@ -32,7 +32,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench", description="How fast the hot parts are, against bare baselines.")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each pair that count")
     parser.add_argument("--vehicles", type=int, default=VEHICLES, help="vehicles of the fleet that is registered")
-    parser.add_argument("--driven", type=int, default=rolling.VEHICLES, help="vehicles of the fleet that is updated")
+    parser.add_argument(
+        "--driven",
+        type=int,
+        default=rolling.VEHICLES,
+        help="vehicles of the fleet that is updated, which takes most of the time; 0 keeps what was measured before",
+    )
     parser.add_argument("--herd", type=int, default=storm.CLIENTS, help="clients that come back at once")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
@@ -53,12 +58,20 @@ def main(arguments: Sequence[str]) -> int:
         progress.add_task(f"a herd of {options.herd:,}", total=None)
         amounts += storm.amounts(storm.stormed(Path(folder) / "herd", clients=options.herd), storm.WITHIN_S)
         # Before the last, which takes as long as all others: a gate that holds on a busy machine would lose these.
+        kept = _kept() if not options.driven else []
         _write(figures, options.rounds, sizes, amounts)
-        progress.add_task(f"a rollout to {options.driven:,} simulated vehicles", total=None)
-        amounts += rolling.amounts(rolling.rolled_out(Path(folder) / "rolling", vehicles=options.driven))
+        amounts += kept
+        if options.driven:
+            progress.add_task(f"a rollout to {options.driven:,} simulated vehicles", total=None)
+            amounts += rolling.amounts(rolling.rolled_out(Path(folder) / "rolling", vehicles=options.driven))
     _write(figures, options.rounds, sizes, amounts)
     sys.stdout.write(as_markdown(figures, options.rounds, sizes, amounts))
     return 0
+
+
+def _kept() -> list[Amount]:
+    file = ROOT / "build" / "bench.json"
+    return rolling.of_before(json.loads(file.read_text())["results"]) if file.exists() else []
 
 
 def _write(figures: Sequence[Figure], rounds: int, sizes: Sequence[Size], amounts: Sequence[Amount]) -> None:

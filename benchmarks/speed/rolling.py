@@ -44,6 +44,13 @@ IMAGE_BYTES = 4096
 RELEASE = "1.1.0"
 LOOK_EVERY_S = 2.0
 TIMEOUT_S = 7200.0
+ASKED = {
+    "calls_per_updated_vehicle": "at most 12",
+    "calls_per_vehicle_in_all": "to be told",
+    "rollout_seconds": "to be told",
+    "bytes_per_updated_vehicle": "to be told",
+}
+BEFORE = "; measured in an earlier run"
 SCENARIO = """\
 name = "rolling"
 seed = 1
@@ -160,11 +167,21 @@ def amounts(compared: Compared) -> list[Amount]:
         f"requests and answers, {rolled.idle / rolled.vehicles:.1f} polls each that brought nothing among them; "
         f"{rolled.failed:,} calls failed"
     )
+    found = (
+        ("calls_per_updated_vehicle", rolled.calls_each - compared.usual_each, "calls", usual),
+        ("calls_per_vehicle_in_all", rolled.calls_each, "calls", by_method),
+        ("rollout_seconds", rolled.seconds, "s", what),
+        ("bytes_per_updated_vehicle", rolled.message_bytes / rolled.vehicles, "bytes", messages),
+    )
+    return [Amount(*each, ASKED[each[0]]) for each in found]
+
+
+def of_before(results: Sequence[Mapping[str, Any]]) -> list[Amount]:
+    """The same out of the results of an earlier run, and said to be so."""
     return [
-        Amount("calls_per_updated_vehicle", rolled.calls_each - compared.usual_each, "calls", usual, "at most 12"),
-        Amount("calls_per_vehicle_in_all", rolled.calls_each, "calls", by_method, "to be told"),
-        Amount("rollout_seconds", rolled.seconds, "s", what, "to be told"),
-        Amount("bytes_per_updated_vehicle", rolled.message_bytes / rolled.vehicles, "bytes", messages, "to be told"),
+        Amount(each["name"], each["value"], each["unit"], each["baseline"].removesuffix(BEFORE) + BEFORE, ASKED[name])
+        for each in results
+        if (name := each["name"]) in ASKED
     ]
 
 

@@ -17,7 +17,7 @@ from benchmarks.speed.fleet import Amount, fleet
 from benchmarks.speed.pairs import Pair, measured
 from benchmarks.speed.proving import proving
 from benchmarks.speed.restarting import restart_s
-from benchmarks.speed.rolling import IMAGE_BYTES, amounts, rolled_out
+from benchmarks.speed.rolling import IMAGE_BYTES, amounts, of_before, rolled_out
 from benchmarks.speed.serving import Served, serving
 from benchmarks.speed.sizes import Size, delta_bytes_ratio, old_image, small_change
 from benchmarks.speed.sizing import large_and_small
@@ -176,6 +176,7 @@ def test_a_restart_is_timed_until_it_serves(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(300)
 def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: Path) -> None:
     """Real vehicles, certificates, downloads and manifests: an update that skipped one of these would be cheap."""
     compared = rolled_out(tmp_path / "rolling", vehicles=12, scale=300.0)
@@ -193,6 +194,12 @@ def test_rollout_to_a_fleet_reaches_all_of_it_and_counts_what_it_took(tmp_path: 
     assert more.value == in_all.value - compared.usual_each
     assert [each.key for each in (more, in_all)] == ["calls_per_updated_vehicle", "calls_per_vehicle_in_all"]
     assert [each.key for each in others] == ["rollout_seconds", "bytes_per_updated_vehicle"]
+    told = json.loads(as_json([], 7, (), [more, in_all, *others]))["results"]
+    again = of_before(told)
+    assert [(each.key, each.value, each.asked) for each in again] == [
+        (each.key, each.value, each.asked) for each in (more, in_all, *others)
+    ]
+    assert all(each.what.endswith("in an earlier run") for each in again), "of a run that it was not measured in"
 
 
 async def _storm_upon_a_halting_store(served: Served) -> dict[str, Any]:
