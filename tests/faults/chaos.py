@@ -40,9 +40,8 @@ VICTIMS = ("worker", "supervisor", "signer", "store", "store and supervisor")
 WAIT_S = (0.1, 2.5)
 AT_ONCE_SHARE = 0.15
 """Kills that come before the last one is recovered from."""
-ABORT_EVERY = 2
-"""Of so many rollouts one is aborted in the middle, by a person: the first."""
-KILLS_BEFORE_ABORT = (2, 5)
+KILLS_BEFORE_ABORT = ((2, 5), (10, 25))
+"""After which a person aborts a rollout in the middle: those that begin odd, and even, in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,11 @@ class Kill:
 
     victim: str
     serving_s: float
-    """Until a vehicle on a new connection had its answer again."""
+    """Until an event of a vehicle on a new connection was acknowledged, which is to be on disk, again."""
     whole_s: float
     """Until every process was there again; 0 when the next kill did not wait for it."""
+    acknowledged: int
+    """Events of the fleet until then, by its own record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +109,15 @@ class Chaos:
     def _begin_rollout(self) -> None:
         self._await_whole()
         self.rollouts.append(begin_round(self.road, len(self.rollouts)))
-        self._patience = self._rng.randint(*KILLS_BEFORE_ABORT)
+        self._patience = self._rng.randint(*KILLS_BEFORE_ABORT[(len(self.rollouts) - 1) % 2])
         self.told(f"rollout {self.rollouts[-1]}")
 
     def _over(self) -> bool:
         return eventually(lambda: (self.road.status(self.rollouts[-1]),), timeout_s=RECOVERY_TIMEOUT_S)[0] in OVER
 
     def _stop_some_rollout(self) -> None:
-        """Abort one rollout in a few, some kills after it began."""
+        """Abort the one that runs, some kills after it began."""
         name = self.rollouts[-1]
-        if len(self.rollouts) % ABORT_EVERY != 1 or name in {stop.rollout_id for stop in self.stops}:
-            return
         self._patience -= 1
         if self._patience > 0 or self._over():
             return
@@ -155,8 +154,13 @@ class Chaos:
         if not at_once:
             self._await_whole()
             whole_s = (self._machine.monotonic_ms() - began_ms) / 1000
-        self.kills.append(Kill(victim, (serving_ms - began_ms) / 1000, whole_s))
-        self.told(f"{len(self.kills)} {victim}: serving after {self.kills[-1].serving_s:.2f} s, whole {whole_s:.2f} s")
+        acknowledged = self.road.record()["totals"]["events_acknowledged"]
+        kill = Kill(victim, (serving_ms - began_ms) / 1000, whole_s, acknowledged)
+        self.kills.append(kill)
+        self.told(
+            f"{len(self.kills)} {victim}: serving after {kill.serving_s:.2f} s, whole {whole_s:.2f} s, "
+            f"{acknowledged} events acknowledged"
+        )
 
     @staticmethod
     def _end(pid: int) -> None:
@@ -173,16 +177,19 @@ class Chaos:
         return {*self.road.installation.workers(), self.road.installation.store_pid}
 
     def _await_answer(self) -> None:
-        """Until a new connection brings a vehicle its answer: whoever held an old one reconnects as well."""
-        eventually(self._answers, timeout_s=RECOVERY_TIMEOUT_S, what="a vehicle is answered")
+        """Until a new connection brings a vehicle word that its event is kept: others reconnect as well."""
+        eventually(self._answers, timeout_s=RECOVERY_TIMEOUT_S, what="a vehicle's event is acknowledged")
 
     def _answers(self) -> bool:
+        number = self.probe.next_event
         with self._fresh_connection():
             try:
-                self.probe.check_in()
+                answer = self.probe.check_in(self.probe.event("unknown.probe.1", "DOWNLOAD_STARTED"))
             except grpc.RpcError:
+                # Told again under its number, whether the answer or the event was lost.
+                self.probe.next_event = number
                 return False
-            return True
+        return bool(answer.acknowledged_number == number)
 
     @contextmanager
     def _fresh_connection(self) -> Iterator[None]:

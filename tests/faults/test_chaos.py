@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.rolling import TEST_TIMEOUT_S, a_fleet_on_the_road
 from tests.faults.chaos import Chaos
 from tests.faults.judging import check_everything
+from tests.faults.run_chaos import figures, table
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(TEST_TIMEOUT_S)]
 
@@ -26,5 +27,8 @@ def test_nothing_is_lost_doubled_or_exceeded_whatever_is_killed(fleet: Path, tmp
         with road.driving():
             chaos.run(KILLS)
         check_everything(road, chaos.rollouts, chaos.stops)
+        measured = figures(chaos)
+        assert measured["quiet"] < KILLS // 2, "vehicles went on telling between kills"
+        assert f"| all | {KILLS} |" in table(measured)
         assert len(chaos.kills) == KILLS
         assert chaos.stops, "a rollout was stopped in the middle"
