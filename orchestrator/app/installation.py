@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -204,6 +205,9 @@ def held_ports(host: str, wanted: Ports, endpoints: Path) -> Iterator[Ports]:
             known = remembered not in chosen.values() and is_free(host, remembered)
             holder = held.enter_context(_hold(host, asked or (remembered if known else 0)))
             chosen[name] = int(holder.getsockname()[1])
+        if sys.platform != "linux":
+            # Elsewhere nobody may listen beside a socket that is bound to the same address.
+            held.close()
         yield Ports(**chosen)
 
 
