@@ -225,6 +225,7 @@ async def _storm_upon_a_halting_store(served: Served) -> dict[str, Any]:
 
 @pytest.mark.fault("F16")
 @pytest.mark.processes
+@pytest.mark.timeout(300)
 def test_herd_is_served_to_the_last_and_counted_by_client(tmp_path: Path) -> None:
     """Each client once, whatever it took: a storm that forgot those who were refused would be short."""
     with serving(tmp_path / "data", vehicles=64) as served:
