@@ -40,6 +40,8 @@ from orchestrator.ledger.verify import HeadWatch, VerifyReport, chained, counted
 T = TypeVar("T")
 
 _SAME = "SELECT kind, at, data, blob FROM entries WHERE stream = ? AND entry_id = ?"
+_LAST_DECISION = """SELECT entry_id, kind, at, data, blob FROM entries
+WHERE stream = ? AND kind <> 'counter_repaired' ORDER BY seq DESC LIMIT 1"""
 _SET_MARK = (
     "INSERT INTO marks (stream, entry_id) VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET entry_id = excluded.entry_id"
 )
@@ -95,9 +97,9 @@ class Ledger:
         """The highest position written, by stream."""
         return await self._write(lambda: _marks(self._writing))
 
-    async def entry(self, stream: str, entry_id: str) -> LedgerEntry | None:
-        """The entry of that name; None when it was never written, or is in an archive."""
-        return await self._write(lambda: self._entry(stream, entry_id))
+    async def last_decision(self, stream: str) -> LedgerEntry | None:
+        """The last one of a rollout's stream; None when there is none, or it is in an archive."""
+        return await self._write(lambda: self._last_decision(stream))
 
     async def dataset_id(self) -> str:
         """The data set that feeds this ledger; empty before `set_dataset_id`."""
@@ -216,11 +218,11 @@ class Ledger:
             raise self._taken(row, found[0])
         return found is not None
 
-    def _entry(self, stream: str, entry_id: str) -> LedgerEntry | None:
-        found = next(self._writing.rows(_SAME, (stream, entry_id)), None)
+    def _last_decision(self, stream: str) -> LedgerEntry | None:
+        found = next(self._writing.rows(_LAST_DECISION, (stream,)), None)
         if found is None:
             return None
-        kind, at, data, blob = found
+        entry_id, kind, at, data, blob = found
         return LedgerEntry(stream, entry_id, kind, at, json.loads(data), blob)
 
     def _taken(self, row: Row, kind: str) -> LedgerBrokenError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from orchestrator.model.rollout import Rollout
 from orchestrator.store.base import JournalEntry, Json
+from orchestrator.store.streams import rollout_stream
 
 CAS_TRIES = 8
 """Times that a change of a rollout is made anew because another one was faster, before it is given up."""
@@ -22,7 +23,7 @@ def decision_entry(rollout: Rollout, kind: str, data: Mapping[str, Json]) -> Jou
         "reason": rollout.reason,
     }
     return JournalEntry(
-        stream=f"rollout/{rollout.rollout_id}",
+        stream=rollout_stream(rollout.rollout_id),
         entry_id="",
         kind=kind,
         at=rollout.updated_at,

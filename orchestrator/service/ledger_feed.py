@@ -147,8 +147,7 @@ class LedgerFeed:
         Raises:
             orchestrator.ledger.LedgerError: the ledger cannot be read.
         """
-        stream = rollout_stream(rollout_id)
-        entry = await self._ledger.entry(stream, (await self._ledger.marks()).get(stream, ""))
+        entry = await self._ledger.last_decision(rollout_stream(rollout_id))
         return entry.data if entry else {}
 
     async def settle_again(self) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.progress import AbortRequested, PauseRequested, ResumeRequested
-from orchestrator.ledger import Archiving, Ledger, archive_ledger
+from orchestrator.ledger import Archiving, Ledger, LedgerEntry, archive_ledger
 from orchestrator.model.attempt import AttemptEvent, VehicleEvent
 from orchestrator.model.ids import RolloutId
 from orchestrator.model.rollout import RolloutStatus
 from orchestrator.service.ledger_feed import BATCH, LedgerFeed, Look, ledger_entry
 from orchestrator.store.base import BeyondMark, StoreUnavailableError
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.streams import position
+from orchestrator.store.streams import position, rollout_stream
 from tests.ledger.test_heads import Key
 from tests.service.world import Car, World
 
@@ -84,6 +84,12 @@ async def test_abort_that_the_store_has_lost_is_made_again_also_of_what_stood_st
     for rollout_id in ("spring", "summer"):
         await world.rollouts.request(RolloutId(rollout_id), AbortRequested("carol", "wrong release"), etag="")
     await world.tick()
+    # A repair of the rollout's counters stands in the same stream, and decided nothing.
+    stream = rollout_stream(RolloutId("summer"))
+    later = f"{position((await world.ledger.marks())[stream])[0] + 1}-0"
+    await world.ledger.append(
+        [LedgerEntry(stream, later, "counter_repaired", 1, {"actor": "dan", "reason": "off"}, b"")]
+    )
     vars(world.store).update(earlier)
     world.hand.advance(1000)
     await world.tick()

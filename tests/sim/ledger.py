@@ -62,10 +62,11 @@ class LedgerWindow:
         await self._step()
         return dict(self._record.marks)
 
-    async def entry(self, stream: str, entry_id: str) -> LedgerEntry | None:
+    async def last_decision(self, stream: str) -> LedgerEntry | None:
         """See `orchestrator.ledger.Ledger`."""
         await self._step()
-        return self._record.entries.get(stream, {}).get(entry_id)
+        decided = (entry for entry in self._record.entries.get(stream, {}).values() if entry.kind != "counter_repaired")
+        return max(decided, key=lambda entry: position(entry.entry_id), default=None)
 
     async def dataset_id(self) -> str:
         """See `orchestrator.ledger.Ledger`."""
