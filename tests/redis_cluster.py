@@ -6,7 +6,6 @@ Owns the processes and their end. Everything listens on 127.0.0.1 at free ports.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -237,7 +236,7 @@ def servers(
     settings: Mapping[str, str] | None = None,
     *,
     clustered: bool = True,
-    binary: str = "",
+    binary: Path | None = None,
     environment: Callable[[int], Mapping[str, str]] = lambda _: {},
 ) -> Iterator[list[Server]]:
     """Servers that run, dead afterwards.
@@ -247,11 +246,9 @@ def servers(
         count: how many.
         settings: more settings of each.
         clustered: whether they are nodes of a cluster.
-        binary: name of a program on the path; empty for the embedded store's.
+        binary: the program; the embedded store's by default.
         environment: of the server at a port.
     """
-    found = shutil.which(binary) if binary else find_binary()
-    assert found is not None, f"no {binary}"
     ports = free_ports(2 * count)
     made = []
     for port, bus in zip(ports[:count], ports[count:], strict=True):
@@ -275,7 +272,7 @@ def servers(
         own |= settings or {}
         if "tls-port" in own:
             own |= {"port": "0", "tls-port": str(port)}
-        made.append(Server(folder / str(port), port, own, Path(found), environment(port)))
+        made.append(Server(folder / str(port), port, own, binary or find_binary(), environment(port)))
     try:
         for server in made:
             server.start()
@@ -292,7 +289,7 @@ def a_cluster(
     primaries: int = 3,
     replicas: int = 3,
     settings: Mapping[str, str] | None = None,
-    binary: str = "",
+    binary: Path | None = None,
 ) -> Iterator[ACluster]:
     """A cluster that works."""
     with servers(folder, primaries + replicas, settings, binary=binary) as made:

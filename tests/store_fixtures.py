@@ -5,6 +5,8 @@ Import the fixtures into a conftest: `from tests.store_fixtures import *  # noqa
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,15 @@ __all__ = [
     "memory_store",
     "redis_store",
 ]
+
+
+def redis_of_the_system() -> Path:
+    """The server of Redis that is installed here, beside the one that ships; skips the test where there is none."""
+    found = shutil.which("redis-server")
+    if found is None:
+        assert not os.environ.get("CI"), "Redis must be installed in CI"
+        pytest.skip("Redis is not installed; apt-get install redis-server runs this test")
+    return Path(found)
 
 
 class FakeMachine:

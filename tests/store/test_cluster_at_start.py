@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from orchestrator.store.redis.topology import slot_of
 from tests.builders import NOW
 from tests.contracts.steps import SPRING, renew, running
 from tests.redis_cluster import HOST, ACluster, a_cluster, servers
+from tests.store_fixtures import redis_of_the_system
 
 pytestmark = pytest.mark.processes
 
@@ -180,10 +180,8 @@ def certificate(folder: Path) -> Mapping[str, str]:
 
 async def test_cluster_of_redis_7_0_with_tls_and_passwords(tmp_path: Path) -> None:
     """The oldest server that will do, as strangers run it: nothing in clear, nobody without the password."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("Redis is not installed; apt-get install redis-server runs this test")
     settings = {**certificate(tmp_path), "requirepass": "se%:cret", "masterauth": "se%:cret"}
-    with a_cluster(tmp_path, settings=settings, binary="redis-server") as tight:
+    with a_cluster(tmp_path, settings=settings, binary=redis_of_the_system()) as tight:
         assert (await refusal(tight.url.replace(tight.login, ":wrong@"), replicas_min=1)).startswith(
             "the store refuses our credentials, check its URL"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -20,6 +19,7 @@ from orchestrator.store.redis.binary import find_binary
 from orchestrator.store.redis.embedded import EmbeddedServer
 from orchestrator.store.redis.snapshot import MARK_BYTES, lay_snapshot, take_snapshot
 from tests.builders import NOW, a_vehicle
+from tests.store_fixtures import redis_of_the_system
 
 
 async def test_what_is_laid_is_what_was_taken(
@@ -70,23 +70,13 @@ def test_a_server_that_dies_while_it_takes_the_data_is_told(
 LARGE_BYTES = 20_000_000
 
 
-def installed(program: str) -> Path:
-    """A server program of this machine."""
-    if program == "valkey":
-        return find_binary()
-    path = shutil.which("redis-server")
-    if path is None:
-        pytest.skip("Redis is not installed; apt-get install redis-server runs this test")
-    return Path(path)
-
-
 @pytest.mark.parametrize("program", ["valkey", "redis"])
 @pytest.mark.parametrize("settings", [{}, {"repl-diskless-sync-delay": "1"}], ids=["", "as an earlier build began it"])
 def test_a_snapshot_leaves_no_file_on_the_stores_disk(
     program: str, settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy as large as the data, unannounced, fills the disk without which no change is acknowledged."""
-    binary = installed(program)
+    binary = find_binary() if program == "valkey" else redis_of_the_system()
     monkeypatch.setattr(embedded, "find_binary", lambda: binary)
     folder = tmp_path / "store"
     server = EmbeddedServer(folder, settings=settings)
